@@ -1,0 +1,1 @@
+"""Commands, runs, suites and leaderboards."""

@@ -1,0 +1,1 @@
+"""What both papers need: data, metrics, building blocks and shared baselines."""

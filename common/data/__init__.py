@@ -1,0 +1,1 @@
+"""Sources, preparation, storage and loading of interaction data."""

@@ -1,0 +1,39 @@
+"""Errors that are the user's to mend: what is wrong, where, and the cure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in an argument, a file or a run that the user can mend.
+
+    The command line prints the message without a traceback and exits with code 2.
+
+    Args:
+        what: What is wrong, naming the argument, file, line or value.
+        cure: What to do about it, as an imperative sentence.
+    """
+
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(f"{what}\n{cure}")
+        self.what = what
+        self.cure = cure
+
+
+class DataError(UserError):
+    """Malformed or missing data: names file, line, column, what was expected and what was found."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Returns the clause that offers the valid name nearest to ``name``, or all of them.
+
+    >>> nearest("sasrek", ["sasrec", "caser"])
+    "Did you mean 'sasrec'?"
+    >>> nearest("x", ["sasrec", "caser"])
+    'Choose one of: caser, sasrec.'
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Choose one of: {', '.join(names)}."

@@ -1,0 +1,1 @@
+"""Ranking metrics as expectations over ties."""

@@ -1,0 +1,1 @@
+"""Shared baselines: one paper, one file, one LightningModule."""
