@@ -1,0 +1,1 @@
+"""The gate's tests; they mirror the packages."""

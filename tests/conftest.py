@@ -1,0 +1,34 @@
+"""Fixtures that the whole suite shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, or a skip that says why."""
+    folder = os.environ.get("RECBENCH_DATA")
+    if not folder:
+        pytest.skip("RECBENCH_DATA is unset: no real data on this machine")
+    path = Path(folder)
+    assert path.is_dir(), f"RECBENCH_DATA names {folder!r}, which is no folder"
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of parity tensors, or a skip that says why."""
+    folder = os.environ.get("RECBENCH_GOLDEN") or (
+        f"{os.environ['RECBENCH_DATA']}/../golden" if os.environ.get("RECBENCH_DATA") else ""
+    )
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("neither RECBENCH_GOLDEN nor $RECBENCH_DATA/../golden names the parity tensors")
+    return Path(folder)
