@@ -79,9 +79,7 @@ class Recommender(L.LightningModule, ABC):
         """
         rows = len(batch["history"])
         chunks = torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk)
-        return torch.cat(
-            [self.score({**batch, "candidates": chunk.expand(rows, -1)}) for chunk in chunks], dim=1
-        )
+        return torch.cat([self.score({**batch, "candidates": chunk.expand(rows, -1)}) for chunk in chunks], dim=1)
 
     def rank(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Ranks the target of each row.
@@ -150,9 +148,7 @@ class Recommender(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam on all parameters."""
-        return torch.optim.Adam(
-            self.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
-        )
+        return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
 
     def _collect(self, batch: SequenceBatch) -> None:
         ranks = self.case_ranks.setdefault(batch["protocol"], CaseRanks().to(self.device))

@@ -1,0 +1,1 @@
+"""LRD: latent relations discovered from language-model vectors (SIGIR 2024)."""
