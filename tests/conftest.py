@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The first example of a test also pays for imports; a slow machine is no failed property.
+settings.register_profile("recbench", deadline=None)
+settings.load_profile("recbench")
 
 
 @pytest.fixture(autouse=True)
