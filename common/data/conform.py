@@ -1,0 +1,93 @@
+"""Brings what a source read into the schema: columns, dtypes, unique items, the kind of time, the content hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from common.data.progress import reading
+from common.data.schema import INTERACTIONS, ITEMS, RELATIONS
+from common.types import TimeKind
+
+RELATION_NAMES = {
+    "also_bought": "complement",
+    "also_buy": "complement",
+    "also_viewed": "substitute",
+    "also_view": "substitute",
+}
+"""What the suite calls the relations that Amazon's dumps and their copies name otherwise."""
+
+_BLOCK = 1 << 20
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """Returns the SHA-256, in hex, over length and bytes of each file, in the order given.
+
+    The length keeps two files apart from the same bytes divided otherwise. Names do not enter: a moved or renamed
+    folder is the same source.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.stat().st_size.to_bytes(8, "big"))
+        with reading(path, "Hashing") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def interactions(table: pl.DataFrame) -> pl.DataFrame:
+    """Returns the table with exactly the columns of ``INTERACTIONS``; the rating is null where there is none.
+
+    Fractions of a second are cut off.
+    """
+    if "rating" not in table.columns:
+        table = table.with_columns(rating=pl.lit(None))
+    return table.select([pl.col(name).cast(dtype) for name, dtype in INTERACTIONS.items()])
+
+
+def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
+    """Returns the table with the columns of ``ITEMS`` first and a row for every item that occurs.
+
+    Args:
+        table: What is known of items, with at least a column ``item``; None where nothing is.
+        occurring: Item columns of interactions; items absent from ``table`` follow in order of first appearance,
+            with empty fields.
+    """
+    table = pl.DataFrame(schema={"item": pl.String}) if table is None else table
+    if occurring:
+        absent = pl.DataFrame({"item": pl.concat(occurring)}).unique(maintain_order=True).join(table, "item", "anti")
+        table = pl.concat([table, absent], how="diagonal")
+    missing = [pl.lit("").alias(name) for name in ITEMS if name not in table.columns]
+    extra = [name for name in table.columns if name not in ITEMS]
+    return table.with_columns(missing).select(pl.col(*ITEMS, *extra).cast(pl.String).fill_null(""))
+
+
+def relations(*tables: pl.DataFrame) -> pl.DataFrame:
+    """Returns the tables one below the other with the columns of ``RELATIONS`` and no triplet twice.
+
+    The names that Amazon uses become ``complement`` and ``substitute``.
+    """
+    whole = pl.concat([pl.DataFrame(schema=RELATIONS), *(table.select(list(RELATIONS)) for table in tables)])
+    return whole.with_columns(pl.col("relation").replace(RELATION_NAMES)).unique(maintain_order=True)
+
+
+def duplicate(items: pl.Series) -> int | None:
+    """Returns the first row whose id stood in an earlier row, if there is one."""
+    repeated = (~items.is_first_distinct()).arg_true()
+    return int(repeated[0]) if len(repeated) else None
+
+
+def time_kind(interactions: pl.DataFrame) -> TimeKind:
+    """Tells recorded times from positions: ordinal if each user's times are 0 … n-1, or 1 … n, in some order."""
+    users = interactions.group_by("user").agg(
+        first=pl.col("timestamp").min(),
+        last=pl.col("timestamp").max(),
+        distinct=pl.col("timestamp").n_unique(),
+        events=pl.len(),
+    )
+    consecutive = (pl.col("last") - pl.col("first") + 1 == pl.col("events")) & (pl.col("distinct") == pl.col("events"))
+    counted = users.select((pl.col("first").is_in([0, 1]) & consecutive).all()).item()
+    return "ordinal" if counted else "real"

@@ -1,0 +1,217 @@
+"""Delimited text files, read fast, and searched line by line only when that fails."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from common.data.progress import working
+from common.errors import DataError
+
+Kind = Literal["text", "optional text", "integer", "number"]
+"""What a column holds. Only ``optional text`` may be empty."""
+
+_DTYPES: dict[Kind, pl.DataType] = {
+    "text": pl.String(),
+    "optional text": pl.String(),
+    "integer": pl.Int64(),
+    "number": pl.Float64(),
+}
+_EXPECTED: dict[Kind, str] = {"text": "some text", "integer": "a whole number", "number": "a finite number"}
+_SEPARATOR_NAMES = {"\t": "tabs", ",": "commas", "|": "'|'", "::": "'::'"}
+# Separates columns in memory where the file uses two characters; no such file holds this byte.
+_ONE_BYTE = "\x1f"
+
+
+def malformed(
+    path: Path, line: int | None, column: str | None, expected: str, found: str, cure: str | None = None
+) -> NoReturn:
+    """Raises the error that says where a file departs from its layout.
+
+    Args:
+        path: The file.
+        line: Line number from 1, if one is to blame.
+        column: Column name, if one is to blame.
+        expected: What should have stood there.
+        found: What stands there.
+        cure: What to do; by default to mend the line or fetch the file again.
+
+    Raises:
+        DataError: Always.
+    """
+    place = f"{path}" + (f", line {line}" if line else "") + (f", column {column!r}" if column else "")
+    found = found if len(found) <= 120 else f"{found[:117]}..."
+    raise DataError(
+        f"{place}: expected {expected}, found {found}.", cure or "Mend that line, or fetch an intact copy of the file."
+    )
+
+
+def require(path: Path, what: str) -> Path:
+    """Returns ``path`` if it is a file with something in it.
+
+    Raises:
+        DataError: If the file is missing or empty.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected {what}, found no such file.", "Put the file there, or name another folder.")
+    if path.stat().st_size == 0:
+        malformed(path, None, None, what, "an empty file", "Fetch an intact copy of the file.")
+    return path
+
+
+def is_utf8(path: Path) -> bool:
+    """Tells whether the whole file is valid UTF-8."""
+    try:
+        path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Layout of a delimited text file.
+
+    Attributes:
+        columns: What each column holds, by name. With a header these are the columns wanted, in any order, and others
+            are ignored; without one they are all the columns, in the file's order.
+        separator: Text between columns, of one character or two.
+        header: Whether the first line names the columns.
+        quoted: Whether double quotes may enclose a value.
+        encoding: ``utf-8`` or ``latin-1``.
+        header_names: Name of each column as the header spells it, where that differs from the name wanted.
+    """
+
+    columns: Mapping[str, Kind]
+    separator: str = "\t"
+    header: bool = True
+    quoted: bool = False
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    header_names: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, path: Path) -> pl.DataFrame:
+        """Returns the columns as strings, 64-bit integers and floats; optional text is ``""`` where empty.
+
+        Blank lines are passed over.
+
+        Raises:
+            DataError: If the file is missing, empty or departs from the layout, with the first such place.
+        """
+        require(path, f"a file of columns {', '.join(self.columns)}")
+        try:
+            with working(f"Reading {path.name}", path.stat().st_size):
+                table = self._parse(path)
+        except (PolarsError, UnicodeDecodeError) as error:
+            self._blame(path, str(error).splitlines()[0])
+        table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+        optional = [name for name, kind in self.columns.items() if kind == "optional text"]
+        table = table.with_columns(pl.col(optional).fill_null(""))
+        numbers = [name for name, kind in self.columns.items() if kind == "number"]
+        broken = pl.any_horizontal(pl.all().is_null(), ~pl.col(numbers).is_finite()) if numbers else pl.all().is_null()
+        if table.select(pl.any_horizontal(broken).any()).item():
+            self._blame(path, "an empty value")
+        if table.is_empty():
+            malformed(path, None, None, "at least one row", "none", "Fetch an intact copy of the file.")
+        return table
+
+    def line_of(self, path: Path, row: int) -> int:
+        """Returns the line number, from 1, on which the ``row``-th record (from 0) ends."""
+        records = (line for line, values in self._records(path) if values)
+        return next(line for index, line in enumerate(records, start=-int(self.header)) if index == row)
+
+    def _parse(self, path: Path) -> pl.DataFrame:
+        source: Path | bytes = path
+        if len(self.separator) > 1 or self.encoding != "utf-8":
+            text = path.read_bytes().decode(self.encoding)
+            source = text.replace(self.separator, self._byte).encode()
+        names = {self.header_names.get(name, name): name for name in self.columns}
+        dtypes = pl.Schema({raw: _DTYPES[self.columns[name]] for raw, name in names.items()})
+        table = pl.read_csv(
+            source,
+            separator=self._byte,
+            has_header=self.header,
+            quote_char='"' if self.quoted else None,
+            schema=None if self.header else dtypes,
+            schema_overrides=dtypes if self.header else None,
+            columns=list(dtypes) if self.header else None,
+            infer_schema=False,
+        )
+        return table.select(list(dtypes)).rename(names)
+
+    @property
+    def _byte(self) -> str:
+        return self.separator if len(self.separator) == 1 else _ONE_BYTE
+
+    def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        def lines() -> Iterator[str]:
+            with path.open("rb") as stream:
+                for number, raw in enumerate(stream, start=1):
+                    try:
+                        line = raw.decode("utf-8-sig" if number == 1 and self.encoding == "utf-8" else self.encoding)
+                    except UnicodeDecodeError as error:
+                        malformed(
+                            path,
+                            number,
+                            None,
+                            f"{self.encoding} text",
+                            f"byte 0x{raw[error.start]:02x} at position {error.start + 1}",
+                            f"Convert the file to {self.encoding}, or fetch an intact copy of it.",
+                        )
+                    yield line.replace(self.separator, self._byte) if len(self.separator) > 1 else line
+
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        reader = csv.reader(lines(), delimiter=self._byte, quoting=quoting)
+        for values in reader:
+            yield reader.line_num, values
+
+    def _blame(self, path: Path, reason: str) -> NoReturn:
+        """Raises for the first line that departs from the layout; ``reason`` serves where none is found."""
+        apart = _SEPARATOR_NAMES.get(self.separator, repr(self.separator))
+        records = self._records(path)
+        names = list(self.columns)
+        if self.header:
+            _, names = next(records)
+            names = self._checked_header(path, names, apart)
+        for line, values in records:
+            if not values:
+                continue
+            if len(values) != len(names):
+                found = f"{len(values)}: {self.separator.join(values)!r}"
+                malformed(path, line, None, f"{len(names)} columns separated by {apart}", found)
+            for name, value in zip(names, values, strict=True):
+                kind = self.columns.get(name, "optional text")
+                if not _fits(value, kind):
+                    malformed(path, line, name, _EXPECTED[kind], repr(value))
+        malformed(path, None, None, f"columns {', '.join(self.columns)} separated by {apart}", reason)
+
+    def _checked_header(self, path: Path, header: list[str], apart: str) -> list[str]:
+        wanted = {self.header_names.get(name, name): name for name in self.columns}
+        for raw in wanted:
+            if raw not in header:
+                malformed(
+                    path,
+                    1,
+                    raw,
+                    f"a header with the columns {', '.join(wanted)} separated by {apart}",
+                    repr(self.separator.join(header)),
+                    f"Name a column {raw!r} in the first line.",
+                )
+        return [wanted.get(raw, "") for raw in header]
+
+
+def _fits(value: str, kind: Kind) -> bool:
+    if kind == "optional text":
+        return True
+    if kind == "text":
+        return value != ""
+    try:
+        return math.isfinite(int(value) if kind == "integer" else float(value))
+    except ValueError:
+        return False

@@ -1,0 +1,133 @@
+"""RecBole atomic files: ``.inter``, ``.item``, ``.kg`` and ``.link`` with typed headers ``name:type``.
+
+Format: https://recbole.io/docs/user_guide/data/atomic_files.html.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from common.data import conform
+from common.data.delimited import Delimited, Kind, malformed, require
+from common.data.movielens import genre_column
+from common.data.schema import Source
+
+_ITEM_NAMES = {
+    "movie_title": "title",
+    "name": "title",
+    "categories": "category",
+    "release_year": "year",
+}
+_GENRES = {"class", "genre", "genres"}
+_TYPES = {"token", "token_seq", "float", "float_seq"}
+
+
+def matches(folder: Path) -> bool:
+    """Tells whether the folder holds exactly one ``.inter`` file."""
+    return len(list(folder.glob("*.inter"))) == 1
+
+
+def read(key: str, folder: Path) -> Source:
+    """Reads atomic files that share one stem.
+
+    Token columns of items are attributes or, under the usual names, title, category, brand and description; genres
+    become one column each as in MovieLens; numbers are left out. Relations come from ``.kg``, whose entities are items
+    themselves or are mapped by ``.link``; triplets that touch another entity are left out.
+
+    Args:
+        key: Name of the data set.
+        folder: Folder with one ``.inter`` file.
+
+    Raises:
+        DataError: If a file is missing or malformed.
+    """
+    found = sorted(folder.glob("*.inter"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        malformed(folder, None, None, "one .inter file", names, "Name a folder that holds one RecBole data set.")
+    stem = found[0].with_suffix("")
+    files = [path for suffix in (".inter", ".item", ".kg", ".link") if (path := stem.with_suffix(suffix)).is_file()]
+    by_suffix = {path.suffix: path for path in files}
+    events = conform.interactions(_read_events(found[0]))
+    items = _read_items(by_suffix[".item"]) if ".item" in by_suffix else None
+    relations = [_read_graph(by_suffix[".kg"], by_suffix.get(".link"))] if ".kg" in by_suffix else []
+    return Source(
+        name=key,
+        interactions=events,
+        items=conform.items(items, events["item"]),
+        relations=conform.relations(*relations),
+        time=conform.time_kind(events),
+        content_hash=conform.content_hash(files),
+    )
+
+
+def _header(path: Path) -> dict[str, str]:
+    """Returns the type of each column by name."""
+    require(path, "a typed header such as user_id:token")
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        fields = stream.readline().rstrip("\r\n").split("\t")
+    types = {}
+    for entry in fields:
+        name, _, kind = entry.partition(":")
+        if kind not in _TYPES:
+            cure = "Write each column of the first line as name:type, separated by tabs."
+            malformed(path, 1, entry, f"name:type with a type of {', '.join(sorted(_TYPES))}", repr(entry), cure)
+        types[name] = kind
+    return types
+
+
+def _table(path: Path, types: dict[str, str], columns: dict[str, Kind]) -> tuple[Delimited, pl.DataFrame]:
+    names = {name: f"{name}:{types.get(name, 'token')}" for name in columns}
+    layout = Delimited(columns, header_names=names)
+    return layout, layout.read(path)
+
+
+def _read_events(path: Path) -> pl.DataFrame:
+    types = _header(path)
+    columns: dict[str, Kind] = {"user_id": "text", "item_id": "text", "timestamp": "number"}
+    if "rating" in types:
+        columns["rating"] = "number"
+    _, table = _table(path, types, columns)
+    return table.rename({"user_id": "user", "item_id": "item"})
+
+
+def _read_items(path: Path) -> pl.DataFrame:
+    types = _header(path)
+    columns: dict[str, Kind] = {"item_id": "text"}
+    # A year is a number to RecBole and an attribute here; no other number is.
+    wanted = [name for name, kind in types.items() if kind.startswith("token") or name in ("year", "release_year")]
+    columns.update({name: "optional text" for name in wanted if name != "item_id"})
+    layout, table = _table(path, types, columns)
+    row = conform.duplicate(table["item_id"])
+    if row is not None:
+        line = layout.line_of(path, row)
+        malformed(path, line, "item_id", "an id that no earlier line has", repr(table["item_id"][row]))
+    genres = [name for name in columns if name in _GENRES]
+    table = table.with_columns(column for name in genres for column in _genre_columns(table[name])).drop(genres)
+    renamed = {name: _ITEM_NAMES[name] for name in columns if name in _ITEM_NAMES}
+    return table.rename({"item_id": "item"} | renamed)
+
+
+def _genre_columns(genres: pl.Series) -> list[pl.Series]:
+    lists = genres.str.split(" ")
+    occurring = lists.explode().drop_nulls().unique().sort()
+    yes, no = pl.lit("1"), pl.lit("")
+    return [
+        pl.select(pl.when(lists.list.contains(genre)).then(yes).otherwise(no)).to_series().alias(genre_column(genre))
+        for genre in occurring
+        if genre
+    ]
+
+
+def _read_graph(path: Path, link: Path | None) -> pl.DataFrame:
+    columns: dict[str, Kind] = {"head_id": "text", "relation_id": "text", "tail_id": "text"}
+    _, table = _table(path, _header(path), columns)
+    graph = table.select(head="head_id", relation="relation_id", tail="tail_id")
+    if link is None:
+        return graph
+    _, pairs = _table(link, _header(link), {"item_id": "text", "entity_id": "text"})
+    for end in ("head", "tail"):
+        graph = graph.join(pairs, left_on=end, right_on="entity_id").drop(end).rename({"item_id": end})
+    return graph

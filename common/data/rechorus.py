@@ -1,0 +1,128 @@
+"""ReChorus folders: a ready-made split with its negatives, attributes ``i_*`` and relations ``r_*``.
+
+Layout: https://github.com/THUwangcy/ReChorus. LRD's authors ship theirs so, with the items' texts beside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from common.data import conform
+from common.data.delimited import Delimited, Kind, malformed, require
+from common.data.schema import ReadySplit, Source
+
+_EVENTS: dict[str, Kind] = {"user_id": "text", "item_id": "text", "time": "number"}
+_LIST = r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$"
+
+
+def matches(folder: Path) -> bool:
+    """Tells whether the folder holds a ReChorus data set."""
+    return all((folder / f"{part}.csv").is_file() for part in ("train", "dev", "test"))
+
+
+def read(key: str, folder: Path) -> Source:
+    """Reads a folder with its split as it is: file order, ids and negatives are kept, duplicates among them too.
+
+    Attribute values are strings, ``""`` for 0. Attributes named category and brand stand in those columns. The text of
+    an item, where ``*.text`` and ``*.item2index`` ship one, becomes its title.
+
+    Args:
+        key: Name of the data set.
+        folder: Folder with ``train.csv``, ``dev.csv``, ``test.csv`` and, if they exist, ``item_meta.csv``,
+            ``*.text`` and ``*.item2index``.
+
+    Raises:
+        DataError: If a file is missing or malformed.
+    """
+    parts = {part: require(folder / f"{part}.csv", f"the {part} part of a split") for part in ("train", "dev", "test")}
+    (train, _), (val, val_negatives), (test, test_negatives) = (_read_part(path) for path in parts.values())
+    files = list(parts.values())
+    meta = relations = None
+    if (folder / "item_meta.csv").is_file():
+        files.append(folder / "item_meta.csv")
+        meta, relations = _read_meta(files[-1])
+    texts = _text_files(folder)
+    if texts:
+        files.extend(texts)
+        titles = _read_titles(*texts)
+        meta = titles if meta is None else meta.join(titles, "item", "left", maintain_order="left")
+    events = conform.interactions(train)
+    return Source(
+        name=key,
+        interactions=events,
+        items=conform.items(meta, events["item"], val["item"], test["item"]),
+        relations=conform.relations(*([] if relations is None else [relations])),
+        time=conform.time_kind(pl.concat([events.select(val.columns), val, test])),
+        content_hash=conform.content_hash(files),
+        split=ReadySplit(val, test, val_negatives, test_negatives),
+    )
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        line = stream.readline().rstrip("\r\n")
+    # ReChorus writes tabs under the name .csv; forks of it write commas.
+    separator = "," if "\t" not in line and "," in line else "\t"
+    return separator, line.split(separator)
+
+
+def _read_part(path: Path) -> tuple[pl.DataFrame, list[list[str]]]:
+    separator, header = _header(path)
+    shipped: dict[str, Kind] = {"neg_items": "text"} if "neg_items" in header else {}
+    layout = Delimited({**_EVENTS, **shipped}, separator=separator, quoted=separator == ",")
+    table = layout.read(path)
+    negatives = _ids(path, layout, table, "neg_items").to_list() if shipped else []
+    return table.select(user="user_id", item="item_id", timestamp=pl.col("time").cast(pl.Int64)), negatives
+
+
+def _read_meta(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    separator, header = _header(path)
+    attributes = [name for name in header if name.startswith("i_")]
+    related = [name for name in header if name.startswith("r_")]
+    columns: dict[str, Kind] = {"item_id": "text"}
+    columns.update(dict.fromkeys(attributes, "optional text"))
+    columns.update(dict.fromkeys(related, "text"))
+    layout = Delimited(columns, separator=separator, quoted=separator == ",")
+    table = layout.read(path)
+    row = conform.duplicate(table["item_id"])
+    if row is not None:
+        line = layout.line_of(path, row)
+        malformed(path, line, "item_id", "an id that no earlier line has", repr(table["item_id"][row]))
+    items = table.select(
+        pl.col("item_id").alias("item"),
+        *(pl.col(name).replace("0", "").alias(name.removeprefix("i_").lower()) for name in attributes),
+    )
+    triplets = [
+        table.select(
+            pl.col("item_id").alias("head"),
+            pl.lit(name.removeprefix("r_")).alias("relation"),
+            _ids(path, layout, table, name).alias("tail"),
+        )
+        .explode("tail")
+        .drop_nulls("tail")
+        for name in related
+    ]
+    return items, conform.relations(*triplets)
+
+
+def _ids(path: Path, layout: Delimited, table: pl.DataFrame, column: str) -> pl.Series:
+    """Returns the lists of ids that a column holds as Python literals."""
+    wrong = (~table[column].str.contains(_LIST)).arg_true()
+    if len(wrong):
+        line = layout.line_of(path, wrong[0])
+        malformed(path, line, column, "a list of item ids such as [3, 14]", repr(table[column][wrong[0]]))
+    return table[column].str.extract_all(r"\d+")
+
+
+def _text_files(folder: Path) -> tuple[Path, Path] | None:
+    texts, indices = sorted(folder.glob("*.text")), sorted(folder.glob("*.item2index"))
+    return (texts[0], indices[0]) if texts and indices else None
+
+
+def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
+    """Returns ``item, title``: texts are filed under the raw ids that the index maps to the split's ids."""
+    titles = Delimited({"id": "text", "text": "optional text"}).read(texts)
+    ids = Delimited({"id": "text", "item": "text"}, header=False).read(index)
+    return ids.join(titles, "id", "left", validate="1:1").select("item", title="text")
