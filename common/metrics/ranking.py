@@ -2,30 +2,113 @@
 
 from __future__ import annotations
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 from torchmetrics import Metric
 
+from common.metrics.functional import hit_rate, mrr, ndcg
+
+CUTOFFS = (1, 5, 10, 20)
+"""Values of ``K`` that are reported where there are more candidates than that."""
+COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
+"""Columns of the per-case table."""
+
 
 class CaseRanks(Metric):
-    """Collects per-case results; see DESIGN."""
+    """Ranks of all test cases of one protocol; every metric derives from them.
+
+    Under several processes the cases of all are gathered, each kept once, sorted by id and only then aggregated in
+    float64, so that no figure depends on the number of processes or on the padding of the last batch.
+
+    Args:
+        train_count: Training events of each item, shape ``(num_items + 1,)``, for the metrics of top lists.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    cases: list[Tensor]
+    lists: list[Tensor]
+
+    def __init__(self, train_count: Int[Tensor, "i_plus_1"] | None = None) -> None:
+        super().__init__()
+        self.train_count = train_count
+        self.add_state("cases", [], dist_reduce_fx="cat")
+        self.add_state("lists", [], dist_reduce_fx="cat")
 
     def update(
         self,
-        case_id: Tensor,
-        user: Tensor,
-        target: Tensor,
+        case_id: Int[Tensor, "b"],
+        user: Int[Tensor, "b"],
+        target: Int[Tensor, "b"],
         *,
-        higher: Tensor,
-        equal: Tensor,
-        num_candidates: Tensor,
-        top_items: Tensor | None = None,
+        higher: Int[Tensor, "b"],
+        equal: Int[Tensor, "b"],
+        num_candidates: Int[Tensor, "b"],
+        top_items: Int[Tensor, "b k"] | None = None,
     ) -> None:
-        """Adds a batch of cases."""
+        """Adds a batch of cases.
+
+        Args:
+            case_id: Index of each case in its stored split.
+            user: User of each case.
+            target: Target item of each case.
+            higher: Candidates scored above the target.
+            equal: Other candidates scored the same.
+            num_candidates: Candidates, the target among them.
+            top_items: Best items of each case, ``PAD`` where there are fewer; under full ranking only.
+        """
+        columns = (case_id, user, target, higher, equal, num_candidates)
+        self.cases.append(torch.stack([column.long() for column in columns], dim=1))
+        self.lists.append(case_id.new_zeros(len(case_id), 0) if top_items is None else top_items.to(case_id.dtype))
 
     def compute(self) -> dict[str, Tensor]:
-        """Cases of all processes, each once, by case id."""
-        return {}
+        """The table :data:`COLUMNS` over the cases of all processes, each once, by case id, on the CPU.
+
+        ``top_items``, shape ``(m, k)``, is a further column under full ranking.
+        """
+        cases, lists = _joined(self.cases).cpu(), _joined(self.lists).cpu()
+        order = cases[:, 0].argsort(stable=True)
+        case_id = cases[order, 0]
+        first = torch.ones_like(case_id, dtype=torch.bool)
+        first[1:] = case_id[1:] != case_id[:-1]
+        order = order[first]
+        table = {name: cases[order, column] for column, name in enumerate(COLUMNS)}
+        return table | ({"top_items": lists[order]} if lists.size(1) else {})
 
     def metrics(self) -> dict[str, Tensor]:
-        """Metrics in float64."""
-        return {}
+        """Metrics in float64: ``hr@K``, ``ndcg@K``, ``mrr``, ``tie_share``, and those of top lists where kept."""
+        return case_metrics(self.compute(), self.train_count)
+
+
+def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] | None = None) -> dict[str, Tensor]:
+    """Means over a per-case table, float64 scalars.
+
+    Args:
+        table: Columns ``higher``, ``equal`` and ``num_candidates``, and ``top_items`` for the metrics of top lists.
+        train_count: Training events of each item, shape ``(num_items + 1,)``.
+
+    Returns:
+        ``hr@K`` and ``ndcg@K`` for each ``K`` below the smallest number of candidates, ``mrr``, ``tie_share`` (cases
+        in which another candidate scored what the target did) and, with top lists, ``coverage@10`` (share of the
+        catalogue in any list) and ``mean_popularity@10`` (mean training events of a listed item).
+    """
+    higher, equal = table["higher"], table["equal"]
+    result = {}
+    for k in CUTOFFS:
+        if k < int(table["num_candidates"].min()):
+            result[f"hr@{k}"] = hit_rate(higher, equal, k).mean()
+            result[f"ndcg@{k}"] = ndcg(higher, equal, k).mean()
+    result["mrr"] = mrr(higher, equal).mean()
+    result["tie_share"] = (equal > 0).double().mean()
+    if "top_items" in table and train_count is not None:
+        length = table["top_items"].size(1)
+        listed = table["top_items"][table["top_items"] > 0].long()
+        result[f"coverage@{length}"] = listed.unique().numel() / torch.tensor(len(train_count) - 1.0).double()
+        result[f"mean_popularity@{length}"] = train_count.to(listed.device)[listed].double().mean()
+    return result
+
+
+def _joined(parts: list[Tensor] | Tensor) -> Tensor:
+    return parts if isinstance(parts, Tensor) else torch.cat(parts)

@@ -8,6 +8,7 @@ export and distributed evaluation come from here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import lightning as L
@@ -15,8 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import UserError
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
+from common.models.pieces import in_pieces
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
@@ -42,6 +45,8 @@ class Recommender(L.LightningModule, ABC):
     """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
     catalogue_chunk: ClassVar[int] = 4096
     """Items that full ranking scores at a time where each candidate is scored by itself."""
+    score_bytes: ClassVar[int] = 256 << 20
+    """Bytes that the scores of one pass of full ranking may take; longer batches are ranked in pieces."""
 
     def __init__(
         self,
@@ -55,14 +60,23 @@ class Recommender(L.LightningModule, ABC):
         self.lr = lr
         self.weight_decay = weight_decay
         self.betas = betas
+        self.list_length = min(TOP_LIST, num_items)
         self.case_ranks: dict[str, CaseRanks] = {}
+        self.train_count: Tensor | None = None
+        self._rows = max(1, self.score_bytes // (4 * (num_items + 1)))
+
+    def setup(self, stage: str) -> None:
+        """Attaches the catalogue of the trainer's DataModule, once."""
+        catalogue = getattr(getattr(self.trainer, "datamodule", None), "catalogue", None)
+        if catalogue is not None and self.train_count is None:
+            self.attach(catalogue)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives what is known of items and training events, once, before training or evaluation."""
-        trained = catalogue["train_count"] > 0
+        self.train_count = catalogue["train_count"].cpu()
         for module in self.modules():
             if isinstance(module, ItemEmbedding):
-                module.mark_trained(trained)
+                module.mark_trained(self.train_count > 0)
 
     @abstractmethod
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
@@ -73,43 +87,42 @@ class Recommender(L.LightningModule, ABC):
         """Training losses: ``"loss"`` is optimised, every entry is logged as ``train/<key>``."""
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Scores every item, shape ``(b, num_items + 1)``; column 0 (padding) means nothing.
+        """Scores every item, shape ``(b, num_items + 1)``, into a buffer of its own; column 0 means nothing.
 
         Items are scored ``catalogue_chunk`` at a time, so that working memory beside the result is bounded.
         """
         rows = len(batch["history"])
-        chunks = torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk)
-        return torch.cat([self.score({**batch, "candidates": chunk.expand(rows, -1)}) for chunk in chunks], dim=1)
+        scores = torch.empty(rows, self.num_items + 1, device=self.device)
+        for items in torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk):
+            scores[:, items[0] : items[-1] + 1] = self.score({**batch, "candidates": items.expand(rows, -1)})
+        return scores
 
     def rank(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Ranks the target of each row.
 
         Returns:
             ``higher``, ``equal`` and ``num_candidates``, each of shape ``(b,)``, and under full ranking
-            ``top_items`` of shape ``(b, 10)``.
+            ``top_items`` of shape ``(b, list_length)``, ``PAD`` where fewer items are left.
 
         Raises:
-            ValueError: If a score is NaN or infinite.
+            UserError: If a score is NaN or infinite.
         """
-        if "candidates" in batch:
-            scores = self.score(batch).float()
-            higher, equal = higher_equal(scores, torch.zeros_like(batch["target"]))
-            return {
-                "higher": higher,
-                "equal": equal,
-                "num_candidates": torch.full_like(higher, scores.size(1)),
-            }
-        scores = self.score_catalogue(batch).float()
-        scores[:, PAD] = -torch.inf
-        scores.scatter_(1, batch["seen"], -torch.inf)
-        higher, equal = higher_equal(scores, batch["target"])
-        remaining = self.num_items - (batch["seen"] != PAD).sum(1)
-        items, _ = top_k(scores, TOP_LIST)
-        return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": items}
+        return self._in_pieces(self._rank_candidates if "candidates" in batch else self._rank_catalogue, batch)
+
+    def recommend(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The best unseen items and their scores, ``items`` and ``scores``, both ``(b, list_length)``."""
+        return self._in_pieces(self._best_unseen, batch)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        """One step on the loss, with all its parts logged."""
+        """One step on the loss, with all its parts logged.
+
+        Raises:
+            UserError: If the loss is NaN or infinite.
+        """
         losses = self.loss(batch)
+        # A device is not made to wait at every step: once NaN, weights and loss stay NaN.
+        if self.device.type == "cpu" or batch_idx % self.trainer.log_every_n_steps == 0:
+            self._require_finite(losses["loss"], "loss")
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch["history"]))
         return losses["loss"]
@@ -123,10 +136,9 @@ class Recommender(L.LightningModule, ABC):
         self._collect(batch)
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Best items and their scores, both ``(b, 10)``, of what each user has not seen."""
-        scores = self.score_catalogue(batch).float()
-        scores[:, PAD] = -torch.inf
-        return top_k(scores.scatter_(1, batch["seen"], -torch.inf), TOP_LIST)
+        """Best items and their scores, both ``(b, list_length)``, of what each user has not seen."""
+        best = self.recommend(batch)
+        return best["items"], best["scores"]
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the ranks of the epoch before."""
@@ -139,20 +151,59 @@ class Recommender(L.LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<metric>``."""
         for ranks in self.case_ranks.values():
-            self.log_dict({f"val/{name}": value for name, value in ranks.metrics().items()}, prog_bar=False)
+            self.log_dict({f"val/{name}": value for name, value in ranks.metrics().items()})
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<protocol>/overall/<metric>``."""
         for protocol, ranks in self.case_ranks.items():
-            self.log_dict({f"test/{protocol}/overall/{name}": v for name, v in ranks.metrics().items()})
+            self.log_dict({f"test/{protocol}/overall/{name}": value for name, value in ranks.metrics().items()})
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on all parameters."""
         return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
 
     def _collect(self, batch: SequenceBatch) -> None:
-        ranks = self.case_ranks.setdefault(batch["protocol"], CaseRanks().to(self.device))
+        ranks = self.case_ranks.setdefault(batch["protocol"], CaseRanks(self.train_count).to(self.device))
         ranks.update(batch["case_id"], batch["user_id"], batch["target"], **self.rank(batch))
+
+    def _unseen_scores(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Scores of the catalogue in fp32, ``-inf`` for padding and seen items."""
+        scores = self.score_catalogue(batch).float()
+        scores[:, PAD] = 0.0
+        self._require_finite(scores, "scores")
+        scores[:, PAD] = -torch.inf
+        return scores.scatter_(1, batch["seen"].long(), -torch.inf)
+
+    def _best_unseen(self, batch: SequenceBatch, scores: Tensor | None = None) -> dict[str, Tensor]:
+        items, values = top_k(self._unseen_scores(batch) if scores is None else scores, self.list_length)
+        return {"items": items.masked_fill_(values == -torch.inf, PAD), "scores": values}
+
+    def _rank_candidates(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        scores = self.score(batch).float()
+        self._require_finite(scores, "scores")
+        higher, equal = higher_equal(scores, torch.zeros_like(batch["target"]))
+        return {"higher": higher, "equal": equal, "num_candidates": torch.full_like(higher, scores.size(1))}
+
+    def _rank_catalogue(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        scores = self._unseen_scores(batch)
+        higher, equal = higher_equal(scores, batch["target"])
+        remaining = self.num_items - (batch["seen"] != PAD).sum(1)
+        top_items = self._best_unseen(batch, scores)["items"]
+        return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": top_items}
+
+    def _in_pieces(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
+        result, self._rows = in_pieces(step, batch, self._rows)
+        return result
+
+    def _require_finite(self, values: Tensor, what: str) -> None:
+        """A sum is NaN or infinite if any term is, and costs a tenth of looking at each; it may also overflow."""
+        if not bool(torch.isfinite(values.detach().sum())) and not bool(torch.isfinite(values).all()):
+            step = self.trainer.global_step if self._trainer is not None else 0
+            raise UserError(
+                f"NaN or infinite {what} of {type(self).__name__} at step {step}",
+                f"Lower the learning rate (now {self.lr:g}), clip gradients with --trainer.gradient_clip_val, or train "
+                "in 32-bit precision.",
+            )
 
 
 class SequentialRecommender(Recommender):

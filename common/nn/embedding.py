@@ -42,7 +42,9 @@ class ItemEmbedding(nn.Embedding):
         """The whole table, shape ``(num_items + 1, width)``, as scoring sees it."""
         if self.training or self.trained is None:
             return self.weight
-        mean = self.weight[1:][self.trained[1:]].mean(0)
+        share = self.trained.to(self.weight.dtype)
+        share[PAD] = 0.0
+        mean = share @ self.weight / share.sum().clamp(min=1)
         return torch.where(self.trained[:, None], self.weight, mean)
 
     def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
