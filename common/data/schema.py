@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import polars as pl
 
@@ -64,3 +66,72 @@ class Source:
     time: TimeKind
     content_hash: str
     split: ReadySplit | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store holds and how it came about; ``manifest.json``, and what ``recbench prepare --json`` prints.
+
+    Attributes:
+        dataset: Key of the data set.
+        recipe: Name of the recipe.
+        recipe_version: Version of the recipe.
+        store_version: Version of the store's format.
+        fingerprint: SHA-256 over the source's content, every argument and the two versions.
+        time: Whether times are recorded, imputed or mere positions.
+        time_resolution: Coarsest unit that divides all times: ``day``, ``hour``, ``minute``, ``second``, ``position``.
+        num_users: Users in the store.
+        num_items: Items in the store.
+        num_interactions: Events in the store.
+        num_triplets: Item-item edges and known attribute values together.
+        triplets: The same by relation and attribute.
+        arguments: Every argument of the preparation, the recipe's own among them.
+        stages: Statistics after every stage, in order.
+        ties: Shares of events and of test targets that are tied in time, and the order found inside ties.
+        splits: Cases, cuts and leakage of each split.
+        graph: Recipe, snapshot and link rates of the relations.
+        hashes: SHA-256 of every other file of the store.
+        warnings: Message of each named warning.
+    """
+
+    dataset: str
+    recipe: str
+    recipe_version: int
+    store_version: int
+    fingerprint: str
+    time: TimeKind
+    time_resolution: str
+    num_users: int
+    num_items: int
+    num_interactions: int
+    num_triplets: int
+    triplets: dict[str, int] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    ties: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    graph: dict[str, Any] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def store_id(self) -> str:
+        """Name of the store's folder: the recipe and the first 12 digits of the fingerprint."""
+        return f"{self.recipe}-{self.fingerprint[:12]}"
+
+    def to_json(self) -> str:
+        """Returns the manifest as indented JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Returns the manifest that ``text`` holds.
+
+        Raises:
+            ValueError: If the text is no JSON object with exactly the manifest's keys.
+        """
+        values = json.loads(text)
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ValueError(f"a manifest has the keys {', '.join(sorted(names))}")
+        return cls(**values)

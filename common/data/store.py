@@ -1,0 +1,322 @@
+"""The processed store: the only module that knows its format (Parquet, safetensors, ``manifest.json``)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.data.schema import Manifest
+from common.data.splits import build_sequences
+from common.errors import DataError, UserError, nearest
+from common.types import Cases, Catalogue, Sequences, Split
+
+STORE_VERSION = 1
+"""Version of the format below; a store of another version is refused."""
+
+_NOT_ATTRIBUTES = ("item", "title", "text", "description")
+_SPLIT_KEYS = ("train_end", "val.user", "val.position", "test.user", "test.position")
+
+
+@dataclass(frozen=True)
+class StoreTables:
+    """What a store is written from.
+
+    Attributes:
+        interactions: ``user, item, timestamp, rating, row`` in the store's order; ``row`` is the place in the source.
+        items: Row ``i`` is item ``i + 1``: ``item`` (its token), ``title``, ``text``, ``description``, attributes.
+        users: Row ``u`` is user ``u + 1``: ``user`` (its token).
+        relations: ``head, relation, tail`` with item ids.
+        splits: Splits over ``interactions``, by name.
+        candidates: Negatives of validation and test by (split, protocol).
+        truth: Arrays of known truth of a synthetic world, if any.
+    """
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    relations: pl.DataFrame
+    splits: dict[str, Split]
+    candidates: dict[tuple[str, str], dict[str, Tensor]]
+    truth: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A processed data set on disk.
+
+    Attributes:
+        path: Its folder.
+        manifest: What it holds and how it came about.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def split(self, name: str = "leave_one_out") -> Split:
+        """Returns the sequences with the division called ``name``.
+
+        Raises:
+            UserError: If the store holds no such split.
+        """
+        if name not in self.manifest.splits:
+            raise UserError(
+                f"Store {self.path} has no split {name!r} (its times are {self.manifest.time}).",
+                nearest(name, self.manifest.splits),
+            )
+        parts = _load(self.path / f"split-{name}.safetensors")
+        return Split(
+            sequences=self._sequences(),
+            train_end=parts["train_end"],
+            val=Cases(user=parts["val.user"], position=parts["val.position"]),
+            test=Cases(user=parts["test.user"], position=parts["test.position"]),
+        )
+
+    def protocols(self, split: str) -> list[str]:
+        """Returns the names of the stored candidate protocols of ``split``."""
+        return sorted(
+            path.stem.removeprefix(f"candidates-{split}-") for path in self.path.glob(f"candidates-{split}-*")
+        )
+
+    def negatives(self, split: str, protocol: str, phase: Literal["val", "test"]) -> Int[Tensor, "m k"]:
+        """Returns the stored negatives (int32) of each case of ``split[phase]``, in that order.
+
+        Raises:
+            UserError: If no such candidates are stored.
+        """
+        return _load(self._candidates(split, protocol), [phase])[phase]
+
+    def candidates_hash(self, split: str, protocol: str) -> str:
+        """Returns the SHA-256 of the stored candidates."""
+        return self.manifest.hashes[self._candidates(split, protocol).name]
+
+    def items(self) -> pl.DataFrame:
+        """Returns the items table; row ``i`` is item ``i + 1``."""
+        return pl.read_parquet(self.path / "items.parquet")
+
+    def user_tokens(self) -> list[str]:
+        """Returns the users' tokens; element ``u`` is user ``u + 1``."""
+        return pl.read_parquet(self.path / "users.parquet")["user"].to_list()
+
+    def interactions(self) -> pl.DataFrame:
+        """Returns all events in the store's order: ``user, item, timestamp, rating, row``."""
+        return pl.read_parquet(self.path / "interactions.parquet")
+
+    def truth(self) -> dict[str, Tensor]:
+        """Returns the known truth of a synthetic world; empty for data from outside."""
+        path = self.path / "truth.safetensors"
+        return _load(path) if path.exists() else {}
+
+    def catalogue(self, split: str = "leave_one_out") -> Catalogue:
+        """Returns what is known of items, with the training events of ``split``."""
+        parts, items = self.split(split), self.items()
+        train = _training_events(parts)
+        count = torch.bincount(train["items"], minlength=self.manifest.num_items + 1)
+        return Catalogue(
+            num_users=self.manifest.num_users,
+            num_items=self.manifest.num_items,
+            time=self.manifest.time,
+            train=train,
+            train_count=count,
+            titles=["", *items["title"].to_list()],
+            texts=["", *items["text"].to_list()],
+            relations=self._relations(),
+            attributes={name: _value_ids(items[name]) for name in items.columns if name not in _NOT_ATTRIBUTES},
+        )
+
+    def _candidates(self, split: str, protocol: str) -> Path:
+        path = self.path / f"candidates-{split}-{protocol}.safetensors"
+        if not path.exists():
+            stored = self.protocols(split)
+            reason = self.manifest.warnings.get(f"no-candidates-{split}-{protocol}", "")
+            raise UserError(
+                f"Store {self.path} has no candidates {protocol!r} for split {split!r}. {reason}".rstrip(),
+                nearest(protocol, [*stored, "full"]),
+            )
+        return path
+
+    def _sequences(self) -> Sequences:
+        table = pl.read_parquet(self.path / "interactions.parquet", columns=["user", "item", "timestamp"])
+        user, item, time = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in table.columns)
+        return build_sequences(user, item, time, self.manifest.num_users)
+
+    def _relations(self) -> dict[str, Tensor]:
+        table = pl.read_parquet(self.path / "relations.parquet")
+        return {
+            str(name): torch.from_numpy(edges.select("head", "tail").cast(pl.Int64).to_numpy().copy())
+            for (name,), edges in sorted(table.partition_by("relation", as_dict=True).items())
+        }
+
+
+def _load(path: Path, keys: list[str] | None = None) -> dict[str, Tensor]:
+    try:
+        if keys is None:
+            return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in keys}
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "Delete the store's folder and prepare it again.") from error
+
+
+def _training_events(split: Split) -> Sequences:
+    sequences, end = split["sequences"], split["train_end"]
+    offsets = sequences["offsets"]
+    position = torch.arange(sequences["items"].numel())
+    kept = position < torch.repeat_interleave(end, offsets.diff())
+    counts = torch.zeros_like(offsets)
+    torch.cumsum(end - offsets[:-1], 0, out=counts[1:])
+    return Sequences(offsets=counts, items=sequences["items"][kept], times=sequences["times"][kept])
+
+
+def _value_ids(column: pl.Series) -> Tensor:
+    values = column.filter(column != "").unique().sort()
+    codes = column.replace_strict(
+        values, pl.int_range(1, len(values) + 1, eager=True), default=0, return_dtype=pl.Int64
+    )
+    return torch.from_numpy(np.concatenate([[0], codes.to_numpy()]))
+
+
+def find_store(root: Path, dataset: str, recipe: str | None = None, store: str | None = None) -> Store:
+    """Returns the one store of a data set that fits.
+
+    Args:
+        root: Folder of all stores.
+        dataset: Key of the data set.
+        recipe: Name of the recipe, if it matters.
+        store: Id of the store, if there are several of one recipe.
+
+    Raises:
+        UserError: If none fits, with the command that makes it; or if several fit, with their ids.
+    """
+    root = Path(root)
+    found = sorted(path.parent for path in (root / dataset).glob("[!.]*/manifest.json"))
+    named = [path for path in found if store in (None, path.name) and recipe in (None, path.name.rpartition("-")[0])]
+    stores = [read_store(path) for path in named]
+    wanted = f"{dataset}" + (f", recipe {recipe}" if recipe else "") + (f", store {store}" if store else "")
+    if not stores:
+        command = f"recbench prepare {dataset}" + (f" --recipe {recipe}" if recipe else "") + f" --root {root}"
+        there = f" (found: {', '.join(path.name for path in found)})" if found else ""
+        raise UserError(f"{root} holds no prepared store of {wanted}{there}.", f"Run `{command}` first.")
+    if len(stores) > 1:
+        names = ", ".join(one.path.name for one in stores)
+        raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", "Choose one with `store=<id>`.")
+    return stores[0]
+
+
+def read_store(path: Path) -> Store:
+    """Opens the store in a folder.
+
+    Raises:
+        DataError: If its manifest is unreadable or of another version of the format.
+    """
+    cure = f"Delete {path} and run `recbench prepare {path.parent.name}` again."
+    try:
+        manifest = Manifest.from_json((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path / 'manifest.json'} is no manifest of store version {STORE_VERSION}: {error}", cure
+        ) from error
+    if manifest.store_version != STORE_VERSION:
+        raise DataError(f"{path} was written by store version {manifest.store_version}; this is {STORE_VERSION}.", cure)
+    return Store(path, manifest)
+
+
+def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
+    """Writes a store whole or not at all, and returns it with the hashes of its files in the manifest.
+
+    Args:
+        root: Folder of all stores.
+        manifest: All but the hashes.
+        tables: What to write.
+
+    Raises:
+        UserError: If the disk is full or the folder may not be written; nothing stays behind.
+    """
+    folder = Path(root) / manifest.dataset
+    final, temporary = folder / manifest.store_id, folder / f".{manifest.store_id}.tmp-{os.getpid()}"
+    with _user_errors(root):
+        _remove_leftovers(folder)
+        temporary.mkdir(parents=True)
+        try:
+            _write_files(temporary, tables)
+            hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+            manifest = replace(manifest, hashes=hashes)
+            (temporary / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+            if final.exists():
+                shutil.rmtree(final)
+            temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Store(final, manifest)
+
+
+def _write_files(folder: Path, tables: StoreTables) -> None:
+    frames = {"interactions": tables.interactions, "items": tables.items, "users": tables.users}
+    for name, frame in {**frames, "relations": tables.relations}.items():
+        frame.write_parquet(folder / f"{name}.parquet", compression="lz4")
+    for name, split in tables.splits.items():
+        values = (split["train_end"], *(split[phase][key] for phase in ("val", "test") for key in ("user", "position")))
+        _save(dict(zip(_SPLIT_KEYS, values, strict=True)), folder / f"split-{name}.safetensors")
+    for (name, protocol), negatives in tables.candidates.items():
+        _save(negatives, folder / f"candidates-{name}-{protocol}.safetensors")
+    if tables.truth:
+        _save(tables.truth, folder / "truth.safetensors")
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed preparations left, but nothing that a living process is writing."""
+    for path in folder.glob(".*.tmp-*"):
+        owner = path.name.rsplit("-", 1)[1]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+@contextmanager
+def _user_errors(root: Path) -> Iterator[None]:
+    """Turns a full disk and a missing permission into errors that say so."""
+    try:
+        yield
+    except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
+        text = str(error)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text or "No space" in text:
+            raise UserError(
+                f"No space is left on the disk of {root}: {text}", "Free some, or choose another --root."
+            ) from error
+        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
+            raise UserError(
+                f"{root} may not be written: {text}", "Choose another --root or mend its permissions."
+            ) from error
+        raise
