@@ -1,0 +1,183 @@
+"""The command line: which commands there are, how a function becomes one, and what a mistake looks like.
+
+A command is a function: parameters before ``*`` are positional, the others are options, the docstring is the help.
+Its module is imported only when the command is called, so that ``--help`` and ``list`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import sys
+import traceback
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from common.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command by the place of its function, ``module:name``.
+
+    Attributes:
+        target: Where the function is.
+        summary: Line of ``recbench --help``.
+        parses_itself: Whether the function takes the raw arguments (``run``, whose options are those of the classes
+            that it is given).
+    """
+
+    target: str
+    summary: str
+    parses_itself: bool = False
+
+
+COMMANDS = {
+    "list": Command("benchmarks.listing:show", "data sets, methods, suites and encoders, with what each needs"),
+    "prepare": Command("benchmarks.prepare:prepare", "raw files to a store"),
+    "run": Command("benchmarks.train:main", "train, test on the best checkpoint, write the run folder", True),
+    "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
+    "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
+    "leaderboard": Command("benchmarks.leaderboard:leaderboard", "tables of finished runs"),
+    "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
+    "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),
+    "doctor": Command("benchmarks.doctor:doctor", "what is installed and usable here"),
+}
+
+MENDABLE = {
+    errno.EACCES: ("No permission", "Choose a folder you may write to, or change its permissions."),
+    errno.EPERM: ("No permission", "Choose a folder you may write to, or change its permissions."),
+    errno.EROFS: ("Read-only file system", "Choose a folder you may write to."),
+    errno.ENOSPC: ("No space left on the disk", "Free some space, or choose a folder on another disk."),
+    errno.ENOTDIR: ("A file stands where a folder is needed", "Choose another folder, or move the file away."),
+}
+"""Failures of the machine that the user can mend, by number: what, cure."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments after the program's name; those of the process when omitted.
+
+    Returns:
+        0 on success, 2 on a mistake of the user (one message on stderr, no traceback), 1 otherwise.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        dispatch(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return _complain("Interrupted.", 1, debug)
+    except UserError as error:
+        return _complain(str(error), 2, debug)
+    except OSError as error:
+        if error.errno in MENDABLE:
+            what, cure = MENDABLE[error.errno]
+            return _complain(f"{what}: {error.filename or error}\n{cure}", 2, debug)
+        return _complain(_internal(error), 1, debug)
+    except Exception as error:
+        return _complain(_internal(error), 1, debug)
+    return 0
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Calls the command that the first argument names.
+
+    Raises:
+        UserError: If there is no such command, option or value.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        write(_overview())
+        return
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise UserError(f"recbench has no command {name!r}.", nearest(name, COMMANDS))
+    command = COMMANDS[name]
+    module, _, function_name = command.target.partition(":")
+    function = getattr(importlib.import_module(module), function_name)
+    if command.parses_itself:
+        function(rest)
+        return
+    from benchmarks.messages import explain
+
+    parser = parser_for(name, function)
+    try:
+        values = parser.parse_args(rest)
+    except ArgumentError as error:
+        raise explain(parser, error) from error
+    function(*_bound(function, values.as_dict()).args, **_bound(function, values.as_dict()).kwargs)
+
+
+def parser_for(name: str, function: Callable[..., object]) -> Any:
+    """The parser of a command, from its function's signature and docstring."""
+    import docstring_parser
+    from jsonargparse import ArgumentParser
+
+    text = docstring_parser.parse(inspect.getdoc(function) or "")
+    helps = {entry.arg_name: entry.description or "" for entry in text.params}
+    parser = ArgumentParser(
+        prog=f"recbench {name}", description=text.short_description, exit_on_error=False, allow_abbrev=False
+    )
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        option = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        label = f"--{parameter.name.replace('_', '-')}" if option else parameter.name.rstrip("_")
+        parser.add_argument(label, **_argument(parameter, option), help=helps.get(parameter.name, ""))
+    return parser
+
+
+def write(text: str) -> None:
+    """Writes a command's result to standard output, which carries nothing else."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _argument(parameter: inspect.Parameter, option: bool) -> dict[str, Any]:
+    kind, default = parameter.annotation, parameter.default
+    required = default is inspect.Parameter.empty
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is list:
+        spread: dict[str, Any] = {"type": get_args(kind)[0], "nargs": "+" if required else "*"}
+        return spread | ({"required": True} if option and required else {} if required else {"default": default})
+    if option:
+        return {"type": kind} | ({"required": True} if required else {"default": default})
+    return {"type": kind} | ({} if required else {"nargs": "?", "default": default})
+
+
+def _bound(function: Callable[..., object], values: dict[str, Any]) -> inspect.BoundArguments:
+    signature = inspect.signature(function)
+    positional = [values[p.name.rstrip("_")] for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    options = {p.name: values[p.name] for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return signature.bind(*positional, **options)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: recbench COMMAND … [--debug]",
+            "",
+            *lines,
+            "",
+            "`recbench COMMAND --help` explains one; --debug adds the traceback to an error.",
+        ]
+    )
+
+
+def _internal(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}\nThis is not a mistake of yours: --debug shows where it happened."
+
+
+def _complain(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"recbench: {message}\n")
+    return code

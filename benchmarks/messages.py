@@ -1,0 +1,73 @@
+"""Turns the parser's errors into one sentence with the nearest valid name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from common.errors import UserError, nearest
+
+UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (\S+)")
+UNKNOWN_CLASS = re.compile(r'Parser key "(\w+)".*Expected a dot import path string: (\S+)', re.DOTALL)
+UNKNOWN_ARGUMENT = re.compile(r"Problem with given class_path '(\S+)':\s+Option '([^']+)' is not accepted")
+UNKNOWN_KEY = re.compile(r"Group '(\w+)' does not accept option '([^']+)'")
+WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":\s+Expected an? (.+?)\. Got value: (.*)')
+MISSING_FILE = re.compile(r"File does not exist: '?([^'\n]+)'?")
+REQUIRED = re.compile(r"the following arguments are required: (.+)|[Kk]ey \"?([\w.]+)\"? is required")
+
+
+def explain(parser: Any, error: ArgumentError, classes: dict[str, type] | None = None) -> UserError:
+    """The error as a user's mistake with its cure.
+
+    Args:
+        parser: Parser that raised it.
+        error: What it raised.
+        classes: Base class behind each class-valued option, whose subclasses are the valid names.
+    """
+    text = str(error)
+    if found := UNKNOWN_ARGUMENT.search(text):
+        path, option = found.groups()
+        return UserError(f"{path.rpartition('.')[2]} has no argument {option!r}.", nearest(option, _parameters(path)))
+    if found := UNKNOWN_CLASS.search(text):
+        key, name = found.groups()
+        valid = (kind.__name__ for kind in concrete((classes or {})[key])) if key in (classes or {}) else ()
+        return UserError(f"--{key}: there is no class {name!r}.", nearest(name, valid))
+    if found := UNKNOWN_OPTION.search(text):
+        option = found.group(1).partition("=")[0]
+        return UserError(f"There is no option {option!r}.", nearest(option, _options(parser)))
+    if found := UNKNOWN_KEY.search(text):
+        group, option = found.groups()
+        prefix = f"--{group}."
+        valid = [name.removeprefix(prefix) for name in _options(parser) if name.startswith(prefix)]
+        return UserError(f"--{group} has no option {option!r}.", nearest(option, valid))
+    if found := WRONG_VALUE.search(text):
+        key, expected, value = found.groups()
+        wanted = re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", expected)
+        return UserError(f"{key}: {value!r} is no valid value.", f"Give a value of type {wanted}.")
+    if found := MISSING_FILE.search(text):
+        return UserError(f"There is no file {found.group(1)}.", "Check the path.")
+    if found := REQUIRED.search(text):
+        return UserError(f"Missing: {found.group(1) or found.group(2)}.", f"See `{parser.prog} --help`.")
+    return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
+
+
+def concrete(base: type) -> Iterator[type]:
+    """All subclasses of ``base`` that can be made, itself included."""
+    if not inspect.isabstract(base):
+        yield base
+    for child in base.__subclasses__():
+        yield from concrete(child)
+
+
+def _parameters(path: str) -> Iterable[str]:
+    module, _, name = path.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    return inspect.signature(kind).parameters
+
+
+def _options(parser: Any) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]

@@ -1,0 +1,73 @@
+"""From per-case ranks to metrics and slices; every table of the suite derives from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from common.metrics.ranking import COLUMNS, case_metrics
+
+METRIC_VERSION = 1
+"""Enters the protocol id: raised when a metric's definition changes."""
+OVERALL = "overall"
+
+
+def rank_table(ranks: Mapping[str, Mapping[str, Tensor]]) -> pl.DataFrame:
+    """Per-case ranks of all protocols as one table.
+
+    Args:
+        ranks: For each protocol the columns of :data:`common.metrics.ranking.COLUMNS`, each of shape ``(m,)``.
+
+    Returns:
+        A row a case: ``protocol`` and those columns.
+    """
+    parts = [
+        pl.DataFrame({"protocol": [protocol] * len(table["case_id"])} | {c: table[c].numpy() for c in COLUMNS})
+        for protocol, table in ranks.items()
+    ]
+    return pl.concat(parts).with_columns(pl.col(COLUMNS).cast(pl.Int32))
+
+
+def write_ranks(table: pl.DataFrame, path: Path) -> None:
+    """Writes ``ranks.parquet`` whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    table.write_parquet(part)
+    part.replace(path)
+
+
+def slice_metrics(
+    table: pl.DataFrame, masks: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Metrics of all cases and of each slice.
+
+    Args:
+        table: What :func:`rank_table` returns.
+        masks: For each protocol the slices, by name: for each row of that protocol whether it belongs, shape ``(m,)``.
+
+    Returns:
+        ``test/<protocol>/<slice>/<metric>`` to value, and ``test/<protocol>/<slice>`` to the number of cases. A slice
+        without a case has a number and no metrics.
+    """
+    metrics: dict[str, float] = {}
+    cases: dict[str, int] = {}
+    for protocol in table["protocol"].unique(maintain_order=True):
+        rows = table.filter(pl.col("protocol") == protocol)
+        columns = {name: torch.from_numpy(rows[name].cast(pl.Int64).to_numpy().copy()) for name in COLUMNS}
+        everyone = torch.ones(rows.height, dtype=torch.bool)
+        for name, mask in {OVERALL: everyone, **masks.get(protocol, {})}.items():
+            key = f"test/{protocol}/{name}"
+            cases[key] = int(mask.sum())
+            if cases[key]:
+                part = case_metrics({column: values[mask] for column, values in columns.items()})
+                metrics |= {f"{key}/{metric}": float(value) for metric, value in part.items()}
+    return metrics, cases
+
+
+def metric_of(metrics: Mapping[str, float], protocol: str, metric: str, part: str = OVERALL) -> float:
+    """One figure of a result, NaN where the run has none."""
+    return metrics.get(f"test/{protocol}/{part}/{metric}", float(np.nan))

@@ -1,0 +1,158 @@
+"""Run folders: their name, their files, and what a finished run says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+RESULT_VERSION = 1
+RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+MACHINE = {
+    "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "data.root", "data.num_workers",
+    "trainer.accelerator", "trainer.strategy", "trainer.logger", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",
+    "trainer.log_every_n_steps", "trainer.plugins", "trainer.barebones",
+}  # fmt: skip
+"""Settings that say where and how to run, not what: they do not enter a run's identity."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run says of itself: the content of ``result.json``.
+
+    Attributes:
+        run_id: Hash of configuration, data fingerprint and predecessors.
+        config_id: The same without the seed: runs that differ in their seed alone share it.
+        method: Label of the method, as the leaderboard prints it.
+        dataset: Key of the data set.
+        seed: Seed of weights, order and training negatives.
+        protocols: For each protocol its ``id`` and the ``fields`` that the id is a hash of.
+        information_set: What the method reads.
+        metrics: ``test/<protocol>/<slice>/<metric>``.
+        cases: Number of test cases of ``test/<protocol>/<slice>``.
+        data: Fingerprint, recipe, split and kind of time.
+        closed_form: Whether nothing was trained by gradient (the floors).
+        imputed_time: Whether the method read times that were not recorded, with the user's leave.
+        training: Monitored metric and its best value, epochs, stopping reason, ``undertrained``.
+        parameters: Numbers of ``trained`` and ``frozen`` parameters.
+        seconds: Wall clock of ``train``, ``to_best`` and ``test``.
+        peak_memory: Peak bytes of ``host`` (the process) and ``device`` (allocated).
+        environment: Code revision, versions and hardware.
+        predecessors: Run ids that this run was made from, by role.
+        checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
+        version: Version of this layout.
+    """
+
+    run_id: str
+    config_id: str
+    method: str
+    dataset: str
+    seed: int
+    protocols: dict[str, dict[str, Any]]
+    information_set: list[str]
+    metrics: dict[str, float]
+    cases: dict[str, int]
+    data: dict[str, Any] = field(default_factory=dict)
+    closed_form: bool = False
+    imputed_time: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    predecessors: dict[str, str] = field(default_factory=dict)
+    checkpoint: str | None = None
+    version: int = RESULT_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Writes ``result.json``, the last file of a run, so that it is there whole or not at all."""
+        write_atomically(folder / RESULT, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+
+
+def read_result(folder: Path) -> Result:
+    """Reads a run folder's ``result.json``.
+
+    Raises:
+        UserError: If the folder holds no finished run of this version.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        state = "was not finished" if (folder / CONFIG).is_file() else "is no run folder"
+        raise UserError(f"{folder} {state}: it has no {RESULT}.", "Name a folder runs/<data set>/<method>/<run id>.")
+    try:
+        values = json.loads(path.read_text())
+        if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
+            raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
+        return Result(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
+
+
+def find_runs(places: Iterable[Path]) -> Iterator[Path]:
+    """Folders of finished runs at or below ``places``, sorted.
+
+    Raises:
+        UserError: If a place does not exist.
+    """
+    for place in places:
+        if not place.is_dir():
+            raise UserError(f"There is no folder {place}.", "Name run folders, or a folder that holds some.")
+        yield from sorted(path.parent for path in place.rglob(RESULT))
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides what a run computes."""
+
+    def kept(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in values.items():
+            path = f"{prefix}{key}"
+            if path.replace(".init_args", "") in MACHINE:
+                continue
+            result[key] = kept(value, f"{path}.") if isinstance(value, Mapping) else value
+        return result
+
+    return kept(config, "")
+
+
+def hash_of(*parts: object) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of ``parts`` as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[str, str]) -> str:
+    """Name of a run: equal for the same configuration, data and predecessors, wherever it runs."""
+    return hash_of(identity(config), fingerprint, predecessors)
+
+
+def config_id(config: Mapping[str, Any], fingerprint: str) -> str:
+    """The name that runs of one configuration share, whatever their seed."""
+    values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
+    data = dict(values.get("data") or {})
+    data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key != "seed"}
+    return hash_of(values | {"data": data}, fingerprint)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
