@@ -1,4 +1,4 @@
-"""Item embedding that gives untrained items the mean vector."""
+"""Embeddings that give items and users without training events the mean vector."""
 
 from __future__ import annotations
 
@@ -50,3 +50,42 @@ class ItemEmbedding(nn.Embedding):
     def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         """Looks up vectors, shape ``(..., width)``."""
         return F.embedding(items, self.table(), self.padding_idx if self.training else None)
+
+
+class UserEmbedding(nn.Embedding):
+    """Embedding table of users, row 0 for an unknown user.
+
+    Outside training, a user without any training event, and the unknown user, have the mean vector of the trained
+    users: a random start says nothing about them. Users are looked up, never listed whole, so the mean is formed
+    only where a batch holds such a user.
+
+    Args:
+        num_users: Number of users; the table has ``num_users + 1`` rows.
+        width: Width of a vector.
+    """
+
+    trained: Tensor | None
+
+    def __init__(self, num_users: int, width: int) -> None:
+        super().__init__(num_users + 1, width, padding_idx=PAD)
+        self.register_buffer("trained", None, persistent=False)
+
+    def mark_trained(self, trained: Bool[Tensor, "u_plus_1"]) -> None:
+        """Tells which users have training events; entry 0 (the unknown user) is ignored.
+
+        Args:
+            trained: Whether each id has a training event, shape ``(num_users + 1,)``.
+        """
+        trained = trained.clone()
+        trained[PAD] = False
+        self.trained = trained.to(self.weight.device)
+
+    def forward(self, users: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """Looks up vectors, shape ``(..., width)``."""
+        vectors = super().forward(users)
+        if self.training or self.trained is None:
+            return vectors
+        known = self.trained[users]
+        if known.all():
+            return vectors
+        return torch.where(known[..., None], vectors, self.weight[self.trained].mean(0))
