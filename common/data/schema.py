@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import polars as pl
+from numpy.typing import NDArray
 
 from common.types import TimeKind
 
@@ -57,6 +58,9 @@ class Source:
         time: Whether times are recorded, imputed or mere positions.
         content_hash: SHA-256 over the bytes of every file read.
         split: The source's own split, if it ships one.
+        truth: Known truth of a synthetic world, kept beside the data. Arrays whose names begin with ``item_`` have
+            one row for padding and then one for each row of ``items``, and are re-ordered with the items.
+        arguments: What the source was made from, where it was made and not read; for the manifest.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Source:
     time: TimeKind
     content_hash: str
     split: ReadySplit | None = None
+    truth: dict[str, NDArray[Any]] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
