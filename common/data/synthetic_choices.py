@@ -1,0 +1,341 @@
+"""Who buys what, when: every choice of the synthetic world by a rule table, all users a step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.synthetic_world import (
+    BRANDS_PER_DEPARTMENT,
+    FIRST_LATENT,
+    HORIZON,
+    NUM_STYLES,
+    PERIODS,
+    RELATIONS,
+    START,
+    Edges,
+    FloatArray,
+    IntArray,
+    Role,
+    Scope,
+    World,
+)
+from common.errors import UserError
+
+RULES = (*RELATIONS[1:], "taste", "popularity")
+"""What can make a choice: a relation of an item in the history, the user's taste, or popularity of the moment."""
+TASTE = RULES.index("taste")
+POPULARITY = RULES.index("popularity")
+MIN_LENGTH = 3
+_MAX_LENGTH = 200
+_ATTEMPTS = 4
+_LATENT = -1
+_OBSERVED = -2
+
+LongArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each rule is drawn for a choice that has a history; shares add up to 1.
+
+    Attributes:
+        latent: Share ρ of the latent relations.
+        observed: Share of complement and substitute.
+        taste: Share of taste; popularity has the rest.
+        by_style: Whether taste is for style words rather than for brands.
+    """
+
+    latent: float
+    observed: float
+    taste: float
+    by_style: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Events user by user, oldest first.
+
+    Attributes:
+        user: User of each event, from 0.
+        item: Item of each event, from 0.
+        time: Unix seconds, strictly increasing within a user.
+        rule: Index into :data:`RULES`.
+    """
+
+    user: IntArray
+    item: IntArray
+    time: LongArray
+    rule: NDArray[np.uint8]
+
+
+class Shelf:
+    """Items sorted by a group, from which runs of groups are sampled by the popularity of a period.
+
+    One cumulative sum over all periods and items makes a weighted draw from any run a single binary search.
+
+    Args:
+        group: Group of each item.
+        num_groups: Number of groups.
+        weight: Popularity, ``(PERIODS, n)``.
+    """
+
+    def __init__(self, group: IntArray, num_groups: int, weight: FloatArray) -> None:
+        self.order = np.argsort(group, kind="stable").astype(np.int32)
+        self.bounds = np.searchsorted(group[self.order], np.arange(num_groups + 1))
+        self.cumulative = np.concatenate([[0.0], weight[:, self.order].ravel().cumsum()])
+
+    def draw(self, first: LongArray, stop: LongArray, period: IntArray, rng: np.random.Generator) -> LongArray:
+        """Draws an item from groups ``first … stop - 1`` for each row, -1 where none is on offer in the period."""
+        base = period.astype(np.int64) * len(self.order)
+        low, high = self.bounds[first] + base, self.bounds[stop] + base
+        left, right = self.cumulative[low], self.cumulative[high]
+        at = np.searchsorted(self.cumulative, left + rng.random(len(low)) * (right - left), side="right") - 1
+        item = self.order[np.clip(at, low, np.maximum(high - 1, low)) % len(self.order)]
+        return np.where(right > left, item, -1)
+
+
+class Relatives:
+    """Draws an item that some edge relates to a given one.
+
+    Args:
+        world: The items.
+        edges: The edges in play, sorted by head.
+        shelf: Items sorted by cell.
+    """
+
+    def __init__(self, world: World, edges: Edges, shelf: Shelf) -> None:
+        self.world, self.edges, self.shelf = world, edges, shelf
+        self.first = np.searchsorted(edges.head, np.arange(world.num_functions + 2))
+
+    def draw(self, item: LongArray, period: IntArray, rng: np.random.Generator) -> tuple[LongArray, LongArray]:
+        """Returns an item for each given one, -1 where none is on offer, and the rule that chose it."""
+        world, edges = self.world, self.edges
+        if not len(edges.head):
+            return np.full(len(item), -1), np.full(len(item), POPULARITY)
+        function, family = world.function[item], world.family[item]
+        degree = self.first[function + 1] - self.first[function]
+        edge = np.minimum(self.first[function] + (rng.random(len(item)) * degree).astype(np.int64), len(edges.head) - 1)
+        scope = edges.scope[edge]
+        family = np.where(scope == Scope.NEXT, world.next_family[family], family)
+        anywhere = scope == Scope.ANY
+        base = (edges.tail[edge].astype(np.int64) - 1) * world.families
+        first = base + np.where(anywhere, 0, (family - 1) % world.families)
+        stop = np.where(anywhere, base + world.families, first + 1)
+        chosen = self.shelf.draw(first, stop, period, rng)
+        exists = (degree > 0) & (family > 0)
+        return np.where(exists, chosen, -1), edges.relation[edge].astype(np.int64) - 1
+
+
+class Tastes:
+    """Each user's three departments and a favourite brand (or style) in each.
+
+    Args:
+        world: The items.
+        users: Number of users.
+        by_style: Whether the favourite is a style.
+        rng: Source of randomness.
+    """
+
+    def __init__(self, world: World, users: int, by_style: bool, rng: np.random.Generator) -> None:
+        attribute = world.style if by_style else world.brand
+        self.size = NUM_STYLES if by_style else BRANDS_PER_DEPARTMENT
+        department = (world.function - 1) // len(Role)
+        self.shelf = Shelf(department * self.size + attribute, world.departments * self.size, world.weight)
+        self.department = rng.integers(0, world.departments, (users, 3), dtype=np.int32)
+        self.favourite = rng.integers(0, self.size, (users, 3), dtype=np.int32)
+
+    def draw(self, user: LongArray, period: IntArray, rng: np.random.Generator) -> LongArray:
+        """Draws an item to each user's taste."""
+        which = np.searchsorted([0.6, 0.9], rng.random(len(user)))
+        base = self.department[user, which].astype(np.int64) * self.size
+        devoted = rng.random(len(user)) < 0.6
+        first = np.where(devoted, base + self.favourite[user, which], base)
+        return self.shelf.draw(first, np.where(devoted, first + 1, base + self.size), period, rng)
+
+
+class Chooser:
+    """Applies the rule table to a step of many users at once.
+
+    Args:
+        world: The items.
+        mix: Shares of the rules.
+        users: Number of users.
+        rng: Source of randomness.
+    """
+
+    def __init__(self, world: World, mix: Mix, users: int, rng: np.random.Generator) -> None:
+        self.mix, self.rng = mix, rng
+        self.all = Shelf(world.cell, world.num_functions * world.families, world.weight)
+        self.stop = world.num_functions * world.families
+        edges = world.edges
+        self.latent = Relatives(world, edges.where(edges.relation >= FIRST_LATENT), self.all)
+        self.observed = Relatives(world, edges.where(edges.relation < FIRST_LATENT), self.all)
+        self.tastes = Tastes(world, users, mix.by_style, rng)
+
+    def choose(self, history: list[IntArray], period: IntArray) -> tuple[IntArray, NDArray[np.uint8]]:
+        """Chooses the next item of users ``0 … n - 1``.
+
+        Args:
+            history: Items of each earlier step, every one covering at least these users.
+            period: Period of each user's event.
+
+        Returns:
+            Items, none of which its user has had, and rules.
+        """
+        item = np.full(len(period), -1, np.int32)
+        rule = np.full(len(period), POPULARITY, np.uint8)
+        plan = self._plan(len(period), bool(history))
+        pending, attempt = np.arange(len(period)), 0
+        while len(pending):
+            candidate, by = self._propose(plan[pending], pending, history, period[pending])
+            taken = candidate < 0
+            for earlier in history:
+                taken |= earlier[pending] == candidate
+            done = pending[~taken]
+            item[done], rule[done] = candidate[~taken], by[~taken]
+            pending, attempt = pending[taken], attempt + 1
+            # Taste, too, may have nothing left to offer; popularity always has.
+            plan[pending] = np.where(attempt < _ATTEMPTS, plan[pending], TASTE if attempt == _ATTEMPTS else POPULARITY)
+        return item, rule
+
+    def _plan(self, users: int, has_history: bool) -> LongArray:
+        mix, draw = self.mix, self.rng.random(users)
+        if not has_history:
+            return np.where(draw < 0.75, TASTE, POPULARITY)
+        bounds = np.cumsum([mix.latent, mix.observed, mix.taste])
+        return np.array([_LATENT, _OBSERVED, TASTE, POPULARITY])[np.searchsorted(bounds, draw, side="right")]
+
+    def _propose(
+        self, plan: LongArray, user: LongArray, history: list[IntArray], period: IntArray
+    ) -> tuple[LongArray, LongArray]:
+        item, rule = np.empty(len(plan), np.int64), plan.copy()
+        for kind in (_LATENT, _OBSERVED, TASTE, POPULARITY):
+            rows = np.flatnonzero(plan == kind)
+            if not len(rows):
+                continue
+            if kind == TASTE:
+                item[rows] = self.tastes.draw(user[rows], period[rows], self.rng)
+            elif kind == POPULARITY:
+                item[rows] = self.all.draw(
+                    np.zeros(len(rows), np.int64), np.full(len(rows), self.stop), period[rows], self.rng
+                )
+            else:
+                # An observed relation follows the last item; a latent one any item, the later the likelier.
+                relatives = self.latent if kind == _LATENT else self.observed
+                lag = self.rng.geometric(0.5, len(rows)) if kind == _LATENT else np.ones(len(rows), np.int64)
+                cause = _look_back(history, user[rows], lag)
+                item[rows], rule[rows] = relatives.draw(cause, period[rows], self.rng)
+        return item, rule
+
+
+def _look_back(history: list[IntArray], user: LongArray, lag: LongArray) -> LongArray:
+    """Returns the item ``lag`` steps ago, or the first one where the history is shorter."""
+    step = np.maximum(len(history) - lag, 0)
+    found = np.empty(len(user), np.int64)
+    for s in np.unique(step):
+        rows = np.flatnonzero(step == s)
+        found[rows] = history[s][user[rows]]
+    return found
+
+
+def draw_lengths(users: int, items: int, interactions: int, rng: np.random.Generator) -> LongArray:
+    """Draws history lengths that add up to ``interactions``, longest first: few long ones, many of three to five.
+
+    Raises:
+        UserError: The sizes leave users with fewer than three events or with more than items allow.
+    """
+    if users < 1 or interactions < MIN_LENGTH * users:
+        raise UserError(
+            f"interactions={interactions} is too few for users={users}: each user needs {MIN_LENGTH} or more.",
+            f"Ask for at least {MIN_LENGTH * max(users, 1)} interactions or for fewer users.",
+        )
+    mean = interactions / users
+    longest = min(max(_MAX_LENGTH, int(2 * mean)), items // 5)
+    if mean > 0.8 * longest:
+        raise UserError(
+            f"interactions={interactions} is too many for users={users} and items={items}: a history holds no item "
+            f"twice and at most {longest} events.",
+            f"Ask for at most {int(0.8 * longest * users)} interactions, or for more users or items.",
+        )
+    share = rng.lognormal(0.0, 1.0, users)
+    extra = interactions - MIN_LENGTH * users
+    length = np.minimum(MIN_LENGTH + (share / share.sum() * extra).astype(np.int64), longest)
+    while missing := interactions - int(length.sum()):
+        room = rng.permutation(np.flatnonzero(length < longest))[:missing]
+        length[room] += 1
+    return -np.sort(-length)
+
+
+def draw_times(length: LongArray, rng: np.random.Generator) -> list[LongArray]:
+    """Draws event times, step by step for users sorted by length: sittings of hours with weeks between them."""
+    users = len(length)
+    start = rng.random(users) * 0.85 * HORIZON
+    span = (HORIZON - start) * rng.beta(1.5, 1.5, users)
+    elapsed, steps = np.zeros(users), []
+    for count in _active(length):
+        gap = rng.exponential(1.0, count) * np.where(rng.random(count) < 0.5, 0.02, 1.0)
+        elapsed[:count] += gap
+        steps.append(elapsed[:count].astype(np.float32))
+    scale = span / elapsed
+    # A second a step keeps the times of a user apart even where a gap rounds to nothing.
+    return [
+        START + t + (start[: len(at)] + scale[: len(at)] * at * 0.999).astype(np.int64) for t, at in enumerate(steps)
+    ]
+
+
+def _active(length: LongArray) -> LongArray:
+    """Returns how many users, sorted longest first, have an event at each step."""
+    return np.searchsorted(-length, -np.arange(length[0]), side="left")
+
+
+def draw_choices(
+    world: World,
+    mix: Mix,
+    users: int,
+    interactions: int,
+    rng: np.random.Generator,
+    report: Callable[[float], None] | None = None,
+) -> Choices:
+    """Draws all events of all users, a step of every user's history at a time.
+
+    Args:
+        world: The items.
+        mix: Shares of the rules.
+        users: Number of users.
+        interactions: Number of events over all users.
+        rng: Source of randomness.
+        report: Called with the finished share after each step.
+
+    Raises:
+        UserError: Impossible sizes, see :func:`draw_lengths`.
+    """
+    length = draw_lengths(users, len(world.function), interactions, rng)
+    times = draw_times(length, rng)
+    chooser = Chooser(world, mix, users, rng)
+    # Users are sorted by length here; their names must not tell it.
+    name = rng.permutation(users)
+    offset = np.zeros(users + 1, np.int64)
+    offset[name + 1] = length
+    start = offset.cumsum()[name]
+    out = Choices(
+        np.empty(interactions, np.int32),
+        np.empty(interactions, np.int32),
+        np.empty(interactions, np.int64),
+        np.empty(interactions, np.uint8),
+    )
+    history: list[IntArray] = []
+    finished = 0
+    for t, time in enumerate(times):
+        rows = start[: len(time)] + t
+        period = ((time - START) * PERIODS // (HORIZON + len(times))).astype(np.int32)
+        item, rule = chooser.choose(history, period)
+        history.append(item)
+        out.user[rows], out.item[rows], out.time[rows], out.rule[rows] = name[: len(time)], item, time, rule
+        finished += len(time)
+        if report:
+            report(finished / interactions)
+    return out
