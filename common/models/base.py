@@ -20,7 +20,7 @@ from common.errors import UserError
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
 from common.models.pieces import in_pieces
-from common.nn.embedding import ItemEmbedding
+from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
@@ -77,6 +77,8 @@ class Recommender(L.LightningModule, ABC):
         for module in self.modules():
             if isinstance(module, ItemEmbedding):
                 module.mark_trained(self.train_count > 0)
+            elif isinstance(module, UserEmbedding):
+                module.mark_trained(catalogue["train"]["offsets"].diff() > 0)
 
     @abstractmethod
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:

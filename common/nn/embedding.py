@@ -1,4 +1,4 @@
-"""Embeddings that give items and users without training events the mean vector."""
+"""Embeddings of items and users that give those never trained on the mean vector."""
 
 from __future__ import annotations
 
@@ -10,11 +10,45 @@ from torch import Tensor, nn
 from common.types import PAD
 
 
-class ItemEmbedding(nn.Embedding):
-    """Embedding table of items, row 0 for padding.
+class _MeanForUntrained(nn.Embedding):
+    """Embedding whose untrained rows, outside training, are the mean of the trained ones.
 
-    Outside training, an item without any training event has the mean vector of the trained items: its own row
-    is the random start, or what being drawn as a negative made of it, and neither is knowledge of the item.
+    Such a row is the random start, or what being drawn as a negative made of it, and neither is knowledge.
+    """
+
+    trained: Tensor | None
+
+    def __init__(self, num_entities: int, width: int, padding_idx: int | None = PAD) -> None:
+        super().__init__(num_entities + 1, width, padding_idx=padding_idx)
+        self.register_buffer("trained", None, persistent=False)
+
+    def mark_trained(self, trained: Bool[Tensor, "n_plus_1"]) -> None:
+        """Tells which rows occur in training events.
+
+        Args:
+            trained: Whether each id has a training event, shape ``(num_entities + 1,)``; entry 0 is ignored.
+        """
+        self.trained = trained.to(self.weight.device).index_fill(0, torch.zeros(1, dtype=torch.long), False)
+
+    def table(self) -> Float[Tensor, "n_plus_1 d"]:
+        """The whole table, shape ``(num_entities + 1, width)``, as scoring sees it."""
+        if self.training or self.trained is None:
+            return self.weight
+        share = self.trained.to(self.weight.dtype)
+        mean = share @ self.weight / share.sum().clamp(min=1)
+        return torch.where(self.kept(self.trained)[:, None], self.weight, mean)
+
+    def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
+        """Rows that scoring uses as they are."""
+        return trained
+
+    def forward(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """Looks up vectors, shape ``(..., width)``."""
+        return F.embedding(ids, self.table(), self.padding_idx if self.training else None)
+
+
+class ItemEmbedding(_MeanForUntrained):
+    """Embedding table of items; row 0 is padding and stays what it is.
 
     Args:
         num_items: Number of items; the table has ``num_items + 1`` rows.
@@ -22,70 +56,21 @@ class ItemEmbedding(nn.Embedding):
         padding_idx: Row that is kept at zero, or ``None`` for a trained padding row.
     """
 
-    trained: Tensor | None
-
     def __init__(self, num_items: int, width: int, padding_idx: int | None = PAD) -> None:
-        super().__init__(num_items + 1, width, padding_idx=padding_idx)
-        self.register_buffer("trained", None, persistent=False)
+        super().__init__(num_items, width, padding_idx)
 
-    def mark_trained(self, trained: Bool[Tensor, "i_plus_1"]) -> None:
-        """Tells which items occur in training events; entry 0 (padding) is ignored.
-
-        Args:
-            trained: Whether each id has a training event, shape ``(num_items + 1,)``.
-        """
-        trained = trained.clone()
-        trained[PAD] = True
-        self.trained = None if bool(trained.all()) else trained.to(self.weight.device)
-
-    def table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """The whole table, shape ``(num_items + 1, width)``, as scoring sees it."""
-        if self.training or self.trained is None:
-            return self.weight
-        share = self.trained.to(self.weight.dtype)
-        share[PAD] = 0.0
-        mean = share @ self.weight / share.sum().clamp(min=1)
-        return torch.where(self.trained[:, None], self.weight, mean)
-
-    def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """Looks up vectors, shape ``(..., width)``."""
-        return F.embedding(items, self.table(), self.padding_idx if self.training else None)
+    def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
+        """Trained rows and padding."""
+        return trained.index_fill(0, torch.zeros(1, dtype=torch.long, device=trained.device), True)
 
 
-class UserEmbedding(nn.Embedding):
-    """Embedding table of users, row 0 for an unknown user.
-
-    Outside training, a user without any training event, and the unknown user, have the mean vector of the trained
-    users: a random start says nothing about them. Users are looked up, never listed whole, so the mean is formed
-    only where a batch holds such a user.
+class UserEmbedding(_MeanForUntrained):
+    """Embedding table of users; row 0 is a user who is not known and has the mean vector.
 
     Args:
         num_users: Number of users; the table has ``num_users + 1`` rows.
         width: Width of a vector.
     """
 
-    trained: Tensor | None
-
     def __init__(self, num_users: int, width: int) -> None:
-        super().__init__(num_users + 1, width, padding_idx=PAD)
-        self.register_buffer("trained", None, persistent=False)
-
-    def mark_trained(self, trained: Bool[Tensor, "u_plus_1"]) -> None:
-        """Tells which users have training events; entry 0 (the unknown user) is ignored.
-
-        Args:
-            trained: Whether each id has a training event, shape ``(num_users + 1,)``.
-        """
-        trained = trained.clone()
-        trained[PAD] = False
-        self.trained = trained.to(self.weight.device)
-
-    def forward(self, users: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """Looks up vectors, shape ``(..., width)``."""
-        vectors = super().forward(users)
-        if self.training or self.trained is None:
-            return vectors
-        known = self.trained[users]
-        if known.all():
-            return vectors
-        return torch.where(known[..., None], vectors, self.weight[self.trained].mean(0))
+        super().__init__(num_users, width)
