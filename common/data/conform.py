@@ -74,12 +74,6 @@ def relations(*tables: pl.DataFrame) -> pl.DataFrame:
     return whole.with_columns(pl.col("relation").replace(RELATION_NAMES)).unique(maintain_order=True)
 
 
-def duplicate(items: pl.Series) -> int | None:
-    """Returns the first row whose id stood in an earlier row, if there is one."""
-    repeated = (~items.is_first_distinct()).arg_true()
-    return int(repeated[0]) if len(repeated) else None
-
-
 def time_kind(interactions: pl.DataFrame) -> TimeKind:
     """Tells recorded times from positions: ordinal if each user's times are 0 … n-1, or 1 … n, in some order."""
     users = interactions.group_by("user").agg(

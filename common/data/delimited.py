@@ -87,6 +87,7 @@ class Delimited:
         quoted: Whether double quotes may enclose a value.
         encoding: ``utf-8`` or ``latin-1``.
         header_names: Name of each column as the header spells it, where that differs from the name wanted.
+        unique: Column in which no value may stand twice.
     """
 
     columns: Mapping[str, Kind]
@@ -95,6 +96,7 @@ class Delimited:
     quoted: bool = False
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     header_names: Mapping[str, str] = field(default_factory=dict)
+    unique: str | None = None
 
     def read(self, path: Path) -> pl.DataFrame:
         """Returns the columns as strings, 64-bit integers and floats; optional text is ``""`` where empty.
@@ -119,12 +121,21 @@ class Delimited:
             self._blame(path, "an empty value")
         if table.is_empty():
             malformed(path, None, None, "at least one row", "none", "Fetch an intact copy of the file.")
+        if self.unique is not None:
+            values = table[self.unique]
+            repeated = (~values.is_first_distinct()).arg_true()
+            if len(repeated):
+                self.refuse(
+                    path, repeated[0], self.unique, "a value that no earlier line has", repr(values[repeated[0]])
+                )
         return table
 
-    def line_of(self, path: Path, row: int) -> int:
-        """Returns the line number, from 1, on which the ``row``-th record (from 0) ends."""
+    def refuse(self, path: Path, row: int, column: str, expected: str, found: str) -> NoReturn:
+        """Raises for a row of the table that was read, naming its line (see :func:`malformed`)."""
+        # A record may span lines where values are quoted, so the line has to be counted.
         records = (line for line, values in self._records(path) if values)
-        return next(line for index, line in enumerate(records, start=-int(self.header)) if index == row)
+        line = next(line for index, line in enumerate(records, start=-int(self.header)) if index == row)
+        malformed(path, line, column, expected, found)
 
     def _parse(self, path: Path) -> pl.DataFrame:
         source: Path | bytes = path

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from common.data import conform
-from common.data.delimited import Delimited, Kind, is_utf8, malformed, require
+from common.data.delimited import Delimited, Kind, is_utf8, require
 from common.data.schema import Source
 from common.errors import DataError
 
@@ -125,9 +125,9 @@ def _read_100k_movies(path: Path) -> tuple[pl.DataFrame, pl.Series]:
         separator="|",
         header=False,
         encoding="utf-8" if is_utf8(path) else "latin-1",
+        unique="item",
     )
     movies = layout.read(path)
-    _refuse_duplicates(path, layout, movies)
     # The one title that lacks a year, like any other without, takes it from the release date (01-Jan-1995).
     year = pl.coalesce(_year(), pl.col("released").str.extract(r"(\d{4})$")).fill_null("")
     named = [pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in GENRES]
@@ -138,13 +138,18 @@ def _read_100k_movies(path: Path) -> tuple[pl.DataFrame, pl.Series]:
 def _read_movies(path: Path, layout: str) -> tuple[pl.DataFrame, pl.Series]:
     columns: dict[str, Kind] = {"item": "text", "title": "optional text", "genres": "text"}
     delimited = (
-        Delimited(columns, separator=",", quoted=True, header_names=_CSV_NAMES)
+        Delimited(columns, separator=",", quoted=True, header_names=_CSV_NAMES, unique="item")
         if layout == "csv"
         # 1M is Latin-1 and 10M is UTF-8 under the same file name; Latin-1 accents are never valid UTF-8.
-        else Delimited(columns, separator="::", header=False, encoding="utf-8" if is_utf8(path) else "latin-1")
+        else Delimited(
+            columns,
+            separator="::",
+            header=False,
+            encoding="utf-8" if is_utf8(path) else "latin-1",
+            unique="item",
+        )
     )
     movies = delimited.read(path)
-    _refuse_duplicates(path, delimited, movies)
     return movies.select("item", "title", year=_year().fill_null("")), movies["genres"].str.split("|")
 
 
@@ -164,10 +169,3 @@ def _genre_columns(genres: pl.Series) -> list[pl.Series]:
         columns[name] = (columns[name] | has if name in columns else has).alias(name)
     return [pl.select(pl.when(has).then(pl.lit("1")).otherwise(pl.lit("")).alias(name)).to_series()
             for name, has in columns.items()]  # fmt: skip
-
-
-def _refuse_duplicates(path: Path, layout: Delimited, movies: pl.DataFrame) -> None:
-    row = conform.duplicate(movies["item"])
-    if row is not None:
-        line = layout.line_of(path, row)
-        malformed(path, line, "item", "an id that no earlier line has", repr(movies["item"][row]))

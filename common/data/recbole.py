@@ -78,10 +78,9 @@ def _header(path: Path) -> dict[str, str]:
     return types
 
 
-def _table(path: Path, types: dict[str, str], columns: dict[str, Kind]) -> tuple[Delimited, pl.DataFrame]:
+def _table(path: Path, types: dict[str, str], columns: dict[str, Kind], unique: str | None = None) -> pl.DataFrame:
     names = {name: f"{name}:{types.get(name, 'token')}" for name in columns}
-    layout = Delimited(columns, header_names=names)
-    return layout, layout.read(path)
+    return Delimited(columns, header_names=names, unique=unique).read(path)
 
 
 def _read_events(path: Path) -> pl.DataFrame:
@@ -89,7 +88,7 @@ def _read_events(path: Path) -> pl.DataFrame:
     columns: dict[str, Kind] = {"user_id": "text", "item_id": "text", "timestamp": "number"}
     if "rating" in types:
         columns["rating"] = "number"
-    _, table = _table(path, types, columns)
+    table = _table(path, types, columns)
     return table.rename({"user_id": "user", "item_id": "item"})
 
 
@@ -99,11 +98,7 @@ def _read_items(path: Path) -> pl.DataFrame:
     # A year is a number to RecBole and an attribute here; no other number is.
     wanted = [name for name, kind in types.items() if kind.startswith("token") or name in ("year", "release_year")]
     columns.update({name: "optional text" for name in wanted if name != "item_id"})
-    layout, table = _table(path, types, columns)
-    row = conform.duplicate(table["item_id"])
-    if row is not None:
-        line = layout.line_of(path, row)
-        malformed(path, line, "item_id", "an id that no earlier line has", repr(table["item_id"][row]))
+    table = _table(path, types, columns, unique="item_id")
     genres = [name for name in columns if name in _GENRES]
     table = table.with_columns(column for name in genres for column in _genre_columns(table[name])).drop(genres)
     renamed = {name: _ITEM_NAMES[name] for name in columns if name in _ITEM_NAMES}
@@ -123,11 +118,11 @@ def _genre_columns(genres: pl.Series) -> list[pl.Series]:
 
 def _read_graph(path: Path, link: Path | None) -> pl.DataFrame:
     columns: dict[str, Kind] = {"head_id": "text", "relation_id": "text", "tail_id": "text"}
-    _, table = _table(path, _header(path), columns)
+    table = _table(path, _header(path), columns)
     graph = table.select(head="head_id", relation="relation_id", tail="tail_id")
     if link is None:
         return graph
-    _, pairs = _table(link, _header(link), {"item_id": "text", "entity_id": "text"})
+    pairs = _table(link, _header(link), {"item_id": "text", "entity_id": "text"})
     for end in ("head", "tail"):
         graph = graph.join(pairs, left_on=end, right_on="entity_id").drop(end).rename({"item_id": end})
     return graph

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from common.data import conform
-from common.data.delimited import Delimited, Kind, malformed, require
+from common.data.delimited import Delimited, Kind, require
 from common.data.schema import ReadySplit, Source
 
 _EVENTS: dict[str, Kind] = {"user_id": "text", "item_id": "text", "time": "number"}
@@ -84,12 +84,8 @@ def _read_meta(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     columns: dict[str, Kind] = {"item_id": "text"}
     columns.update(dict.fromkeys(attributes, "optional text"))
     columns.update(dict.fromkeys(related, "text"))
-    layout = Delimited(columns, separator=separator, quoted=separator == ",")
+    layout = Delimited(columns, separator=separator, quoted=separator == ",", unique="item_id")
     table = layout.read(path)
-    row = conform.duplicate(table["item_id"])
-    if row is not None:
-        line = layout.line_of(path, row)
-        malformed(path, line, "item_id", "an id that no earlier line has", repr(table["item_id"][row]))
     items = table.select(
         pl.col("item_id").alias("item"),
         *(pl.col(name).replace("0", "").alias(name.removeprefix("i_").lower()) for name in attributes),
@@ -111,8 +107,7 @@ def _ids(path: Path, layout: Delimited, table: pl.DataFrame, column: str) -> pl.
     """Returns the lists of ids that a column holds as Python literals."""
     wrong = (~table[column].str.contains(_LIST)).arg_true()
     if len(wrong):
-        line = layout.line_of(path, wrong[0])
-        malformed(path, line, column, "a list of item ids such as [3, 14]", repr(table[column][wrong[0]]))
+        layout.refuse(path, wrong[0], column, "a list of item ids such as [3, 14]", repr(table[column][wrong[0]]))
     return table[column].str.extract_all(r"\d+")
 
 
@@ -123,6 +118,6 @@ def _text_files(folder: Path) -> tuple[Path, Path] | None:
 
 def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
     """Returns ``item, title``: texts are filed under the raw ids that the index maps to the split's ids."""
-    titles = Delimited({"id": "text", "text": "optional text"}).read(texts)
-    ids = Delimited({"id": "text", "item": "text"}, header=False).read(index)
-    return ids.join(titles, "id", "left", validate="1:1").select("item", title="text")
+    titles = Delimited({"id": "text", "text": "optional text"}, unique="id").read(texts)
+    ids = Delimited({"id": "text", "item": "text"}, header=False, unique="item").read(index)
+    return ids.join(titles, "id", "left").select("item", title="text")

@@ -1,0 +1,292 @@
+"""Amazon reviews as UCSD publishes them: the 2014, 2018 and 2023 dialects, told apart by their content.
+
+2014: R. He and J. McAuley, "Ups and Downs", WWW 2016, https://arxiv.org/abs/1602.01585, and J. McAuley et al.,
+"Image-based Recommendations on Styles and Substitutes", SIGIR 2015, https://arxiv.org/abs/1506.04757.
+2018: J. Ni, J. Li and J. McAuley, "Justifying Recommendations using Distantly-Labeled Reviews and Fine-Grained
+Aspects", EMNLP 2019, https://aclanthology.org/D19-1018. 2023: Y. Hou et al., "Bridging Language and Items for Retrieval
+and Recommendation", 2024, https://arxiv.org/abs/2403.03952. Licence: research use, none formal.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from common.data import conform
+from common.data.delimited import malformed, require
+from common.data.progress import reading
+from common.data.schema import Source
+
+_2014 = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
+_2018 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
+_2023 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw"
+_META_2018 = f"{_2018}/metaFiles2/meta_{{category}}.json.gz"
+URLS: dict[str, tuple[str, str]] = {
+    "2014-5core": (f"{_2014}/reviews_{{category}}_5.json.gz", f"{_2014}/meta_{{category}}.json.gz"),
+    "2018": (f"{_2018}/categoryFiles/{{category}}.json.gz", _META_2018),
+    "2018-5core": (f"{_2018}/categoryFilesSmall/{{category}}_5.json.gz", _META_2018),
+    "2023": (f"{_2023}/review_categories/{{category}}.jsonl.gz", f"{_2023}/meta_categories/meta_{{category}}.jsonl.gz"),
+}
+"""Addresses of reviews and of metadata by year; ``{category}`` stands for a name such as ``Office_Products``.
+
+The publisher prints no checksum."""
+
+_SUFFIXES = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
+_BLOCK = 1 << 26
+_ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
+_CATEGORY_LEVEL = 2
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """Field names of reviews; ``ticks`` of the time field make a second."""
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    ticks: int
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        numbers = {self.rating: pl.Float64(), self.time: pl.Int64()}
+        return {self.user: pl.String(), self.item: pl.String(), **numbers}
+
+
+_OLD = _Dialect("reviewerID", "asin", "overall", "unixReviewTime", 1)
+# 2023 files variants of a product under one parent, and so do its metadata.
+_NEW = _Dialect("user_id", "parent_asin", "rating", "timestamp", 1000)
+
+
+def matches(folder: Path) -> bool:
+    """Tells whether the folder holds one file of reviews whose first line is a review in a known dialect."""
+    reviews, _ = _candidates(folder)
+    if len(reviews) != 1:
+        return False
+    with gzip.open(reviews[0]) if reviews[0].suffix == ".gz" else reviews[0].open("rb") as stream:
+        try:
+            return _dialect_of(json.loads(stream.readline())) is not None
+        except (ValueError, EOFError, OSError, zlib.error):
+            # A damaged file of the right name still belongs to this source, whose reader says what is wrong.
+            return True
+
+
+def locate(folder: Path) -> tuple[Path, Path | None]:
+    """Returns the reviews and, if there are any, the metadata of a folder that holds one category.
+
+    Raises:
+        DataError: If there is no file of reviews, or more than one, or more than one of metadata.
+    """
+    reviews, metadata = _candidates(folder)
+    for what, found in (("reviews", reviews), ("metadata", metadata)):
+        if len(found) > 1 or (what == "reviews" and not found):
+            names = ", ".join(path.name for path in found) or "none"
+            expected = f"one file of {what} ending in {', '.join(_SUFFIXES)}"
+            malformed(folder, None, None, expected, names, "Keep the files of one category in a folder of their own.")
+    return reviews[0], metadata[0] if metadata else None
+
+
+def read(key: str, reviews: Path, metadata: Path | None = None) -> Source:
+    """Reads the reviews of a category, and of its metadata what concerns the items reviewed.
+
+    ``category`` is the third level of the item's first category path, as LRD has it (``""`` where the path is
+    shorter), and the attribute ``category_leaf`` the last. Of metadata that describe an item twice, as the 2018 dumps
+    do, the first counts. Relations run between reviewed items: ``complement`` (also_bought, also_buy) and
+    ``substitute`` (also_viewed, also_view); the 2023 dumps have none.
+
+    Args:
+        key: Name of the data set.
+        reviews: JSON lines, gzipped or plain.
+        metadata: JSON lines, or Python literals a line (2014), gzipped or plain.
+
+    Raises:
+        DataError: If a file is missing or malformed.
+    """
+    events = conform.interactions(_read_reviews(require(reviews, "a file of reviews")))
+    files, items, relations = [reviews], None, conform.relations()
+    if metadata is not None:
+        files.append(require(metadata, "a file of metadata"))
+        items, relations = _read_metadata(metadata, set(events["item"]))
+    return Source(
+        name=key,
+        interactions=events,
+        items=conform.items(items, events["item"]),
+        relations=relations,
+        time="real",
+        content_hash=conform.content_hash(files),
+    )
+
+
+def _candidates(folder: Path) -> tuple[list[Path], list[Path]]:
+    files = sorted(path for suffix in _SUFFIXES for path in folder.glob(f"*{suffix}"))
+    metadata = [path for path in files if path.name.startswith("meta_")]
+    return [path for path in files if path not in metadata], metadata
+
+
+def _dialect_of(record: object) -> _Dialect | None:
+    fields = set(record) if isinstance(record, dict) else set()
+    return next((dialect for dialect in (_OLD, _NEW) if fields >= {dialect.user, dialect.item, dialect.time}), None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with reading(path, "Reading") as stream:
+        if path.suffix == ".gz":
+            with gzip.open(stream) as unpacked:
+                yield cast("BinaryIO", unpacked)
+        else:
+            yield stream
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Yields about 64 MiB of whole lines at a time, with the number of the first."""
+    first = 1
+    with _opened(path) as stream:
+        while True:
+            try:
+                lines = stream.readlines(_BLOCK)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                cure = "The file is cut off or damaged: delete it and fetch it again."
+                malformed(path, None, None, "a whole gzip file", f"damage after line {first - 1} ({error})", cure)
+            if not lines:
+                return
+            yield first, lines
+            first += len(lines)
+
+
+def _read_reviews(path: Path) -> pl.DataFrame:
+    tables = []
+    dialect: _Dialect | None = None
+    for first, lines in _blocks(path):
+        dialect = dialect or _dialect_of(_parsed(path, 1, lines[0], json.loads))
+        if dialect is None:
+            expected = "a review with reviewerID, asin, unixReviewTime or user_id, parent_asin, timestamp"
+            malformed(path, 1, None, expected, repr(lines[0].decode(errors="replace")), "Name the file of reviews.")
+        try:
+            table = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=dialect.schema)
+        except PolarsError as error:
+            _blame(path, first, lines, dialect, str(error).splitlines()[0])
+        if any(table[name].null_count() for name in dialect.schema):
+            _blame(path, first, lines, dialect, "a field without value")
+        names = {dialect.user: "user", dialect.item: "item", dialect.rating: "rating", dialect.time: "timestamp"}
+        tables.append(conform.interactions(table.rename(names).with_columns(pl.col("timestamp") // dialect.ticks)))
+    if not tables:
+        malformed(path, None, None, "at least one review", "none", "Fetch an intact copy of the file.")
+    return pl.concat(tables)
+
+
+def _parsed(path: Path, number: int, line: bytes, parse: Callable[[str], object]) -> dict[str, Any]:
+    try:
+        record = parse(line.decode("utf-8"))
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        malformed(path, number, None, "one record as an object in braces", f"{line[:60]!r} ({reason})")
+    if not isinstance(record, dict):
+        malformed(path, number, None, "one record as an object in braces", repr(line[:60]))
+    return record
+
+
+def _blame(path: Path, first: int, lines: list[bytes], dialect: _Dialect, reason: str) -> NoReturn:
+    """Raises for the first line that is no review; ``reason`` serves where none is found."""
+    for number, line in enumerate(lines, start=first):
+        if not line.strip():
+            continue
+        record = _parsed(path, number, line, json.loads)
+        for name, dtype in dialect.schema.items():
+            if not _fits(record.get(name), dtype):
+                expected = {pl.String: "a string", pl.Int64: "a whole number", pl.Float64: "a number"}[type(dtype)]
+                malformed(path, number, name, expected, repr(record[name]) if name in record else "no such field")
+    malformed(path, None, None, "reviews as JSON lines", reason)
+
+
+def _fits(value: object, dtype: pl.DataType) -> bool:
+    if dtype == pl.String:
+        return isinstance(value, str)
+    if dtype == pl.Int64:
+        return type(value) is int
+    return type(value) in (int, float) and math.isfinite(cast("float", value))
+
+
+def _read_metadata(path: Path, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    raw_ids = {item.encode() for item in wanted}
+    parse: Callable[[str], object] | None = None
+    rows: dict[str, dict[str, str]] = {}
+    links: list[tuple[str, str, list[str]]] = []
+    for first, lines in _blocks(path):
+        parse = parse or _metadata_parser(lines[0])
+        for number, line in enumerate(lines, start=first):
+            # Parsing is what takes time, and most products of a category have no review in its 5-core.
+            named = _ID.findall(line)
+            if not line.strip() or (named and raw_ids.isdisjoint(named)):
+                continue
+            record = _parsed(path, number, line, parse)
+            item = record.get("parent_asin", record.get("asin"))
+            if not isinstance(item, str) or not item:
+                malformed(path, number, "asin", "a product id", repr(item))
+            if item in wanted and item not in rows:
+                rows[item] = _item(item, record)
+                links.extend((item, name, tails) for name, tails in _links(record))
+    if not rows:
+        cure = "Name the metadata of the same category and year as the reviews, and fetch them again if they are empty."
+        malformed(path, None, None, "metadata of products that are reviewed", "none", cure)
+    graph = pl.DataFrame(
+        links, schema={"head": pl.String, "relation": pl.String, "tail": pl.List(pl.String)}, orient="row"
+    )
+    graph = graph.explode("tail").filter(pl.col("tail").is_in(list(wanted)))
+    return pl.DataFrame(list(rows.values())), conform.relations(graph)
+
+
+def _metadata_parser(line: bytes) -> Callable[[str], object]:
+    try:
+        json.loads(line)
+    except ValueError:
+        return ast.literal_eval
+    return json.loads
+
+
+def _item(item: str, record: dict[str, Any]) -> dict[str, str]:
+    path = _category_path(record)
+    return {
+        "item": item,
+        "title": _text(record.get("title")),
+        "description": _text(record.get("description")),
+        "category": path[_CATEGORY_LEVEL] if len(path) > _CATEGORY_LEVEL else "",
+        "brand": _text(record.get("brand", record.get("store"))),
+        "category_leaf": path[-1] if path else "",
+    }
+
+
+def _category_path(record: dict[str, Any]) -> list[str]:
+    """Returns the first of 2014's several paths, or the one path of later years, root first."""
+    paths = record.get("categories", record.get("category")) or []
+    path = paths[0] if paths and isinstance(paths[0], list) else paths
+    return [str(level) for level in path] if isinstance(path, list) else [str(path)]
+
+
+def _links(record: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yields relation and products related; 2014 nests them in ``related``."""
+    related = record.get("related")
+    for name in conform.RELATION_NAMES:
+        tails = (related if isinstance(related, dict) else record).get(name)
+        if isinstance(tails, list):
+            yield name, [str(tail) for tail in tails]
+
+
+def _text(value: object) -> str:
+    """Returns a string, or the paragraphs of a list joined by spaces; ``""`` for none."""
+    text = " ".join(str(part) for part in value) if isinstance(value, list) else "" if value is None else str(value)
+    # JSON escapes can leave half of a surrogate pair, which no table can hold.
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,147 @@
+"""Own data as tables: ``interactions``, and beside it ``items`` and ``relations``, each CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from common.data import conform
+from common.data.delimited import Delimited, Kind, malformed, require
+from common.data.schema import Source
+from common.errors import DataError
+
+_SUFFIXES = (".parquet", ".csv", ".tsv")
+_INTERACTIONS: dict[str, Kind] = {"user": "text", "item": "text", "timestamp": "number"}
+_RELATIONS: dict[str, Kind] = {"head": "text", "relation": "text", "tail": "text"}
+_OTHER_NAMES = {"user_id": "user", "item_id": "item"}
+# As seconds these are the year 5138; as milliseconds, 1973.
+_LAST_SECOND = 100_000_000_000
+
+
+def matches(folder: Path) -> bool:
+    """Tells whether the folder holds a table of interactions."""
+    return _find(folder, "interactions") is not None
+
+
+def read(key: str, folder: Path) -> Source:
+    """Reads one's own tables.
+
+    * ``interactions``: ``user`` (or ``user_id``), ``item`` (or ``item_id``), ``timestamp`` and, if there is one,
+      ``rating``. Times are Unix seconds, or dates in Parquet; positions 0, 1, 2, … of a user make the time ordinal.
+    * ``items``, optional: ``item`` and any of ``title``, ``description``, ``category``, ``brand``; each further column
+      is an attribute.
+    * ``relations``, optional: ``head``, ``relation``, ``tail``.
+
+    Args:
+        key: Name of the data set.
+        folder: Folder with ``interactions.csv``, ``.tsv`` or ``.parquet`` and the others beside it.
+
+    Raises:
+        DataError: If a table is missing or malformed.
+    """
+    events_path = _find(folder, "interactions")
+    if events_path is None:
+        raise DataError(
+            f"{folder}: expected interactions.csv, .tsv or .parquet, found none of them.",
+            "Put a table with the columns user, item, timestamp there under that name.",
+        )
+    items_path, relations_path = _find(folder, "items"), _find(folder, "relations")
+    rating: dict[str, Kind] = {"rating": "number"} if "rating" in _columns(events_path) else {}
+    events = conform.interactions(_read(events_path, _INTERACTIONS | rating))
+    _refuse_milliseconds(events_path, events)
+    items = _read_items(items_path) if items_path else None
+    relations = [_read(relations_path, _RELATIONS)] if relations_path else []
+    return Source(
+        name=key,
+        interactions=events,
+        items=conform.items(items, events["item"]),
+        relations=conform.relations(*relations),
+        time=conform.time_kind(events),
+        content_hash=conform.content_hash(path for path in (events_path, items_path, relations_path) if path),
+    )
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    found = [path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        malformed(folder, None, None, f"one table of {name}", names, "Keep one of them and move the others away.")
+    return found[0] if found else None
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
+
+
+def _columns(path: Path) -> list[str]:
+    """Returns the names of a table's columns as the file spells them."""
+    require(path, "a table")
+    if path.suffix == ".parquet":
+        try:
+            return list(pl.read_parquet_schema(path))
+        except (PolarsError, OSError) as error:
+            malformed(path, None, None, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return [name.strip('"') for name in stream.readline().rstrip("\r\n").split(_separator(path))]
+
+
+def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) -> pl.DataFrame:
+    spelt = _columns(path)
+    names = {plain: other for other, plain in _OTHER_NAMES.items() if other in spelt and plain not in spelt}
+    if path.suffix == ".parquet":
+        return _read_parquet(path, columns, names, unique)
+    return Delimited(columns, _separator(path), quoted=True, header_names=names, unique=unique).read(path)
+
+
+def _read_items(path: Path) -> pl.DataFrame:
+    columns: dict[str, Kind] = {"item": "text"}
+    # The column that holds the item goes by two names and is no attribute under either.
+    attributes = [name for name in _columns(path) if name not in ("item", "item_id")]
+    columns.update(dict.fromkeys(attributes, "optional text"))
+    return _read(path, columns, unique="item")
+
+
+def _read_parquet(
+    path: Path, columns: Mapping[str, Kind], names: Mapping[str, str], unique: str | None
+) -> pl.DataFrame:
+    schema = pl.read_parquet_schema(path)
+    for name in columns:
+        if names.get(name, name) not in schema:
+            found = ", ".join(schema)
+            malformed(path, None, name, "such a column", f"columns {found}", f"Name a column {name!r}.")
+    table = pl.read_parquet(path, columns=[names.get(name, name) for name in columns])
+    table = table.rename({other: plain for plain, other in names.items() if plain in columns})
+    converted = table.select(_conversion(name, kind, table.schema[name]) for name, kind in columns.items())
+    for name, kind in columns.items():
+        wrong = converted[name].is_null() | (~converted[name].is_finite() if kind == "number" else False)
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            expected = "a finite number or a date" if kind == "number" else "some text"
+            malformed(path, None, name, expected, f"{table[name][row]!r} in row {row + 1}", "Mend that row.")
+    if unique and converted[unique].is_duplicated().any():
+        row = int((~converted[unique].is_first_distinct()).arg_max() or 0)
+        expected, found = "a value that no earlier row has", f"{converted[unique][row]!r} in row {row + 1}"
+        malformed(path, None, unique, expected, found, "Keep one row an item.")
+    if converted.is_empty():
+        malformed(path, None, None, "at least one row", "none", "Write the table again.")
+    return converted
+
+
+def _conversion(name: str, kind: Kind, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if kind == "number":
+        if dtype in (pl.Date, pl.Datetime):
+            return column.dt.epoch("s").cast(pl.Float64)
+        return column.cast(pl.Float64, strict=False)
+    text = column.cast(pl.String)
+    return text.fill_null("") if kind == "optional text" else pl.when(text != "").then(text).alias(name)
+
+
+def _refuse_milliseconds(path: Path, events: pl.DataFrame) -> None:
+    latest = events["timestamp"].cast(pl.Int64).max()
+    if isinstance(latest, int) and latest >= _LAST_SECOND:
+        cure = "Divide milliseconds by 1,000 (microseconds by 1,000,000) before saving the table."
+        malformed(path, None, "timestamp", "Unix seconds", f"{latest}, which lies beyond the year 5000", cure)
