@@ -1,0 +1,137 @@
+"""Negatives for training: uniform over what a user has not interacted with, drawn without rejection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from common.errors import UserError
+from common.types import PAD, Split
+
+NegativeRule = Literal["train", "complete", "none", "in-batch"]
+"""What a negative avoids: the user's training items, all the user's items, nothing; or other rows' targets instead."""
+
+
+class NegativeSampler:
+    """Draws training negatives for users, seeded and vectorised.
+
+    Rules:
+        * ``train`` (default): uniform over the items outside the user's training events. Validation and test items
+          can be drawn, as nothing may know them.
+        * ``complete``: uniform over the items outside all events of the user, held-out ones included. It is the rule
+          of the released LRD code, and a leak: never drawing an item as a negative tells that it will be a target.
+        * ``none``: uniform over the catalogue.
+        * ``in-batch``: targets of other rows of the batch, uniform over positions and so proportional to popularity.
+          A row that is alone in its batch falls under ``none``.
+
+    Let ``s_0 < s_1 < …`` be the user's distinct items, counted from 0. The ``r``-th item outside them is
+    ``r + #{j : s_j - j <= r}``, so a uniform ``r`` gives an exactly uniform negative, without rejection. The count is
+    one binary search for all rows together, in the sorted keys ``user * num_items + s_j - j``.
+
+    Args:
+        rule: What a negative avoids.
+        split: Whose events are avoided.
+        num_items: Number of items of the catalogue.
+        count: Negatives that :meth:`fill` draws a target.
+        seed: Seed of :meth:`fill`.
+
+    Raises:
+        UserError: If a user has interacted with every item, so that nothing is left to draw.
+    """
+
+    def __init__(self, rule: NegativeRule, split: Split, num_items: int, count: int = 1, seed: int = 0) -> None:
+        self.rule: NegativeRule = rule
+        self.num_items = num_items
+        self.count = count
+        self.seed = seed
+        # Shared memory, so that loader workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
+        if rule not in ("train", "complete"):
+            return
+        members = _distinct_events(split, num_items, complete=rule == "complete")
+        users = members.div(num_items, rounding_mode="floor")
+        owned = torch.bincount(users, minlength=len(split["train_end"]))
+        self._first = owned.cumsum(0) - owned
+        self._free = num_items - owned
+        # In place, as tables of twenty million events leave no room for copies.
+        self._keys = members.sub_(torch.arange(len(members))).add_(self._first[users])
+        if bool((self._free == 0).any()):
+            user = int((self._free == 0).nonzero()[0])
+            raise UserError(
+                f"user {user} has interacted with all {num_items} items: no negative is left to draw",
+                "Choose --data.negatives none or in-batch, an objective without negatives (ce), or another recipe.",
+            )
+
+    def draw(self, users: Int[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "n {count}"]:
+        """Draws ``count`` items for each user, independently; fastest where equal users stand together.
+
+        Raises:
+            ValueError: Under ``in-batch``, which needs the batch's targets: see :meth:`fill`.
+        """
+        if self.rule == "in-batch":
+            raise ValueError("in-batch negatives come from the targets of a batch: call fill")
+        shape = (len(users), count)
+        if self.rule == "none":
+            return torch.randint(1, self.num_items + 1, shape, generator=generator)
+        # The bias of a remainder is below num_items / 2**62, and it costs a third of a float64 draw.
+        ranks = torch.randint(2**62, shape, generator=generator).remainder_(self._free[users, None])
+        found = torch.searchsorted(self._keys, ranks + (users * self.num_items)[:, None], right=True)
+        return ranks.add_(found.sub_(self._first[users, None])).add_(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the stream of :meth:`fill`, in this process and in its loader workers."""
+        self._epoch.fill_(epoch)
+
+    def fill(self, users: Int[Tensor, "b"], targets: Int[Tensor, "b q"], rows: Sequence[int]) -> Int[Tensor, "b q k"]:
+        """Draws ``count`` negatives for each target; ``PAD`` stands where there is no target.
+
+        The draw depends on seed, epoch and ``rows`` alone: whatever the number of workers, or a resumption in
+        between, an epoch has the same negatives.
+
+        Args:
+            users: User of each row.
+            targets: Targets of each row.
+            rows: Numbers that tell this batch from the others of the epoch.
+        """
+        generator = seeded(self.seed, int(self._epoch), *rows)
+        row, column = targets.ne(PAD).nonzero(as_tuple=True)
+        negatives = targets.new_zeros((*targets.shape, self.count))
+        if self.rule == "in-batch":
+            negatives[row, column] = self._others(row, targets[row, column], generator)
+        else:
+            negatives[row, column] = self.draw(users[row], self.count, generator)
+        return negatives
+
+    def _others(
+        self, row: Int[Tensor, "n"], targets: Int[Tensor, "n"], generator: torch.Generator
+    ) -> Int[Tensor, "n k"]:
+        shape = (len(row), self.count)
+        own = torch.bincount(row)
+        first, own = (own.cumsum(0) - own)[row, None], own[row, None]
+        others = len(row) - own
+        if not bool(others.any()):
+            return torch.randint(1, self.num_items + 1, shape, generator=generator)
+        ranks = torch.randint(2**62, shape, generator=generator).remainder_(others)
+        return targets[ranks + own * (ranks >= first)]
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator whose stream depends on all of ``numbers`` and is the same on every machine."""
+    digest = hashlib.blake2b(torch.tensor(numbers).numpy().tobytes(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+def _distinct_events(split: Split, num_items: int, *, complete: bool) -> Int[Tensor, "m"]:
+    """Sorted distinct ``user * num_items + item - 1`` of training events, or of all events."""
+    offsets, items = split["sequences"]["offsets"].long(), split["sequences"]["items"]
+    users = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
+    keys = users * num_items + items - 1
+    if not complete:
+        keys = keys[torch.arange(len(items)) < split["train_end"].long()[users]]
+    keys = keys.sort().values
+    return keys[torch.cat([keys.new_ones(1, dtype=torch.bool), keys[1:] != keys[:-1]])] if len(keys) else keys
