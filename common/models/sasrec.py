@@ -1,0 +1,135 @@
+"""SASRec: self-attentive sequential recommendation, in the four forms that are compared."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from common.models.base import SequentialRecommender
+from common.nn.attention import CausalAttention, PackedHistory, PostNormBlock, SASRecBlock
+from common.nn.dropout import Dropout
+from common.nn.embedding import ItemEmbedding
+from common.nn.initial import Initial, start_weights
+from common.nn.losses import Objective
+from common.types import SequenceBatch
+
+SASRecVariant = Literal["original", "allmrec", "gsasrec", "lrd"]
+
+
+class Switches(NamedTuple):
+    """What sets one variant apart from another."""
+
+    scaled: bool = True
+    """Item vectors are multiplied by √d on the way in."""
+    post_norm: bool = False
+    """Post-norm blocks without embedding dropout, attention dropout and final norm."""
+    sees_padding: bool = False
+    """Padded keys take part in attention."""
+    project: bool = False
+    """A linear map follows attention."""
+    tied: bool = True
+    """Items are scored with the table that they are read from."""
+    eps: float = 1e-8
+    """Added to variances by layer norms."""
+    initial: Initial = "glorot"
+    """How weights start."""
+
+
+VARIANTS: dict[SASRecVariant, Switches] = {
+    "original": Switches(),
+    "allmrec": Switches(sees_padding=True, project=True, initial="xavier_normal"),
+    "gsasrec": Switches(scaled=False, tied=False, eps=1e-5, initial="framework"),
+    "lrd": Switches(scaled=False, post_norm=True, eps=1e-5, initial="normal"),
+}
+
+
+class SASRec(SequentialRecommender):
+    """Reads a history with causal self-attention; the state after each event predicts the next one.
+
+    ``x_t = √d · item_t + position_t``, blocks of attention and feed-forward maps (:class:`SASRecBlock`), a final layer
+    norm, and ``score(i) = state · item_i`` with the same item table. W.-C. Kang and J. McAuley, "Self-Attentive
+    Sequential Recommendation", ICDM 2018 (https://arxiv.org/abs/1808.09781).
+
+    Positions are counted from the newest event, which has the last row of the table. With the originals' fixed window
+    this is their numbering by slot, and it keeps scores independent of padding.
+
+    ``variant`` names whose SASRec is built; each line says what departs from ``original``, the authors' TensorFlow
+    code (github.com/kang205/SASRec), apart from training settings, which are configuration:
+
+    * ``allmrec`` (github.com/ghdtjr/A-LLMRec): a linear map follows attention; padded keys are seen; weight matrices
+      start from Xavier's normal distribution. Its dropout before ReLU is the same function. Not taken over: the
+      padding row, which starts random there though it is never read, stays zero.
+    * ``gsasrec`` (github.com/asash/gSASRec-pytorch): no √d; an output table of its own; PyTorch's initial values and
+      layer-norm epsilon. Train it with ``objective="gbce"`` and 256 negatives: A. Petrov and C. Macdonald, "gSASRec",
+      RecSys 2023 (https://arxiv.org/abs/2308.07192).
+    * ``lrd`` (github.com/ysh-1998/LRD, after ReChorus): post-norm blocks; no √d, no final norm, no dropout on
+      embeddings and attention weights; weights start from N(0, 0.01²). Its right-padded histories with positions
+      counted backwards are the same function of the events. It is trained on prefixes with BPR.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        max_history: Longest history that is read.
+        variant: Whose SASRec.
+        width: d, width of vectors and states.
+        num_blocks: Number of blocks.
+        num_heads: Attention heads of a block.
+        dropout: Dropout of embeddings, attention weights and feed-forward maps.
+        tied: Whether items are scored with the input table; ``None`` takes the variant's way.
+        objective: Training loss; the paper's is ``bce`` with one negative.
+        calibration: The ``t`` of gBCE.
+        score_penalty: Weight of BPR-max's penalty on negative scores.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        max_history: int = 50,
+        variant: SASRecVariant = "original",
+        width: int = 50,
+        num_blocks: int = 2,
+        num_heads: int = 1,
+        dropout: float = 0.5,
+        tied: bool | None = None,
+        objective: Objective = "bce",
+        calibration: float = 0.75,
+        score_penalty: float = 0.0,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay, betas)
+        self.save_hyperparameters()
+        self.max_history = max_history
+        self.switches = switches = VARIANTS[variant]
+        self.item_embedding = ItemEmbedding(num_items, width)
+        own_output = not (switches.tied if tied is None else tied)
+        self.output_embedding = ItemEmbedding(num_items, width) if own_output else None
+        self.position_embedding = nn.Embedding(max_history, width)
+        self.scale = width**0.5 if switches.scaled else 1.0
+        block = PostNormBlock if switches.post_norm else SASRecBlock
+        inner_dropout = 0.0 if switches.post_norm else dropout
+        self.dropout = Dropout(inner_dropout)
+        self.blocks = nn.ModuleList(
+            block(CausalAttention(width, num_heads, inner_dropout, switches.project), width, dropout, switches.eps)
+            for _ in range(num_blocks)
+        )
+        self.norm = nn.Identity() if switches.post_norm else nn.LayerNorm(width, switches.eps)
+        start_weights(self, switches.initial)
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """States after each event, shape ``(b, p, d)`` with ``p`` the longest history of the batch."""
+        weights = self.position_embedding.weight
+        history = PackedHistory(batch["history"], self.max_history, weights.dtype, self.switches.sees_padding)
+        states = self.dropout(self.item_embedding(history.items) * self.scale + weights[history.positions])
+        for block in self.blocks:
+            states = block(states, history)
+        return history.unpack(self.norm(states))
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Vectors that states are compared with: the input table where tied."""
+        return (self.output_embedding or self.item_embedding).table()

@@ -1,0 +1,188 @@
+"""Causal self-attention over histories, computed on real positions alone.
+
+Histories are padded to a rectangle, and on sparse data most of it is padding. Everything that looks at one position
+at a time (maps, norms, dropout) therefore runs on packed rows, one for each real event; only the products of queries
+and keys see the rectangle.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from common.nn.dropout import Dropout
+from common.types import PAD
+
+
+class PackedHistory:
+    """A batch of right-aligned histories as packed rows, with the moves there and back.
+
+    Attributes:
+        items: Item of each row, shape ``(n,)``, user after user, oldest first.
+        slots: Place of each row in the flattened rectangle, shape ``(n,)``.
+        positions: Row of a table of ``max_history`` positions that belongs to each row, shape ``(n,)``; the newest
+            event of any history has the last.
+        shape: ``(b, l)`` of the rectangle; ``l`` is cut to the longest history of the batch unless pads are seen.
+        mask: What is added to attention logits, shape ``(b or 1, 1, l, l)``: 0 for keys that a query sees, else −∞.
+
+    Args:
+        history: Item ids, shape ``(b, l)``, left-padded.
+        max_history: Longest history that is read; older events are left out.
+        dtype: Type of ``mask``.
+        sees_padding: Whether padded keys take part in attention, as in A-LLMRec's SASRec; histories then fill
+            ``max_history`` slots, so that a score does not depend on how wide the batch is.
+    """
+
+    def __init__(
+        self, history: Int[Tensor, "b l"], max_history: int, dtype: torch.dtype, sees_padding: bool = False
+    ) -> None:
+        history = history[:, -max_history:]
+        if sees_padding:
+            history = F.pad(history, (max_history - history.size(1), 0), value=PAD)
+        elif (history != PAD).any():
+            history = history[:, int((history != PAD).any(0).int().argmax()) :]
+        real = history != PAD
+        length = history.size(1)
+        self.shape = tuple(history.shape)
+        self.sees_padding = sees_padding
+        self.slots = real.flatten().nonzero().squeeze(1)
+        self.items = history.flatten().index_select(0, self.slots)
+        self.positions = self.slots % length + (max_history - length)
+        hidden = torch.ones(1, 1, length, length, dtype=torch.bool, device=history.device).triu(1)
+        if not sees_padding:
+            # A padded query may see padded keys: its row is thrown away, but an empty row would be NaN.
+            hidden = hidden | (real[:, None, :, None] & ~real[:, None, None, :])
+        self.mask = torch.zeros(hidden.shape, dtype=dtype, device=history.device).masked_fill_(hidden, -torch.inf)
+
+    def unpack(self, rows: Float[Tensor, "n d"], fill: Float[Tensor, "d"] | None = None) -> Float[Tensor, "b l d"]:
+        """Puts rows into the rectangle, shape ``(b, l, d)``; ``fill`` (default zero) goes into padded slots."""
+        count, width = self.shape[0] * self.shape[1], rows.size(1)
+        blank = rows.new_zeros(count, width) if fill is None else fill.expand(count, width)
+        return blank.index_copy(0, self.slots, rows).view(*self.shape, width)
+
+    def pack(self, states: Float[Tensor, "b l d"]) -> Float[Tensor, "n d"]:
+        """Takes the real positions out of the rectangle, shape ``(n, d)``."""
+        return states.flatten(0, 1).index_select(0, self.slots)
+
+
+def attend(
+    query: Float[Tensor, "b h l e"],
+    key: Float[Tensor, "b h l e"],
+    value: Float[Tensor, "b h l e"],
+    mask: Float[Tensor, "..."],
+    dropout: Dropout,
+) -> Float[Tensor, "b h l e"]:
+    """Scaled dot-product attention: ``dropout(softmax(Q Kᵀ / √e + mask)) V``, shape ``(b, h, l, e)``."""
+    if dropout.active and query.device.type == "cpu":
+        scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1) + mask
+        return dropout(scores.softmax(-1)) @ value
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout.p if dropout.active else 0.0)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention whose queries and whose keys and values are made of different rows.
+
+    Args:
+        width: Width of rows; heads are contiguous slices of it.
+        num_heads: Number of heads.
+        dropout: Dropout of attention weights.
+        project: Whether a linear map with bias follows (Transformer's; SASRec has none).
+
+    Raises:
+        ValueError: If ``width`` is no multiple of ``num_heads``.
+    """
+
+    def __init__(self, width: int, num_heads: int = 1, dropout: float = 0.0, project: bool = False) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width {width} cannot be shared by {num_heads} heads")
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width) if project else nn.Identity()
+        self.dropout = Dropout(dropout)
+
+    def project(
+        self, query: Float[Tensor, "n d"], memory: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """Queries of ``query``, keys and values of ``memory``, each ``(n, d)``."""
+        width = query.size(1)
+        weight, bias = self.in_proj.weight, self.in_proj.bias
+        key, value = F.linear(memory, weight[width:], bias[width:]).chunk(2, dim=1)
+        return F.linear(query, weight[:width], bias[:width]), key, value
+
+    def heads(self, states: Float[Tensor, "b l d"]) -> Float[Tensor, "b h l e"]:
+        """Splits the width into heads, shape ``(b, h, l, d / h)``."""
+        return states.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(
+        self, query: Float[Tensor, "n d"], memory: Float[Tensor, "n d"], history: PackedHistory
+    ) -> Float[Tensor, "n d"]:
+        """Attends from each row of ``query`` to the rows of ``memory`` up to it, shape ``(n, d)``."""
+        rows = self.project(query, memory)
+        # The input of a padded slot is zero, so that its key and value are the bias of their maps.
+        fills = (None, *self.in_proj.bias.chunk(3)[1:]) if history.sees_padding else (None, None, None)
+        q, k, v = (self.heads(history.unpack(part, fill)) for part, fill in zip(rows, fills, strict=True))
+        mixed = attend(q, k, v, history.mask, self.dropout)
+        return self.out_proj(history.pack(mixed.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """Two linear maps of equal width with ReLU between and dropout after the first.
+
+    Dropping before or after ReLU is the same function: ReLU keeps zeros and commutes with a positive scale.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Transforms each row, shape ``(n, d)``."""
+        return self.outer(self.dropout(self.inner(x).relu()))
+
+
+class SASRecBlock(nn.Module):
+    """Block of the original SASRec: the residual of attention is the *normed* input, and only queries are normed.
+
+    ``h = norm(x); y = norm(h + attention(h, x)); out = y + dropout(feed_forward(y))``
+
+    Args:
+        attention: Called as ``attention(query, memory, *context)`` with what follows ``x`` in :meth:`forward`.
+        width: Width of rows.
+        dropout: Dropout inside and after the feed-forward part.
+        eps: Added to variances by the norms.
+    """
+
+    def __init__(self, attention: nn.Module, width: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.attention = attention
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.feed_forward = FeedForward(width, dropout)
+        self.feed_forward_norm = nn.LayerNorm(width, eps)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "n d"], *context: object) -> Float[Tensor, "n d"]:
+        """Transforms packed rows, shape ``(n, d)``."""
+        query = self.attention_norm(x)
+        y = self.feed_forward_norm(query + self.attention(query, x, *context))
+        return y + self.dropout(self.feed_forward(y))
+
+
+class PostNormBlock(SASRecBlock):
+    """Block of the Transformer as ReChorus and LRD build it, with dropout on each part's result alone.
+
+    ``y = norm(x + dropout(attention(x, x))); out = norm(y + dropout(feed_forward(y)))``
+    """
+
+    def __init__(self, attention: nn.Module, width: int, dropout: float, eps: float) -> None:
+        super().__init__(attention, width, dropout, eps)
+        self.feed_forward.dropout = Dropout(0.0)
+
+    def forward(self, x: Float[Tensor, "n d"], *context: object) -> Float[Tensor, "n d"]:
+        """Transforms packed rows, shape ``(n, d)``."""
+        y = self.attention_norm(x + self.dropout(self.attention(x, x, *context)))
+        return self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))

@@ -1,0 +1,52 @@
+"""Dropout that does not wait for the CPU's random numbers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+STEPS = 2**16
+"""Resolution of the drop probability on the CPU: a quarter of a 64-bit draw."""
+
+
+class Dropout(nn.Module):
+    """Zeroes each element with probability ``p`` in training and scales the others by 1 / (1 − p).
+
+    On the CPU :class:`torch.nn.Dropout` draws one 64-bit number an element and takes about a third of a training
+    step of SASRec; here one draw serves four elements, which is four times as fast. There ``p`` is rounded to a
+    multiple of 2⁻¹⁶ and the scale follows, so that the mean stays exact. Other devices use PyTorch's own kernel.
+
+    Args:
+        p: Probability of dropping an element, in [0, 1).
+
+    Raises:
+        ValueError: If ``p`` is out of range.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {p}")
+        self.p = p
+
+    @property
+    def active(self) -> bool:
+        """Whether a call would drop anything."""
+        return self.training and self.p > 0
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Drops elements of ``x``, any shape."""
+        if not self.active:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
+        dropped = round(self.p * STEPS)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        keep = draws[: x.numel()].view(x.shape) >= dropped - STEPS // 2
+        return x * keep.to(x.dtype).mul_(STEPS / (STEPS - dropped))
+
+    def extra_repr(self) -> str:
+        """Shows ``p`` when the module is printed."""
+        return f"p={self.p}"

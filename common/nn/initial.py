@@ -1,0 +1,46 @@
+"""Initial weights as the authors of the attention models draw them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from common.nn.attention import CausalAttention
+
+Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
+
+
+@torch.no_grad()
+def start_weights(model: nn.Module, initial: Initial) -> None:
+    """Draws the weights of a model's tables and linear maps anew; padding rows and layer norms keep their start.
+
+    Args:
+        model: Its :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
+        initial: ``glorot``: uniform with Glorot's bound for each table and map, biases zero (TensorFlow's default).
+            ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as one
+            matrix. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's default, nothing is drawn.
+    """
+    if initial == "framework":
+        return
+    joint = {m.in_proj for m in model.modules() if isinstance(m, CausalAttention)}
+    for module in model.modules():
+        if not isinstance(module, nn.Embedding | nn.Linear):
+            continue
+        bias = getattr(module, "bias", None)
+        if initial == "normal":
+            nn.init.normal_(module.weight, std=0.01)
+            if bias is not None:
+                nn.init.normal_(bias, std=0.01)
+        elif initial == "xavier_normal":
+            nn.init.xavier_normal_(module.weight)
+            if module in joint:
+                nn.init.zeros_(module.bias)
+        else:
+            for part in module.weight.chunk(3 if module in joint else 1):
+                nn.init.xavier_uniform_(part)
+            if bias is not None:
+                nn.init.zeros_(bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx] = 0
