@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import polars as pl
@@ -26,16 +26,11 @@ from rich.progress import Progress
 from common.data.progress import console
 from common.data.schema import RELATIONS as RELATION_COLUMNS
 from common.data.schema import Source
-from common.data.synthetic_choices import RULES, Choices, Mix, draw_choices
+from common.data.synthetic_choices import Choices, draw_choices
+from common.data.synthetic_graph import FIRST_LATENT, RELATIONS
+from common.data.synthetic_rules import RULES, Mix
 from common.data.synthetic_text import build_items, token
-from common.data.synthetic_world import (
-    FIRST_LATENT,
-    RELATIONS,
-    World,
-    build_world,
-    function_relation,
-    related_pairs,
-)
+from common.data.synthetic_world import World, build_world, function_relation, related_pairs
 from common.errors import UserError, nearest
 
 VERSION = 1
@@ -90,7 +85,9 @@ class Truth(TypedDict):
     function_relation: NDArray[np.uint8]
 
 
-def true_relation(truth: Truth, heads: NDArray[np.integer[Any]], tails: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+def true_relation(
+    truth: Truth | dict[str, NDArray[Any]], heads: NDArray[np.integer[Any]], tails: NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
     """Returns the true relation of item pairs, as indices of :data:`RELATIONS`.
 
     Args:
@@ -162,7 +159,7 @@ def read(
         relations=_relations(built, dials, table["item"], for_edges),
         time="real",
         content_hash=hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest(),
-        truth=dict(_truth(built, dials, readable)),
+        truth=cast("dict[str, NDArray[Any]]", _truth(built, dials, readable)),
         arguments=arguments,
     )
 
@@ -170,11 +167,16 @@ def read(
 def _dials(world: str, rho: float | None, tau: float | None, kappa: float | None) -> Dials:
     if world not in WORLDS:
         raise UserError(f"There is no synthetic world {world!r}.", nearest(world, WORLDS))
-    given = {name: value for name, value in (("rho", rho), ("tau", tau), ("kappa", kappa)) if value is not None}
-    for name, value in given.items():
+    own = WORLDS[world]
+    dials = replace(
+        own,
+        rho=own.rho if rho is None else rho,
+        tau=own.tau if tau is None else tau,
+        kappa=own.kappa if kappa is None else kappa,
+    )
+    for name, value in (("rho", dials.rho), ("tau", dials.tau), ("kappa", dials.kappa)):
         if not 0 <= value <= 1:
             raise UserError(f"{name}={value} is no share.", f"Choose {name} from 0 to 1.")
-    dials = replace(WORLDS[world], **given)
     if not dials.related and (dials.rho or dials.kappa):
         raise UserError(
             f"World {world!r} has no relations, but rho={dials.rho} and kappa={dials.kappa} ask for some.",

@@ -6,38 +6,39 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from common.data.synthetic_world import BRANDS_PER_DEPARTMENT, GENERATIONS, Role, World
+from common.data.synthetic_graph import Role
+from common.data.synthetic_world import BRANDS_PER_DEPARTMENT, GENERATIONS, World
 
 DEPARTMENTS: tuple[tuple[str, str], ...] = (
     ("Printing", "printer|ink cartridge|photo paper|dust cover|paper tray|printer adapter|nozzle cleaner|print head"),
     ("Photography", "camera|film roll|photo album|camera bag|tripod|camera battery|lens cleaner|shutter unit"),
-    ("Coffee", "espresso machine|coffee capsules|paper filters|machine cover|cup rack|machine cord|descaler|brew gasket"),
+    ("Coffee", "espresso machine|coffee capsules|paper filters|barista cover|cup rack|machine cord|descaler|gasket"),
     ("Cycling", "bicycle|inner tube|tire sealant|pannier bag|phone mount|bike light charger|chain oil|brake pads"),
-    ("Sewing", "sewing machine|thread spool|fabric sheet|carrying case|extension table|foot pedal|lint brush|bobbin hook"),
+    ("Sewing", "sewing machine|thread|fabric sheet|carrying case|extension table|foot pedal|lint brush|bobbin hook"),
     ("Fishing", "fishing rod|fishing line|lure set|rod sleeve|rod holder|reel motor|reel oil|rod tip"),
-    ("Aquarium", "aquarium tank|filter sponge|water conditioner|tank hood|tank stand|air pump|glass scraper|pump impeller"),
+    ("Aquarium", "aquarium tank|filter sponge|water conditioner|tank hood|tank stand|air pump|glass wiper|impeller"),
     ("Guitar", "electric guitar|guitar strings|pick pack|gig bag|guitar stand|amplifier|fretboard polish|tuning peg"),
     ("Drones", "drone|propeller set|landing pad|drone backpack|controller clip|flight battery|dust blower|rotor motor"),
-    ("Shaving", "electric shaver|shaving foam|aftershave|travel pouch|shaver dock|shaver charger|blade spray|shaver foil"),
-    ("Audio", "turntable|stylus needle|vinyl record|turntable lid|speaker stand|phono preamp|record cleaner|drive belt"),
-    ("Gaming", "game console|game disc|gift card|console sleeve|wall bracket|controller battery|screen wipes|cooling fan"),
+    ("Shaving", "electric shaver|shaving foam|aftershave|shaver pouch|shaver dock|shaver charger|razor oil|razor foil"),
+    ("Audio", "turntable|stylus needle|vinyl record|turntable lid|speaker stand|phono preamp|record wash|drive belt"),
+    ("Gaming", "game console|game disc|gift card|console sleeve|wall bracket|pad battery|screen wipes|cooling fan"),
     ("Gardening", "lawn mower|trimmer line|grass seed|mower cover|tool rack|mower battery|deck scraper|mower blade"),
     ("Baking", "stand mixer|baking mix|parchment paper|mixer cover|bowl lift|mixer cable|bowl soap|dough hook"),
     ("Painting", "paint sprayer|wall paint|masking tape|storage box|extension pole|compressor|solvent|spray nozzle"),
     ("Camping", "camping stove|gas canister|meal pouch|stove sack|windscreen|igniter|soot remover|burner valve"),
     ("Astronomy", "telescope|star chart|observing log|telescope case|equatorial mount|power tank|optics cloth|focuser"),
-    ("Vacuuming", "vacuum cleaner|dust bags|scent beads|hose organizer|wall dock|vacuum battery|brush comb|motor filter"),
-    ("Office", "label maker|label tape|index cards|label maker pouch|desk stand|label maker adapter|roller swab|cutter"),
-    ("Welding", "welder|welding wire|steel plate|welder hood|welding cart|welder generator|anti spatter gel|torch tip"),
+    ("Vacuuming", "vacuum cleaner|dust bags|scent beads|hose bag|wall dock|vacuum battery|brush comb|motor filter"),
+    ("Office", "label maker|label tape|index cards|labeler pouch|desk stand|labeler adapter|roller swab|cutter"),
+    ("Welding", "welder|welding wire|steel plate|welder hood|welding cart|welder generator|anti gel|torch tip"),
     ("Skating", "skateboard|grip tape|wax bar|board bag|board rack|board motor|bearing lube|truck bushing"),
-    ("Oral Care", "electric toothbrush|toothpaste|dental floss|brush case|brush holder|brush charger|tray wash|brush head"),
-    ("Music Keys", "digital piano|sheet music|practice book|piano cover|keyboard stand|piano supply|key wipes|sustain pedal"),
-    ("Climate", "humidifier|scent oil|mineral pads|humidifier cover|shelf tray|humidifier adapter|scale remover|mist disc"),
+    ("Oral Care", "toothbrush|toothpaste|dental floss|brush case|brush holder|brush charger|tray wash|brush head"),
+    ("Music Keys", "digital piano|sheet music|practice book|piano cover|keyboard stand|piano supply|key wipes|pedal"),
+    ("Climate", "humidifier|scent oil|mineral pads|mist cover|shelf tray|mist adapter|scale remover|mist disc"),
 )  # fmt: skip
 """Category, and product words in the order of :class:`Role`. Beyond these, departments come in further variants."""
 
 _VARIANTS = ("", "travel", "professional")
-_STYLES = ["black", "white", "silver", "walnut", "crimson", "navy", "olive", "coral", "ivory", "copper", "teal", "amber"]
+_STYLES = ["black", "white", "silver", "walnut", "crimson", "navy", "olive", "coral", "ivory", "copper", "teal", "ruby"]
 _PLAIN_STYLES = ["standard", "regular", "assorted", "classic"]
 _PLAIN_WORDS = ["product", "article", "item", "unit", "piece", "accessory"]
 _PLAIN_FAMILIES = ["everyday use", "home and office", "many purposes", "any occasion"]
@@ -59,16 +60,16 @@ _PLAIN_TEXT = (
     "Carefully packed and made for {family}.",
 )
 
-_FIRST = ["Al", "Bo", "Ca", "Da", "El", "Fa", "Go", "Hy", "In", "Jo", "Ka", "Lu", "Mi", "No", "Or", "Pa", "Qui", "Ro", "Sa", "Te", "Ul", "Va", "Wi", "Xe", "Yo", "Za", "Bri", "Cro", "Dre", "Fli"]
-_MIDDLE = ["ba", "de", "li", "mo", "nu", "ra", "se", "ti", "vo", "xa", "ce", "du", "fi", "go", "ka", "le", "mi", "no", "pe", "ri", "su", "ta", "ve", "zo"]
-_LAST = ["dex", "kor", "lan", "mar", "nix", "pol", "quo", "ron", "sil", "tar", "ven", "wex", "yon", "zel", "bit", "cer", "dan", "fen", "gar", "hal", "jun", "kin", "lor", "mon", "nel", "pra", "rus", "son", "tis", "vin"]
+_ONSETS, _VOWELS, _CODAS = "bdgklmrtvz", "aeiou", "nxkmzv"
 
 
 def draw_names(count: int, rng: np.random.Generator) -> list[str]:
-    """Draws distinct invented names of three syllables."""
-    sizes = (len(_FIRST), len(_MIDDLE), len(_LAST))
-    a, b, c = np.unravel_index(rng.permutation(np.prod(sizes))[:count], sizes)
-    return [_FIRST[i] + _MIDDLE[j] + _LAST[k] for i, j, k in zip(a, b, c, strict=True)]
+    """Draws distinct invented names of two syllables; their endings keep them apart from the product words."""
+    letters = (_ONSETS, _VOWELS, _ONSETS, _VOWELS, _CODAS)
+    sizes = tuple(len(alphabet) for alphabet in letters)
+    spelled = np.unravel_index(rng.permutation(np.prod(sizes))[:count], sizes)
+    columns = [np.array(list(alphabet))[index] for alphabet, index in zip(letters, spelled, strict=True)]
+    return ["".join(name).capitalize() for name in zip(*columns, strict=True)]
 
 
 def function_words(world: World, rng: np.random.Generator) -> tuple[list[str], list[str]]:

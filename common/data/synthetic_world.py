@@ -1,29 +1,15 @@
-"""The synthetic world itself: product functions, compatibility families, the graph of relations, popularity."""
+"""The synthetic world itself: its items with their functions and families, and their popularity over time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.synthetic_graph import Edges, IntArray, Role, Scope, build_edges
 from common.errors import UserError
 
-RELATIONS = (
-    "none",
-    "complement",
-    "substitute",
-    "consumable_for",
-    "sibling_accessory",
-    "successor",
-    "wear_part",
-    "upkeep",
-    "restock",
-    "next_interest",
-)
-"""Name of each relation id. From :data:`FIRST_LATENT` on they are latent: in no triplet (but for ``observed-only``)."""
-FIRST_LATENT = 3
 PERIODS = 12
 """Popularity is constant within a period; there are this many over the two years."""
 START = 1_577_836_800  # 2020-01-01
@@ -36,80 +22,11 @@ _ITEMS_PER_CELL = 3
 _MAX_DEPARTMENTS = 72
 _MAX_FAMILIES = 600
 
-IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float64]
-
-
-class Role(IntEnum):
-    """The part that a function plays in its department; a department has one function a role."""
-
-    DEVICE = 0
-    CONSUMABLE = 1
-    MEDIA = 2
-    CASE = 3
-    MOUNT = 4
-    POWER = 5
-    CARE = 6
-    PART = 7
-
-
-class Scope(IntEnum):
-    """Which families a relation joins: any two, one and the same, or a family and its successor."""
-
-    ANY = 0
-    SAME = 1
-    NEXT = 2
-
 
 _ROLE_SHARE = np.array([1.0, 1.3, 1.0, 1.3, 1.0, 1.0, 0.7, 0.7])
 _ROLE_DEMAND = np.array([5.0, 1.0, 1.0, 1.0, 0.8, 0.8, 0.6, 0.5])
 """Without a relation people buy devices: what a device needs then follows it."""
-
-# head role, tail role, relation, scope, chance that a department has the edge
-_TEMPLATE = (
-    (Role.DEVICE, Role.CASE, "complement", Scope.SAME, 1.0),
-    (Role.DEVICE, Role.POWER, "complement", Scope.SAME, 1.0),
-    (Role.CONSUMABLE, Role.MEDIA, "complement", Scope.SAME, 1.0),
-    (Role.DEVICE, Role.MOUNT, "complement", Scope.SAME, 0.5),
-    (Role.PART, Role.CONSUMABLE, "complement", Scope.SAME, 0.5),
-    (Role.CARE, Role.PART, "complement", Scope.SAME, 0.5),
-    *((role, role, "substitute", Scope.SAME, 1.0) for role in Role),
-    (Role.DEVICE, Role.CONSUMABLE, "consumable_for", Scope.SAME, 1.0),
-    (Role.DEVICE, Role.MEDIA, "consumable_for", Scope.SAME, 0.5),
-    (Role.CASE, Role.MOUNT, "sibling_accessory", Scope.SAME, 1.0),
-    (Role.MOUNT, Role.POWER, "sibling_accessory", Scope.SAME, 1.0),
-    (Role.POWER, Role.CASE, "sibling_accessory", Scope.SAME, 1.0),
-    (Role.DEVICE, Role.DEVICE, "successor", Scope.NEXT, 1.0),
-    (Role.CASE, Role.CASE, "successor", Scope.NEXT, 0.5),
-    (Role.CONSUMABLE, Role.PART, "wear_part", Scope.SAME, 1.0),
-    (Role.MEDIA, Role.PART, "wear_part", Scope.SAME, 0.5),
-    (Role.DEVICE, Role.CARE, "upkeep", Scope.ANY, 1.0),
-    (Role.PART, Role.CARE, "upkeep", Scope.ANY, 1.0),
-    (Role.MEDIA, Role.CONSUMABLE, "restock", Scope.SAME, 1.0),
-    (Role.DEVICE, Role.DEVICE, "next_interest", Scope.ANY, 1.0),
-    (Role.CARE, Role.CARE, "next_interest", Scope.ANY, 1.0),
-)
-
-
-@dataclass(frozen=True)
-class Edges:
-    """The relations of functions, sorted by head: relation ``relation[e]`` leads from function to function.
-
-    Attributes:
-        head: Function ids from 1.
-        tail: Function ids; of another department for ``next_interest``.
-        relation: Index into :data:`RELATIONS`.
-        scope: :class:`Scope` of the edge.
-    """
-
-    head: IntArray
-    tail: IntArray
-    relation: IntArray
-    scope: IntArray
-
-    def where(self, keep: NDArray[np.bool_]) -> Edges:
-        """Returns the edges of a mask."""
-        return Edges(self.head[keep], self.tail[keep], self.relation[keep], self.scope[keep])
 
 
 @dataclass(frozen=True)
@@ -178,16 +95,16 @@ def build_world(items: int, rng: np.random.Generator) -> World:
     generation = cell % families % GENERATIONS
     arrival = _arrival(generation, rng)
     return World(
-        departments,
-        families,
-        (cell // families + 1).astype(np.int32),
-        family.astype(np.int32),
-        rng.integers(0, BRANDS_PER_DEPARTMENT, items, dtype=np.int32),
-        rng.integers(0, NUM_STYLES, items, dtype=np.int32),
-        arrival,
-        _popularity(_ROLE_DEMAND[role], arrival, rng),
-        _next_family(departments, families),
-        _build_edges(departments, rng),
+        departments=departments,
+        families=families,
+        function=(cell // families + 1).astype(np.int32),
+        family=family.astype(np.int32),
+        brand=rng.integers(0, BRANDS_PER_DEPARTMENT, items, dtype=np.int32),
+        style=rng.integers(0, NUM_STYLES, items, dtype=np.int32),
+        arrival=arrival,
+        weight=_popularity(_ROLE_DEMAND[role], arrival, rng),
+        next_family=_next_family(departments, families),
+        edges=build_edges(departments, rng),
     )
 
 
@@ -212,21 +129,6 @@ def _next_family(departments: int, families: int) -> IntArray:
     return np.concatenate([[0], np.where(last, 0, np.arange(departments * families) + 2)]).astype(np.int32)
 
 
-def _build_edges(departments: int, rng: np.random.Generator) -> Edges:
-    head_role, tail_role, names, scope, chance = zip(*_TEMPLATE, strict=True)
-    department, e = np.nonzero(rng.random((departments, len(_TEMPLATE))) < np.array(chance))
-    relation = np.array([RELATIONS.index(name) for name in names])[e]
-    ring = rng.permutation(departments)
-    neighbour = np.empty(departments, np.int64)
-    neighbour[ring] = np.roll(ring, 1)
-    tail_department = np.where(relation == RELATIONS.index("next_interest"), neighbour[department], department)
-    head = department * len(Role) + np.array(head_role)[e] + 1
-    tail = tail_department * len(Role) + np.array(tail_role)[e] + 1
-    order = np.argsort(head, kind="stable")
-    columns = (column[order].astype(np.int32) for column in (head, tail, relation, np.array(scope)[e]))
-    return Edges(*columns)
-
-
 def function_relation(world: World) -> NDArray[np.uint8]:
     """Returns the relation of function pairs, ``(3, F + 1, F + 1)``.
 
@@ -244,30 +146,33 @@ def function_relation(world: World) -> NDArray[np.uint8]:
 
 def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntArray]:
     """Returns every pair of items that the given edges relate: heads, relations and tails."""
-    cell = world.cell
-    order = np.argsort(cell, kind="stable")
-    bounds = np.searchsorted(cell[order], np.arange(world.num_functions * world.families + 1))
-    anywhere = edges.where(edges.scope == Scope.ANY)
-    bound = edges.where(edges.scope != Scope.ANY)
-    # One block of heads times tails for each edge (any family) or for each edge and family (bound to families).
-    local = np.arange(world.families)
-    step = (bound.scope == Scope.NEXT)[:, None].astype(np.int64)
-    head_cell = ((bound.head[:, None] - 1) * world.families + local).ravel()
-    tail_cell = ((bound.tail[:, None] - 1) * world.families + np.minimum(local + step, world.families - 1)).ravel()
-    lasts = world.next_family[local + 1] == 0
-    offered = ~(step.astype(bool) & lasts).ravel()
-    starts = [head_cell[offered], (anywhere.head - 1) * world.families]
-    stops = [starts[0] + 1, starts[1] + world.families]
-    tail_starts = [tail_cell[offered], (anywhere.tail - 1) * world.families]
-    tail_stops = [tail_starts[0] + 1, tail_starts[1] + world.families]
-    relation = np.concatenate([np.repeat(bound.relation, world.families)[offered], anywhere.relation])
-    lo, hi = bounds[np.concatenate(starts)], bounds[np.concatenate(stops)]
-    tail_lo, tail_hi = bounds[np.concatenate(tail_starts)], bounds[np.concatenate(tail_stops)]
-    width = tail_hi - tail_lo
-    sizes = (hi - lo) * width
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    order = np.argsort(world.cell, kind="stable")
+    bounds = np.searchsorted(world.cell[order], np.arange(world.num_functions * world.families + 1))
+    relation, (low, high, tail_low, tail_high) = _blocks(world, edges)
+    low, high, tail_low, tail_high = bounds[low], bounds[high], bounds[tail_low], bounds[tail_high]
+    width = tail_high - tail_low
+    sizes = (high - low) * width
     block = np.repeat(np.arange(len(sizes)), sizes)
-    heads = order[lo[block] + within // width[block]].astype(np.int32)
-    tails = order[tail_lo[block] + within % width[block]].astype(np.int32)
+    within = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
+    heads = order[low[block] + within // width[block]].astype(np.int32)
+    tails = order[tail_low[block] + within % width[block]].astype(np.int32)
     other = heads != tails
     return heads[other], relation[block][other], tails[other]
+
+
+def _blocks(world: World, edges: Edges) -> tuple[IntArray, NDArray[np.int64]]:
+    """Returns rectangles of related cells: relation, and rows of first and end cells of heads and of tails.
+
+    An edge of any families is one rectangle; one that is bound to families is a rectangle a family.
+    """
+    anywhere = edges.scope == Scope.ANY
+    count = np.where(anywhere, 1, world.families)
+    edge = np.repeat(np.arange(len(count)), count)
+    local = np.arange(len(edge)) - np.repeat(count.cumsum() - count, count)
+    successive = edges.scope[edge] == Scope.NEXT
+    exists = ~successive | (world.next_family[local + 1] > 0)
+    edge, local, successive = edge[exists], local[exists], successive[exists]
+    size = np.where(anywhere[edge], world.families, 1)
+    head = (edges.head[edge].astype(np.int64) - 1) * world.families + local
+    tail = (edges.tail[edge].astype(np.int64) - 1) * world.families + local + successive
+    return edges.relation[edge], np.stack([head, head + size, tail, tail + size])
