@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 PAD = 0
@@ -82,6 +82,8 @@ class Catalogue(TypedDict, total=False):
 
     num_users: int
     num_items: int
+    num_interactions: int
+    """Events of all users, held-out ones included: a figure, not a fact about any of them."""
     time: TimeKind
     train: Sequences
     """Training events only."""
@@ -91,6 +93,8 @@ class Catalogue(TypedDict, total=False):
     """Title of each item, ``""`` where it has none; index 0 is padding."""
     texts: list[str]
     """Text of each item by the recipe's template; index 0 is padding."""
+    text_vectors: Float[Tensor, "i_plus_1 w"]
+    """Language-model vector of each item's text; row 0 is padding."""
     relations: dict[str, Int[Tensor, "m 2"]]
     """Head and tail items of each item-item relation, by name."""
     attributes: dict[str, Int[Tensor, "i_plus_1"]]

@@ -1,0 +1,1 @@
+"""Relation-aware recommenders that latent relations can be attached to."""

@@ -1,0 +1,138 @@
+"""Discovery of latent relations: a discrete-state variational auto-encoder over item pairs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from common.types import PAD, Catalogue
+
+Formulation = Literal["paper", "released"]
+
+
+def entropy(probabilities: Float[Tensor, "b l r"]) -> Float[Tensor, "b l r"]:
+    """Terms ``-q log q`` of the entropy, elementwise."""
+    return torch.special.entr(probabilities)
+
+
+def paper_loss(
+    probabilities: Float[Tensor, "b l r"],
+    relations: Float[Tensor, "r d"],
+    history: Float[Tensor, "b l d"],
+    negatives: Float[Tensor, "b l d"],
+    target: Float[Tensor, "b d"],
+    mask: Bool[Tensor, "b l"],
+    weight_entropy: float,
+) -> Tensor:
+    """The negated evidence bound of the paper, averaged over history-target pairs.
+
+    ``-Σ_r q_r [log σ(φ(v_i, v_j, r)) + log σ(-φ(v_i', v_j, r))] - α H(q)`` with DistMult ``φ``.
+    """
+    positive = (history * target[:, None]) @ relations.T
+    negative = (negatives * target[:, None]) @ relations.T
+    likelihood = F.logsigmoid(positive) + F.logsigmoid(-negative)
+    bound = probabilities * likelihood + weight_entropy * entropy(probabilities)
+    return -bound.sum(-1)[mask].mean()
+
+
+def released_loss(
+    probabilities: Float[Tensor, "b l r"],
+    relations: Float[Tensor, "r d"],
+    history: Float[Tensor, "b l d"],
+    negatives: Float[Tensor, "b l d"],
+    target: Float[Tensor, "b d"],
+    mask: Bool[Tensor, "b l"],
+    weight_entropy: float,
+    skip_virtual: bool,
+) -> Tensor:
+    """The loss of the authors' code.
+
+    ``-mean_br log(mean_l σ(s(h, q_r r, i) - s(h', q_r r, i))) + α mean(-q log q)`` with the three-term score
+    ``s(h, r, i) = ⟨h ⊙ r, i⟩ + ⟨h, r⟩ + ⟨i, r⟩``: ``q`` scales the relation inside the score, the mean over the
+    history stands inside the logarithm, and entropy is penalised, padded slots included.
+    """
+    difference = probabilities * (((history - negatives) * (target[:, None] + 1)) @ relations.T)
+    likelihood = (difference.sigmoid() * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+    return -likelihood[:, int(skip_virtual) :].log().mean() + weight_entropy * entropy(probabilities).mean()
+
+
+class LatentRelationDiscovery(nn.Module):
+    """Infers how two items relate from their texts, and learns by reconstructing one item from the other.
+
+    The encoder classifies a pair of frozen language-model vectors, ``q(r | i, j) = softmax(W₂ [e_i; e_j])`` with
+    ``e = W₁ LM(text)``; the decoder scores item vectors of the recommender by DistMult.
+
+    Source: S. Yang et al., "Sequential Recommendation with Latent Relations based on Large Language Model",
+    SIGIR 2024, https://arxiv.org/abs/2403.18348.
+
+    Args:
+        num_latent: Relations added to the predefined ones; ``q`` runs over all of them, as in the authors' code.
+        formulation: Loss of the paper, or of its released code (``lrd/README.md`` sets them side by side).
+        weight_entropy: The paper's α.
+        skip_virtual: Whether the released loss leaves the virtual relation out (the authors do so with KDA).
+        vectors: What the encoder reads: language-model vectors, or the recommender's item vectors ("w/o LLM").
+    """
+
+    language: Tensor
+
+    def __init__(
+        self,
+        num_latent: int = 5,
+        formulation: Formulation = "paper",
+        weight_entropy: float = 0.1,
+        skip_virtual: bool = False,
+        vectors: Literal["text", "id"] = "text",
+    ) -> None:
+        super().__init__()
+        self.num_latent = num_latent
+        self.formulation: Formulation = formulation
+        self.weight_entropy = weight_entropy
+        self.skip_virtual = skip_virtual
+        self.vectors = vectors
+
+    def build(self, num_items: int, text_width: int, width: int, num_relations: int) -> None:
+        """Makes the layers, whose sizes only the data know."""
+        self.project = nn.Linear(text_width if self.vectors == "text" else width, width)
+        self.classify = nn.Linear(2 * width, num_relations)
+        self.register_buffer("language", torch.zeros(num_items + 1, text_width), persistent=False)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.01)
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives the frozen language-model vectors of the items."""
+        if self.vectors == "text":
+            self.language.copy_(catalogue["text_vectors"])
+
+    def probabilities(
+        self, history: Int[Tensor, "b l"], target: Int[Tensor, "b"], items: nn.Embedding
+    ) -> Float[Tensor, "b l r"]:
+        """Distribution over relations of each history-target pair, shape ``(b, l, r)``."""
+        table = self.language if self.vectors == "text" else items.weight
+        first, second = self.project(table[history]), self.project(table[target])
+        return self.classify(torch.cat([first, second[:, None].expand_as(first)], dim=-1)).softmax(-1)
+
+    def forward(
+        self,
+        history: Int[Tensor, "b l"],
+        negatives: Int[Tensor, "b l"],
+        target: Int[Tensor, "b"],
+        items: nn.Embedding,
+        relations: Float[Tensor, "r d"],
+    ) -> Tensor:
+        """The discovery loss of a batch of histories and their targets.
+
+        Args:
+            history: Items of the history.
+            negatives: One sampled item a history slot.
+            target: Next item.
+            items: Item vectors of the recommender.
+            relations: Its relation vectors.
+        """
+        mask = history != PAD
+        q = self.probabilities(history, target, items)
+        vectors = (q, relations, items(history), items(negatives), items(target), mask, self.weight_entropy)
+        return paper_loss(*vectors) if self.formulation == "paper" else released_loss(*vectors, self.skip_virtual)

@@ -1,0 +1,147 @@
+"""LRD: recommendation, knowledge-graph embedding and relation discovery, trained together."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common.models.base import Recommender
+from common.models.pieces import split_rows
+from common.nn.losses import bpr_max_loss
+from common.types import Catalogue, SequenceBatch
+from lrd.backbones.rcf import RCF
+from lrd.discovery import LatentRelationDiscovery
+from lrd.graph import Graph
+from lrd.kge import distmult, kge_loss
+
+
+class TripletBatch(TypedDict):
+    """True triplets in column 0 and their corruptions behind; ``value`` is added to the relation (0: none)."""
+
+    head: Int[Tensor, "t k"]
+    relation: Int[Tensor, "t"]
+    tail: Int[Tensor, "t k"]
+    value: Int[Tensor, "t"]
+
+
+class RelationalBatch(SequenceBatch, total=False):
+    """A training batch with what relations are learnt from."""
+
+    negative_history: Int[Tensor, "b l"]
+    """One sampled item a history slot."""
+    triplets: TripletBatch
+
+
+class LRD(Recommender):
+    """A relation-aware recommender trained jointly on three objectives, with or without latent relations.
+
+    ``L = L_rec + γ L_kge + λ L_lrd``: BPR over next items, DistMult over the triplets of the graph, and the discovery
+    of latent relations, all over one table of entities and one of relations. Without ``discovery`` this is the
+    backbone as its authors train it.
+
+    Source: S. Yang et al., "Sequential Recommendation with Latent Relations based on Large Language Model",
+    SIGIR 2024, https://arxiv.org/abs/2403.18348. ``lrd/README.md`` lists where the released code departs from it.
+
+    Args:
+        num_users: Users of the data set.
+        num_items: Items of the data set.
+        num_entities: Items and attribute values, padding included.
+        num_relations: Relations of the data set, the virtual one included.
+        text_width: Width of the language-model vectors.
+        backbone: What latent relations are attached to: ``RCF`` or ``KDA``.
+        discovery: Discovery of latent relations, or ``None`` for the plain backbone.
+        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default.
+        weight_lrd: The paper's λ.
+        cache_candidates: Candidates scored at a time in evaluation, so that their relation vectors stay in cache.
+        lr: Learning rate of Adam; the authors take 1e-4 for RCF and 1e-3 for KDA.
+        weight_decay: L2 coefficient, not applied to biases.
+    """
+
+    catalogue_chunk = 128
+    weight_kge: Tensor
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_entities: int,
+        num_relations: int,
+        text_width: int,
+        backbone: RCF,
+        discovery: LatentRelationDiscovery | None = None,
+        weight_kge: float | Literal["auto"] = "auto",
+        weight_lrd: float = 10.0,
+        cache_candidates: int = 128,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-6,
+    ) -> None:
+        super().__init__(num_items, lr=lr, weight_decay=weight_decay)
+        self.save_hyperparameters(ignore=["backbone", "discovery"])
+        self.weight_lrd = weight_lrd
+        self.cache_candidates = cache_candidates
+        self.automatic_weight = weight_kge == "auto"
+        self.register_buffer("weight_kge", torch.tensor(0.0 if weight_kge == "auto" else float(weight_kge)))
+        self.backbone = backbone
+        self.discovery = discovery
+        total = num_relations + (discovery.num_latent if discovery else 0)
+        backbone.build(num_users, num_items, num_entities, total)
+        if discovery:
+            discovery.build(num_items, text_width, backbone.width, total)
+        self.information_set = backbone.information_set | ({"text"} if discovery else frozenset())
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives the graph and the language-model vectors."""
+        graph = Graph(catalogue)
+        self.backbone.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
+        self.backbone.value_of[:, : len(graph.relations)] = graph.value_of
+        if self.automatic_weight:
+            self.weight_kge.fill_(len(graph.triplets) / catalogue["num_interactions"])
+        if self.discovery:
+            self.discovery.attach(catalogue)
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Scores candidates, few rows at a time."""
+        rows = max(1, self.cache_candidates // batch["candidates"].size(1))
+        return torch.cat([self.backbone(piece, piece["candidates"]) for piece in split_rows(batch, rows)])
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The joint loss and its parts.
+
+        Args:
+            batch: A :class:`RelationalBatch` of prefixes: one target and its negatives a row.
+        """
+        relational = cast(RelationalBatch, batch)
+        target = batch["targets"]
+        scores = self.backbone(batch, torch.cat([target, batch["negatives"][:, 0]], dim=1))
+        parts = {
+            "loss_rec": bpr_max_loss(scores[:, 0], scores[:, 1:]),
+            "loss_kge": kge_loss(self.score_triplets(relational["triplets"])),
+        }
+        total = parts["loss_rec"] + self.weight_kge * parts["loss_kge"]
+        if self.discovery:
+            parts["loss_lrd"] = self.discovery(
+                batch["history"],
+                relational["negative_history"],
+                target[:, 0],
+                self.backbone.entities,
+                self.backbone.relations,
+            )
+            total = total + self.weight_lrd * parts["loss_lrd"]
+        return {"loss": total, **parts}
+
+    def score_triplets(self, triplets: TripletBatch) -> Float[Tensor, "t k"]:
+        """DistMult scores of triplets, the attribute value added to the relation."""
+        entities = self.backbone.entities
+        relation = self.backbone.relations[triplets["relation"]] + entities(triplets["value"])
+        heads, tails = entities(triplets["head"]), entities(triplets["tail"])
+        return distmult(heads, relation[:, None].expand_as(heads), tails)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with decay on weights and none on biases."""
+        biases = [value for name, value in self.named_parameters() if "bias" in name]
+        weights = [value for name, value in self.named_parameters() if "bias" not in name]
+        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        return torch.optim.Adam(groups, lr=self.lr, betas=self.betas)
