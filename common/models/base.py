@@ -153,12 +153,12 @@ class Recommender(L.LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<metric>``."""
         for ranks in self.case_ranks.values():
-            self.log_dict({f"val/{name}": value for name, value in ranks.metrics().items()})
+            self._log_metrics("val", ranks)
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<protocol>/overall/<metric>``."""
         for protocol, ranks in self.case_ranks.items():
-            self.log_dict({f"test/{protocol}/overall/{name}": value for name, value in ranks.metrics().items()})
+            self._log_metrics(f"test/{protocol}/overall", ranks)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on all parameters."""
@@ -167,6 +167,11 @@ class Recommender(L.LightningModule, ABC):
     def _collect(self, batch: SequenceBatch) -> None:
         ranks = self.case_ranks.setdefault(batch["protocol"], CaseRanks(self.train_count).to(self.device))
         ranks.update(batch["case_id"], batch["user_id"], batch["target"], **self.rank(batch))
+
+    def _log_metrics(self, prefix: str, ranks: CaseRanks) -> None:
+        values = {f"{prefix}/{name}": value for name, value in ranks.metrics().items()}
+        # All processes hold the same values, of which the maximum keeps every bit where a mean would round.
+        self.log_dict(values, reduce_fx="max", sync_dist=True)
 
     def _unseen_scores(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Scores of the catalogue in fp32, ``-inf`` for padding and seen items."""

@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.metrics.ranking import CaseRanks, case_metrics
+
+
+def _update(ranks: CaseRanks, case_id: list[int], higher: list[int], equal: list[int], candidates: int = 100) -> None:
+    ids = torch.tensor(case_id)
+    ranks.update(
+        ids,
+        ids + 1,
+        ids + 2,
+        higher=torch.tensor(higher),
+        equal=torch.tensor(equal),
+        num_candidates=torch.full_like(ids, candidates),
+    )
+
+
+def test_table_is_sorted_and_holds_each_case_once() -> None:
+    ranks = CaseRanks()
+    _update(ranks, [3, 1], [30, 10], [0, 1])
+    _update(ranks, [2, 3], [20, 30], [0, 0])
+    table = ranks.compute()
+    assert {name: column.tolist() for name, column in table.items()} == {
+        "case_id": [1, 2, 3],
+        "user": [2, 3, 4],
+        "target": [3, 4, 5],
+        "higher": [10, 20, 30],
+        "equal": [1, 0, 0],
+        "num_candidates": [100, 100, 100],
+    }
+
+
+def test_cutoffs_stay_below_the_number_of_candidates() -> None:
+    ranks = CaseRanks()
+    _update(ranks, [0, 1], [0, 3], [0, 0], candidates=20)
+    names = {name for name in ranks.metrics() if "@" in name}
+    assert names == {"hr@1", "hr@5", "hr@10", "ndcg@1", "ndcg@5", "ndcg@10"}
+
+
+def test_means_are_taken_in_double_precision() -> None:
+    ranks = CaseRanks()
+    _update(ranks, [0, 1, 2], [0, 1, 50], [0, 1, 0])
+    metrics = ranks.metrics()
+    assert metrics["hr@1"].dtype == torch.float64
+    assert metrics["hr@1"].item() == pytest.approx(1 / 3, abs=1e-15)
+    assert metrics["mrr"].item() == pytest.approx((1 + (1 / 2 + 1 / 3) / 2 + 1 / 51) / 3, abs=1e-15)
+    assert metrics["tie_share"].item() == pytest.approx(1 / 3, abs=1e-15)
+
+
+def test_top_lists_give_coverage_and_mean_popularity() -> None:
+    table = {
+        "higher": torch.tensor([0, 1]),
+        "equal": torch.tensor([0, 0]),
+        "num_candidates": torch.tensor([4, 4]),
+        "top_items": torch.tensor([[1, 2], [2, 0]]),
+    }
+    metrics = case_metrics(table, train_count=torch.tensor([0, 7, 4, 1, 0]))
+    assert metrics["coverage@2"].item() == 2 / 4
+    assert metrics["mean_popularity@2"].item() == (7 + 4 + 4) / 3
+
+
+def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("evaluate_ddp.py")
+    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=120, capture_output=True)
+    alone, *others = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in (1, 2, 3, 4)]
+    assert len(alone["table"]["case_id"]) == 33
+    assert 0 < alone["metrics"]["full"]["ndcg@10"] < 1
+    assert all(other == alone for other in others)
