@@ -1,0 +1,167 @@
+"""Caser: convolutions over the last items as if they were an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.models.base import SequentialRecommender
+from common.nn.dropout import Dropout
+from common.nn.embedding import ItemEmbedding, UserEmbedding
+from common.nn.losses import Objective
+from common.types import PAD, SequenceBatch
+
+Activation = Literal["relu", "identity", "tanh", "sigmoid"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "identity": nn.Identity(),
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Caser(SequentialRecommender):
+    """Reads the last ``L`` items with vertical and horizontal convolutions and joins the result with a user vector.
+
+    The item vectors of the window are an image ``E`` of ``L × d``. A vertical filter is a weighted sum of its rows
+    (no activation); a horizontal filter of height ``h`` scores every run of ``h`` items and keeps the best. A linear
+    map makes of all that ``z``, and ``r_i = [z; p_u] · w_i + b_i``. J. Tang and K. Wang, "Personalized Top-N
+    Sequential Recommendation via Convolutional Sequence Embedding", WSDM 2018 (https://arxiv.org/abs/1809.07426).
+
+    * ``window``: the authors' code (github.com/graytowne/caser_pytorch), whose defaults these are: an output table of
+      width 2d apart from the input table, item biases, and windows of ``T`` targets that share one state. Train it on
+      ``instances: window`` with ``num_targets`` 3 and ``num_negatives`` 3: the objective ``bce`` then is the authors'
+      sum of a mean over targets and a mean over the window's negatives. Where a user is shorter than a window they
+      train on padding as a target; we leave such targets out.
+    * ``prefix``: as in ReChorus (github.com/THUwangcy/ReChorus), which LRD's baselines follow: a linear map from 2d
+      to d before the input table itself, no item bias, one target a history, no dropout. Its window is padded on the
+      right, ours on the left. Train it on ``instances: prefix`` with the objective ``bpr``, ``max_history`` 20,
+      ``max_height`` 5, and ``padding`` masked, since its padding row is zero.
+
+    A user without training events, and the unknown user 0, have the mean user vector.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        num_users: Number of users.
+        max_history: ``L``, the window; shorter histories are padded on the left.
+        variant: See above.
+        width: ``d``.
+        num_vertical: Vertical filters.
+        num_horizontal: Horizontal filters of each height.
+        max_height: Heights go from 1 to this; ``None`` for ``L``.
+        dropout: Dropout before the linear map (``window``).
+        conv_activation: Activation of the horizontal filters.
+        hidden_activation: Activation of ``z``.
+        padding: ``row``: padding is an item like any other, with a trained vector, as in the authors' code. ``masked``:
+            its vector is zero and runs that touch it are no candidates of the maximum.
+        objective: Training loss.
+        calibration: The ``t`` of gBCE.
+        score_penalty: Weight of BPR-max's penalty on negative scores.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam, on everything.
+
+    Raises:
+        UserError: If it is trained on whole sequences, whose targets stand in the history.
+    """
+
+    information_set = frozenset({"order", "user_id"})
+
+    def __init__(
+        self,
+        num_items: int,
+        num_users: int,
+        max_history: int = 5,
+        variant: Literal["window", "prefix"] = "window",
+        width: int = 50,
+        num_vertical: int = 4,
+        num_horizontal: int = 16,
+        max_height: int | None = None,
+        dropout: float = 0.5,
+        conv_activation: Activation = "relu",
+        hidden_activation: Activation = "relu",
+        padding: Literal["row", "masked"] = "row",
+        objective: Objective = "bce",
+        calibration: float = 0.75,
+        score_penalty: float = 0.0,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-6,
+    ) -> None:
+        super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay)
+        self.save_hyperparameters()
+        self.max_history = max_history
+        self.masked = padding == "masked"
+        self.conv_activation = ACTIVATIONS[conv_activation]
+        self.hidden_activation = ACTIVATIONS[hidden_activation]
+        heights = range(1, min(max_height or max_history, max_history) + 1)
+        self.item_embedding = ItemEmbedding(num_items, width, padding_idx=PAD if self.masked else None)
+        self.user_embedding = UserEmbedding(num_users, width)
+        self.vertical = nn.Linear(max_history, num_vertical)
+        # A run of h vectors is one long vector, so that a horizontal filter is a row of a linear map.
+        self.horizontal = nn.ModuleList(nn.Linear(height * width, num_horizontal) for height in heights)
+        self.hidden = nn.Linear(num_vertical * width + num_horizontal * len(heights), width)
+        self.dropout = Dropout(dropout if variant == "window" else 0.0)
+        self.project = nn.Linear(2 * width, width) if variant == "prefix" else None
+        own_output = variant == "window"
+        self.output_embedding = ItemEmbedding(num_items, 2 * width, None) if own_output else self.item_embedding
+        self.item_bias = ItemEmbedding(num_items, 1, None) if own_output else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws a table of width ``w`` from N(0, 1/w²); biases of items start at 0, maps as PyTorch starts them."""
+        for table in (self.item_embedding, self.user_embedding, self.output_embedding):
+            nn.init.normal_(table.weight, std=1 / table.embedding_dim)
+            if table.padding_idx is not None:
+                nn.init.zeros_(table.weight[PAD])
+        if self.item_bias is not None:
+            nn.init.zeros_(self.item_bias.weight)
+
+    def convolve(self, history: Int[Tensor, "b l"]) -> Float[Tensor, "b f"]:
+        """Vertical features (all columns of the first filter, then of the next), then horizontal by rising height."""
+        window = F.pad(history, (max(0, self.max_history - history.size(1)), 0))[:, -self.max_history :]
+        image = self.item_embedding(window)
+        vertical = self.vertical(image.transpose(1, 2)).transpose(1, 2).flatten(1)
+        horizontal = []
+        for height, filters in enumerate(self.horizontal, start=1):
+            runs = image.flatten(1).unfold(1, height * image.size(2), image.size(2))
+            features = self.conv_activation(filters(runs))
+            if self.masked:
+                whole = (window != PAD)[:, : runs.size(1), None]
+                features = features.masked_fill(~whole, -torch.inf)
+                horizontal.append(features.amax(1).masked_fill(~whole.any(1), 0.0))
+            else:
+                horizontal.append(features.amax(1))
+        return torch.cat([vertical, *horizontal], dim=1)
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """The state of the window, shape ``(b, p, d)``: in training once for each of its ``p`` targets, else once."""
+        features = self.dropout(self.convolve(batch["history"]))
+        hidden = self.hidden_activation(self.hidden(features))
+        state = torch.cat([hidden, self.user_embedding(batch["user_id"])], dim=1)
+        if self.project is not None:
+            state = self.project(state)
+        return state[:, None].expand(-1, batch["targets"].size(1) if "targets" in batch else 1, -1)
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 w"]:
+        """The table that states are compared with."""
+        return self.output_embedding.table()
+
+    def output_bias(self) -> Float[Tensor, "i_plus_1"] | None:
+        """Item biases, shape ``(num_items + 1,)``; ``prefix`` has none."""
+        return None if self.item_bias is None else self.item_bias.table().squeeze(1)
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The objective over the targets of all windows, each against the negatives of its window."""
+        history, targets = batch["history"], batch["targets"]
+        if targets.shape == history.shape and targets.size(1) > 1 and torch.equal(history[:, 1:], targets[:, :-1]):
+            raise UserError(
+                "Caser got whole sequences, whose targets stand in the history",
+                "Set data.instances to window (or to prefix, with model.variant prefix).",
+            )
+        return super().loss(batch)

@@ -1,0 +1,245 @@
+"""GRU4Rec: a gated recurrent unit over the history, in three ways of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.models.base import SequentialRecommender
+from common.nn.adagrad import Adagrad
+from common.nn.dropout import Dropout
+from common.nn.embedding import ItemEmbedding
+from common.nn.losses import Objective, pairwise_loss, softmax_loss
+from common.types import PAD, Catalogue, SequenceBatch
+
+Variant = Literal["session", "prefix", "allpos"]
+
+OBJECTIVES: dict[Variant, Objective] = {"session": "sampled_softmax", "prefix": "bpr", "allpos": "ce"}
+"""Objective of each variant where none is named."""
+
+
+class GRU4Rec(SequentialRecommender):
+    """Scores items by the last state of a GRU over the history: ``r_i = h · w_i + b_i``.
+
+    B. Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016
+    (https://arxiv.org/abs/1511.06939); B. Hidasi and A. Karatzoglou, "Recurrent Neural Networks with Top-k Gains for
+    Session-based Recommendations", CIKM 2018 (https://arxiv.org/abs/1706.03847). One layer, as in all of the
+    authors' tuned settings.
+
+    * ``session``: the authors' PyTorch code with constrained embedding (one table for input and output). ``b`` slots
+      walk through users in lock step; a step sees one event of each, carries the state over without gradient and
+      starts from zero where a user is new. Negatives of a row are the other rows' targets and ``num_extras`` items
+      drawn with probability ∝ count^``sample_alpha``, shared by all rows and not checked against the targets. The
+      loss is divided by the full number of slots, also when fewer are left. Wants ``instances: session``.
+    * ``allpos``: the same network with back-propagation through the whole sequence, which the authors advise for
+      user histories. Wants ``instances: sequence``.
+    * ``prefix``: as in LRD's code, made for comparison with it: item vectors narrower than the state, a linear map
+      without bias between them, no item bias. LRD exempts biases from weight decay, we do not. Wants
+      ``instances: prefix``.
+
+    Evaluation replays the history shown, from a zero state; an empty history has the zero state.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        variant: See above.
+        hidden_size: Width of the state and, except in ``prefix``, of the item vectors.
+        width: Width of the item vectors of ``prefix``.
+        dropout_embedding: Dropout of the input vectors.
+        dropout_hidden: Dropout of the states; ``session`` carries on what is left of them, as the authors do.
+        num_extras: Items drawn at each step of ``session``; at least 1, since the last user may be alone.
+        sample_alpha: Exponent of the popularity that extras are drawn by: 0 is uniform.
+        logq: Share of log popularity that ``session`` takes off the scores it trains on.
+        elu: α of the exponential linear unit before BPR-max in ``session``, or ``None``.
+        momentum: Momentum of Adagrad (``session``).
+        sparse: Whether steps of ``session`` touch only the item vectors in use. Gradient clipping and the NCCL
+            backend want ``False``.
+        objective: Training loss; by default sampled softmax in ``session``, BPR in ``prefix``, full softmax in
+            ``allpos``.
+        calibration: The ``t`` of gBCE.
+        score_penalty: Weight of BPR-max's penalty on negative scores (the authors' ``bpreg``).
+        lr: Learning rate; by default 0.05 of Adagrad in ``session``, 0.001 of Adam elsewhere.
+        weight_decay: L2 coefficient of Adam.
+
+    Raises:
+        UserError: If an argument is out of range, or ``session`` is given other instances.
+    """
+
+    popularity: Tensor
+    log_count: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        variant: Variant = "session",
+        hidden_size: int = 100,
+        width: int = 64,
+        dropout_embedding: float = 0.0,
+        dropout_hidden: float = 0.0,
+        num_extras: int = 2048,
+        sample_alpha: float = 0.5,
+        logq: float = 0.0,
+        elu: float | None = 0.5,
+        momentum: float = 0.0,
+        sparse: bool = True,
+        objective: Objective | None = None,
+        calibration: float = 0.75,
+        score_penalty: float = 1.0,
+        lr: float | None = None,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            num_items,
+            objective=objective or OBJECTIVES[variant],
+            calibration=calibration,
+            score_penalty=score_penalty,
+            lr=lr if lr is not None else 0.05 if variant == "session" else 1e-3,
+            weight_decay=weight_decay,
+        )
+        if num_extras < 1:
+            raise UserError(f"num_extras is {num_extras}", "Draw at least 1 extra negative a step.")
+        if weight_decay and variant == "session":
+            raise UserError(f"weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos.")
+        self.save_hyperparameters()
+        self.variant = variant
+        self.num_extras, self.sample_alpha, self.logq, self.elu = num_extras, sample_alpha, logq, elu
+        self.momentum, self.sparse = momentum, sparse
+        item_width = width if variant == "prefix" else hidden_size
+        self.item_embedding = ItemEmbedding(num_items, item_width)
+        self.gru = nn.GRU(item_width, hidden_size, batch_first=True)
+        self.project = nn.Linear(hidden_size, width, bias=False) if variant == "prefix" else None
+        self.item_bias = ItemEmbedding(num_items, 1) if variant != "prefix" else None
+        self.dropout_embedding = Dropout(dropout_embedding)
+        self.dropout_hidden = Dropout(dropout_hidden)
+        self.item_embedding.sparse = sparse and variant == "session"
+        self.register_buffer("popularity", torch.linspace(0, 1, num_items + 1, dtype=torch.float64), persistent=False)
+        self.register_buffer("log_count", torch.zeros(num_items + 1), persistent=False)
+        self.reset_parameters()
+        self.reset_slots()
+
+    def reset_parameters(self) -> None:
+        """Draws the start: Glorot uniform by gate (``session``, ``allpos``) or N(0, 0.01²) (``prefix``)."""
+        if self.project is not None:
+            nn.init.normal_(self.item_embedding.weight, std=0.01)
+            nn.init.normal_(self.project.weight, std=0.01)
+        else:
+            nn.init.xavier_uniform_(self.item_embedding.weight)
+            for gate in (*self.gru.weight_ih_l0.chunk(3), *self.gru.weight_hh_l0.chunk(3)):
+                nn.init.xavier_uniform_(gate)
+            nn.init.zeros_(self.gru.bias_ih_l0)
+            nn.init.zeros_(self.gru.bias_hh_l0)
+        if self.item_bias is not None:
+            nn.init.zeros_(self.item_bias.weight)
+        with torch.no_grad():
+            self.item_embedding.weight[PAD] = 0
+
+    def reset_slots(self) -> None:
+        """Forgets the carried states: all users start anew."""
+        self.slot_user = torch.zeros(0, dtype=torch.long, device=self.device)
+        self.slot_state = self.gru.weight_hh_l0.new_zeros(0, self.gru.hidden_size)
+        self.num_slots = 0
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Takes the popularity that extras and ``logq`` go by from the training events."""
+        super().attach(catalogue)
+        count = catalogue["train_count"].to(self.device, torch.float64)
+        weight = torch.where(count > 0, count**self.sample_alpha, 0.0).cumsum(0)
+        self.popularity = weight / weight[-1]
+        self.log_count = count.clamp_min(1).log().to(self.item_embedding.weight.dtype)
+
+    def draw_extras(self) -> Int[Tensor, "e"]:
+        """Draws the step's shared negatives, shape ``(num_extras,)``, by inverting the cumulative popularity."""
+        uniform = torch.rand(self.num_extras, dtype=torch.float64, device=self.device)
+        return torch.searchsorted(self.popularity, uniform, right=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Starts every epoch from zero states."""
+        super().on_train_epoch_start()
+        self.reset_slots()
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """States of a replay from zero: at every position in ``allpos``, else after the last alone."""
+        history = batch["history"]
+        real = history != PAD
+        length, steps = real.sum(1), torch.arange(history.size(1), device=history.device)
+        # Rolled to the left, the padding comes after the events and cannot reach their states.
+        start = (history.size(1) - length)[:, None]
+        rolled = history.gather(1, (steps + start) % history.size(1))
+        states = self.dropout_hidden(self.gru(self.dropout_embedding(self.item_embedding(rolled)))[0])
+        if self.variant == "allpos":
+            back = ((steps - start) % history.size(1))[..., None]
+            return states.gather(1, back.expand_as(states)) * real[..., None]
+        last = states[torch.arange(len(states)), (length - 1).clamp_min(0)] * (length > 0)[:, None]
+        return (last if self.project is None else self.project(last))[:, None]
+
+    def output_bias(self) -> Float[Tensor, "i_plus_1"] | None:
+        """Item biases; ``prefix`` has none."""
+        return None if self.item_bias is None else self.item_bias.table()[:, 0]
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """One session-parallel step, or the objective over positions in the other variants."""
+        if self.variant != "session":
+            return super().loss(batch)
+        if batch["history"].size(1) != 1:
+            raise UserError(
+                f"the session variant of GRU4Rec got histories of {batch['history'].size(1)} events",
+                "Set data.instances to session, or model.variant to allpos or prefix.",
+            )
+        self.num_slots = max(self.num_slots, len(batch["user_id"]))
+        states, targets = self.advance(batch["history"][:, 0], batch["user_id"]), batch["targets"][:, 0]
+        alive = targets != PAD
+        return {"loss": self.step_loss(states[alive], targets[alive], self.draw_extras())}
+
+    def advance(self, items: Int[Tensor, "b"], users: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
+        """Feeds one event of each user to the carried state of that user, zero where there is none."""
+        # Matching by user rather than by slot lets the data move sessions between slots and drop slots.
+        carried = (users[:, None] == self.slot_user).to(self.slot_state.dtype) @ self.slot_state
+        inputs = self.dropout_embedding(self.look_up(self.item_embedding, items))
+        states = self.dropout_hidden(self.gru(inputs[:, None], carried[None])[0][:, 0])
+        self.slot_user, self.slot_state = users, states.detach()
+        return states
+
+    def step_loss(
+        self, states: Float[Tensor, "b d"], targets: Int[Tensor, "b"], extras: Int[Tensor, "e"]
+    ) -> Float[Tensor, ""]:
+        """The objective with column ``i`` of ``[targets, extras]`` as the positive of row ``i``, the rest negative.
+
+        An item that occurs twice counts twice, also against itself, as in the authors' code.
+        """
+        rows = len(targets)
+        if self.objective == "ce":
+            logits = self.match_all(states)
+            logits = torch.cat([torch.full_like(logits[:, :1], -torch.inf), logits[:, 1:]], dim=1)
+            return softmax_loss(logits, targets) * (rows / self.num_slots)
+        columns = torch.cat([targets, extras])
+        scores = F.linear(states, self.look_up(self.item_embedding, columns))
+        if self.item_bias is not None:
+            scores = scores + self.look_up(self.item_bias, columns)[:, 0]
+        if self.logq:
+            log_odds = torch.cat([self.log_count[targets], self.sample_alpha * self.log_count[extras]])
+            scores = scores - self.logq * log_odds
+        own = torch.eye(rows, len(columns), dtype=torch.bool, device=scores.device)
+        loss = pairwise_loss(
+            self.objective,
+            scores[own],
+            scores[~own].view(rows, -1),
+            num_items=self.num_items,
+            calibration=self.calibration,
+            score_penalty=self.score_penalty,
+            elu=self.elu,
+        )
+        return loss * (rows / self.num_slots)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adagrad in ``session``, Adam elsewhere."""
+        if self.variant == "session":
+            return Adagrad(self.parameters(), lr=self.lr, momentum=self.momentum)
+        return super().configure_optimizers()
+
+    def look_up(self, table: ItemEmbedding, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Rows of a table in training, with a gradient of these rows alone where ``sparse``."""
+        return F.embedding(items, table.weight, sparse=self.sparse)

@@ -1,0 +1,168 @@
+"""NCF: neural collaborative filtering, with its three forms GMF, MLP and NeuMF."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.models.base import Recommender
+from common.nn.embedding import ItemEmbedding, UserEmbedding
+from common.types import PAD, SequenceBatch
+
+
+class NCF(Recommender):
+    """Scores a user and an item by a product of vectors, by a tower of layers, or by both; knows nothing of order.
+
+    ``gmf``: ``h · (p_u ⊙ q_i) + b``. ``mlp``: a linear map of ReLU layers over ``[p_u; q_i]``. ``neumf``: a linear map
+    of both side by side, each with tables of its own. Trained as a classifier, observed pair or sampled pair. X. He,
+    L. Liao, H. Zhang, L. Nie, X. Hu and T.-S. Chua, "Neural Collaborative Filtering", WWW 2017
+    (https://arxiv.org/abs/1708.05031); defaults of github.com/hexiangnan/neural_collaborative_filtering. Scores are
+    left before the sigmoid, which changes no rank. :func:`fuse` makes the paper's start from pre-trained halves, after
+    which the authors go on with plain SGD.
+
+    A user without training events, and the unknown user 0, have the mean user vectors. Train it on
+    ``instances: prefix`` with ``min_history`` 0 and ``num_negatives`` 4.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        num_users: Number of users.
+        variant: Which form.
+        product_width: Width of the vectors that are multiplied.
+        layers: Widths of the tower: first the user's and the item's vector together, then each layer.
+        optimizer: Optimiser; the authors' is Adam, or SGD after :func:`fuse`.
+        lr: Learning rate.
+        weight_decay: L2 coefficient.
+
+    Raises:
+        UserError: If ``layers`` has fewer than two widths or begins with an odd one.
+    """
+
+    information_set = frozenset({"user_id"})
+    # Working memory is rows x chunk x first layer; a small chunk stays in the processor's cache.
+    catalogue_chunk = 512
+
+    def __init__(
+        self,
+        num_items: int,
+        num_users: int,
+        variant: Literal["neumf", "gmf", "mlp"] = "neumf",
+        product_width: int = 8,
+        layers: tuple[int, ...] = (64, 32, 16, 8),
+        optimizer: Literal["adam", "sgd"] = "adam",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(num_items, lr=lr, weight_decay=weight_decay)
+        if len(layers) < 2 or layers[0] % 2:
+            raise UserError(f"layers is {tuple(layers)}", "Give an even width of both vectors and at least one layer.")
+        self.save_hyperparameters()
+        self.variant = variant
+        self.optimizer = optimizer
+        if variant != "mlp":
+            self.user_product = UserEmbedding(num_users, product_width)
+            self.item_product = ItemEmbedding(num_items, product_width)
+            self.product_output = nn.Linear(product_width, 1, bias=False)
+        if variant != "gmf":
+            self.user_tower = UserEmbedding(num_users, layers[0] // 2)
+            self.item_tower = ItemEmbedding(num_items, layers[0] // 2)
+            self.tower = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(layers))
+            self.tower_output = nn.Linear(layers[-1], 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws tables from N(0, 0.01²), layers by Glorot's and outputs by LeCun's uniform rule."""
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.weight[PAD])
+            elif isinstance(module, nn.Linear) and module.bias is None:
+                # NeuMF's output is one map of both halves, so that its width is the sum of theirs.
+                width = sum(p.size(1) for name, p in self.named_parameters() if name.endswith("output.weight"))
+                nn.init.uniform_(module.weight, -((3 / width) ** 0.5), (3 / width) ** 0.5)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def pair(self, users: Int[Tensor, "b"], items: Int[Tensor, "x c"]) -> Float[Tensor, "b c"]:
+        """Logits of users with their items, shape ``(b, c)``; ``x`` is ``b``, or 1 for items shared by all users."""
+        logits = self.bias
+        if self.variant != "mlp":
+            weighted = self.user_product(users) * self.product_output.weight
+            vectors = self.item_product(items)
+            shared = len(items) == 1
+            logits = logits + (weighted @ vectors[0].T if shared else torch.einsum("bd,bcd->bc", weighted, vectors))
+        if self.variant != "gmf":
+            first: nn.Linear = self.tower[0]  # type: ignore[assignment]
+            # The first layer is linear in [user; item]: each side is mapped once and added for every pair.
+            user_map, item_map = first.weight.chunk(2, dim=1)
+            mapped = F.linear(self.user_tower(users), user_map, first.bias)
+            hidden = F.relu(mapped[:, None] + F.linear(self.item_tower(items), item_map))
+            for layer in list(self.tower)[1:]:
+                hidden = F.relu(layer(hidden))
+            logits = logits + self.tower_output(hidden).squeeze(2)
+        return logits
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Logits of the candidates, shape ``(b, c)``."""
+        return self.pair(batch["user_id"], batch["candidates"])
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Logits of every item, ``catalogue_chunk`` at a time; an item's share of the work is done once a batch."""
+        scores = self.bias.new_empty(len(batch["user_id"]), self.num_items + 1)
+        for items in torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk):
+            scores[:, items[0] : items[-1] + 1] = self.pair(batch["user_id"], items[None])
+        return scores
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Mean binary cross-entropy over targets (label 1) and negatives (label 0)."""
+        targets = batch["targets"]
+        positive = self.pair(batch["user_id"], targets)[targets != PAD]
+        negatives = batch["negatives"].expand(-1, targets.size(1), -1)
+        negative = self.pair(batch["user_id"], negatives.flatten(1)).view_as(negatives)[targets != PAD]
+        logits = torch.cat([positive[:, None], negative], dim=1)
+        labels = torch.zeros_like(logits)
+        labels[:, 0] = 1
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels)}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or SGD on all parameters."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return super().configure_optimizers()
+
+
+def fuse(gmf: NCF, mlp: NCF, alpha: float = 0.5, lr: float = 1e-3) -> NCF:
+    """Makes a NeuMF that scores ``alpha`` · GMF + (1 − ``alpha``) · MLP, the paper's pre-trained start.
+
+    Args:
+        gmf: A trained model of variant ``gmf``.
+        mlp: A trained model of variant ``mlp`` over the same users and items.
+        alpha: Share of GMF; the released code weighs the bias alike.
+        lr: Learning rate of SGD.
+
+    Raises:
+        ValueError: If the variants are others.
+    """
+    if (gmf.variant, mlp.variant) != ("gmf", "mlp"):
+        raise ValueError(f"expected variants gmf and mlp, got {gmf.variant} and {mlp.variant}")
+    fused = NCF(
+        num_items=gmf.num_items,
+        num_users=gmf.hparams["num_users"],
+        product_width=gmf.hparams["product_width"],
+        layers=mlp.hparams["layers"],
+        optimizer="sgd",
+        lr=lr,
+    )
+    fused.load_state_dict({**gmf.state_dict(), **mlp.state_dict()})
+    with torch.no_grad():
+        fused.product_output.weight.mul_(alpha)
+        fused.tower_output.weight.mul_(1 - alpha)
+        fused.bias.copy_(alpha * gmf.bias + (1 - alpha) * mlp.bias)
+    return fused
