@@ -47,7 +47,7 @@ class Shelf:
     """
 
     def __init__(self, group: IntArray, num_groups: int, weight: FloatArray) -> None:
-        self.order = np.argsort(group, kind="stable").astype(np.int32)
+        self.order = np.argsort(group, kind="stable")
         self.bounds = np.searchsorted(group[self.order], np.arange(num_groups + 1))
         self.cumulative = np.concatenate([[0.0], weight[:, self.order].ravel().cumsum()])
 
