@@ -17,7 +17,8 @@ import polars as pl
 import torch
 from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from common.data.schema import Manifest
@@ -278,7 +279,7 @@ def _write_files(folder: Path, tables: StoreTables) -> None:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, path)
 
 
 def _sha256(path: Path) -> str:

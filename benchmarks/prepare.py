@@ -1,0 +1,132 @@
+"""`recbench prepare`: raw files to a store, in stages that the manifest describes."""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_text
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from common.data import synthetic
+from common.data.layouts import open_source
+from common.data.pipeline import build
+from common.data.progress import console
+from common.data.recipes import DataSet, Recipe, choose_recipe, find_data_set
+from common.data.schema import Source
+from common.data.store import STORE_VERSION, Store, read_store, write_store
+from common.errors import UserError
+
+
+def prepare(
+    dataset: str,
+    *,
+    source: Path | None = None,
+    recipe: str | None = None,
+    root: Path = Path("data"),
+    seed: int = 0,
+    users: int | None = None,
+    items: int | None = None,
+    interactions: int | None = None,
+    world_seed: int | None = None,
+    rho: float | None = None,
+    tau: float | None = None,
+    kappa: float | None = None,
+    json: bool = False,
+) -> Store:
+    """Makes the store of a data set, or finds the one made before from the same source and arguments.
+
+    Args:
+        dataset: Key of the data set; `recbench list datasets` shows them. One's own data take any name, with `source`.
+        source: Folder of local files in any known layout; fetched from the publisher when omitted.
+        recipe: Name of the recipe; the data set's default when omitted. Of `synthetic` it is the world.
+        root: Folder of all stores.
+        seed: Data seed: orders events that are tied in time.
+        users: Number of users (`synthetic` only).
+        items: Number of items (`synthetic` only).
+        interactions: Number of events (`synthetic` only).
+        world_seed: Seed of the world (`synthetic` only).
+        rho: Share of choices that latent relations drive (`synthetic` only).
+        tau: Share of items whose text reveals them (`synthetic` only).
+        kappa: Share of relation edges that is observed (`synthetic` only).
+        json: Print the manifest, and nothing else, to standard output.
+
+    Raises:
+        UserError: If the data set, the recipe, the source or the folder is wrong.
+    """
+    world: dict[str, int | float | None] = {
+        "users": users,
+        "items": items,
+        "interactions": interactions,
+        "seed": world_seed,
+    }
+    world |= {"rho": rho, "tau": tau, "kappa": kappa}
+    given = {name: value for name, value in world.items() if value is not None}
+    entry = find_data_set(dataset, own=source is not None)
+    if dataset == "synthetic":
+        raw, chosen = _make_world(entry, recipe, source, given)
+    elif given:
+        raise UserError(f"{', '.join(given)}: only for synthetic data.", f"Leave it out for {dataset}.")
+    else:
+        raw, _ = open_source(entry, source, root)
+        chosen = choose_recipe(entry, recipe, ready=raw.split is not None)
+    with _steps() as show:
+        store = _stored(root, entry, raw, chosen, seed, show)
+    _report(store, json)
+    return store
+
+
+def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:
+    """Returns the SHA-256 over the source's content, every argument and the store's version (PROTOCOL D7)."""
+    content = {"dataset": dataset, "source": source.content_hash, "time": source.time, "store": STORE_VERSION}
+    text = json_text.dumps(content | {"arguments": arguments}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, show: Callable[[str], None]) -> Store:
+    arguments = {"seed": seed, "recipe": asdict(recipe), "world": raw.arguments}
+    identity = fingerprint(raw, entry.key, arguments)
+    path = Path(root) / entry.key / f"{recipe.name}-{identity[:12]}"
+    if (path / "manifest.json").exists():
+        return read_store(path)
+    manifest, tables = build(entry, raw, recipe, seed, show)
+    show("Writing the store")
+    manifest = replace(manifest, fingerprint=identity, store_version=STORE_VERSION, arguments=arguments)
+    return write_store(root, manifest, tables)
+
+
+def _make_world(
+    entry: DataSet, recipe: str | None, source: Path | None, given: dict[str, Any]
+) -> tuple[Source, Recipe]:
+    if source is not None:
+        raise UserError("Synthetic data have no source.", "Leave --source out.")
+    chosen = choose_recipe(entry, recipe, ready=False)
+    return synthetic.read(chosen.name, **given), chosen
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], None]]:
+    """Shows the step at hand and the seconds passed on standard error."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Preparing")
+        yield lambda text: bar.update(task, description=text)
+
+
+def _report(store: Store, json: bool) -> None:
+    manifest = store.manifest
+    if json:
+        sys.stdout.write(manifest.to_json() + "\n")
+        return
+    console.print(
+        f"{manifest.dataset}, recipe {manifest.recipe}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
+        f"{manifest.num_interactions:,} interactions, {manifest.num_triplets:,} triplets -> {store.path}",
+        highlight=False,
+    )
+    for name, message in manifest.warnings.items():
+        console.print(f"[yellow]{name}[/]: {message}", highlight=False)

@@ -1,0 +1,143 @@
+"""Frozen evaluation candidates (PROTOCOL P2): drawn once, stored, shared by all models; no loop over users."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.types import Cases, Sequences
+
+Ints = NDArray[np.signedinteger[Any]]
+
+_FREE, _BLOCKED = -1, -2
+# Cells of the table of one chunk; at two bytes each it stays near the caches.
+_CELLS = 1 << 24
+
+
+class TooFewItemsError(UserError):
+    """A case has fewer eligible items than negatives wanted."""
+
+
+def normalise_title(title: str) -> str:
+    """Returns a title without differences of case, width, accents' encoding and spacing.
+
+    >>> normalise_title("  Zelda II") == normalise_title("ZELDA   ii")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", title).casefold().split())
+
+
+def title_groups(titles: list[str]) -> NDArray[np.int64]:
+    """Returns a number for each title, equal exactly where normalised titles are equal; empty ones differ from all."""
+    numbers: dict[str, int] = {}
+    keys = [normalise_title(title) or f"\0{index}" for index, title in enumerate(titles)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+class CandidateSampler:
+    """Draws, for each case, distinct items outside the user's complete history and the target's namesakes.
+
+    Each pending slot proposes an item; it stays where the item is eligible and no other slot of the case holds it, the
+    others propose again. Decisions look only at whether items are equal, so relabelling the eligible items leaves the
+    procedure as it is: every ordered choice of distinct eligible items is equally likely, exactly.
+
+    Args:
+        sequences: All events, by user.
+        groups: Group of equal titles of each item; element 0 is item 1.
+    """
+
+    def __init__(self, sequences: Sequences, groups: NDArray[np.int64]) -> None:
+        self.num_items = len(groups)
+        self._offsets = sequences["offsets"].numpy()
+        self._items = sequences["items"].numpy()
+        self._groups = np.concatenate([[-1], groups])
+        self._members = np.argsort(groups, kind="stable") + 1
+        self._group_ends = np.cumsum(np.bincount(groups, minlength=1)) if len(groups) else np.zeros(1, dtype=np.int64)
+
+    def draw(self, cases: Cases, count: int, seed: list[int], initial: Ints | None = None) -> NDArray[np.int32]:
+        """Returns ``count`` negatives for each case, of shape (m, count).
+
+        Args:
+            cases: Users and positions of their targets.
+            count: Negatives a case.
+            seed: Entropy of the draw.
+            initial: Negatives to keep where they are eligible and the first of their kind, of shape (m, count).
+
+        Raises:
+            TooFewItemsError: If a case has fewer than ``count`` eligible items.
+        """
+        generator = np.random.default_rng(seed)
+        users, targets = cases["user"].numpy(), self._items[cases["position"].numpy()]
+        negatives = np.empty((len(users), count), dtype=np.int32)
+        rows = max(1, _CELLS // (self.num_items + 1))
+        table = np.full(min(rows, max(len(users), 1)) * (self.num_items + 1), _FREE, dtype=np.int16)
+        for start in range(0, len(users), rows):
+            chunk = slice(start, start + rows)
+            blocked = self._blocked(users[chunk], targets[chunk], count)
+            proposal = None if initial is None else initial[chunk]
+            negatives[chunk] = self._fill(table, blocked, len(users[chunk]), count, generator, proposal)
+        return negatives
+
+    def _blocked(self, users: Ints, targets: Ints, count: int) -> NDArray[np.int64]:
+        """Returns the cells (row times width plus item) of the items that no slot of a row may hold."""
+        starts = self._offsets[users]
+        lengths = self._offsets[users + 1] - starts
+        group_ends = self._group_ends[self._groups[targets]]
+        sizes = group_ends - np.where(self._groups[targets] > 0, self._group_ends[self._groups[targets] - 1], 0)
+        history_rows, places = _expand(starts, lengths)
+        title_rows, members = _expand(group_ends - sizes, sizes)
+        rows = np.concatenate([history_rows, title_rows])
+        cells: NDArray[np.int64] = rows * (self.num_items + 1) + np.concatenate(
+            [self._items[places], self._members[members]]
+        )
+        if self.num_items - int((lengths + sizes).max(initial=0)) < count:
+            distinct = np.bincount(np.unique(cells) // (self.num_items + 1), minlength=len(users))
+            worst = int(distinct.argmax())
+            if self.num_items - distinct[worst] < count:
+                raise TooFewItemsError(
+                    f"User {users[worst]} leaves {self.num_items - distinct[worst]} of {self.num_items} items to draw "
+                    f"{count} negatives from.",
+                    "Choose a protocol with fewer negatives, or full ranking.",
+                )
+        return cells
+
+    def _fill(
+        self,
+        table: NDArray[np.int16],
+        blocked: NDArray[np.int64],
+        rows: int,
+        count: int,
+        generator: np.random.Generator,
+        initial: Ints | None,
+    ) -> NDArray[np.int32]:
+        width = self.num_items + 1
+        table[blocked] = _BLOCKED
+        drawn = np.zeros(rows * count, dtype=np.int64)
+        pending = np.arange(rows * count)
+        proposal = None if initial is None else initial.reshape(-1).astype(np.int64)
+        while len(pending):
+            items = generator.integers(1, width, len(pending)) if proposal is None else proposal
+            proposal = None
+            row, slot = np.divmod(pending, count)
+            cells = row * width + items
+            # Of equal proposals in one round the last write wins, by position and never by item.
+            eligible = table[cells] == _FREE
+            table[cells[eligible]] = slot[eligible]
+            won = eligible & (table[cells] == slot)
+            drawn[pending[won]] = cells[won]
+            pending = pending[~won]
+        table[drawn] = _FREE
+        table[blocked] = _FREE
+        negatives: NDArray[np.int32] = (drawn.reshape(rows, count) % width).astype(np.int32)
+        return negatives
+
+
+def _expand(starts: Ints, lengths: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns row and place of every element of the ranges ``starts[i] … starts[i] + lengths[i]``."""
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return rows, np.arange(len(rows)) + (starts - before)[rows]

@@ -1,0 +1,80 @@
+"""Finds out how a local source is laid out, or fetches the publisher's files, and reads either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from common.data import amazon, movielens, recbole, rechorus, tables
+from common.data.download import extract, fetch
+from common.data.recipes import DataSet, Layout
+from common.data.schema import Source
+from common.errors import UserError
+
+_MATCHES = {
+    "rechorus": rechorus.matches,
+    "recbole": recbole.matches,
+    "movielens": movielens.matches,
+    "tables": tables.matches,
+    "amazon": amazon.matches,
+}
+
+
+def find_layout(folder: Path) -> Layout:
+    """Returns the layout of a folder.
+
+    Raises:
+        UserError: If the folder is missing or holds no layout that is known.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--source {folder} is no folder.", "Name the folder that holds the data set's files.")
+    for layout, matches in _MATCHES.items():
+        if matches(folder):
+            return layout  # type: ignore[return-value]
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"--source {folder} holds {names}: no layout that is known.",
+        "Name a folder with MovieLens files (u.data, ratings.dat, ratings.csv), Amazon reviews (*.json.gz), a ReChorus "
+        "split (train.csv, dev.csv, test.csv), RecBole files (*.inter) or a table of interactions.",
+    )
+
+
+def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source, Layout]:
+    """Returns the source of a data set with its layout.
+
+    Args:
+        entry: The data set.
+        folder: Local folder in any layout; None for the publisher's files, fetched once into ``<root>/downloads``.
+        root: Folder of all stores.
+
+    Raises:
+        UserError: If the folder has no known layout, a file is malformed or a download fails.
+    """
+    folder = download(entry, root) if folder is None else Path(folder)
+    layout = find_layout(folder)
+    if layout == "amazon":
+        source = amazon.read(entry.key, *amazon.locate(folder))
+    else:
+        reader = {"movielens": movielens, "rechorus": rechorus, "recbole": recbole, "tables": tables}[layout]
+        source = reader.read(entry.key, folder)
+    return replace(source, time=entry.copies.get(layout, source.time)), layout
+
+
+def download(entry: DataSet, root: Path) -> Path:
+    """Returns the folder of the publisher's files, which are fetched if they are not there yet.
+
+    Raises:
+        UserError: If the data set has no public address, or a file cannot be had.
+    """
+    if not entry.download:
+        raise UserError(f"Data set {entry.key!r} has no public address.", "Name its folder with --source.")
+    folder, lock = Path(root) / "downloads", Path(root) / "downloads" / "checksums.json"
+    if not entry.category:
+        archive = movielens.ARCHIVES[entry.download]
+        target = folder / Path(archive.url).name
+        fetch(archive.url, target, lock=lock, md5=archive.md5, size=archive.size)
+        return extract(target, folder / entry.key) / archive.folder
+    for address in amazon.URLS[entry.download]:
+        url = address.format(category=entry.category)
+        fetch(url, folder / entry.key / Path(url).name, lock=lock)
+    return folder / entry.key

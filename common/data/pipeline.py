@@ -1,0 +1,296 @@
+"""From a source to what a store is written from: the stages of a recipe, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from common.data import filters, graph, splits, statistics
+from common.data.candidates import CandidateSampler, TooFewItemsError, title_groups
+from common.data.events import compact, encode, gather, sort_events, sort_tokens
+from common.data.recipes import BEFORE_EVENTS, DataSet, Recipe
+from common.data.schema import ITEMS, Manifest, Source
+from common.data.store import StoreTables
+from common.data.templates import TEXT_ONLY, build_text
+from common.errors import DataError
+from common.types import Sequences, Split
+
+CANDIDATE_SEED = 0
+NEGATIVES = (99, 19)
+QUANTILES = (0.8, 0.9)
+LINK_SAMPLE = 100_000
+"""Training steps that link rates are measured on, if there are more."""
+
+_LRD_YEARS = (1900, 1940, 1950, 1960, 1970, 1980, 1985)
+_PARTS = ("val", "test")
+_COLUMNS = ("user", "item", "timestamp")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Events after all filters with ids from 1, and the source's items and users that they are about."""
+
+    events: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    stages: list[dict[str, Any]]
+
+
+def build(
+    entry: DataSet, source: Source, recipe: Recipe, seed: int, show: Callable[[str], None]
+) -> tuple[Manifest, StoreTables]:
+    """Applies a recipe to a source.
+
+    Args:
+        entry: The data set.
+        source: Its three tables.
+        recipe: What to do.
+        seed: Data seed.
+        show: Called with the name of each step.
+
+    Returns:
+        The manifest, without fingerprint and hashes, and the tables.
+
+    Raises:
+        DataError: If nothing is left after the filters, or a ready-made split contradicts itself.
+    """
+    show("Filtering")
+    kept = _filter(source, recipe)
+    if kept.events.is_empty():
+        raise DataError(
+            f"Recipe {recipe.name!r} leaves nothing of {entry.key}: no user and item have {recipe.threshold} events.",
+            "Choose the recipe 'whole', or a larger source.",
+        )
+    num_users, num_items = len(kept.users), len(kept.items)
+    show("Sorting")
+    events = sort_events(kept.events, recipe.ties, seed)
+    user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
+    sequences = splits.build_sequences(user, item, time, num_users)
+    divided, described, warnings = _split(source, events, sequences)
+    show("Linking")
+    relations = graph.restrict(source.relations, kept.items["item"])
+    attributes = kept.items.select(pl.exclude("item", "title", "text", "description"))
+    triplets = graph.count_triplets(relations, attributes)
+    linked = _describe_graph(entry, recipe, relations, divided["leave_one_out"], num_items, seed)
+    show("Drawing candidates")
+    candidates, too_few = _candidates(source, recipe, kept, divided)
+    ties = statistics.tie_shares(divided["leave_one_out"], events["row"].to_numpy())
+    sizes = {"users": num_users, "items": num_items, "interactions": len(events)}
+    manifest = Manifest(
+        dataset=entry.key,
+        recipe=recipe.name,
+        recipe_version=recipe.version,
+        store_version=0,
+        fingerprint="",
+        time=source.time,
+        time_resolution=statistics.time_resolution(events["timestamp"].to_numpy(), source.time),
+        num_users=num_users,
+        num_items=num_items,
+        num_interactions=len(events),
+        num_triplets=sum(triplets.values()),
+        triplets=triplets,
+        stages=kept.stages,
+        ties=ties,
+        splits=described,
+        graph=linked,
+        warnings=warnings | too_few | statistics.tie_warnings(ties) | _printed(entry, recipe, sizes),
+    )
+    tables = StoreTables(
+        interactions=events.drop("part"),
+        items=kept.items,
+        users=kept.users,
+        relations=relations,
+        splits=divided,
+        candidates=candidates,
+        truth=_truth(source, kept.items["item"]),
+    )
+    return manifest, tables
+
+
+def _filter(source: Source, recipe: Recipe) -> _Kept:
+    """Encodes tokens, applies the recipe's filters and gives ids from 1, in the order of the tokens."""
+    raw = gather(source.interactions, source.split)
+    users = sort_tokens(raw["user"])
+    occurring = [raw["item"], source.items["item"]] if recipe.items == "all" else [raw["item"]]
+    tokens = sort_tokens(pl.concat(occurring))
+    items = _item_table(source.items, tokens, recipe)
+    has_text = (items["text"] != "").to_numpy()
+    events = raw.with_columns(user=encode(raw["user"], users), item=encode(raw["item"], tokens))
+    stages = [statistics.describe("raw", events, has_text)]
+    for name, stage in _stages(recipe):
+        events = stage(events)
+        stages.append(statistics.describe(name, events, has_text))
+    user_ids, user_codes = compact(events["user"], len(users))
+    item_ids, item_codes = compact(events["item"], len(tokens))
+    if recipe.items == "all":
+        item_ids, item_codes = events["item"] + 1, np.arange(len(tokens))
+    return _Kept(
+        events.with_columns(user_ids.alias("user"), item_ids.alias("item")),
+        items[item_codes],
+        pl.DataFrame({"user": users[user_codes]}),
+        stages,
+    )
+
+
+def _stages(recipe: Recipe) -> list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]]:
+    stages: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = []
+    rating = recipe.rating_above
+    if rating is not None:
+        stages.append((f"rating above {rating:g}", lambda events: filters.keep_above(events, rating)))
+    if recipe.repeats != "keep":
+        stages.append((f"{recipe.repeats} of repeats", lambda events: filters.drop_repeats(events, recipe.repeats)))
+    if recipe.filter == "k_core":
+        stages.append((f"{recipe.threshold}-core", lambda events: filters.k_core(events, recipe.threshold)))
+    if recipe.filter == "min_count":
+        name = f"{recipe.threshold} events or more, single pass"
+        stages.append((name, lambda events: filters.min_count(events, recipe.threshold, recipe.uncounted_below)))
+    return stages
+
+
+def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.DataFrame:
+    """Returns a row for each token, in their order, with the recipe's text and attributes; row ``i`` is code ``i``."""
+    table = tokens.rename("item").to_frame().join(items, "item", "left", maintain_order="left")
+    table = table.with_columns(pl.exclude("item").fill_null(""))
+    if recipe.year == "lrd-buckets" and "year" in table.columns:
+        year = pl.col("year").cast(pl.Int32, strict=False)
+        borders = [*_LRD_YEARS, *range(1990, 2100)]
+        bucket = pl.sum_horizontal((year >= border).cast(pl.Int32) for border in borders)
+        table = table.with_columns(
+            pl.when(year.is_null()).then(pl.lit("")).otherwise(bucket.cast(pl.String)).alias("year")
+        )
+    text = build_text(table, recipe.text)
+    attributes = [name for name in table.columns if name not in (*ITEMS, *TEXT_ONLY)]
+    return table.with_columns(text).select("item", "title", "text", "description", "category", "brand", *attributes)
+
+
+def _split(
+    source: Source, events: pl.DataFrame, sequences: Sequences
+) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
+    """Returns the splits, what the manifest says of them, and warnings."""
+    if source.split is None:
+        divided = {"leave_one_out": splits.leave_one_out(sequences)}
+    else:
+        part = torch.from_numpy(events["part"].to_numpy().copy())
+        try:
+            divided = {"leave_one_out": splits.ready_made(sequences, part)}
+        except ValueError as error:
+            raise DataError(
+                f"The ready-made split of {source.name}: {error}.", "Mend its validation and test files."
+            ) from error
+    described = {name: _describe_split(split) for name, split in divided.items()}
+    warnings: dict[str, str] = {}
+    if source.time != "real":
+        return divided, described, warnings
+    described["leave_one_out"]["leakage"] = splits.leakage(divided["leave_one_out"])
+    cuts = splits.cut_times(sequences, QUANTILES)
+    temporal = splits.global_temporal(sequences, cuts)
+    if not len(temporal["val"]["user"]) or not len(temporal["test"]["user"]):
+        warnings["no-global-temporal"] = f"No user has events before and after the cuts at times {cuts}."
+        return divided, described, warnings
+    divided["global_temporal"] = temporal
+    described["global_temporal"] = _describe_split(temporal) | {
+        "cuts": list(cuts),
+        "target": "first event of the period",
+    }
+    return divided, described, warnings
+
+
+def _describe_split(split: Split) -> dict[str, Any]:
+    offsets = split["sequences"]["offsets"]
+    train = split["train_end"] - offsets[:-1]
+    return {
+        "train_events": int(train.sum()),
+        "train_instances": int((train - 1).clamp(min=0).sum()),
+        "val_cases": len(split["val"]["user"]),
+        "test_cases": len(split["test"]["user"]),
+    }
+
+
+def _describe_graph(
+    entry: DataSet, recipe: Recipe, relations: pl.DataFrame, split: Split, num_items: int, seed: int
+) -> dict[str, Any]:
+    if relations.is_empty():
+        return {"recipe": recipe.relations, "snapshot": None, "post_hoc": False, "link_rates": {}}
+    sequences = split["sequences"]
+    places = {"train": graph.training_targets(sequences, split["train_end"], LINK_SAMPLE, seed)}
+    places |= {"val": split["val"]["position"].numpy(), "test": split["test"]["position"].numpy()}
+    rates = {name: graph.link_rates(sequences, place, relations, num_items) for name, place in places.items()}
+    return {
+        "recipe": recipe.relations,
+        "snapshot": entry.snapshot or "unknown",
+        # Lists crawled at the end of the data, or nobody knows when, may hold what the held-out events tell.
+        "post_hoc": entry.snapshot != BEFORE_EVENTS,
+        "link_rates": rates,
+    }
+
+
+def _candidates(
+    source: Source, recipe: Recipe, kept: _Kept, divided: dict[str, Split]
+) -> tuple[dict[tuple[str, str], dict[str, torch.Tensor]], dict[str, str]]:
+    """Returns the negatives by split and protocol, and a warning for each protocol that has too few items."""
+    groups = title_groups(kept.items["title"].to_list())
+    sampler = CandidateSampler(divided["leave_one_out"]["sequences"], groups)
+    shipped = _shipped(source, kept) if recipe.negatives != "drawn" else {}
+    candidates, warnings = {}, {}
+    for place, (name, split) in enumerate(divided.items()):
+        for count in NEGATIVES:
+            key, found = f"sampled-{count}", {}
+            try:
+                for phase, cases in enumerate((split["val"], split["test"])):
+                    initial = shipped.get((name, count, _PARTS[phase]))
+                    seed = [CANDIDATE_SEED, count, place, phase]
+                    if initial is None or recipe.negatives == "shipped-unique":
+                        initial = sampler.draw(cases, count, seed, initial)
+                    found[_PARTS[phase]] = torch.from_numpy(initial)
+            except TooFewItemsError as error:
+                warnings[f"no-candidates-{name}-{key}"] = f"{key} is not stored for {name}: {error.what}"
+                continue
+            candidates[name, key] = found
+    return candidates, warnings
+
+
+def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[np.int32]]:
+    """Returns the negatives that a ready-made split ships, in the order of its cases: ascending user id."""
+    assert source.split is not None
+    shipped: dict[tuple[str, int, str], NDArray[np.int32]] = {}
+    for part, (name, rows) in enumerate(
+        zip(_PARTS, (source.split.val_negatives, source.split.test_negatives), strict=True)
+    ):
+        if not rows:
+            continue
+        events = kept.events.filter(pl.col("part") == part + 1).sort("row")
+        count = len(rows[0])
+        flat = pl.Series([item for row in rows for item in row], dtype=pl.String)
+        ids = encode(flat, kept.items["item"]) + 1
+        if any(len(row) != count for row in rows) or ids.null_count():
+            raise DataError(
+                f"The {name} negatives of {source.name}: expected {count} known items in every row, found otherwise.",
+                "Mend the file, or leave its negatives out.",
+            )
+        table = ids.to_numpy().reshape(len(rows), count).astype(np.int32)
+        shipped["leave_one_out", count, name] = table[np.argsort(events["user"].to_numpy(), kind="stable")]
+    return shipped
+
+
+def _truth(source: Source, items: pl.Series) -> dict[str, torch.Tensor] | None:
+    """Returns the known truth with the arrays about items in the order of the ids."""
+    if source.truth is None:
+        return None
+    rows = encode(items, source.items["item"]).to_numpy() + 1
+    order = np.concatenate([[0], rows])
+    ordered = {name: array[order] if name.startswith("item_") else array for name, array in source.truth.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in ordered.items()}
+
+
+def _printed(entry: DataSet, recipe: Recipe, sizes: dict[str, int]) -> dict[str, str]:
+    printed = entry.printed.get(recipe.name)
+    if printed is None:
+        return {}
+    figures = {name: getattr(printed, name) for name in sizes}
+    return statistics.printed_warnings(figures, sizes, printed.where)

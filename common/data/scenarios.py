@@ -1,0 +1,97 @@
+"""Scenarios as masks over test cases, computed from training counts and positions alone; no model runs again."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from common.types import Sequences, Split
+
+TAIL = 0.35
+"""Share that makes an item cold or warm, as in A-LLMRec (https://arxiv.org/abs/2404.11343, 5.2.2)."""
+
+HISTORY_BUCKETS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
+COLD_USER_EVENTS = 3
+"""Events of a cold user in A-LLMRec: one for training, one for validation, one for testing."""
+
+
+def train_counts(split: Split, num_items: int) -> Int[Tensor, "i_plus_1"]:
+    """Returns the number of training events of each item; 0 for padding."""
+    sequences = split["sequences"]
+    position = torch.arange(sequences["items"].numel())
+    trained = position < torch.repeat_interleave(split["train_end"], sequences["offsets"].diff())
+    return torch.bincount(sequences["items"][trained], minlength=num_items + 1)
+
+
+def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
+    """Returns the share of weight below each item plus half of that at its own count, in float64.
+
+    Items of equal count get equal values, so no slice depends on ids.
+
+    Args:
+        count: Training events of each item.
+        weight: 1 for shares of items, ``count`` for shares of interactions.
+    """
+    values, group = torch.unique(count, return_inverse=True)
+    own = torch.zeros(len(values), dtype=torch.float64).index_add(0, group, weight.double())
+    return ((own.cumsum(0) - own / 2) / own.sum().clamp(min=1))[group]
+
+
+def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[Tensor, "m"]]:
+    """Returns the mask of each scenario over the cases of ``split[phase]``.
+
+    ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions;
+    ``cold_item_by_interactions`` and ``warm_item_by_interactions`` the items that make up the bottom and top 35 % of
+    interactions. ``popularity_decile_1`` holds the least popular items.
+
+    Args:
+        split: The split whose training events count.
+        num_items: Highest item id.
+        phase: ``val`` or ``test``.
+
+    Raises:
+        ValueError: If ``phase`` is neither.
+    """
+    if phase not in ("val", "test"):
+        raise ValueError(f"phase must be 'val' or 'test', not {phase!r}")
+    cases = split["val"] if phase == "val" else split["test"]
+    sequences, user, position = split["sequences"], cases["user"], cases["position"]
+    count = train_counts(split, num_items)
+    target = sequences["items"][position]
+    masks = {"unseen_target": count[target] == 0, **_popularity(count, target)}
+    history = position - sequences["offsets"][user]
+    times = sequences["times"]
+    masks["tied_in_time"] = (times[position] == times[(position - 1).clamp(min=0)]) & (history > 0)
+    masks["repeat_target"] = _repeats(sequences)[position]
+    for low, high in HISTORY_BUCKETS:
+        if high is None:
+            masks[f"history_{low}+"] = history >= low
+        else:
+            masks[f"history_{low}-{high}"] = (history >= low) & (history <= high)
+    events = sequences["offsets"][user + 1] - sequences["offsets"][user]
+    return masks | {"cold_user": events == COLD_USER_EVENTS}
+
+
+def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dict[str, Tensor]:
+    by_items = popularity_rank(count[1:], torch.ones_like(count[1:]))[target - 1]
+    by_interactions = popularity_rank(count[1:], count[1:])[target - 1]
+    masks = {
+        "cold_item": by_items <= TAIL,
+        "warm_item": by_items >= 1 - TAIL,
+        "cold_item_by_interactions": by_interactions <= TAIL,
+        "warm_item_by_interactions": by_interactions >= 1 - TAIL,
+    }
+    decile = (by_items * 10).long().clamp(max=9)
+    return masks | {f"popularity_decile_{number + 1}": decile == number for number in range(10)}
+
+
+def _repeats(sequences: Sequences) -> Bool[Tensor, "n"]:
+    """Tells of each event whether its user had the item before."""
+    offsets, items = sequences["offsets"], sequences["items"]
+    row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
+    order = (row * (int(items.max()) + 1 if items.numel() else 1) + items).argsort(stable=True)
+    repeated = torch.zeros_like(items, dtype=torch.bool)
+    later, earlier = order[1:], order[:-1]
+    repeated[later] = (row[later] == row[earlier]) & (items[later] == items[earlier])
+    return repeated

@@ -1,0 +1,70 @@
+"""Item texts by a recipe's template; every template reads the items table and nothing else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+
+from common.data.movielens import GENRES, genre_column
+
+Template = Literal["everything", "title", "lrd", "lrd-shifted-genres", "allmrec", "allmrec-released"]
+
+TEXT_ONLY = ("category_leaf",)
+"""Columns that templates read and that are no attributes: the graph has the category itself."""
+
+_LRD_WORDS = 32
+
+
+def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
+    """Returns the text of each item, ``""`` where nothing is known of it.
+
+    * ``everything``: title, genres, most special category, brand, description.
+    * ``title``: the title, for sources that ship a whole text as title.
+    * ``lrd``: first 32 words of the title, genres, most special category, brand, as in
+      https://arxiv.org/abs/2403.18348.
+    * ``lrd-shifted-genres``: the same as its released notebook has it for MovieLens: the list of names starts with
+      Action although the first column is "unknown", so that each genre bears the name of the next.
+    * ``allmrec``: ``Title: …, Description: …``, as in https://arxiv.org/abs/2404.11343.
+    * ``allmrec-released``: ``…, …`` with the words that the released code puts in place of what is missing.
+
+    Args:
+        items: Items table with attributes.
+        template: Which.
+    """
+    title, description = pl.col("title").str.strip_chars(), pl.col("description").str.strip_chars()
+    special = ("category_leaf" if "category_leaf" in items.columns else "category", "brand")
+    # Copies that were made anonymous have numbers for categories and brands, which are no words.
+    words = [pl.when(pl.col(name).str.contains(r"^\d+$")).then(pl.lit("")).otherwise(pl.col(name)) for name in special]
+    if template == "title":
+        text = title
+    elif template == "allmrec":
+        text = pl.format("Title: {}, Description: {}", title, description)
+        text = pl.when((title == "") & (description == "")).then(pl.lit("")).otherwise(text)
+    elif template == "allmrec-released":
+        instead = [(title, "No Title"), (description, "No Description")]
+        parts = [pl.when(part == "").then(pl.lit(other)).otherwise(part) for part, other in instead]
+        text = pl.format("{}, {}", *parts)
+    elif template == "everything":
+        text = _joined([title, *_genres(items, shifted=False), *words, description])
+    else:
+        short = title.str.split(" ").list.head(_LRD_WORDS).list.join(" ")
+        text = _joined([short, *_genres(items, shifted=template == "lrd-shifted-genres"), *words])
+    return items.select(text.alias("text"))["text"]
+
+
+def _joined(parts: list[pl.Expr]) -> pl.Expr:
+    filled = [pl.when(part != "").then(part) for part in parts]
+    return pl.concat_str(filled, separator=" ", ignore_nulls=True)
+
+
+def _genres(items: pl.DataFrame, shifted: bool) -> list[pl.Expr]:
+    names = [*GENRES[1:], "Other"] if shifted else ["", *GENRES[1:]]
+    by_column = {genre_column(genre): name for genre, name in zip(GENRES, names, strict=True)}
+    columns = [name for name in items.columns if name.startswith("genre_")]
+    return [
+        pl.when(pl.col(column) != "")
+        .then(pl.lit(by_column.get(column, column.removeprefix("genre_").replace("_", " ").title())))
+        .otherwise(pl.lit(""))
+        for column in columns
+    ]
