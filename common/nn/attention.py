@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from common.nn.dropout import Dropout
@@ -62,7 +62,7 @@ class PackedHistory:
         blank = rows.new_zeros(count, width) if fill is None else fill.expand(count, width)
         return blank.index_copy(0, self.slots, rows).view(*self.shape, width)
 
-    def pack(self, states: Float[Tensor, "b l d"]) -> Float[Tensor, "n d"]:
+    def pack(self, states: Shaped[Tensor, "b l d"]) -> Shaped[Tensor, "n d"]:
         """Takes the real positions out of the rectangle, shape ``(n, d)``."""
         return states.flatten(0, 1).index_select(0, self.slots)
 
