@@ -1,0 +1,271 @@
+"""From a prepared store to the batches that models read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import lightning as L
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.data.datasets import (
+    EpochSampler,
+    EvaluationDataset,
+    HistoryDataset,
+    PrefixDataset,
+    SequenceDataset,
+    TrainingDataset,
+    WindowDataset,
+)
+from common.data.negatives import NegativeRule, NegativeSampler, seeded
+from common.data.scenarios import slices
+from common.data.sessions import SessionDataset
+from common.data.store import find_store
+from common.errors import DataError, UserError
+from common.types import Catalogue, SequenceBatch, Split
+
+Loader: TypeAlias = DataLoader[SequenceBatch]
+
+FULL = {"full": True, "full-unmasked": False}
+"""Protocols that need no stored candidates, and whether they leave out what the user has seen."""
+TEST_USERS_SEED = 0
+"""Seed of the draw of test users: never a run's own, so that all runs test the same users."""
+
+
+class SequenceDataModule(L.LightningDataModule):
+    """Interaction histories of one prepared data set, as training instances and evaluation cases.
+
+    Args:
+        dataset: Key of the data set, as given to ``recbench prepare``.
+        root: Folder of all prepared stores.
+        recipe: Recipe of the store; needed where several recipes are prepared.
+        store: Id of the store (``<recipe>-<hash>``); needed where a recipe is prepared with several arguments.
+        split: ``leave_one_out`` holds out each user's last two events, ``global_temporal`` all events after two dates.
+        instances: What trains: ``sequence`` (a user's last events, each predicting the next), ``prefix`` (an event
+            from those before it), ``window`` (several events from those before them; Caser) or ``session`` (users in
+            lock step, one event at a time; GRU4Rec).
+        max_history: Newest events of a user that a model sees.
+        min_history: Earlier events that a target needs; ``prefix`` only.
+        num_targets: Targets of a window; ``window`` only.
+        num_negatives: Negatives drawn a target (a window with ``window``); 0 for objectives that need none.
+        negatives: What negatives avoid: the user's training items (``train``), held-out ones too (``complete``, a
+            leak), nothing (``none``); or targets of other rows of the batch (``in-batch``).
+        batch_size: Training instances a batch; users in lock step with ``session``.
+        eval_batch_size: Evaluation cases a batch.
+        val_protocol: Protocol of validation: ``full``, ``full-unmasked`` or stored candidates such as ``sampled-99``.
+        test_protocols: Protocols of the test.
+        test_users: Number of test users, the same for all runs; all if not given.
+        allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
+        num_workers: Processes that build batches beside the training process; 0 builds them in it.
+        seed: Seed of the order of instances and of negatives.
+
+    Raises:
+        UserError: If there is no such store, split or protocol, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str = "data",
+        recipe: str | None = None,
+        store: str | None = None,
+        split: Literal["leave_one_out", "global_temporal"] = "leave_one_out",
+        instances: Literal["sequence", "prefix", "window", "session"] = "sequence",
+        max_history: int = 50,
+        min_history: int = 1,
+        num_targets: int = 1,
+        num_negatives: int = 1,
+        negatives: NegativeRule = "train",
+        batch_size: int = 128,
+        eval_batch_size: int = 256,
+        val_protocol: str = "full",
+        test_protocols: Sequence[str] = ("full",),
+        test_users: int | None = None,
+        allow_imputed_time: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _at_least(1, max_history=max_history, num_targets=num_targets, batch_size=batch_size)
+        _at_least(1, eval_batch_size=eval_batch_size, test_users=1 if test_users is None else test_users)
+        _at_least(0, min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
+        self.store = find_store(Path(root), dataset, recipe, store)
+        self.manifest = self.store.manifest
+        self.num_users, self.num_items = self.manifest.num_users, self.manifest.num_items
+        self.split, self.instances = split, instances
+        self.max_history, self.min_history, self.num_targets = max_history, min_history, num_targets
+        self.num_negatives, self.negatives = num_negatives, negatives
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_protocol, self.test_protocols = val_protocol, list(test_protocols)
+        self.test_users = test_users
+        self.allow_imputed_time = allow_imputed_time
+        self.num_workers, self.seed = num_workers, seed
+        self.predict_users: list[int] | None = None
+        self._check_time()
+        for protocol in (val_protocol, *test_protocols):
+            self.protocol_fields(protocol)
+
+    @cached_property
+    def events(self) -> Split:
+        """All events and their division."""
+        return self.store.split(self.split)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What is known of items and training events, for ``Recommender.attach``."""
+        return self.store.catalogue(self.split)
+
+    def protocol_fields(self, protocol: str) -> dict[str, str | int]:
+        """The data's part of what makes two figures of ``protocol`` comparable.
+
+        Raises:
+            UserError: If there is no such protocol.
+        """
+        full = protocol in FULL
+        return {
+            "data": self.manifest.fingerprint,
+            "split": self.split,
+            "protocol": protocol,
+            "candidates": "catalogue" if full else self.store.candidates_hash(self.split, protocol),
+            "masking": "seen" if FULL.get(protocol) else "none",
+            "test_users": "all" if self.test_users is None else self.test_users,
+        }
+
+    def slices(self, protocol: str, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
+        """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
+        cases = ranks["case_id"].long()
+        return {name: mask[cases] for name, mask in slices(self.events, self.num_items).items()}
+
+    def train_dataloader(self) -> Loader:
+        """Training instances, in an order of seed and epoch.
+
+        Raises:
+            DataError: If no user has enough training events.
+        """
+        # Lightning's own split into processes would give each a part of the lock step, and forgets the negatives.
+        share = self.trainer.distributed_sampler_kwargs if self.trainer else None
+        rank, world_size = (share["rank"], share["num_replicas"]) if share else (0, 1)
+        dataset = self._training_set(rank, world_size)
+        if not len(dataset):
+            raise DataError(
+                f"no user of {self.manifest.dataset} has enough training events for {self.instances} instances",
+                "Choose a recipe that keeps more events, or lower --data.min_history.",
+            )
+        if self.instances == "session":
+            return self._loader(dataset, None, EpochSampler(dataset, shuffle=False))
+        return self._loader(dataset, self.batch_size, EpochSampler(dataset, True, self.seed, rank, world_size))
+
+    def val_dataloader(self) -> Loader:
+        """Validation cases under ``val_protocol``."""
+        return self.case_loader("val", self.val_protocol)
+
+    def test_dataloader(self) -> list[Loader]:
+        """Test cases, one loader for each of ``test_protocols``."""
+        return [self.case_loader("test", protocol) for protocol in self.test_protocols]
+
+    def case_loader(self, phase: Literal["val", "test"], protocol: str) -> Loader:
+        """Cases of ``phase`` under ``protocol``, in batches of one shape.
+
+        Raises:
+            UserError: If there is no such protocol.
+            DataError: If the split holds no case.
+        """
+        cases = self.events["val"] if phase == "val" else self.events["test"]
+        if not len(cases["user"]):
+            raise DataError(
+                f"the {self.split} split of {self.manifest.dataset} has no {phase} case",
+                "Choose another split, or a recipe that keeps users with three events or more.",
+            )
+        dataset = EvaluationDataset(
+            self.events["sequences"],
+            cases,
+            self.max_history,
+            protocol,
+            negatives=None if protocol in FULL else self.store.negatives(self.split, protocol, phase),
+            mask_seen=FULL.get(protocol, False),
+            rows=self._drawn_users(len(cases["user"])) if phase == "test" else None,
+            batch_size=self.eval_batch_size,
+        )
+        return self._loader(dataset, self.eval_batch_size)
+
+    def predict_dataloader(self) -> Loader:
+        """Users ``predict_users`` (all if None) with their whole history, asked now.
+
+        Raises:
+            UserError: If a user is not in the data set.
+        """
+        users = torch.arange(1, self.num_users + 1) if self.predict_users is None else torch.tensor(self.predict_users)
+        unknown = users[(users < 1) | (users > self.num_users)].tolist()
+        if unknown:
+            raise UserError(
+                f"{self.manifest.dataset} has no user {unknown[0]}", f"Choose users from 1 to {self.num_users}."
+            )
+        dataset = HistoryDataset(self.events["sequences"], users, self.max_history, int(time.time()))
+        return self._loader(dataset, self.eval_batch_size)
+
+    def _training_set(self, rank: int, world_size: int) -> TrainingDataset:
+        sampler = None
+        if self.num_negatives:
+            sampler = NegativeSampler(self.negatives, self.events, self.num_items, self.num_negatives, self.seed)
+        if self.instances == "sequence":
+            return SequenceDataset(self.events, self.max_history, sampler)
+        if self.instances == "prefix":
+            return PrefixDataset(self.events, self.max_history, self.min_history, sampler)
+        if self.instances == "window":
+            return WindowDataset(self.events, self.max_history, self.num_targets, sampler)
+        return SessionDataset(self.events, self.batch_size, sampler, rank, world_size)
+
+    def _loader(
+        self, dataset: Dataset[SequenceBatch], batch_size: int | None, sampler: Sampler[int] | None = None
+    ) -> Loader:
+        return LazyLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _drawn_users(self, cases: int) -> Int[Tensor, "r"] | None:
+        if self.test_users is None or self.test_users >= cases:
+            return None
+        return torch.randperm(cases, generator=seeded(TEST_USERS_SEED))[: self.test_users].sort().values
+
+    def _check_time(self) -> None:
+        if self.split == "global_temporal" and self.manifest.time != "real" and not self.allow_imputed_time:
+            raise UserError(
+                f"--data.split global_temporal needs recorded times; those of {self.manifest.dataset} are "
+                f"{self.manifest.time}",
+                "Choose --data.split leave_one_out, or --data.allow_imputed_time true, which marks the row.",
+            )
+
+
+class LazyLoader(DataLoader[SequenceBatch]):
+    """A DataLoader whose workers start with the first batch that is asked for.
+
+    Lightning makes the iterator of a resumed run before it tells the sampler the epoch; workers that start with the
+    iterator would read ahead in the wrong one.
+    """
+
+    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]
+        """Batches of one epoch."""
+        yield from super().__iter__()
+
+
+def as_is(batch: SequenceBatch) -> SequenceBatch:
+    """Returns the batch: datasets here answer a list of indices with a whole batch."""
+    return batch
+
+
+def _at_least(least: int, **arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < least:
+            raise UserError(f"--data.{name} is {value}", f"Give {least} or more.")

@@ -1,0 +1,255 @@
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import polars as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from common.data.datamodule import SequenceDataModule
+from common.data.schema import Manifest
+from common.data.splits import global_temporal
+from common.data.store import StoreTables, write_store
+from common.errors import DataError, UserError
+from common.types import SequenceBatch, Split, TimeKind
+from tests.fixtures.histories import random_histories, split_of
+
+NUM_USERS, NUM_ITEMS, NUM_NEGATIVES = 33, 40, 9
+Make = Callable[..., SequenceDataModule]
+
+
+def manifest(time: TimeKind, fingerprint: str) -> Manifest:
+    return Manifest(
+        dataset="tiny",
+        recipe="five-core",
+        recipe_version=1,
+        store_version=1,
+        fingerprint=fingerprint,
+        time=time,
+        time_resolution="second",
+        num_users=NUM_USERS,
+        num_items=NUM_ITEMS,
+        num_interactions=0,
+        num_triplets=0,
+        splits={"leave_one_out": {}, "global_temporal": {}},
+    )
+
+
+def write(root: Path, histories: list[list[int]], time: TimeKind = "real") -> Split:
+    split = split_of(histories)
+    events = split["sequences"]
+    drawn = torch.randint(1, NUM_ITEMS + 1, (len(split["val"]["user"]), NUM_NEGATIVES), dtype=torch.int32)
+    items = {name: [f"{name} {i}" for i in range(NUM_ITEMS)] for name in ("item", "title", "text", "description")}
+    interactions = {
+        "user": torch.repeat_interleave(torch.arange(NUM_USERS + 1), events["offsets"].diff()).tolist(),
+        "item": events["items"].tolist(),
+        "timestamp": events["times"].tolist(),
+    }
+    tables = StoreTables(
+        interactions=pl.DataFrame(interactions),
+        items=pl.DataFrame(items),
+        users=pl.DataFrame({"user": [f"u{u}" for u in range(NUM_USERS)]}),
+        relations=pl.DataFrame({"head": [1], "relation": ["complement"], "tail": [2]}),
+        splits={"leave_one_out": split, "global_temporal": global_temporal(events, (5000, 7000))},
+        candidates={("leave_one_out", "sampled-9"): {"val": drawn, "test": drawn.flip(0)}},
+    )
+    write_store(root, manifest(time, "0" * 64), tables)
+    return split
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    write(path, random_histories(NUM_USERS, NUM_ITEMS, 12))
+    return path
+
+
+@pytest.fixture
+def make(root: Path) -> Make:
+    return partial(SequenceDataModule, "tiny", root=str(root), batch_size=4, eval_batch_size=8)
+
+
+class Recorder(L.LightningModule):
+    """Notes a digest of every training batch, by epoch, and the cases and shapes it is tested on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.digests: dict[int, list[str]] = {}
+        self.cases: list[list[int]] = []
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        digest = hashlib.sha256()
+        for name in ("user_id", "history", "history_time", "target_time", "targets", "negatives"):
+            digest.update(batch[name].numpy().tobytes())  # type: ignore[literal-required]
+        self.digests.setdefault(self.current_epoch, []).append(digest.hexdigest())
+        return self.weight**2
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        self.cases.append(batch["case_id"].tolist())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def digests(
+    data: SequenceDataModule,
+    folder: Path,
+    epochs: int,
+    resume: Path | None = None,
+    after_validation: bool = False,
+) -> dict[int, list[str]]:
+    """Digests of the batches of each epoch; checkpoints go to ``folder / epoch=<number>.ckpt``."""
+    keep = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=not after_validation)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[keep], num_sanity_val_steps=0, **quiet)
+    model = Recorder()
+    trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+    return model.digests
+
+
+@pytest.mark.parametrize("instances", ["sequence", "prefix", "window", "session"])
+def test_a_resumed_training_sees_the_batches_of_an_uninterrupted_one(
+    make: Make, tmp_path: Path, instances: str
+) -> None:
+    whole = digests(make(instances=instances), tmp_path, 3)
+    rest = digests(make(instances=instances), tmp_path, 3, tmp_path / "epoch=0.ckpt")
+    assert rest == {epoch: whole[epoch] for epoch in (1, 2)}
+    assert len({tuple(batches) for batches in whole.values()}) == 3
+
+
+@pytest.mark.parametrize("after_validation", [True, False])
+def test_workers_build_the_batches_that_the_process_itself_builds(
+    make: Make, tmp_path: Path, after_validation: bool
+) -> None:
+    alone = digests(make(), tmp_path / "alone", 3)
+    assert digests(make(num_workers=2), tmp_path, 3, after_validation=after_validation) == alone
+    rest = digests(make(num_workers=2), tmp_path, 3, tmp_path / "epoch=0.ckpt")
+    assert rest == {epoch: alone[epoch] for epoch in (1, 2)}
+
+
+def test_the_seed_changes_the_batches(make: Make, tmp_path: Path) -> None:
+    assert digests(make(seed=1), tmp_path, 1) != digests(make(seed=2), tmp_path, 1)
+
+
+def test_two_processes_share_the_instances_of_an_epoch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    users: list[set[int]] = []
+    for rank in (0, 1):
+        data = make()
+        share = {"rank": rank, "num_replicas": 2}
+        data.trainer = type("Trainer", (), {"distributed_sampler_kwargs": share})()
+        users.append({user for batch in data.train_dataloader() for user in batch["user_id"].tolist()})
+    alone = {user for batch in make().train_dataloader() for user in batch["user_id"].tolist()}
+    assert users[0] | users[1] == alone
+    assert len(users[0] & users[1]) <= 1
+
+
+@pytest.mark.parametrize("protocol", ["full", "full-unmasked", "sampled-9"])
+@pytest.mark.parametrize("phase", ["val", "test"])
+def test_batches_of_cases_have_one_shape_and_hold_every_case(
+    make: Make, phase: Literal["val", "test"], protocol: str
+) -> None:
+    data = make()
+    batches = list(data.case_loader(phase, protocol))
+    cases = data.events[phase]["user"]
+    assert {tuple(batch["history"].shape) for batch in batches} == {(8, 50)}
+    assert {case for batch in batches for case in batch["case_id"].tolist()} == set(range(len(cases)))
+    assert all(torch.equal(batch["user_id"], cases[batch["case_id"]]) for batch in batches)
+    assert all(batch["protocol"] == protocol for batch in batches)
+
+
+def test_stored_candidates_belong_to_their_phase(make: Make) -> None:
+    data = make()
+    for phase in ("val", "test"):
+        stored = data.store.negatives("leave_one_out", "sampled-9", phase)
+        for batch in data.case_loader(phase, "sampled-9"):
+            assert torch.equal(batch["candidates"][:, 1:], stored[batch["case_id"]].long())
+            assert torch.equal(batch["candidates"][:, 0], batch["target"])
+
+
+def test_test_has_a_loader_for_each_protocol_and_validation_its_own(make: Make) -> None:
+    data = make(val_protocol="sampled-9", test_protocols=["full", "sampled-9"])
+    assert [next(iter(loader))["protocol"] for loader in data.test_dataloader()] == ["full", "sampled-9"]
+    assert next(iter(data.val_dataloader()))["protocol"] == "sampled-9"
+
+
+def test_test_users_are_the_same_whatever_the_seed(make: Make) -> None:
+    def cases(**arguments: int) -> set[int]:
+        return {int(case) for batch in make(**arguments).test_dataloader()[0] for case in batch["case_id"]}
+
+    assert cases(test_users=10, seed=1) == cases(test_users=10, seed=2) < cases()
+    assert len(cases(test_users=10)) == 10
+
+
+def test_predictions_default_to_all_users_and_take_a_list(make: Make) -> None:
+    data = make()
+    assert [u for batch in data.predict_dataloader() for u in batch["user_id"].tolist()] == list(range(1, 34))
+    data.predict_users = [7, 3]
+    assert [u for batch in data.predict_dataloader() for u in batch["user_id"].tolist()] == [7, 3]
+    data.predict_users = [34]
+    with pytest.raises(UserError, match="no user 34"):
+        data.predict_dataloader()
+
+
+def test_protocol_fields_tell_protocols_splits_and_test_users_apart(make: Make) -> None:
+    fields = make().protocol_fields
+    assert fields("full") == make(seed=9).protocol_fields("full")
+    assert fields("full")["masking"] != fields("full-unmasked")["masking"]
+    assert fields("sampled-9")["candidates"] == make().manifest.hashes["candidates-leave_one_out-sampled-9.safetensors"]
+    assert fields("full") != make(test_users=5).protocol_fields("full")
+    assert fields("full") != make(split="global_temporal").protocol_fields("full")
+
+
+def test_slices_follow_the_order_of_the_stored_ranks(make: Make) -> None:
+    data = make()
+    cases = torch.tensor([3, 0, 5], dtype=torch.int32)
+    short = data.slices("full", {"case_id": cases})["history_1-5"]
+    position, user = data.events["test"]["position"][[3, 0, 5]], data.events["test"]["user"][[3, 0, 5]]
+    assert torch.equal(short, (position - data.events["sequences"]["offsets"][user]) <= 5)
+
+
+def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> None:
+    histories = random_histories(NUM_USERS, NUM_ITEMS, 12)
+    shuffled = [items[:-2] + items[:-3:-1] if len(items) > 2 else items for items in histories]
+    write(tmp_path, shuffled)
+    other = SequenceDataModule("tiny", root=str(tmp_path), batch_size=4, eval_batch_size=8)
+    assert digests(other, tmp_path, 1) == digests(make(), tmp_path, 1)
+    assert torch.equal(other.catalogue["train_count"], make().catalogue["train_count"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"val_protocol": "sampled-99"}, "sampled-9'"),
+        ({"test_protocols": ["fulll"]}, "'full'"),
+        ({"recipe": "ten-core"}, "recbench prepare tiny --recipe ten-core"),
+        ({"max_history": 0}, "--data.max_history is 0"),
+        ({"num_negatives": -1}, "--data.num_negatives is -1"),
+        ({"test_users": 0}, "--data.test_users is 0"),
+    ],
+)
+def test_mistakes_are_told_with_the_cure(make: Make, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**arguments)
+
+
+def test_global_temporal_needs_recorded_times_or_leave(tmp_path: Path) -> None:
+    write(tmp_path, random_histories(NUM_USERS, NUM_ITEMS, 12), time="imputed")
+    with pytest.raises(UserError, match="allow_imputed_time true"):
+        SequenceDataModule("tiny", root=str(tmp_path), split="global_temporal")
+    data = SequenceDataModule("tiny", root=str(tmp_path), split="global_temporal", allow_imputed_time=True)
+    assert len(data.events["test"]["user"]) > 0
+
+
+def test_data_without_instances_or_cases_say_so(tmp_path: Path) -> None:
+    write(tmp_path, [[1]] * NUM_USERS)
+    data = SequenceDataModule("tiny", root=str(tmp_path))
+    with pytest.raises(DataError, match="enough training events"):
+        data.train_dataloader()
+    with pytest.raises(DataError, match="no val case"):
+        data.val_dataloader()
