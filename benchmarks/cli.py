@@ -14,9 +14,12 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from common.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ COMMANDS = {
     "run": Command("benchmarks.train:main", "train, test on the best checkpoint, write the run folder", True),
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
     "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
-    "leaderboard": Command("benchmarks.leaderboard:leaderboard", "tables of finished runs"),
+    "leaderboard": Command("benchmarks.tables:leaderboard", "tables of finished runs"),
     "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
     "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),
     "doctor": Command("benchmarks.doctor:doctor", "what is installed and usable here"),
@@ -112,10 +115,11 @@ def dispatch(arguments: list[str]) -> None:
         values = parser.parse_args(rest)
     except ArgumentError as error:
         raise explain(parser, error) from error
-    function(*_bound(function, values.as_dict()).args, **_bound(function, values.as_dict()).kwargs)
+    bound = _bound(function, values.as_dict())
+    function(*bound.args, **bound.kwargs)
 
 
-def parser_for(name: str, function: Callable[..., object]) -> Any:
+def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
     """The parser of a command, from its function's signature and docstring."""
     import docstring_parser
     from jsonargparse import ArgumentParser
@@ -143,8 +147,9 @@ def _argument(parameter: inspect.Parameter, option: bool) -> dict[str, Any]:
     required = default is inspect.Parameter.empty
     if kind is bool:
         return {"action": "store_true"}
-    if get_origin(kind) is list:
-        spread: dict[str, Any] = {"type": get_args(kind)[0], "nargs": "+" if required else "*"}
+    lists = [part for part in (kind, *get_args(kind)) if get_origin(part) is list]
+    if lists:
+        spread: dict[str, Any] = {"type": get_args(lists[0])[0], "nargs": "+" if required else "*"}
         return spread | ({"required": True} if option and required else {} if required else {"default": default})
     if option:
         return {"type": kind} | ({"required": True} if required else {"default": default})

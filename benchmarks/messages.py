@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from argparse import ArgumentError
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from common.errors import UserError, nearest
 
@@ -20,7 +19,7 @@ MISSING_FILE = re.compile(r"File does not exist: '?([^'\n]+)'?")
 REQUIRED = re.compile(r"the following arguments are required: (.+)|[Kk]ey \"?([\w.]+)\"? is required")
 
 
-def explain(parser: Any, error: ArgumentError, classes: dict[str, type] | None = None) -> UserError:
+def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, type] | None = None) -> UserError:
     """The error as a user's mistake with its cure.
 
     Args:
@@ -69,5 +68,5 @@ def _parameters(path: str) -> Iterable[str]:
     return inspect.signature(kind).parameters
 
 
-def _options(parser: Any) -> list[str]:
+def _options(parser: ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]

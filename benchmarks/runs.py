@@ -32,7 +32,7 @@ class Result:
 
     Attributes:
         run_id: Hash of configuration, data fingerprint and predecessors.
-        config_id: The same without the seed: runs that differ in their seed alone share it.
+        config_id: The same without the seed and without what only testing reads.
         method: Label of the method, as the leaderboard prints it.
         dataset: Key of the data set.
         seed: Seed of weights, order and training negatives.
@@ -137,10 +137,11 @@ def run_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[st
 
 
 def config_id(config: Mapping[str, Any], fingerprint: str) -> str:
-    """The name that runs of one configuration share, whatever their seed."""
+    """The name that runs of one configuration share, whatever their seed and the protocols of their test."""
     values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
     data = dict(values.get("data") or {})
-    data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key != "seed"}
+    testing = ("seed", "test_protocols", "test_users", "eval_batch_size")
+    data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key not in testing}
     return hash_of(values | {"data": data}, fingerprint)
 
 

@@ -1,0 +1,180 @@
+"""What a run keeps of its training: seconds, the best validation, per-case ranks; and when it must stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+
+from benchmarks.runs import BEST, LAST
+from common.data.schema import Manifest
+from common.errors import UserError
+from common.models.base import Recommender
+from common.types import SequenceBatch
+
+STAMP = "recbench"
+"""Key of a checkpoint that holds its birth certificate."""
+
+
+def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
+    """Callbacks that keep the best and the last state of a run under fixed names.
+
+    The best comes first, so that the last one's file knows of it. Two callbacks, because one that monitors a metric
+    renews its copy of the last state only together with the best.
+    """
+    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode=mode, **common)
+    last = ModelCheckpoint(filename=Path(LAST).stem, **common)
+    return [best, last]
+
+
+def stamp_of(manifest: Manifest) -> dict[str, str]:
+    """What a checkpoint says of the data that it was trained on."""
+    hashes = {name: manifest.hashes[f"{name}.parquet"] for name in ("items", "users")}
+    return {"dataset": manifest.dataset, "fingerprint": manifest.fingerprint} | hashes
+
+
+class FiniteLoss(L.Callback):
+    """Ends training at the first loss that is no number, before a checkpoint is made of it.
+
+    The loss is read back from the device every ``log_every_n_steps`` and at the end of an epoch: a loss that once is
+    NaN stays NaN.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: SequenceBatch,
+        batch_idx: int,
+    ) -> None:
+        """Raises a :class:`UserError` if the loss is NaN or infinite."""
+        if not trainer.is_last_batch and batch_idx % trainer.log_every_n_steps:
+            return
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if loss is not None and not bool(torch.isfinite(loss).all()):
+            raise UserError(
+                f"The training loss is {float(loss)} at step {trainer.global_step} (epoch {trainer.current_epoch}).",
+                "Lower --model.lr, or clip gradients with --trainer.gradient_clip_val 1.",
+            )
+
+
+class RunRecord(L.Callback):
+    """Times training and testing, remembers the best validation and keeps the ranks of the test.
+
+    Its state travels in the checkpoints, so that a resumed run counts the seconds of its earlier part.
+
+    Args:
+        monitor: Metric that chooses the checkpoint.
+        mode: Whether more (``max``) or less (``min``) of it is better.
+        stamp: What checkpoints shall say of their origin.
+    """
+
+    def __init__(self, monitor: str, mode: str, stamp: Mapping[str, str]) -> None:
+        self.monitor, self.mode = monitor, mode
+        self.stamp = dict(stamp)
+        self.train_seconds = 0.0
+        self.test_seconds = 0.0
+        self.seconds_to_best = 0.0
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.ranks: dict[str, dict[str, Tensor]] = {}
+        self.top_metrics: dict[str, float] = {}
+        self._started = 0.0
+        self._earlier = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock of training."""
+        self._started, self._earlier = time.perf_counter(), self.train_seconds
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes the first epoch of the best value so far."""
+        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self.monitor])
+        sign = 1 if self.mode == "max" else -1
+        if self.best is None or sign * value > sign * self.best:
+            self.best, self.best_epoch = value, trainer.current_epoch
+            self.seconds_to_best = self._elapsed() if trainer.state.fn == "fit" else 0.0
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops the clock of training."""
+        self.train_seconds = self._elapsed()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock of testing."""
+        self._started = time.perf_counter()
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps the per-case ranks, on every process: gathering them takes all."""
+        assert isinstance(pl_module, Recommender)
+        for protocol, ranks in pl_module.case_ranks.items():
+            self.ranks[protocol] = {name: column.cpu() for name, column in ranks.compute().items()}
+            # Metrics of top lists cannot be had from the stored ranks.
+            self.top_metrics |= {
+                f"test/{protocol}/overall/{name}": float(value)
+                for name, value in ranks.metrics().items()
+                if name.startswith(("coverage", "mean_popularity"))
+            }
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops the clock of testing."""
+        self.test_seconds = time.perf_counter() - self._started
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stamps the checkpoint with its origin."""
+        checkpoint[STAMP] = dict(self.stamp)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on counting."""
+        return {
+            "train_seconds": self._elapsed(),
+            "seconds_to_best": self.seconds_to_best,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the count of the run's earlier part."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+        self._earlier = self.train_seconds
+
+    def _elapsed(self) -> float:
+        return self._earlier + (time.perf_counter() - self._started if self._started else 0.0)
+
+
+def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -> dict[str, Any]:
+    """How training went: monitored metric, epochs, stopping reason, and whether it was stopped while improving.
+
+    *Undertrained*: the budget ended it, not early stopping, and the best value is younger than half of the patience.
+    """
+    early = next((callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)), None)  # type: ignore[attr-defined]
+    reason = "closed_form" if closed_form else _stopping_reason(trainer, early)
+    fresh = early is None or 2 * early.wait_count <= early.patience
+    return {
+        "monitor": record.monitor,
+        "best": record.best,
+        "best_epoch": record.best_epoch,
+        "epochs": 0 if closed_form else trainer.current_epoch,
+        "steps": trainer.global_step,
+        "stopped": reason,
+        "undertrained": reason in ("max_epochs", "max_steps", "max_time") and fresh,
+    }
+
+
+def _stopping_reason(trainer: L.Trainer, early: EarlyStopping | None) -> str:
+    if early is not None and early.wait_count >= early.patience:
+        return "early_stopping"
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return "max_steps"
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+        return "max_epochs"
+    return "max_time"

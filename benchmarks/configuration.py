@@ -1,0 +1,209 @@
+"""From arguments and YAML files to a configuration, its place on disk, and its objects."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import common.models
+from benchmarks.experiments import TRAINER, find_experiment
+from benchmarks.messages import explain
+from benchmarks.runs import config_id, read_result, run_id
+from common.data.datamodule import SequenceDataModule
+from common.data.schema import Manifest
+from common.data.store import find_store
+from common.errors import UserError
+from common.models.base import Recommender
+
+LINKED = ("num_users", "num_items", "max_history")
+"""Model arguments that only the data know."""
+PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path")
+"""Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
+SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
+LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+for _module in pkgutil.iter_modules(common.models.__path__, "common.models."):
+    importlib.import_module(_module.name)  # a class is known by its short name once its module is imported
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI that parses at once and makes objects only when asked, since their folder is named by the parse.
+
+    Args:
+        arguments: Command-line arguments of ``recbench run``.
+
+    Raises:
+        UserError: If an option, a class or a value is not valid.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(
+            Recommender,
+            SequenceDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            # The checkpoint shall hold what the class receives, not the links of this command line.
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": "recbench run",
+                "description": "Trains a model, tests its best checkpoint and writes the run folder.",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "default_config_files": [str(TRAINER)],
+            },
+            args=with_config_files(arguments),
+            run=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's own options, early stopping, and what the data tell the model."""
+        parser.add_argument("--name", type=str | None, default=None, help="label of the method (default: its class)")
+        parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--force", action="store_true", help="run again what is done")
+        parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases, project recbench")
+        parser.add_argument("--tensorboard", action="store_true", help="log to TensorBoard, in the run folder")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; `last` is the run's own"
+        )
+        parser.add_argument(
+            "--predecessors",
+            type=dict[str, str],
+            default={},
+            help="run folders that this run is made from, by role; their ids enter the run's id",
+        )
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults({"data": {"class_path": "SequenceDataModule"}})
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses, with one readable error."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise explain(parser, error, {"model": Recommender, "data": SequenceDataModule}) from error
+        if self.config.model is None:
+            raise UserError("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
+        if isinstance(self.config.seed_everything, bool):
+            raise UserError("--seed_everything takes a number.", "Give one, for example --seed_everything 1.")
+
+    def instantiate_classes(self) -> None:
+        """Makes nothing yet: :meth:`build` does."""
+
+    def build(self) -> tuple[SequenceDataModule, Recommender]:
+        """Makes the data and the model, which has what the data know of the catalogue."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        model: Recommender = self.config_init.model
+        data: SequenceDataModule = self.config_init.data
+        return data, model
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the model is finished without training."""
+        module, _, name = self.config.model.class_path.rpartition(".")
+        return bool(getattr(importlib.import_module(module), name).closed_form)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Where the run goes and what it is called, known before anything is made."""
+        return Plan.of(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it runs.
+
+    Attributes:
+        config: The resolved configuration, as ``config.yaml`` holds it.
+        manifest: Manifest of its store.
+        method: Label of the method.
+        run_id: Name of the run.
+        config_id: Name that runs of the same configuration share.
+        predecessors: Run ids by role.
+        folder: The run folder.
+    """
+
+    config: dict[str, Any]
+    manifest: Manifest
+    method: str
+    run_id: str
+    config_id: str
+    predecessors: dict[str, str]
+    folder: Path
+
+    @classmethod
+    def of(cls, cli: RunCLI) -> Plan:
+        """Names the run that ``cli`` has parsed.
+
+        Raises:
+            UserError: If its store or a predecessor is not there, or the label is no file name.
+        """
+        config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True))
+        for name in PASSING:
+            config.pop(name, None)
+        config["trainer"].pop("logger", None)
+        config = without_secrets(config)
+        data = config["data"]["init_args"]
+        manifest = find_store(Path(data["root"]), data["dataset"], data["recipe"], data["store"]).manifest
+        method = config["name"] or config["model"]["class_path"].rpartition(".")[2].lower()
+        if not LABEL.fullmatch(method):
+            raise UserError(f"--name {method!r} is no folder name.", "Use letters, digits, '-', '_', '+' and '.'.")
+        predecessors = {role: read_result(Path(run)).run_id for role, run in config["predecessors"].items()}
+        name = run_id(config, manifest.fingerprint, predecessors)
+        return cls(
+            config=config,
+            manifest=manifest,
+            method=method,
+            run_id=name,
+            config_id=config_id(config, manifest.fingerprint),
+            predecessors=predecessors,
+            folder=Path(cli.config.runs) / data["dataset"] / method / name,
+        )
+
+
+def with_config_files(arguments: Sequence[str]) -> list[str]:
+    """Replaces shipped names after ``--config`` by their files; several may follow one ``--config``.
+
+    >>> with_config_files(["--trainer.max_epochs", "3"])
+    ['--trainer.max_epochs', '3']
+    """
+    result: list[str] = []
+    reading = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option in ("--config", "-c"):
+            reading = not equals
+            result += ["--config", str(find_experiment(value))] if equals else []
+        elif reading and not argument.startswith("-"):
+            result += ["--config", str(find_experiment(argument))]
+        else:
+            reading = False
+            result.append(argument)
+    return result
+
+
+def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which whatever is named like a key or a password is empty.
+
+    >>> without_secrets({"api_key": "abc", "model": {"token": "x", "tokens": 3}})
+    {'api_key': None, 'model': {'token': None, 'tokens': 3}}
+    """
+    return {
+        key: None if SECRET.search(key) else without_secrets(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }

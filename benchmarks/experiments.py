@@ -1,0 +1,52 @@
+"""The experiments that ship with the suite, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import UserError, nearest
+
+CONFIGS = Path(__file__).parent / "configs"
+EXPERIMENTS, SUITES = CONFIGS / "experiments", CONFIGS / "suites"
+TRAINER = CONFIGS / "trainer" / "default.yaml"
+
+
+def experiment_names() -> list[str]:
+    """Names ``<data set>/<method>`` of the shipped experiments."""
+    return sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
+
+
+def suite_names() -> list[str]:
+    """Names of the shipped suites."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def find_experiment(name: str) -> Path:
+    """The file of a configuration that was given by path or by shipped name.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    return _find(name, EXPERIMENTS, experiment_names(), "configuration")
+
+
+def find_suite(name: str) -> Path:
+    """The file of a suite that was given by path or by shipped name.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    return _find(name, SUITES, suite_names(), "suite")
+
+
+def _find(name: str, folder: Path, shipped: list[str], kind: str) -> Path:
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    data = name.partition("/")[0]
+    # Among a hundred names the neighbours of a data set that exists say more than the whole list.
+    valid = [other for other in shipped if other.startswith(f"{data}/")] or shipped
+    cure = nearest(name, valid)
+    if len(cure) > 400:
+        cure = "`recbench list` prints the shipped names; a path to a YAML file serves too."
+    raise UserError(f"There is no {kind} {name!r}, as a file or by name.", cure)

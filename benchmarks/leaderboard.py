@@ -1,0 +1,227 @@
+"""From results to tables: pure functions, which read no file and run no model."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.runs import Result
+from common.errors import UserError
+
+PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
+"""The metric that a protocol's table is sorted by."""
+SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
+RANKED_SEEDS = 5
+"""Fewest seeds of a row that has a rank. A closed-form row has no seed to vary and needs one."""
+SMALL_SLICE = 100
+"""Slices with fewer cases are marked."""
+MANY_TIES = 0.01
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric over seeds: mean, sample standard deviation (NaN for one seed) and number of seeds."""
+
+    mean: float
+    std: float
+    n: int
+
+    def __str__(self) -> str:
+        spread = "" if math.isnan(self.std) else f" ± {self.std:.4f}"
+        return f"{self.mean:.4f}{spread}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in a table.
+
+    Attributes:
+        method: Its label, with the configuration's id where two share a label.
+        rank: Place among rows with enough seeds, ``None`` for the others.
+        seeds: Number of runs averaged.
+        metrics: Cell of each metric.
+        share: How much of the gap between the best floor that reads nothing more and a perfect score it closes, on
+            the primary metric; ``None`` where there is no such floor, or the row is a floor itself.
+        information_set: What it reads.
+        floor: Whether it is a floor.
+        marks: ``undertrained``, ``ties``, ``imputed time``, ``below floor <name>``, ``selected on …``.
+        train_seconds: Mean seconds of training.
+    """
+
+    method: str
+    rank: int | None
+    seeds: int
+    metrics: dict[str, Cell]
+    share: float | None
+    information_set: tuple[str, ...]
+    floor: bool
+    marks: tuple[str, ...]
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared: one data set, one protocol id, one slice of its cases."""
+
+    dataset: str
+    protocol: str
+    protocol_id: str
+    part: str
+    cases: int
+    primary: str
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+def build_table(results: Sequence[Result], protocol: str, part: str = "overall") -> Table:
+    """The table of ``results`` under one protocol.
+
+    Args:
+        results: Finished runs of one data set.
+        protocol: Name of the protocol.
+        part: Slice of the test cases.
+
+    Raises:
+        UserError: If the results come from several data sets or their protocol ids differ: names the field.
+    """
+    results = [result for result in results if protocol in result.protocols]
+    _refuse_mixture(results, protocol)
+    key = f"test/{protocol}/{part}"
+    groups: dict[str, dict[int, Result]] = defaultdict(dict)
+    for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
+        groups[result.config_id].setdefault(result.seed, result)
+    labels = _labels(groups)
+    primary = PRIMARY.get(protocol, "ndcg@10")
+    rows = [_row(labels[name], list(runs.values()), key, protocol) for name, runs in groups.items()]
+    rows = sorted(rows, key=lambda row: (-_value(row, primary), row.method))
+    floors = [row for row in rows if row.floor]
+    first = results[0]
+    return Table(
+        dataset=first.dataset,
+        protocol=protocol,
+        protocol_id=first.protocols[protocol]["id"],
+        part=part,
+        cases=first.cases.get(key, 0),
+        primary=primary,
+        rows=tuple(_ranked([_against_floors(row, floors, primary) for row in rows])),
+    )
+
+
+def build_tables(results: Sequence[Result], part: str = "overall") -> list[Table]:
+    """Tables of all ``results``: one for each data set and protocol id.
+
+    Where one data set has a protocol under several ids, each table's note names the fields that differ.
+    """
+    groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        for protocol, entry in result.protocols.items():
+            groups[result.dataset, protocol, entry["id"]].append(result)
+    tables = []
+    for (dataset, protocol, name), members in sorted(groups.items()):
+        others = [m[0] for (d, p, i), m in groups.items() if (d, p) == (dataset, protocol) and i != name]
+        notes = {difference(members[0], other, protocol) for other in others}
+        table = build_table(members, protocol, part)
+        if not table.rows or not any(row.metrics for row in table.rows):
+            continue
+        tables.append(replace(table, note="; ".join(sorted(notes))))
+    return tables
+
+
+def difference(one: Result, other: Result, protocol: str) -> str:
+    """The fields of a protocol in which two results differ, with both values."""
+    left, right = (result.protocols[protocol]["fields"] for result in (one, other))
+    names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+    return "differs in " + ", ".join(f"{name}: {left.get(name)} | {right.get(name)}" for name in names)
+
+
+def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
+    for result in results[1:]:
+        first = results[0]
+        if result.dataset != first.dataset:
+            raise UserError(
+                f"Rows of {first.dataset} and {result.dataset} do not stand in one table.", "Give --dataset."
+            )
+        if result.protocols[protocol]["id"] != first.protocols[protocol]["id"]:
+            raise UserError(
+                f"{first.method} and {result.method} were not tested under the same {protocol!r}: "
+                f"{difference(first, result, protocol)}.",
+                "Leave --protocol out to get a table for each, or name only runs that agree.",
+            )
+
+
+def _labels(groups: dict[str, dict[int, Result]]) -> dict[str, str]:
+    methods = {name: next(iter(runs.values())).method for name, runs in groups.items()}
+    names = list(methods.values())
+    return {name: label if names.count(label) == 1 else f"{label} [{name[:4]}]" for name, label in methods.items()}
+
+
+def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
+    first = runs[0]
+    names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
+    metrics = {}
+    for name in names:
+        values = [run.metrics[f"{key}/{name}"] for run in runs if f"{key}/{name}" in run.metrics]
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        metrics[name] = Cell(statistics.fmean(values), spread, len(values))
+    return Row(
+        method=label,
+        rank=None,
+        seeds=len(runs),
+        metrics=metrics,
+        share=None,
+        information_set=tuple(first.information_set),
+        floor=first.closed_form,
+        marks=_marks(runs, key, protocol),
+        train_seconds=statistics.fmean(run.seconds.get("train", 0.0) for run in runs),
+    )
+
+
+def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
+    first = runs[0]
+    selection = str(first.protocols[protocol]["fields"].get("selection", protocol)).split(" ")[0]
+    ties = statistics.fmean(run.metrics.get(f"{key}/tie_share", 0.0) for run in runs)
+    late = sum(bool(run.training.get("undertrained")) for run in runs)
+    marks = {
+        f"undertrained ({late} of {len(runs)})": late > 0,
+        f"ties {ties:.1%}": ties > MANY_TIES,
+        "imputed time": any(run.imputed_time for run in runs),
+        f"selected on {selection}": selection != protocol and not first.closed_form,
+    }
+    return tuple(name for name, applies in marks.items() if applies)
+
+
+def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:
+    known = set(row.information_set)
+    fair = [floor for floor in floors if set(floor.information_set) <= known and primary in floor.metrics]
+    if row.floor or not fair or primary not in row.metrics:
+        return row
+    best = max(fair, key=lambda floor: _value(floor, primary))
+    gap = 1 - _value(best, primary)
+    share = (_value(row, primary) - _value(best, primary)) / gap if gap > 0 else 0.0
+    below = (f"below floor {best.method}",) if share < 0 else ()
+    return replace(row, share=share, marks=row.marks + below)
+
+
+def _ranked(rows: list[Row]) -> list[Row]:
+    ranks = iter(range(1, len(rows) + 1))
+    return [replace(row, rank=next(ranks)) if row.floor or row.seeds >= RANKED_SEEDS else row for row in rows]
+
+
+def _value(row: Row, metric: str) -> float:
+    return row.metrics[metric].mean if metric in row.metrics else -math.inf
+
+
+def rows_as_records(table: Table) -> list[dict[str, Any]]:
+    """Rows of a table as plain values, for CSV and JSON."""
+    common = {name: getattr(table, name) for name in ("dataset", "protocol", "protocol_id", "part", "cases")}
+    return [
+        common
+        | {name: getattr(row, name) for name in ("method", "rank", "seeds", "share", "floor", "train_seconds")}
+        | {"information_set": list(row.information_set), "marks": list(row.marks)}
+        | {"metrics": {name: vars(cell) for name, cell in row.metrics.items()}}
+        for row in table.rows
+    ]

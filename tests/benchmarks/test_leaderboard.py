@@ -1,0 +1,83 @@
+"""Tables state means, spreads, floors and marks, and refuse to mix protocols."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.leaderboard import build_table, build_tables
+from common.errors import UserError
+from tests.benchmarks.made_results import made_result
+
+
+def test_mean_and_sample_deviation_over_seeds() -> None:
+    values = [0.1, 0.2, 0.4, 0.3, 0.5]
+    row = build_table([made_result("a", value, seed) for seed, value in enumerate(values)], "full").rows[0]
+    cell = row.metrics["ndcg@10"]
+    assert cell.n == 5
+    assert cell.mean == pytest.approx(np.mean(values))
+    assert cell.std == pytest.approx(np.std(values, ddof=1))
+
+
+def test_rows_are_sorted_and_only_five_seeds_are_ranked() -> None:
+    few = [made_result("few", 0.9, seed) for seed in range(4)]
+    many = [made_result("many", 0.5, seed) for seed in range(5)]
+    more = [made_result("more", 0.6, seed) for seed in range(6)]
+    rows = build_table([*many, *few, *more], "full").rows
+    assert [(row.method, row.rank) for row in rows] == [("few", None), ("more", 1), ("many", 2)]
+
+
+def test_one_seed_has_no_deviation() -> None:
+    assert math.isnan(build_table([made_result("a", 0.1)], "full").rows[0].metrics["ndcg@10"].std)
+
+
+def test_mixed_protocol_ids_are_refused_with_the_field() -> None:
+    other = made_result("b", 0.2, fields={"split": "global_temporal"})
+    with pytest.raises(UserError, match=r"split: leave_one_out \| global_temporal"):
+        build_table([made_result("a", 0.1), other], "full")
+
+
+def test_tables_are_apart_by_protocol_id_and_say_why() -> None:
+    other = made_result("b", 0.2, fields={"split": "global_temporal"})
+    tables = build_tables([made_result("a", 0.1), other])
+    assert [len(table.rows) for table in tables] == [1, 1]
+    assert all("split" in table.note for table in tables)
+
+
+def test_share_of_the_gap_uses_the_best_floor_that_reads_no_more() -> None:
+    floors = [
+        made_result("weak", 0.1, information_set=[], closed_form=True),
+        made_result("fair", 0.2, information_set=["order"], closed_form=True),
+        made_result("rich", 0.5, information_set=["order", "query_time"], closed_form=True),
+    ]
+    rows = build_table([*floors, made_result("model", 0.4)], "full").rows
+    model = next(row for row in rows if row.method == "model")
+    assert model.share == pytest.approx((0.4 - 0.2) / (1 - 0.2))
+    assert [row.share for row in rows if row.floor] == [None] * 3
+
+
+def test_a_method_below_its_floor_says_so() -> None:
+    floor = made_result("popularity", 0.3, information_set=[], closed_form=True)
+    rows = build_table([floor, made_result("model", 0.2)], "full").rows
+    assert "below floor popularity" in rows[1].marks
+
+
+def test_undertrained_ties_time_and_selection_are_marked() -> None:
+    result = made_result(
+        "a", 0.2, training={"undertrained": True}, imputed_time=True, fields={"selection": "sampled-99 ndcg@5"}
+    )
+    result.metrics["test/full/overall/tie_share"] = 0.02
+    marks = build_table([result], "full").rows[0].marks
+    assert marks == ("undertrained (1 of 1)", "ties 2.0%", "imputed time", "selected on sampled-99")
+
+
+def test_equal_labels_of_two_configurations_are_told_apart() -> None:
+    rows = build_table(
+        [made_result("a", 0.1, config_id="c1" * 6), made_result("a", 0.2, config_id="d2" * 6)], "full"
+    ).rows
+    assert {row.method for row in rows} == {"a [c1c1]", "a [d2d2]"}
+
+
+def test_a_seed_counts_once_and_the_run_itself_before_its_evaluations() -> None:
+    again = made_result("a", 0.9, checkpoint="runs/toy/a/1")
+    assert build_table([again, made_result("a", 0.1)], "full").rows[0].metrics["ndcg@10"].mean == 0.1
