@@ -1,0 +1,67 @@
+"""Content-addressed cache of text vectors, shared by all methods, seeds and sweeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.errors import UserError
+from common.text.encoders import TextEncoder
+
+
+def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Float[Tensor, "n w"]:
+    """Returns vectors of ``texts``, from the cache where this encoder has seen these texts.
+
+    The key covers all that the vectors depend on: the encoder's identity (model, revision, pooling, …) and every
+    text, hence also the template that made it. Each distinct text is encoded once.
+
+    Args:
+        encoder: Makes the vectors.
+        texts: Texts of the items, in order; none may be empty.
+        root: Folder of the cache.
+
+    Raises:
+        UserError: If a text is empty, or a vector is NaN or infinite; nothing is cached then.
+    """
+    path = root / f"{cache_key(encoder, texts)}.safetensors"
+    if path.exists():
+        return load_file(path)["vectors"]
+    missing = [i for i, text in enumerate(texts) if not text.strip()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(texts)} items have no text, the first is item {missing[0] + 1}.",
+            "Choose a recipe whose text template falls back on the item's category or id.",
+        )
+    distinct = list(dict.fromkeys(texts))
+    place = {text: row for row, text in enumerate(distinct)}
+    positional = encoder.identity["kind"] == "file"
+    vectors = encoder.encode(texts if positional else distinct)
+    if not positional:
+        vectors = vectors[torch.tensor([place[text] for text in texts])]
+    broken = (~vectors.isfinite()).any(1).nonzero()
+    if len(broken):
+        raise UserError(
+            f"the vector of item {int(broken[0]) + 1} is NaN or infinite ({len(broken)} such rows).",
+            "Mend the vector file, or choose another encoder.",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(encoder.identity)})
+    partial.replace(path)
+    return vectors
+
+
+def cache_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
+    """Name of the cache entry: a hash of the encoder's identity and of all texts."""
+    sha = hashlib.sha256(json.dumps(encoder.identity, sort_keys=True).encode())
+    for text in texts:
+        sha.update(hashlib.sha256(text.encode()).digest())
+    return sha.hexdigest()[:32]

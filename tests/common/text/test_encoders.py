@@ -1,0 +1,160 @@
+"""Encoders against naive loops, small models made on the spot and a local endpoint."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from common.errors import UserError
+from common.text.encoders import (
+    EndpointEncoder,
+    LanguageModelEncoder,
+    Pooling,
+    PrecomputedVectors,
+    open_encoder,
+    packaged_minilm,
+)
+
+TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of 2 layers with a word tokenizer, saved as a folder."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")  # type: ignore[no-untyped-call]
+    fast.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_language_model_equals_one_text_at_a_time(tiny_model: Path, pooling: Pooling) -> None:
+    encoder = LanguageModelEncoder(str(tiny_model), pooling, batch_size=3)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_model)
+    model = BertModel.from_pretrained(tiny_model).eval()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]  # type: ignore[no-untyped-call]
+    choose = {"cls": lambda s: s[0], "mean": lambda s: s.mean(0), "last": lambda s: s[-1]}[pooling]
+    torch.testing.assert_close(encoder.encode(TEXTS), torch.stack([choose(s) for s in states]))
+
+
+def test_identity_changes_with_weights_and_pooling(tiny_model: Path, tmp_path: Path) -> None:
+    identity = LanguageModelEncoder(str(tiny_model), "mean").identity
+    assert identity != LanguageModelEncoder(str(tiny_model), "last").identity
+    model = BertModel.from_pretrained(tiny_model)
+    torch.nn.init.zeros_(model.embeddings.word_embeddings.weight)
+    model.save_pretrained(tmp_path)
+    assert identity["sha256"] != LanguageModelEncoder(str(tmp_path), "mean").identity["sha256"]
+
+
+@pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
+def test_packaged_sentence_encoder_knows_what_is_alike() -> None:
+    vectors = open_encoder("minilm").encode(["ink cartridge for a printer", "toner for a printer", "red lipstick"])
+    similarity = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(vectors).T
+    assert vectors.shape == (3, 384)
+    assert similarity[0, 1] > similarity[0, 2] + 0.2
+
+
+@pytest.mark.parametrize("number_type", ["float32", "float64"])
+def test_raw_numbers_npy_and_safetensors_agree(tmp_path: Path, number_type: str) -> None:
+    vectors = np.random.default_rng(0).normal(size=(4, 3)).astype(number_type)
+    vectors.tofile(tmp_path / "feat.GPT")
+    np.save(tmp_path / "v.npy", vectors)
+    save_file({"v": torch.from_numpy(vectors)}, tmp_path / "v.safetensors")
+    for spec in (f"feat.GPT:{number_type}", "v.npy", "v.safetensors"):
+        loaded = open_encoder(f"file:{tmp_path / spec}").encode(TEXTS)
+        np.testing.assert_array_equal(loaded.numpy(), vectors.astype("float32"))
+
+
+def test_vector_file_of_another_catalogue_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.zeros((3, 2)))
+    with pytest.raises(UserError, match=r"shape \(3, 2\), but the data set has 4 items"):
+        PrecomputedVectors(tmp_path / "v.npy").encode(TEXTS)
+    np.zeros(7).tofile(tmp_path / "feat.GPT")
+    with pytest.raises(UserError, match="no multiple of the data set's 4 items"):
+        PrecomputedVectors(tmp_path / "feat.GPT", "float64").encode(TEXTS)
+
+
+def test_unknown_encoder_and_missing_model_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Write it as one of: minilm"):
+        open_encoder("gpt")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="give the folder"):
+        LanguageModelEncoder(str(tmp_path / "absent"), "mean").encode(TEXTS)
+
+
+class Server(ThreadingHTTPServer):
+    mode = "well"
+    asked = 0
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers vectors of text length; behaves as the server's ``mode`` says."""
+
+    def do_POST(self) -> None:
+        server = cast(Server, self.server)
+        server.asked += 1
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if server.mode == "busy once" and server.asked == 1:
+            return self.send_error(503)
+        if server.mode == "refuse":
+            return self.send_error(401)
+        rows = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
+        kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
+        answer = json.dumps({"data": kept}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        return None
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("mode", ["well", "busy once"])
+def test_endpoint_is_asked_in_batches_and_again_when_busy(endpoint: Server, mode: str) -> None:
+    endpoint.mode = mode
+    vectors = EndpointEncoder("m", batch_size=3, backoff=0.0).encode(TEXTS)
+    assert vectors[:, 0].tolist() == [len(text) for text in TEXTS]
+    assert endpoint.asked == (2 if mode == "well" else 3)
+
+
+@pytest.mark.parametrize(("mode", "says"), [("refuse", "401"), ("half", "answered 2 vectors for 4 texts")])
+def test_endpoint_that_fails_is_a_clear_error(endpoint: Server, mode: str, says: str) -> None:
+    endpoint.mode = mode
+    with pytest.raises(UserError, match=says):
+        EndpointEncoder("m", backoff=0.0).encode(TEXTS)
+
+
+def test_endpoint_needs_a_key_and_never_names_it(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "secret" not in json.dumps(EndpointEncoder("m").identity)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="OPENAI_API_KEY is unset"):
+        EndpointEncoder("m").encode(TEXTS)
