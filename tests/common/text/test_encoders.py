@@ -49,9 +49,9 @@ def test_language_model_equals_one_text_at_a_time(tiny_model: Path, pooling: Poo
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_model)
     model = BertModel.from_pretrained(tiny_model).eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
-        states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]  # type: ignore[no-untyped-call]
-    choose = {"cls": lambda s: s[0], "mean": lambda s: s.mean(0), "last": lambda s: s[-1]}[pooling]
-    torch.testing.assert_close(encoder.encode(TEXTS), torch.stack([choose(s) for s in states]))
+        states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
+    pooled = {"cls": [s[0] for s in states], "mean": [s.mean(0) for s in states], "last": [s[-1] for s in states]}
+    torch.testing.assert_close(encoder.encode(TEXTS), torch.stack(pooled[pooling]))
 
 
 def test_identity_changes_with_weights_and_pooling(tiny_model: Path, tmp_path: Path) -> None:
