@@ -129,5 +129,5 @@ class RelationPooling(nn.Module):
             return x.mean(2)
         if self.pooling == "max":
             return x.amax(2)
-        weights = self.weigh(self.project(x * user[:, None, None]).tanh()).softmax(2)
+        weights: Tensor = self.weigh(self.project(x * user[:, None, None]).tanh()).softmax(2)
         return (weights * x).sum(2)

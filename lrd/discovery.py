@@ -16,7 +16,8 @@ Formulation = Literal["paper", "released"]
 
 def entropy(probabilities: Float[Tensor, "b l r"]) -> Float[Tensor, "b l r"]:
     """Terms ``-q log q`` of the entropy, elementwise."""
-    return torch.special.entr(probabilities)
+    terms: Tensor = torch.special.entr(probabilities)
+    return terms
 
 
 def paper_loss(
@@ -113,7 +114,8 @@ class LatentRelationDiscovery(nn.Module):
         """Distribution over relations of each history-target pair, shape ``(b, l, r)``."""
         table = self.language if self.vectors == "text" else items.weight
         first, second = self.project(table[history]), self.project(table[target])
-        return self.classify(torch.cat([first, second[:, None].expand_as(first)], dim=-1)).softmax(-1)
+        logits: Tensor = self.classify(torch.cat([first, second[:, None].expand_as(first)], dim=-1))
+        return logits.softmax(-1)
 
     def forward(
         self,

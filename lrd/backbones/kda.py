@@ -61,4 +61,5 @@ class KDA(RCF):
         """Weight of each event by relation and age."""
         now = batch["target_time"] if self.clock == "query" else batch["history_time"][:, -1]
         age = log_age(now, batch["history_time"]).masked_fill(batch["history"] == PAD, 0)
-        return self.curves(age.to(self.relations.dtype))
+        weights: Tensor = self.curves(age.to(self.relations.dtype))
+        return weights

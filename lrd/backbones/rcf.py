@@ -74,7 +74,8 @@ class RCF(nn.Module):
         """Relation vectors as seen from each candidate, its attribute values added."""
         if not self.include_values:
             return self.relations.expand(*items.shape, -1, -1)
-        return self.relations + self.entities(self.value_of[items])
+        values: Tensor = self.entities(self.value_of[items])
+        return self.relations + values
 
     def decay(self, batch: SequenceBatch) -> Float[Tensor, "b r l"] | None:
         """Weight of each event by its age; RCF knows no time."""
@@ -87,4 +88,5 @@ class RCF(nn.Module):
         mask = batch["history"] != PAD
         views = relational_attention(queries, self.entities(batch["history"]), mask, self.decay(batch))
         mixed = self.encoder(views.flatten(0, 1)).view_as(views)
-        return ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1) + self.item_bias[items]
+        scores: Tensor = ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1)
+        return scores + self.item_bias[items]

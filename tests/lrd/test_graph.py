@@ -1,0 +1,31 @@
+"""Numbers of relations and entities."""
+
+import torch
+
+from common.types import Catalogue
+from lrd.graph import Graph
+
+CATALOGUE = Catalogue(
+    num_users=2,
+    num_items=3,
+    relations={"complement": torch.tensor([[1, 2]]), "substitute": torch.tensor([[2, 3], [3, 2]])},
+    attributes={"category": torch.tensor([0, 1, 2, 0]), "brand": torch.tensor([0, 1, 1, 1])},
+)
+
+
+def test_values_follow_the_items_with_one_unknown_a_kind() -> None:
+    graph = Graph(CATALOGUE)
+    assert graph.relations == ["virtual", "complement", "substitute", "category", "brand"]
+    assert graph.num_entities == 4 + 3 + 2
+    assert graph.value_of.tolist() == [[0] * 5, [0, 0, 0, 5, 8], [0, 0, 0, 6, 8], [0, 0, 0, 4, 8]]
+
+
+def test_triplets_are_edges_and_known_values() -> None:
+    expected = [[1, 1, 2], [2, 2, 3], [3, 2, 2], [1, 3, 5], [2, 3, 6], [1, 4, 8], [2, 4, 8], [3, 4, 8]]
+    assert Graph(CATALOGUE).triplets.tolist() == expected
+
+
+def test_catalogue_without_relations_has_the_virtual_one() -> None:
+    graph = Graph(Catalogue(num_users=1, num_items=2, relations={}, attributes={}))
+    assert graph.relations == ["virtual"]
+    assert graph.triplets.shape == (0, 3)
