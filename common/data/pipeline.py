@@ -16,7 +16,7 @@ from common.data.candidates import CandidateSampler, TooFewItemsError, title_gro
 from common.data.events import compact, encode, gather, sort_events, sort_tokens
 from common.data.recipes import BEFORE_EVENTS, DataSet, Recipe
 from common.data.schema import ITEMS, Manifest, Source
-from common.data.store import StoreTables
+from common.data.store import NOT_ATTRIBUTES, StoreTables
 from common.data.templates import TEXT_ONLY, build_text
 from common.errors import DataError
 from common.types import Sequences, Split
@@ -75,12 +75,12 @@ def build(
     divided, described, warnings = _split(source, events, sequences)
     show("Linking")
     relations = graph.restrict(source.relations, kept.items["item"])
-    attributes = kept.items.select(pl.exclude("item", "title", "text", "description"))
+    attributes = kept.items.select(pl.exclude(NOT_ATTRIBUTES))
     triplets = graph.count_triplets(relations, attributes)
     linked = _describe_graph(entry, recipe, relations, divided["leave_one_out"], num_items, seed)
     show("Drawing candidates")
     candidates, too_few = _candidates(source, recipe, kept, divided)
-    ties = statistics.tie_shares(divided["leave_one_out"], events["row"].to_numpy())
+    ties = statistics.tie_shares(divided["leave_one_out"], events["row"].to_numpy(), _token_order(kept.items))
     sizes = {"users": num_users, "items": num_items, "interactions": len(events)}
     manifest = Manifest(
         dataset=entry.key,
@@ -276,6 +276,13 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
         table = ids.to_numpy().reshape(len(rows), count).astype(np.int32)
         shipped["leave_one_out", count, name] = table[np.argsort(events["user"].to_numpy(), kind="stable")]
     return shipped
+
+
+def _token_order(items: pl.DataFrame) -> NDArray[np.int64]:
+    """Returns the place of each item, by id, among the ids that its publisher sorted by."""
+    if "raw_id" not in items.columns:
+        return np.arange(len(items) + 1)
+    return np.concatenate([[0], items["raw_id"].rank("ordinal").to_numpy().astype(np.int64)])
 
 
 def _truth(source: Source, items: pl.Series) -> dict[str, torch.Tensor] | None:

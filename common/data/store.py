@@ -29,7 +29,9 @@ from common.types import Cases, Catalogue, Sequences, Split
 STORE_VERSION = 1
 """Version of the format below; a store of another version is refused."""
 
-_NOT_ATTRIBUTES = ("item", "title", "text", "description")
+NOT_ATTRIBUTES = ("item", "raw_id", "title", "text", "description")
+"""Columns of the items table that are no attributes; ``raw_id`` is an item's id before the source numbered it."""
+
 _SPLIT_KEYS = ("train_end", "val.user", "val.position", "test.user", "test.position")
 
 
@@ -136,7 +138,7 @@ class Store:
             titles=["", *items["title"].to_list()],
             texts=["", *items["text"].to_list()],
             relations=self._relations(),
-            attributes={name: _value_ids(items[name]) for name in items.columns if name not in _NOT_ATTRIBUTES},
+            attributes={name: _value_ids(items[name]) for name in items.columns if name not in NOT_ATTRIBUTES},
         )
 
     def _candidates(self, split: str, protocol: str) -> Path:
@@ -257,6 +259,7 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
             hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             manifest = replace(manifest, hashes=hashes)
             (temporary / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+            _share(temporary)
             if final.exists():
                 shutil.rmtree(final)
             temporary.rename(final)
@@ -280,6 +283,13 @@ def _write_files(folder: Path, tables: StoreTables) -> None:
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, path)
+
+
+def _share(folder: Path) -> None:
+    """Gives every file the permissions of the manifest: safetensors lets nobody but the owner read."""
+    mode = (folder / "manifest.json").stat().st_mode
+    for path in folder.iterdir():
+        path.chmod(mode)
 
 
 def _sha256(path: Path) -> str:

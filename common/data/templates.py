@@ -11,7 +11,7 @@ from common.data.movielens import GENRES, genre_column
 Template = Literal["everything", "title", "lrd", "lrd-shifted-genres", "allmrec", "allmrec-released"]
 
 TEXT_ONLY = ("category_leaf",)
-"""Columns that templates read and that are no attributes: the graph has the category itself."""
+"""Columns that templates read and stores leave out: the graph has the category itself."""
 
 _LRD_WORDS = 32
 
