@@ -124,7 +124,8 @@ def read(
         items: Number of items.
         interactions: Number of events, three a user or more; no user has an item twice.
         seed: Seed of everything random.
-        rho: Share of choices that latent relations make; the world's own where ``None``.
+        rho: Share of choices that latent relations make, the world's own where ``None``. A drawn relation that has
+            nothing new to offer falls to taste: 3 % of them at ρ = 0.4, 9 % at 1; ``rule`` tells which.
         tau: Share of items whose text reveals what they are.
         kappa: Share of complement and substitute edges that is observed.
 
