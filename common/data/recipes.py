@@ -185,7 +185,8 @@ def _table_2(users: int, items: int, interactions: int) -> dict[str, Printed]:
     return dict.fromkeys(("allmrec", "allmrec-released"), Printed(_TABLE_2, users, items, interactions))
 
 
-_WORLD = Recipe("", "", filter="none", repeats="keep", items="all")
+# Title and description alone: category and brand in the text would tell the department where texts are to tell nothing.
+_WORLD = Recipe("", "", filter="none", repeats="keep", items="all", text="allmrec")
 _WORLDS = {
     "planted": "latent relations drive part of the choices, and most texts reveal them",
     "null-relations": "no latent relation drives a choice",
