@@ -145,7 +145,15 @@ def function_relation(world: World) -> NDArray[np.uint8]:
 
 
 def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns every pair of items that the given edges relate: heads, relations and tails."""
+    """Returns every pair of items that the given edges relate, an item with itself left out.
+
+    Args:
+        world: The items.
+        edges: Edges between functions, any of ``world.edges``.
+
+    Returns:
+        Heads (items from 0), relation ids and tails, ``(m,)`` each.
+    """
     order = np.argsort(world.cell, kind="stable")
     bounds = np.searchsorted(world.cell[order], np.arange(world.num_functions * world.families + 1))
     relation, (low, high, tail_low, tail_high) = _blocks(world, edges)
