@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 TOLERANCE = 1e-6
@@ -26,10 +27,7 @@ def read(path: Path) -> Golden:
     """All tensors of a file, and its metadata with ``args`` decoded and laid over the rest."""
     with safe_open(path, "pt") as file:
         metadata = dict(file.metadata())
-        return Golden(
-            {key: file.get_tensor(key) for key in file.keys()},  # noqa: SIM118: no mapping
-            {**metadata, **json.loads(metadata["args"])},
-        )
+    return Golden(load_file(path), {**metadata, **json.loads(metadata["args"])})
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,37 @@
+import pytest
+import torch
+from torch import nn
+
+from common.nn.attention import CausalAttention
+from common.nn.embedding import ItemEmbedding
+from common.nn.initial import Initial, start_weights
+
+
+class Layers(nn.Module):
+    def __init__(self, initial: Initial) -> None:
+        super().__init__()
+        self.items = ItemEmbedding(300, 40)
+        self.attention = CausalAttention(40)
+        self.norm = nn.LayerNorm(40)
+        start_weights(self, initial)
+
+
+def test_glorot_bounds_each_map_and_zeroes_biases() -> None:
+    layers = Layers("glorot")
+    for weight, fans in [(layers.items.weight, 341), (layers.attention.in_proj.weight, 80)]:
+        bound = (6 / fans) ** 0.5
+        assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
+    assert not layers.attention.in_proj.bias.any()
+
+
+@pytest.mark.parametrize(("initial", "deviation"), [("xavier_normal", (2 / 160) ** 0.5), ("normal", 0.01)])
+def test_deviation_of_normal_starts(initial: Initial, deviation: float) -> None:
+    weight = Layers(initial).attention.in_proj.weight
+    assert float(weight.detach().std()) == pytest.approx(deviation, rel=0.1)
+
+
+@pytest.mark.parametrize("initial", ["glorot", "xavier_normal", "normal", "framework"])
+def test_padding_and_norms_keep_their_start(initial: Initial) -> None:
+    layers = Layers(initial)
+    assert not layers.items.weight[0].any()
+    assert torch.equal(layers.norm.weight, torch.ones(40))
