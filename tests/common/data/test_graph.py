@@ -1,0 +1,52 @@
+"""Triplets and link rates against loops over pairs."""
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.data.graph import HISTORY, count_triplets, link_rates, restrict, training_targets
+from tests.fixtures.histories import random_histories, split_of
+
+EDGES = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["x", "y"]), st.integers(1, 6)), max_size=30)
+
+
+@given(EDGES)
+def test_edges_are_restricted_distinct_and_without_loops(edges: list[tuple[int, str, int]]) -> None:
+    relations = pl.DataFrame(
+        [(str(head), name, str(tail)) for head, name, tail in edges], schema=["head", "relation", "tail"], orient="row"
+    ).cast(pl.String)
+    kept = restrict(relations, pl.Series(["1", "2", "4"]))
+    ids = {1: 1, 2: 2, 4: 3}
+    expected = {(ids[h], r, ids[t]) for h, r, t in edges if h in ids and t in ids and h != t}
+    assert kept.rows() == sorted(expected, key=lambda edge: (edge[1], edge[0], edge[2]))
+
+
+def test_triplets_count_edges_and_known_values() -> None:
+    edges = pl.DataFrame({"head": [1, 2, 3], "relation": ["x", "x", "y"], "tail": [2, 3, 1]})
+    attributes = pl.DataFrame({"brand": ["a", "", "a"], "year": ["", "", ""]})
+    assert count_triplets(edges, attributes) == {"x": 2, "y": 1, "brand": 2}
+
+
+def test_link_rates_equal_a_loop_over_pairs() -> None:
+    histories = random_histories(12, 9, 40)
+    split = split_of(histories)
+    rng = np.random.default_rng(0)
+    edges = {(int(h), int(t)) for h, t in rng.integers(1, 10, (25, 2)) if h != t}
+    relations = pl.DataFrame([(h, "x", t) for h, t in edges], schema=["head", "relation", "tail"], orient="row")
+    linked = [
+        (item, history[-1]) in edges for history in histories if len(history) > 2 for item in history[:-1][-HISTORY:]
+    ]
+    rates = link_rates(split["sequences"], split["test"]["position"].numpy(), relations, 9)
+    assert rates == {"x": np.mean(linked), "any": np.mean(linked)}
+
+
+def test_training_targets_have_a_history_and_are_training_events() -> None:
+    histories = random_histories(10, 9, 8)
+    split = split_of(histories)
+    offsets, ends = split["sequences"]["offsets"].tolist(), split["train_end"].tolist()
+    expected = [place for user in range(1, 11) for place in range(offsets[user] + 1, ends[user])]
+    assert training_targets(split["sequences"], split["train_end"], 10_000, 0).tolist() == expected
+    sample = training_targets(split["sequences"], split["train_end"], 5, 0)
+    assert len(sample) == 5
+    assert set(sample.tolist()) <= set(expected)
