@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -48,6 +48,8 @@ _SUFFIXES = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 _BLOCK = 1 << 26
 _ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 _CATEGORY_LEVEL = 2
+_Kind = Literal["a string", "a whole number", "a number"]
+_DTYPES: dict[_Kind, pl.DataType] = {"a string": pl.String(), "a whole number": pl.Int64(), "a number": pl.Float64()}
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,8 @@ class _Dialect:
     ticks: int
 
     @property
-    def schema(self) -> dict[str, pl.DataType]:
-        numbers = {self.rating: pl.Float64(), self.time: pl.Int64()}
-        return {self.user: pl.String(), self.item: pl.String(), **numbers}
+    def kinds(self) -> dict[str, _Kind]:
+        return {self.user: "a string", self.item: "a string", self.rating: "a number", self.time: "a whole number"}
 
 
 _OLD = _Dialect("reviewerID", "asin", "overall", "unixReviewTime", 1)
@@ -175,11 +176,12 @@ def _read_reviews(path: Path) -> pl.DataFrame:
         if dialect is None:
             expected = "a review with reviewerID, asin, unixReviewTime or user_id, parent_asin, timestamp"
             malformed(path, 1, None, expected, repr(lines[0].decode(errors="replace")), "Name the file of reviews.")
+        schema = {name: _DTYPES[kind] for name, kind in dialect.kinds.items()}
         try:
-            table = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=dialect.schema)
+            table = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=schema)
         except PolarsError as error:
             _blame(path, first, lines, dialect, str(error).splitlines()[0])
-        if any(table[name].null_count() for name in dialect.schema):
+        if any(table[name].null_count() for name in schema):
             _blame(path, first, lines, dialect, "a field without value")
         names = {dialect.user: "user", dialect.item: "item", dialect.rating: "rating", dialect.time: "timestamp"}
         tables.append(conform.interactions(table.rename(names).with_columns(pl.col("timestamp") // dialect.ticks)))
@@ -205,17 +207,16 @@ def _blame(path: Path, first: int, lines: list[bytes], dialect: _Dialect, reason
         if not line.strip():
             continue
         record = _parsed(path, number, line, json.loads)
-        for name, dtype in dialect.schema.items():
-            if not _fits(record.get(name), dtype):
-                expected = {pl.String: "a string", pl.Int64: "a whole number", pl.Float64: "a number"}[type(dtype)]
+        for name, expected in dialect.kinds.items():
+            if not _is(expected, record.get(name)):
                 malformed(path, number, name, expected, repr(record[name]) if name in record else "no such field")
     malformed(path, None, None, "reviews as JSON lines", reason)
 
 
-def _fits(value: object, dtype: pl.DataType) -> bool:
-    if dtype == pl.String:
+def _is(expected: _Kind, value: object) -> bool:
+    if expected == "a string":
         return isinstance(value, str)
-    if dtype == pl.Int64:
+    if expected == "a whole number":
         return type(value) is int
     return type(value) in (int, float) and math.isfinite(cast("float", value))
 

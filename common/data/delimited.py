@@ -47,7 +47,7 @@ def malformed(
         DataError: Always.
     """
     place = f"{path}" + (f", line {line}" if line else "") + (f", column {column!r}" if column else "")
-    found = found if len(found) <= 120 else f"{found[:117]}..."
+    found = found if len(found) <= 160 else f"{found[:157]}..."
     raise DataError(
         f"{place}: expected {expected}, found {found}.", cure or "Mend that line, or fetch an intact copy of the file."
     )

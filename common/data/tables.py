@@ -114,7 +114,7 @@ def _read_parquet(
             malformed(path, None, name, "such a column", f"columns {found}", f"Name a column {name!r}.")
     table = pl.read_parquet(path, columns=[names.get(name, name) for name in columns])
     table = table.rename({other: plain for plain, other in names.items() if plain in columns})
-    converted = table.select(_conversion(name, kind, table.schema[name]) for name, kind in columns.items())
+    converted = table.select(_conversion(table, name, kind) for name, kind in columns.items())
     for name, kind in columns.items():
         wrong = converted[name].is_null() | (~converted[name].is_finite() if kind == "number" else False)
         if wrong.any():
@@ -130,10 +130,10 @@ def _read_parquet(
     return converted
 
 
-def _conversion(name: str, kind: Kind, dtype: pl.DataType) -> pl.Expr:
+def _conversion(table: pl.DataFrame, name: str, kind: Kind) -> pl.Expr:
     column = pl.col(name)
     if kind == "number":
-        if dtype in (pl.Date, pl.Datetime):
+        if table.schema[name] in (pl.Date, pl.Datetime):
             return column.dt.epoch("s").cast(pl.Float64)
         return column.cast(pl.Float64, strict=False)
     text = column.cast(pl.String)

@@ -1,0 +1,139 @@
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pytest
+
+from common.data import tables
+from common.errors import DataError
+from tests.fixtures import tables as raw
+from tests.fixtures.events import events
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("ids", ["user", "user_id"])
+def test_every_format_and_spelling_reads_alike(
+    tmp_path: Path, suffix: Literal["csv", "tsv", "parquet"], ids: Literal["user", "user_id"]
+) -> None:
+    source = tables.read("own", raw.write(tmp_path, suffix, ids))
+    assert tables.matches(tmp_path)
+    assert source.interactions.select("user", "item", "rating", "timestamp").rows() == events()
+    third = source.items.row(2, named=True)
+    assert third == {"item": "3", "title": 'Item 3, "new"', "description": "", "category": "", "brand": "", "size": "L"}
+    assert set(source.items.row(14)[1:]) == {""}
+    assert source.relations.rows() == [("1", "complement", "2"), ("2", "complement", "3")]
+
+
+def test_items_relations_and_ratings_are_optional(tmp_path: Path) -> None:
+    raw.frames()["interactions"].drop("rating").write_csv(tmp_path / "interactions.csv")
+    source = tables.read("own", tmp_path)
+    assert source.items.height == 15
+    assert source.relations.is_empty()
+    assert source.interactions["rating"].null_count() == len(events())
+
+
+def test_parquet_takes_numbers_for_ids_and_dates_for_times(tmp_path: Path) -> None:
+    frame = raw.frames()["interactions"].with_columns(
+        pl.col("user", "item").cast(pl.Int64), timestamp=pl.Series([raw.date(time) for *_, time in events()])
+    )
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    source = tables.read("own", tmp_path)
+    assert source.interactions.select("user", "item", "rating", "timestamp").rows() == events()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_positions_make_time_ordinal(tmp_path: Path, first: int) -> None:
+    frame = raw.frames()["interactions"].sort("user", "timestamp")
+    positions = pl.int_range(pl.len()).over("user") + first
+    frame.with_columns(timestamp=positions).write_csv(tmp_path / "interactions.csv")
+    assert tables.read("own", tmp_path).time == "ordinal"
+
+
+def test_a_repeated_position_is_no_ordinal_time(tmp_path: Path) -> None:
+    frame = raw.frames()["interactions"].sort("user", "timestamp")
+    positions = pl.int_range(pl.len()).over("user")
+    frame.with_columns(timestamp=positions - (positions == 1)).write_csv(tmp_path / "interactions.csv")
+    assert tables.read("own", tmp_path).time == "real"
+
+
+def test_milliseconds_are_refused_with_the_cure(tmp_path: Path) -> None:
+    frame = raw.frames()["interactions"].with_columns(pl.col("timestamp") * 1000)
+    frame.write_csv(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match="column 'timestamp': expected Unix seconds") as caught:
+        tables.read("own", tmp_path)
+    assert "1,000" in caught.value.cure
+
+
+def test_a_quoted_line_break_does_not_shift_the_line_named(tmp_path: Path) -> None:
+    raw.write(tmp_path)
+    (tmp_path / "items.csv").write_text('item,title\n1,"two\nlines"\n2,b\n1,again\n')
+    with pytest.raises(DataError, match=r"items\.csv, line 5, column 'item': .* found '1'"):
+        tables.read("own", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("interactions.csv", "user,item,timestamp\na,b,soon\n", "line 2, column 'timestamp': .* found 'soon'"),
+        ("interactions.csv", "user;item;timestamp\na;b;1\n", "line 1, column 'user': .* separated by commas"),
+        ("interactions.csv", "user,item\na,b\n", "line 1, column 'timestamp': expected a header"),
+        ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none"),
+        ("interactions.csv", "user,item,timestamp\na,b,1\na,,2\n", "line 3, column 'item': expected some text"),
+        ("interactions.csv", "user,item,timestamp\na,b,1\na,b,2,3\n", "line 3: expected 3 columns .* found 4"),
+        ("items.csv", "item,title\n1,a\n2,b\n1,c\n", "line 4, column 'item': .* found '1'"),
+        ("relations.csv", "head,tail\n1,2\n", "line 1, column 'relation'"),
+        ("relations.csv", "", "found an empty file"),
+    ],
+)
+def test_malformed_text_tables_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    raw.write(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        tables.read("own", tmp_path)
+    assert str(tmp_path / name) in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pl.col("user").alias("person"), None),
+        (
+            pl.lit("soon").alias("timestamp"),
+            "column 'timestamp': expected a finite number or a date, found 'soon' in row 1",
+        ),
+        (
+            pl.when(pl.col("item") != "3").then("item").alias("item"),
+            "column 'item': expected some text, found None in row",
+        ),
+        (pl.lit(float("inf")).alias("timestamp"), "found inf in row 1"),
+    ],
+)
+def test_malformed_parquet_is_named(tmp_path: Path, change: pl.Expr, message: str | None) -> None:
+    frame = raw.frames()["interactions"].with_columns(change)
+    frame = frame if message else frame.drop("user")
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    with pytest.raises(DataError, match=message or r"column 'user': expected such a column, found columns item"):
+        tables.read("own", tmp_path)
+
+
+def test_repeated_items_in_parquet_are_named(tmp_path: Path) -> None:
+    raw.write(tmp_path, "parquet")
+    pl.DataFrame({"item": ["1", "2", "1"]}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match=r"items\.parquet, column 'item': .* found '1' in row 3"):
+        tables.read("own", tmp_path)
+
+
+def test_truncated_parquet_is_named(tmp_path: Path) -> None:
+    path = raw.write(tmp_path, "parquet") / "interactions.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"interactions\.parquet: expected a whole Parquet file"):
+        tables.read("own", tmp_path)
+
+
+def test_missing_and_ambiguous_tables_are_named(tmp_path: Path) -> None:
+    assert not tables.matches(tmp_path)
+    with pytest.raises(DataError, match=r"expected interactions\.csv, \.tsv or \.parquet, found none"):
+        tables.read("own", tmp_path)
+    raw.write(raw.write(tmp_path), "parquet")
+    with pytest.raises(DataError, match=r"found interactions\.parquet, interactions\.csv"):
+        tables.read("own", tmp_path)
