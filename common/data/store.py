@@ -326,7 +326,10 @@ def _user_errors(root: Path) -> Iterator[None]:
             raise UserError(
                 f"No space is left on the disk of {root}: {text}", "Free some, or choose another --root."
             ) from error
-        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
+        if (
+            getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+            or "ermission denied" in text
+        ):
             raise UserError(
                 f"{root} may not be written: {text}", "Choose another --root or mend its permissions."
             ) from error
