@@ -134,19 +134,16 @@ def read(
         :class:`Truth`.
 
     Raises:
-        UserError: Unknown world, a share outside 0 … 1, or sizes that cannot work.
+        UserError: Unknown world, a share outside 0 … 1, a negative seed, or sizes that cannot work.
     """
     dials = _dials(world, rho, tau, kappa)
+    if seed < 0:
+        raise UserError(f"seed={seed} is negative.", "Choose a seed from 0.")
     arguments = {"world": world, "users": users, "items": items, "interactions": interactions, "seed": seed}
     arguments |= {"rho": dials.rho, "tau": dials.tau, "kappa": dials.kappa, "generator": VERSION}
     for_world, for_text, for_edges, for_choices = np.random.default_rng(seed).spawn(4)
     built = build_world(items, for_world)
-    with Progress(console=console, transient=True, disable=interactions < _WORTH_A_BAR) as bar:
-        task = bar.add_task("Drawing choices", total=1.0)
-        mix = _mix(dials)
-        choices = draw_choices(
-            built, mix, users, interactions, for_choices, lambda share: bar.update(task, completed=share)
-        )
+    choices = _choices(built, _mix(dials), users, interactions, for_choices)
     readable = for_text.random(items) < dials.tau
     table = build_items(built, readable, for_text)
     if not dials.own_text:
@@ -184,6 +181,12 @@ def _dials(world: str, rho: float | None, tau: float | None, kappa: float | None
             "Leave both out, or choose the world 'planted'.",
         )
     return dials
+
+
+def _choices(world: World, mix: Mix, users: int, interactions: int, rng: np.random.Generator) -> Choices:
+    with Progress(console=console, transient=True, disable=interactions < _WORTH_A_BAR) as bar:
+        task = bar.add_task("Drawing choices", total=1.0)
+        return draw_choices(world, mix, users, interactions, rng, lambda share: bar.update(task, completed=share))
 
 
 def _mix(dials: Dials) -> Mix:

@@ -181,6 +181,7 @@ def test_null_text_keeps_the_texts_and_breaks_their_tie_to_the_item() -> None:
         ({"rho": 1.5}, "from 0 to 1"),
         ({"tau": -0.1}, "from 0 to 1"),
         ({"world": "text-taste", "rho": 0.2}, "has no relations"),
+        ({"seed": -1}, "seed from 0"),
         ({"items": 20}, "at least 64 items"),
         ({"users": 0}, "users"),
         ({"users": 7_000}, "at least 21000 interactions"),
