@@ -1,0 +1,53 @@
+"""Models that are finished once the catalogue is attached: counts, not gradients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from common.errors import UserError
+from common.models.base import Recommender
+from common.types import SequenceBatch
+
+
+class ClosedFormRecommender(Recommender):
+    """A model without gradient training; a subclass writes ``attach`` and ``score_catalogue``.
+
+    ``fit`` ends before its first step, so that such a model can stand in a suite beside trained ones.
+
+    Args:
+        num_items: Number of items.
+    """
+
+    closed_form = True
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__(num_items)
+
+    @abstractmethod
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Scores every item, shape ``(b, num_items + 1)``, into a buffer of its own."""
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Scores candidates by way of the whole catalogue, which counts give at once."""
+        return self.score_catalogue(batch).gather(1, batch["candidates"].long())
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """There is none.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{type(self).__name__} has nothing to train.", "Test it without training.")
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> int:
+        """Ends training before its first step."""
+        self.trainer.should_stop = True
+        return -1
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
+        """None: no parameter is trained."""
+        return None

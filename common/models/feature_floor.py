@@ -1,0 +1,203 @@
+"""The strongest floor: a conditional logit over a few counts that anybody would look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import matmul
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import sparse
+from torch import Tensor
+
+from common.models.closed_form import ClosedFormRecommender
+from common.models.floors import DAY, Clock, EventLog, clock_information, query_time
+from common.models.item_knn import cosine_neighbours, history_matrix, user_item_matrix
+from common.types import Catalogue, SequenceBatch, Sequences
+
+WINDOWS = (7, 30, 90, 365)
+"""Days of the windows of recent popularity."""
+MOST = 2
+"""Relations, and attributes, that are looked at: the first by name, so that there are at most 20 features."""
+MOST_CASES = 10_000
+"""Validation cases that weights are fitted on."""
+
+
+class FeatureFloor(ClosedFormRecommender):
+    """Conditional logit over at most 20 counts, fitted on validation cases with their stored candidates.
+
+    ``P(i | u) ∝ exp(w · x(u, i))``, ``w`` from L-BFGS on standardised features with a small ridge. Counts enter as
+    ``log(1 + count)`` and come from training events not later than the query, but for co-occurrences, which are those
+    of all training events. The features of item ``i`` for a user whose last item is ``q``:
+
+    * ``popularity``: events of ``i``; ``popular_7d`` … ``popular_365d``: those of the last days;
+    * ``unborn``: whether ``i`` has no event yet; ``age``: days since its first, ``rest``: days since its last event;
+    * ``next``: times that ``i`` followed ``q`` directly; ``cosine_last``: co-occurrence cosine of ``i`` and ``q``;
+      ``cosine_history``: sum of the cosines of ``i`` with the history; ``repeat``: whether ``i`` is in the history;
+    * for two relations: ``<relation>_last``: whether it leads from ``q`` to ``i``; ``<relation>_history``: from how
+      many items of the history it does;
+    * for two attributes: ``<attribute>_last``: whether ``i`` and ``q`` share the value; ``<attribute>_history``: how
+      many items of the history do.
+
+    Args:
+        num_items: Number of items.
+        clock: Query time, or the time of the user's last event.
+        use_times: Whether to use the features that read times; to be switched off where times were not recorded.
+        fit_protocol: Protocol of the validation candidates that weights are fitted on.
+        ridge: L2 coefficient of the mean log-loss.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        clock: Clock = "query",
+        use_times: bool = True,
+        fit_protocol: str = "sampled-99",
+        ridge: float = 1e-4,
+    ) -> None:
+        super().__init__(num_items)
+        self.save_hyperparameters()
+        self.clock: Clock = clock
+        self.use_times = use_times
+        self.fit_protocol = fit_protocol
+        self.ridge = ridge
+        self.information_set = frozenset({"order", "graph", "attributes"}) | (
+            clock_information(clock) if use_times else frozenset()
+        )
+        self.register_buffer("weights", torch.zeros(20))
+        self.weights: Tensor
+
+    def setup(self, stage: str) -> None:
+        """Fits the weights on the validation cases of the trainer's DataModule, unless they came from a checkpoint."""
+        super().setup(stage)
+        loader = getattr(getattr(self.trainer, "datamodule", None), "case_loader", None)
+        if loader is not None and not bool(self.weights.any()):
+            self.fit(loader("val", self.fit_protocol))
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Counts what the features need of training events, relations and attributes."""
+        super().attach(catalogue)
+        self.events = EventLog(catalogue)
+        self.first = self.events.first_times()
+        matrix = user_item_matrix(catalogue["train"], self.num_items)
+        self.cosine = cosine_neighbours(matrix, neighbours=200, shrink=0.0)
+        self.next = transitions(catalogue["train"], self.num_items)
+        known = catalogue.get("relations", {})
+        self.links = {name: (_links(known[name], self.num_items),) for name in sorted(known)[:MOST]}
+        values = catalogue.get("attributes", {})
+        for name in sorted(values)[:MOST]:
+            # Items are linked with those that share a value, by way of the value.
+            one_hot = _one_hot(values[name])
+            self.links[name] = (one_hot, one_hot.T.tocsr())
+
+    def features(self, batch: SequenceBatch) -> Iterator[tuple[str, Float[Tensor, "b i_plus_1"]]]:
+        """Names and values of the features of the whole catalogue, one after the other."""
+        if self.use_times:
+            yield from self._time_features(batch)
+        elif self.train_count is not None:
+            yield "popularity", self.train_count.float().log1p().expand(len(batch["history"]), -1)
+        last = history_matrix(batch["history"][:, -1:], self.num_items)
+        history = history_matrix(batch["history"], self.num_items)
+        yield "next", _dense(last @ self.next).log1p_()
+        yield "cosine_last", _dense(last @ self.cosine)
+        yield "cosine_history", _dense(history @ self.cosine)
+        yield "repeat", _dense(history)
+        for name, chain in self.links.items():
+            yield f"{name}_last", _dense(reduce(matmul, chain, last))
+            yield f"{name}_history", _dense(reduce(matmul, chain, history)).log1p_()
+
+    def _time_features(self, batch: SequenceBatch) -> Iterator[tuple[str, Float[Tensor, "b i_plus_1"]]]:
+        now = query_time(batch, self.clock).cpu()
+        until_now = self.events.counts(now)
+        for days in WINDOWS:
+            yield f"popular_{days}d", (until_now - self.events.counts(now - days * DAY)).log1p_()
+        born = until_now > 0
+        yield "popularity", until_now.log1p_()
+        yield "unborn", (~born).float()
+        for name, since in (("age", self.first), ("rest", self.events.last_times(now))):
+            yield name, torch.where(born, (now[:, None] - since).double() / DAY, 0).float().log1p_()
+
+    def fit(self, batches: Iterable[SequenceBatch]) -> None:
+        """Fits the weights on sampled cases, of which the first ``MOST_CASES`` are read.
+
+        Args:
+            batches: Evaluation batches with ``candidates``, the target in column 0.
+        """
+        cases, ids = [], torch.zeros(0, dtype=torch.long)
+        for batch in batches:
+            fresh = ~torch.isin(batch["case_id"], ids)
+            columns = [values.gather(1, batch["candidates"].long().cpu()) for _, values in self.features(batch)]
+            cases.append(torch.stack(columns, dim=2)[fresh.cpu()])
+            ids = torch.cat([ids, batch["case_id"][fresh]])
+            if len(ids) >= MOST_CASES:
+                break
+        weights = conditional_logit(torch.cat(cases), self.ridge)
+        self.weights = torch.nn.functional.pad(weights, (0, 20 - len(weights))).float().to(self.device)
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Weighted sum of the features."""
+        scores = torch.zeros(len(batch["history"]), self.num_items + 1)
+        for (_, values), weight in zip(self.features(batch), self.weights.tolist(), strict=False):
+            scores.add_(values, alpha=weight)
+        return scores.to(self.device)
+
+
+def conditional_logit(features: Float[Tensor, "m c f"], ridge: float) -> Float[Tensor, "f"]:
+    """Weights that make candidate 0 of each case most probable, float64 of shape ``(f,)``.
+
+    A feature that does not vary gets weight 0. Means need no subtraction: the softmax does not see them.
+
+    Args:
+        features: Features of each candidate of each case, the target first.
+        ridge: L2 coefficient of the weights of standardised features.
+    """
+    scale = features.double().std(dim=(0, 1))
+    scaled = features.double() / torch.where(scale > 0, scale, torch.inf)
+    weights = torch.zeros(features.size(2), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = -(scaled @ weights).log_softmax(dim=1)[:, 0].mean() + ridge * weights.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    # Evaluation runs in inference mode, which a fit must leave for its gradients.
+    with torch.inference_mode(False), torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[arg-type]
+    return weights.detach() / torch.where(scale > 0, scale, torch.inf)
+
+
+def transitions(train: Sequences, num_items: int) -> sparse.csr_array:
+    """How often each item (column) directly followed each item (row) in a user's training events."""
+    offsets, items = train["offsets"].cpu().numpy(), train["items"].cpu().numpy()
+    users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    same = users[1:] == users[:-1]
+    return _counted(items[:-1][same], items[1:][same], num_items + 1)
+
+
+def _counted(rows: np.ndarray, columns: np.ndarray, size: int) -> sparse.csr_array:
+    """How often each pair occurs, shape ``(size, size)``."""
+    return sparse.coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(size, size)).tocsr()
+
+
+def _links(pairs: Tensor, num_items: int) -> sparse.csr_array:
+    """1 where the relation leads from the item of the row to that of the column."""
+    heads, tails = pairs.cpu().numpy().T
+    links = _counted(heads, tails, num_items + 1)
+    links.data[:] = 1.0
+    return links
+
+
+def _one_hot(values: Tensor) -> sparse.csr_array:
+    """1 where the item of the row has the value of the column; unknown values have none."""
+    ids = values.cpu().numpy()
+    known = ids.nonzero()[0]
+    shape = (len(ids), int(ids.max(initial=0)) + 1)
+    return sparse.csr_array((np.ones(len(known), np.float32), (known, ids[known])), shape=shape)
+
+
+def _dense(rows: sparse.csr_array) -> Tensor:
+    return torch.from_numpy(rows.toarray().astype(np.float32, copy=False))
