@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,25 @@ class FiniteLoss(L.Callback):
                 f"The training loss is {float(loss)} at step {trainer.global_step} (epoch {trainer.current_epoch}).",
                 "Lower --model.lr, or clip gradients with --trainer.gradient_clip_val 1.",
             )
+
+
+class EpochSeed(L.Callback):
+    """Seeds dropout and other noise anew in every epoch, so that a resumed training repeats an unbroken one.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: SequenceBatch, batch_idx: int
+    ) -> None:
+        """Seeds by run, epoch and process, at an epoch's first batch: until then loaders draw from the same source."""
+        if batch_idx == 0:
+            digest = hashlib.sha256(f"{self.seed} {trainer.current_epoch} {trainer.global_rank}".encode()).digest()
+            torch.manual_seed(int.from_bytes(digest[:4]))
 
 
 class RunRecord(L.Callback):

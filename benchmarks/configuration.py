@@ -107,7 +107,10 @@ class RunCLI(LightningCLI):
 
     def build(self) -> tuple[SequenceDataModule, Recommender]:
         """Makes the data and the model, which has what the data know of the catalogue."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except ValueError as error:
+            raise own_mistake(error) or error from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
@@ -153,7 +156,7 @@ class Plan:
         Raises:
             UserError: If its store or a predecessor is not there, or the label is no file name.
         """
-        config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True))
+        config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
         for name in PASSING:
             config.pop(name, None)
         config["trainer"].pop("logger", None)
@@ -174,6 +177,13 @@ class Plan:
             predecessors=predecessors,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
+
+
+def own_mistake(error: BaseException | None) -> UserError | None:
+    """The mistake of the user's behind an error, which the parser wraps when a constructor raises it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def with_config_files(arguments: Sequence[str]) -> list[str]:

@@ -36,7 +36,8 @@ def doctor(*, root: Path = Path("data"), runs: Path = Path("runs"), json: bool =
         return
     lines: list[str] = []
     for section, entries in findings.items():
-        lines += [section, *(f"  {name:<22}{value}" for name, value in entries.items())]
+        width = max(map(len, entries))
+        lines += [section, *(f"  {name:<{width}}  {value}" for name, value in entries.items())]
     write("\n".join(lines))
 
 

@@ -40,7 +40,6 @@ def evaluate(
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
         force: Evaluate again what was evaluated before.
     """
-    quieten()
     own = read_result(run)
     changes = [f"--runs={runs or run.resolve().parents[2]}", f"--name={own.method}"]
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
@@ -85,6 +84,7 @@ def load_run(run: Path, changes: Sequence[str] = ()) -> tuple[RunCLI, SequenceDa
     Raises:
         UserError: If the run is not finished, or its checkpoint was trained on other items or users.
     """
+    quieten()
     result = read_result(run)
     weights = (Path(result.checkpoint) if result.checkpoint else run) / BEST
     cli = RunCLI(["--config", str(run / CONFIG), *changes])

@@ -44,7 +44,7 @@ def _datasets() -> list[tuple[str, ...]]:
     from common.data.recipes import DATASETS
 
     return [
-        (key, entry.about, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}")
+        (key, entry.summary, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}")
         for key, entry in DATASETS.items()
     ]
 

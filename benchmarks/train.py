@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from benchmarks.callbacks import STAMP, FiniteLoss, RunRecord, checkpoints, stamp_of, training_summary
+from benchmarks.callbacks import STAMP, EpochSeed, FiniteLoss, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import environment, peak_memory
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
@@ -58,7 +58,8 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     prepare_folder(plan, resume)
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
-    trainer = make_trainer(cli, plan, [FiniteLoss(), record, *checkpoints(plan.folder, monitor, mode)])
+    noise = EpochSeed(int(plan.config["seed_everything"]))
+    trainer = make_trainer(cli, plan, [noise, FiniteLoss(), record, *checkpoints(plan.folder, monitor, mode)])
     try:
         fit(trainer, model, data, plan.folder, resume)
     except SystemExit as stop:
@@ -67,17 +68,19 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
         cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so that it starts afresh"
         say(f"Interrupted. The run is in {plan.folder}: {cure}.", error=True)
         raise SystemExit(1) from stop
+    # Before the test, which restores callbacks to the state of the best checkpoint.
+    summary = training_summary(trainer, record, model.closed_form)
+    seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
     best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / BEST)  # type: ignore[attr-defined]
     trainer.test(model, data, ckpt_path=best, weights_only=True, verbose=False)
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    summary = training_summary(trainer, record, model.closed_form)
     result = replace(
         describe(plan, data, model, record, monitor),
         imputed_time=imputed,
         training=summary,
         parameters=parameter_counts(model),
-        seconds={"train": record.train_seconds, "to_best": record.seconds_to_best, "test": record.test_seconds},
+        seconds=seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
     )
     finish(plan.folder, result, record, trainer.loggers)

@@ -1,0 +1,40 @@
+"""A tiny prepared world and a finished run, shared by the tests of the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stores")
+    size = ["--users", "60", "--items", "128", "--interactions", "560"]
+    assert main(["prepare", "synthetic", *size, "--root", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def options(root: Path, runs: Path, *more: str) -> list[str]:
+    places = [f"--data.root={root}", f"--runs={runs}", "--trainer.enable_progress_bar=false"]
+    return [*places, "--trainer.accelerator=cpu", *more]
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, runs: Path) -> Path:
+    """The folder of a finished run of two epochs."""
+    arguments = options(root, runs, "--name=trained", "--trainer.max_epochs=2", "--model.width=8")
+    assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
+    return next((runs / "synthetic" / "trained").iterdir())
+
+
+@pytest.fixture(scope="session")
+def floor(root: Path, runs: Path) -> Path:
+    """The folder of a finished closed-form run."""
+    assert main(["run", "--config", "synthetic/popularity", *options(root, runs, "--name=floor")]) == 0
+    return next((runs / "synthetic" / "floor").iterdir())

@@ -1,0 +1,175 @@
+"""A run trains, tests once, writes its folder, repeats, resumes, and is left alone once done."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from benchmarks.__main__ import main
+from benchmarks.runs import read_result
+from common.metrics.functional import ndcg
+from common.models.sasrec import SASRec
+from tests.benchmarks.conftest import options
+
+
+def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    content = torch.load(folder / name, weights_only=True)
+    return dict(content["state_dict"])
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_folder_holds_what_the_protocol_names(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {"config.yaml", "result.json", "ranks.parquet", "metrics.csv", "best.ckpt", "last.ckpt"}
+
+
+def test_result_is_a_birth_certificate(finished: Path) -> None:
+    result = read_result(finished)
+    assert result.method == "trained"
+    assert set(result.protocols) == {"full", "sampled-99"} or set(result.protocols) == {"full"}
+    assert result.protocols["full"]["fields"]["selection"] == "full ndcg@10"
+    assert result.information_set == ["order", "val_item"]
+    assert result.training["stopped"] == "max_epochs"
+    assert result.training["epochs"] == 2
+    assert result.parameters["trained"] == sum(w.numel() for w in weights(finished).values())
+    assert {"torch", "lightning", "python"} <= set(result.environment["versions"])
+    assert result.seconds["train"] > 0
+    assert result.peak_memory["host"] > 2**20
+
+
+def test_metrics_derive_from_the_stored_ranks(finished: Path) -> None:
+    ranks = pl.read_parquet(finished / "ranks.parquet").filter(pl.col("protocol") == "full")
+    higher, equal = (torch.tensor(ranks[name].to_list()) for name in ("higher", "equal"))
+    expected = float(ndcg(higher, equal, 10).mean())
+    assert read_result(finished).metrics["test/full/overall/ndcg@10"] == pytest.approx(expected, abs=1e-12)
+    assert ranks["case_id"].to_list() == list(range(60))
+
+
+def test_slices_part_the_cases(finished: Path) -> None:
+    cases = read_result(finished).cases
+    deciles = [cases[f"test/full/popularity_decile_{number}"] for number in range(1, 11)]
+    assert sum(deciles) == cases["test/full/overall"] == 60
+
+
+def test_checkpoint_loads_by_lightning_with_weights_only(finished: Path) -> None:
+    model = SASRec.load_from_checkpoint(finished / "best.ckpt", weights_only=True)
+    assert set(model.hparams) >= {"num_items", "max_history", "width"}
+    assert set(model.hparams) <= set(SASRec.__init__.__annotations__)
+
+
+def test_metrics_file_has_training_and_validation(finished: Path) -> None:
+    rows = list(csv.DictReader((finished / "metrics.csv").open()))
+    assert sum(bool(row["val/ndcg@10"]) for row in rows) == 2
+    assert any(row["test/full/cold_item/hr@10"] for row in rows)
+
+
+def test_configuration_repeats_the_run(finished: Path, root: Path, tmp_path: Path) -> None:
+    assert main(["run", "--config", str(finished / "config.yaml"), "--runs", str(tmp_path)]) == 0
+    again = only(tmp_path / "synthetic" / "trained")
+    assert again.name == finished.name
+    assert pl.read_parquet(again / "ranks.parquet").equals(pl.read_parquet(finished / "ranks.parquet"))
+
+
+def test_a_done_run_is_left_alone(finished: Path, root: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "result.json").stat().st_mtime_ns
+    arguments = options(root, runs, "--name=trained", "--trainer.max_epochs=2", "--model.width=8")
+    assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
+    assert "--force" in capsys.readouterr().out
+    assert (finished / "result.json").stat().st_mtime_ns == before
+
+
+def test_seed_changes_the_run_and_not_its_configuration_id(finished: Path, root: Path, tmp_path: Path) -> None:
+    arguments = options(root, tmp_path, "--name=trained", "--trainer.max_epochs=2", "--model.width=8")
+    assert main(["run", "--config", "synthetic/sasrec", "--seed_everything=7", *arguments]) == 0
+    result, other = read_result(only(tmp_path / "synthetic" / "trained")), read_result(finished)
+    assert result.run_id != other.run_id
+    assert result.config_id == other.config_id
+    assert result.metrics != other.metrics
+
+
+def test_resumed_training_ends_with_the_weights_of_an_unbroken_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = options(root, tmp_path / "whole", "--trainer.max_epochs=4", "--model.width=8")
+    assert main(["run", "--config", "synthetic/sasrec", *whole]) == 0
+
+    def interrupt(self: SASRec) -> None:
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    parts = options(root, tmp_path / "parts", "--trainer.max_epochs=4", "--model.width=8")
+    with monkeypatch.context() as patch:
+        patch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
+        assert main(["run", "--config", "synthetic/sasrec", *parts]) == 1
+    folder = only(tmp_path / "parts" / "synthetic" / "sasrec")
+    assert not (folder / "result.json").exists()
+    assert main(["run", "--config", "synthetic/sasrec", "--ckpt_path=last", *parts]) == 0
+    expected = weights(only(tmp_path / "whole" / "synthetic" / "sasrec"))
+    for name, value in weights(folder).items():
+        assert torch.equal(value, expected[name]), name
+    assert read_result(folder).training["epochs"] == 4
+
+
+def test_interruption_says_how_to_go_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: SASRec) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path)]) == 1
+    assert "starts afresh" in capsys.readouterr().err
+
+
+def test_closed_form_model_is_not_trained(floor: Path) -> None:
+    result = read_result(floor)
+    assert result.closed_form
+    assert result.training["stopped"] == "closed_form"
+    assert result.information_set == []
+    assert (floor / "best.ckpt").is_file()
+
+
+def test_tensorboard_and_offline_wandb_write_into_the_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert main(["run", "--config", "synthetic/popularity", "--wandb", "--tensorboard", *options(root, tmp_path)]) == 0
+    folder = only(tmp_path / "synthetic" / "popularity")
+    assert list(folder.glob("tensorboard/events*"))
+    assert list(folder.glob("wandb/offline-run-*"))
+    texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert not any(b"f" * 40 in text for text in texts)
+
+
+def test_loggers_of_the_configuration_are_used_and_not_stored(root: Path, tmp_path: Path) -> None:
+    logger = ["--trainer.logger+=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path / 'board'}"]
+    assert main(["run", "--config", "synthetic/popularity", *options(root, tmp_path), *logger]) == 0
+    assert list((tmp_path / "board").rglob("events*"))
+    stored = yaml.safe_load((only(tmp_path / "synthetic" / "popularity") / "config.yaml").read_text())
+    assert "logger" not in stored["trainer"]
+
+
+def test_early_stopping_is_named_as_the_reason(root: Path, tmp_path: Path) -> None:
+    stop = ["--early_stopping.patience=1", "--model.lr=0.0", "--model.width=8"]
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path), *stop]) == 0
+    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
+    assert training["stopped"] == "early_stopping"
+    assert not training["undertrained"]
+
+
+def test_result_json_has_no_secret_and_no_nan(finished: Path) -> None:
+    text = (finished / "result.json").read_text()
+    assert "NaN" not in text
+    assert not re.search(r"api_?key", text, re.IGNORECASE)
+    assert json.loads(text)["version"] == 1
