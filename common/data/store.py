@@ -265,6 +265,8 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
             temporary.rename(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
     return Store(final, manifest)
 
 

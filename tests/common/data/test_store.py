@@ -146,7 +146,7 @@ def test_a_failed_write_is_a_clear_error_and_leaves_nothing(
     monkeypatch.setattr(module, "save_file", fail)
     with pytest.raises(UserError, match=message):
         write(tmp_path)
-    assert list((tmp_path / "tiny").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_place_of_the_root_is_a_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Item texts by template."""
+
+import polars as pl
+import pytest
+
+from common.data.templates import Template, build_text
+
+ITEMS = pl.DataFrame(
+    {
+        "item": ["1", "2", "3"],
+        "title": ["Toy Story (1995)", " ".join(f"w{i}" for i in range(40)), ""],
+        "description": ["Toys live.", "", ""],
+        "category": ["Film", "7", ""],
+        "category_leaf": ["Family", "7", ""],
+        "brand": ["Pixar", "", ""],
+        "genre_unknown": ["", "1", ""],
+        "genre_animation": ["1", "", ""],
+        "genre_children": ["1", "", ""],
+        "genre_comedy": ["1", "", ""],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "first"),
+    [
+        ("everything", "Toy Story (1995) Animation Children's Comedy Family Pixar Toys live."),
+        ("title", "Toy Story (1995)"),
+        ("lrd", "Toy Story (1995) Animation Children's Comedy Family Pixar"),
+        ("lrd-shifted-genres", "Toy Story (1995) Children's Comedy Crime Family Pixar"),
+        ("allmrec", "Title: Toy Story (1995), Description: Toys live."),
+        ("allmrec-released", "Toy Story (1995), Toys live."),
+    ],
+)
+def test_a_template_orders_what_is_known(template: Template, first: str) -> None:
+    assert build_text(ITEMS, template)[0] == first
+
+
+def test_lrd_cuts_titles_at_32_words_and_skips_numbers_for_categories() -> None:
+    assert build_text(ITEMS, "lrd")[1] == " ".join(f"w{i}" for i in range(32))
+
+
+@pytest.mark.parametrize("template", ["everything", "title", "lrd", "allmrec"])
+def test_nothing_known_is_no_text(template: Template) -> None:
+    assert build_text(ITEMS, template)[2] == ""
+
+
+def test_the_released_code_says_what_is_missing() -> None:
+    assert build_text(ITEMS, "allmrec-released")[2] == "No Title, No Description"
