@@ -46,7 +46,7 @@ The publisher prints no checksum."""
 
 _SUFFIXES = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 _BLOCK = 1 << 26
-_ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
+_ID = re.compile(rb"""asin["']\s*:\s*["']([^"']*)["']""")
 _CATEGORY_LEVEL = 2
 _Kind = Literal["a string", "a whole number", "a number"]
 _DTYPES: dict[_Kind, pl.DataType] = {"a string": pl.String(), "a whole number": pl.Int64(), "a number": pl.Float64()}

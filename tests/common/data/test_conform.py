@@ -1,0 +1,53 @@
+import hashlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.data import conform
+from common.data.schema import INTERACTIONS, ITEMS, RELATIONS
+
+
+def events(times: dict[str, list[int]]) -> pl.DataFrame:
+    rows = [(user, "i", time) for user, of_user in times.items() for time in of_user]
+    return conform.interactions(pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row"))
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 4), min_size=1, max_size=4), min_size=1))
+def test_time_is_ordinal_where_a_loop_over_users_finds_positions(times: dict[str, list[int]]) -> None:
+    def positions(of_user: list[int]) -> bool:
+        return sorted(of_user) in (list(range(len(of_user))), list(range(1, len(of_user) + 1)))
+
+    expected = "ordinal" if all(map(positions, times.values())) else "real"
+    assert conform.time_kind(events(times)) == expected
+
+
+def test_interactions_cut_fractions_and_know_no_rating() -> None:
+    table = conform.interactions(pl.DataFrame({"item": ["i"], "user": ["u"], "timestamp": [1.9]}))
+    assert table.schema == INTERACTIONS
+    assert table.rows() == [("u", "i", 1, None)]
+
+
+def test_items_cover_what_occurs_and_keep_their_order() -> None:
+    known = pl.DataFrame({"item": ["b", "a"], "size": ["L", None]})
+    table = conform.items(known, pl.Series(["c", "a"]), pl.Series(["d", "c"]))
+    assert table.columns == [*ITEMS, "size"]
+    assert table["item"].to_list() == ["b", "a", "c", "d"]
+    assert table["size"].to_list() == ["L", "", "", ""]
+
+
+def test_relations_lose_repeats_under_their_common_name() -> None:
+    rows = [("a", "also_buy", "b"), ("a", "also_bought", "b"), ("a", "also_view", "b"), ("a", "fits", "b")]
+    table = conform.relations(pl.DataFrame(rows, schema=RELATIONS, orient="row"))
+    assert table.rows() == [("a", "complement", "b"), ("a", "substitute", "b"), ("a", "fits", "b")]
+
+
+@pytest.mark.parametrize("parts", [[b"", b"ab"], [b"a", b"b"], [b"ab"]])
+def test_content_hash_is_sha256_over_lengths_and_bytes(tmp_path: Path, parts: list[bytes]) -> None:
+    paths = [tmp_path / str(index) for index in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(part)
+    expected = hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+    assert conform.content_hash(paths) == expected
