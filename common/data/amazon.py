@@ -73,9 +73,9 @@ _NEW = _Dialect("user_id", "parent_asin", "rating", "timestamp", 1000)
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds one file of reviews whose first line is a review in a known dialect."""
+    """Tells whether the folder holds reviews, which shows in the first line of the first file."""
     reviews, _ = _candidates(folder)
-    if len(reviews) != 1:
+    if not reviews:
         return False
     with gzip.open(reviews[0]) if reviews[0].suffix == ".gz" else reviews[0].open("rb") as stream:
         try:

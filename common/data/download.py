@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from rich import progress
-from urllib3.exceptions import MaxRetryError, ProtocolError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 from urllib3.util import Retry
 
 from common.data.progress import console, reading
@@ -203,7 +203,7 @@ class _Download:
                         self.version_path.unlink(missing_ok=True)
                         return
                     problem = "the connection closed early"
-                except requests.RequestException as error:
+                except (requests.RequestException, HTTPError) as error:
                     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
                         raise UserError(f"{self.url!r} is no address: {error}.", self.by_hand) from error
                     # The adapter has already retried a connection that never came about.
@@ -259,7 +259,8 @@ class _Download:
         columns = (*progress.Progress.get_default_columns(), progress.DownloadColumn(), progress.TransferSpeedColumn())
         with self.part.open("ab" if start else "wb") as stream, progress.Progress(*columns, console=console) as bar:
             task = bar.add_task(f"Fetching {self.part.name.removesuffix('.part')}", total=total, completed=start)
-            for block in response.iter_content(1 << 16):
+            # Some servers label an archive with a content encoding; decoding it would unpack the archive.
+            for block in response.raw.stream(1 << 16, decode_content=False):
                 stream.write(block)
                 bar.update(task, advance=len(block))
         return total is None or self._have() == total

@@ -107,6 +107,7 @@ def test_folders_are_recognised_and_their_files_told_apart(tmp_path: Path, write
 def test_two_categories_in_one_folder_are_refused(tmp_path: Path) -> None:
     raw.write_2014(tmp_path)
     raw.write_2018(tmp_path)
+    assert amazon.matches(tmp_path)
     with pytest.raises(DataError, match=r"expected one file of reviews .* found Video_Games\.json\.gz, reviews_Office"):
         amazon.locate(tmp_path)
 

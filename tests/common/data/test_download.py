@@ -4,6 +4,7 @@ import io
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,13 @@ from tests.fixtures.server import Behaviour, serve, unused_address
 # Starts as a zip archive does; large enough for halves of it to pass through every buffer.
 BODY = b"PK\x03\x04" + random.Random(0).randbytes(1 << 20)
 MD5 = hashlib.md5(BODY).hexdigest()
-QUICK = Patience(retries=2, backoff=0.001, connect=1.0, stall=0.3)
+QUICK = Patience(retries=2, backoff=0.001, connect=5.0, stall=5.0)
+IMPATIENT = replace(QUICK, stall=0.4)
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def get(url: str, folder: Path, md5: str | None = MD5, size: int | None = None) -> Path:
@@ -52,12 +59,24 @@ def test_file_put_there_by_hand_is_verified(tmp_path: Path) -> None:
     assert f"Delete {target}" in caught.value.cure
 
 
-@pytest.mark.parametrize("fault", [{"cuts": 2}, {"stalls": 1}, {"cuts": 1, "stalls": 1}, {"busy": 2}])
-def test_passing_faults_are_outlasted(tmp_path: Path, fault: dict[str, int]) -> None:
-    behaviour = Behaviour(BODY, **fault)  # type: ignore[arg-type]
-    with serve(behaviour) as url:
+@pytest.mark.parametrize("fault", [Behaviour(BODY, cuts=2), Behaviour(BODY, busy=2)])
+def test_passing_faults_are_outlasted(tmp_path: Path, fault: Behaviour) -> None:
+    with serve(fault) as url:
         assert get(url, tmp_path).read_bytes() == BODY
     assert left(tmp_path) == ["file.zip"]
+
+
+def test_stall_is_cut_short_and_resumed(tmp_path: Path) -> None:
+    behaviour = Behaviour(BODY, cuts=1, stalls=1)
+    with serve(behaviour) as url:
+        path = fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock.json", md5=MD5, patience=IMPATIENT)
+    assert path.read_bytes() == BODY
+    assert len(behaviour.requests) >= 3
+
+
+def test_archive_that_claims_an_encoding_stays_packed(tmp_path: Path) -> None:
+    with serve(Behaviour(BODY, encoding="gzip")) as url:
+        assert get(url, tmp_path).read_bytes() == BODY
 
 
 def test_cut_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -83,9 +102,9 @@ def test_later_call_resumes_what_an_earlier_one_left(tmp_path: Path) -> None:
     behaviour = Behaviour(BODY, cuts=1)
     with serve(behaviour) as url:
         with pytest.raises(UserError):
-            fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, patience=Patience(0, 0.0, 1.0, 0.3))
+            fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, patience=replace(QUICK, retries=0))
         assert "file.zip" not in left(tmp_path)
-        assert fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5).read_bytes() == BODY
+        assert fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, patience=QUICK).read_bytes() == BODY
     assert "range" in behaviour.requests[1]
 
 

@@ -12,6 +12,7 @@ from tests.fixtures.events import events
 def test_events_keep_times_and_ratings(tmp_path: Path) -> None:
     source = recbole.read("small", raw.write(tmp_path))
     assert recbole.matches(tmp_path)
+    assert not recbole.matches(tmp_path.parent)
     expected = {(f"u{user}", f"i{item}", time, rating) for user, item, rating, time in events()}
     assert set(source.interactions.rows()) == expected
     assert source.time == "real"
@@ -78,7 +79,6 @@ def test_malformed_files_are_named(tmp_path: Path, suffix: str, old: str, new: s
 
 def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     raw.write(raw.write(tmp_path), "other")
-    assert not recbole.matches(tmp_path)
     with pytest.raises(DataError, match=r"expected one \.inter file, found other\.inter, small\.inter"):
         recbole.read("small", tmp_path)
 
