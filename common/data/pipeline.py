@@ -239,7 +239,7 @@ def _candidates(
     shipped = _shipped(source, kept) if recipe.negatives != "drawn" else {}
     candidates, warnings = {}, {}
     for place, (name, split) in enumerate(divided.items()):
-        for count in NEGATIVES:
+        for count in sorted({*NEGATIVES, *(size for _, size, _ in shipped)}):
             key, found = f"sampled-{count}", {}
             try:
                 for phase, cases in enumerate((split["val"], split["test"])):

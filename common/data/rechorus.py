@@ -120,4 +120,4 @@ def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
     """Returns ``item, title, raw_id``: texts are filed under the raw ids that the index maps to the split's ids."""
     titles = Delimited({"id": "text", "text": "optional text"}, unique="id").read(texts)
     ids = Delimited({"id": "text", "item": "text"}, header=False, unique="item").read(index)
-    return ids.join(titles, "id", "left").select("item", title="text")
+    return ids.join(titles, "id", "left").select("item", title="text", raw_id="id")

@@ -1,0 +1,171 @@
+"""`recbench prepare`: one store per source and arguments, and the figures that real data must show."""
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.prepare import fingerprint, prepare
+from common.data import synthetic
+from common.data.recipes import FIVE_CORE, Recipe
+from common.data.store import Store, find_store
+from common.errors import UserError
+from tests.fixtures import movielens, recbole, rechorus, tables
+from tests.fixtures.events import events
+
+SIZES = {"users": 60, "items": 150, "interactions": 500}
+REAL = {
+    "ml-100k": ("ml-100k", "5-core", (943, 1349, 99287)),
+    "amazon-office": ("rechorus/Office", "released", (4905, 2420, 53258)),
+    "amazon-beauty": ("recbole/amazon-beauty", "5-core", (22363, 12101, 198502)),
+    "amazon-games": ("recbole/amazon-videogames-2018", "5-core", (50546, 16859, 452989)),
+}
+
+
+def test_the_same_source_and_arguments_find_the_same_store(tmp_path: Path) -> None:
+    first = prepare("synthetic", root=tmp_path, **SIZES)
+    written = (first.path / "manifest.json").stat().st_mtime_ns
+    again = prepare("synthetic", root=tmp_path, **SIZES)
+    assert again == first
+    assert (first.path / "manifest.json").stat().st_mtime_ns == written
+    assert find_store(tmp_path, "synthetic", "planted") == first
+
+
+def test_a_store_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
+    stores = [prepare("synthetic", root=tmp_path / name, **SIZES) for name in ("a", "b")]
+    assert stores[0].manifest == stores[1].manifest
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"world_seed": 1}, {"rho": 0.2}, {"recipe": "null-text"}, {"users": 61}]
+)
+def test_another_argument_makes_another_store(tmp_path: Path, change: dict[str, int]) -> None:
+    paths = {prepare("synthetic", root=tmp_path, **SIZES | values).path for values in ({}, change)}  # type: ignore[arg-type]
+    assert len(paths) == 2
+
+
+def test_a_changed_source_never_reuses_a_store(tmp_path: Path) -> None:
+    folder = movielens.write_100k(tmp_path / "raw")
+    first = prepare("ml-100k", source=folder, root=tmp_path, recipe="whole")
+    movielens.write_100k(folder, events(seed=1))
+    assert prepare("ml-100k", source=folder, root=tmp_path, recipe="whole").path != first.path
+
+
+def test_every_argument_enters_the_fingerprint() -> None:
+    source = synthetic.read("planted", users=20, items=70, interactions=80)
+    base = fingerprint(source, "x", {"seed": 0, "recipe": asdict(FIVE_CORE)})
+    found = {base, fingerprint(source, "y", {"seed": 0, "recipe": asdict(FIVE_CORE)})}
+    found.add(fingerprint(replace(source, content_hash="other"), "x", {"seed": 0, "recipe": asdict(FIVE_CORE)}))
+    found.add(fingerprint(replace(source, time="ordinal"), "x", {"seed": 0, "recipe": asdict(FIVE_CORE)}))
+    for entry in fields(Recipe):
+        found.add(fingerprint(source, "x", {"seed": 0, "recipe": asdict(FIVE_CORE) | {entry.name: "changed"}}))
+    assert len(found) == 4 + len(fields(Recipe))
+
+
+@pytest.mark.parametrize("writer", [movielens.write_100k, recbole.write, tables.write, rechorus.write])
+def test_all_layouts_end_in_one_kind_of_store(tmp_path: Path, writer: object) -> None:
+    writer(tmp_path / "raw")  # type: ignore[operator]
+    store = prepare("mine", source=tmp_path / "raw", root=tmp_path)
+    split, catalogue = store.split(), store.catalogue()
+    assert store.manifest.num_users == 12
+    assert len(split["test"]["user"]) == 12
+    assert len(catalogue["titles"]) == store.manifest.num_items + 1
+    assert store.manifest.num_interactions == split["sequences"]["offsets"][-1] == 96
+
+
+def test_json_is_the_manifest_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = prepare("synthetic", root=tmp_path, json=True, **SIZES)
+    assert json.loads(capsys.readouterr().out) == asdict(store.manifest)
+
+
+def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"users: only for synthetic data(?s:.*)ml-100k"):
+        prepare("ml-100k", source=tmp_path, users=3)
+    with pytest.raises(UserError, match="have no source"):
+        prepare("synthetic", source=tmp_path)
+    with pytest.raises(UserError, match="Did you mean 'ml-100k'"):
+        prepare("ml-100")
+
+
+def test_a_world_keeps_its_truth(tmp_path: Path) -> None:
+    truth = prepare("synthetic", root=tmp_path, **SIZES).truth()
+    assert len(truth["item_function"]) == SIZES["items"] + 1
+
+
+@pytest.fixture(scope="module")
+def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    root = tmp_path_factory.mktemp("stores")
+    return {key: prepare(key, source=real_data / folder, root=root) for key, (folder, _, _) in REAL.items()}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("key", REAL)
+def test_real_data_come_out_in_the_known_sizes(real: dict[str, Store], key: str) -> None:
+    manifest = real[key].manifest
+    assert (manifest.recipe, (manifest.num_users, manifest.num_items, manifest.num_interactions)) == REAL[key][1:]
+    assert not [name for name in manifest.warnings if name.startswith("printed")]
+
+
+@pytest.mark.real_data
+def test_office_has_its_instances_triplets_and_links(real: dict[str, Store]) -> None:
+    manifest = real["amazon-office"].manifest
+    assert manifest.splits["leave_one_out"]["train_instances"] == 38543
+    assert manifest.triplets == {"complement": 38071, "substitute": 18345, "category": 2351, "brand": 1939}
+    assert manifest.num_triplets == 60706
+    rates = {name: round(rate, 4) for name, rate in manifest.graph["link_rates"]["test"].items()}
+    assert rates == {"complement": 0.0386, "substitute": 0.0205, "any": 0.0466}
+    assert manifest.time_resolution == "day"
+
+
+@pytest.mark.real_data
+def test_office_ties_tell_the_target_and_that_is_said(real: dict[str, Store]) -> None:
+    manifest = real["amazon-office"].manifest
+    assert manifest.ties["id_ascending"] == 1.0
+    assert "tied-order" in manifest.warnings
+    assert round(manifest.ties["tied_test_targets"] * 4905) == 1163
+    beauty = real["amazon-beauty"].manifest
+    assert (beauty.ties["id_ascending_in_source"], beauty.warnings) == (1.0, {})
+
+
+@pytest.mark.real_data
+def test_office_keeps_the_shipped_negatives_with_their_duplicates(real: dict[str, Store]) -> None:
+    store = real["amazon-office"]
+    for phase, repeated in (("val", 4307), ("test", 4301)):
+        negatives = store.negatives("leave_one_out", "sampled-99", phase).numpy()  # type: ignore[arg-type]
+        ordered = np.sort(negatives, axis=1)
+        assert (ordered[:, 1:] == ordered[:, :-1]).any(1).sum() == repeated
+        assert negatives.max() <= 2412
+
+
+@pytest.mark.real_data
+def test_a_constant_and_an_item_id_score_as_measured_elsewhere(real: dict[str, Store]) -> None:
+    store = real["amazon-office"]
+    split = store.split()
+    target = split["sequences"]["items"][split["test"]["position"]]
+    negatives = store.negatives("leave_one_out", "sampled-99", "test")
+    higher = (negatives > target[:, None]).sum(1)
+    equal = (negatives == target[:, None]).sum(1)
+    hits = [((k - higher) / (equal + 1)).clamp(0, 1).mean().item() for k in (5, 10)]
+    assert [round(hit, 4) for hit in hits] == [0.2697, 0.3825]
+
+
+@pytest.mark.real_data
+def test_ml_100k_shows_its_raw_stage(real: dict[str, Store]) -> None:
+    raw, *_, last = real["ml-100k"].manifest.stages
+    assert (raw["users"], raw["items"], raw["interactions"]) == (943, 1682, 100000)
+    assert (last["stage"], last["items"]) == ("5-core", 1349)
+    split = real["ml-100k"].split()
+    assert torch.equal(split["val"]["position"] + 1, split["test"]["position"])
+
+
+@pytest.mark.real_data
+def test_lrd_texts_of_movielens_differ_by_the_shift_of_genres(real_data: Path, tmp_path: Path) -> None:
+    texts = {}
+    for recipe in ("lrd", "lrd-released"):
+        items = prepare("ml-100k", source=real_data / "ml-100k", root=tmp_path, recipe=recipe).items()
+        texts[recipe] = items.filter(items["item"] == "1")["text"].item()
+    assert texts["lrd"].endswith("Animation Children's Comedy")
+    assert texts["lrd-released"].endswith("Children's Comedy Crime")
