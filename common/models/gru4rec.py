@@ -115,7 +115,10 @@ class GRU4Rec(SequentialRecommender):
         self.item_bias = ItemEmbedding(num_items, 1) if variant != "prefix" else None
         self.dropout_embedding = Dropout(dropout_embedding)
         self.dropout_hidden = Dropout(dropout_hidden)
-        self.item_embedding.sparse = sparse and variant == "session"
+        # DistributedDataParallel asks the tables what gradients to expect.
+        for table in (self.item_embedding, self.item_bias):
+            if table is not None:
+                table.sparse = sparse and variant == "session"
         self.register_buffer("popularity", torch.linspace(0, 1, num_items + 1, dtype=torch.float64), persistent=False)
         self.register_buffer("log_count", torch.zeros(num_items + 1), persistent=False)
         self.reset_parameters()
@@ -128,10 +131,9 @@ class GRU4Rec(SequentialRecommender):
             nn.init.normal_(self.project.weight, std=0.01)
         else:
             nn.init.xavier_uniform_(self.item_embedding.weight)
-            for gate in (*self.gru.weight_ih_l0.chunk(3), *self.gru.weight_hh_l0.chunk(3)):
-                nn.init.xavier_uniform_(gate)
-            nn.init.zeros_(self.gru.bias_ih_l0)
-            nn.init.zeros_(self.gru.bias_hh_l0)
+            for name, parameter in self.gru.named_parameters():
+                for gate in parameter.chunk(3):
+                    nn.init.zeros_(gate) if name.startswith("bias") else nn.init.xavier_uniform_(gate)
         if self.item_bias is not None:
             nn.init.zeros_(self.item_bias.weight)
         with torch.no_grad():
@@ -140,7 +142,7 @@ class GRU4Rec(SequentialRecommender):
     def reset_slots(self) -> None:
         """Forgets the carried states: all users start anew."""
         self.slot_user = torch.zeros(0, dtype=torch.long, device=self.device)
-        self.slot_state = self.gru.weight_hh_l0.new_zeros(0, self.gru.hidden_size)
+        self.slot_state = self.item_embedding.weight.new_zeros(0, self.gru.hidden_size)
         self.num_slots = 0
 
     def attach(self, catalogue: Catalogue) -> None:
@@ -172,9 +174,10 @@ class GRU4Rec(SequentialRecommender):
         states = self.dropout_hidden(self.gru(self.dropout_embedding(self.item_embedding(rolled)))[0])
         if self.variant == "allpos":
             back = ((steps - start) % history.size(1))[..., None]
-            return states.gather(1, back.expand_as(states)) * real[..., None]
-        last = states[torch.arange(len(states)), (length - 1).clamp_min(0)] * (length > 0)[:, None]
-        return (last if self.project is None else self.project(last))[:, None]
+            aligned: Tensor = states.gather(1, back.expand_as(states)) * real[..., None]
+            return aligned
+        last: Tensor = states[torch.arange(len(states)), (length - 1).clamp_min(0)] * (length > 0)[:, None]
+        return (last if self.project is None else self.project.forward(last))[:, None]
 
     def output_bias(self) -> Float[Tensor, "i_plus_1"] | None:
         """Item biases; ``prefix`` has none."""
@@ -199,7 +202,7 @@ class GRU4Rec(SequentialRecommender):
         # Matching by user rather than by slot lets the data move sessions between slots and drop slots.
         carried = (users[:, None] == self.slot_user).to(self.slot_state.dtype) @ self.slot_state
         inputs = self.dropout_embedding(self.look_up(self.item_embedding, items))
-        states = self.dropout_hidden(self.gru(inputs[:, None], carried[None])[0][:, 0])
+        states: Tensor = self.dropout_hidden(self.gru(inputs[:, None], carried[None])[0][:, 0])
         self.slot_user, self.slot_state = users, states.detach()
         return states
 
@@ -234,11 +237,25 @@ class GRU4Rec(SequentialRecommender):
         )
         return loss * (rows / self.num_slots)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adagrad in ``session``, Adam elsewhere."""
         if self.variant == "session":
             return Adagrad(self.parameters(), lr=self.lr, momentum=self.momentum)
         return super().configure_optimizers()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as Lightning does, which sparse gradients do not allow."""
+        if gradient_clip_val and self.item_embedding.sparse:
+            raise UserError(
+                f"gradient_clip_val is {gradient_clip_val}, but GRU4Rec's sparse gradients cannot be clipped",
+                "Set model.sparse to false, or trainer.gradient_clip_val to null.",
+            )
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def look_up(self, table: ItemEmbedding, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         """Rows of a table in training, with a gradient of these rows alone where ``sparse``."""

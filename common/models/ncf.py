@@ -74,25 +74,27 @@ class NCF(Recommender):
             self.tower = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(layers))
             self.tower_output = nn.Linear(layers[-1], 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(1))
+        # The output of NeuMF is one linear map of both halves, so LeCun's rule counts both widths.
+        output_width = product_width * (variant != "mlp") + layers[-1] * (variant != "gmf")
+        self.output_bound = (3 / output_width) ** 0.5
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws tables from N(0, 0.01²), layers by Glorot's and outputs by LeCun's uniform rule."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.weight[PAD])
-            elif isinstance(module, nn.Linear) and module.bias is None:
-                # NeuMF's output is one map of both halves, so that its width is the sum of theirs.
-                width = sum(p.size(1) for name, p in self.named_parameters() if name.endswith("output.weight"))
-                nn.init.uniform_(module.weight, -((3 / width) ** 0.5), (3 / width) ** 0.5)
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("tower."):
+                nn.init.xavier_uniform_(parameter)
+            elif name.endswith("output.weight"):
+                nn.init.uniform_(parameter, -self.output_bound, self.output_bound)
+            else:
+                nn.init.normal_(parameter, std=0.01)
+                nn.init.zeros_(parameter[PAD])
 
     def pair(self, users: Int[Tensor, "b"], items: Int[Tensor, "x c"]) -> Float[Tensor, "b c"]:
         """Logits of users with their items, shape ``(b, c)``; ``x`` is ``b``, or 1 for items shared by all users."""
-        logits = self.bias
+        logits: Tensor = self.bias
         if self.variant != "mlp":
             weighted = self.user_product(users) * self.product_output.weight
             vectors = self.item_product(items)
@@ -116,8 +118,10 @@ class NCF(Recommender):
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Logits of every item, ``catalogue_chunk`` at a time; an item's share of the work is done once a batch."""
         scores = self.bias.new_empty(len(batch["user_id"]), self.num_items + 1)
-        for items in torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk):
-            scores[:, items[0] : items[-1] + 1] = self.pair(batch["user_id"], items[None])
+        for start in range(0, self.num_items + 1, self.catalogue_chunk):
+            end = min(start + self.catalogue_chunk, self.num_items + 1)
+            items = torch.arange(start, end, device=self.device)
+            scores[:, start:end] = self.pair(batch["user_id"], items[None])
         return scores
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
@@ -131,7 +135,7 @@ class NCF(Recommender):
         labels[:, 0] = 1
         return {"loss": F.binary_cross_entropy_with_logits(logits, labels)}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam or SGD on all parameters."""
         if self.optimizer == "sgd":
             return torch.optim.SGD(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
