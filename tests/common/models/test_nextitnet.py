@@ -1,0 +1,96 @@
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from common.models.nextitnet import CausalConvolution, NextItNet
+from common.types import SequenceBatch
+from tests.common.models import toy
+from tests.common.models.cases import SequentialCases
+
+
+class TestNextItNet(SequentialCases):
+    model = NextItNet
+    arguments = {"width": 16, "dilations": (1, 2)}
+
+
+class TestNextItNetWithoutFinalReLU(TestNextItNet):
+    arguments = {"width": 16, "dilations": (1, 2), "final_relu": False, "objective": "bce"}
+
+
+class TestNextItNetReleased(TestNextItNet):
+    arguments = {"width": 16, "dilations": (1, 2), "padding": "released"}
+    exceptions = {"test_more_padding_does_not_change_scores": "released padding flows through the convolutions"}
+
+    def batches(self) -> Iterator[SequenceBatch]:
+        return toy.sequence_batches()
+
+
+@pytest.mark.parametrize("dilation", [1, 4])
+def test_convolution_equals_a_dilated_one_behind_a_zero_border(dilation: int) -> None:
+    convolution = CausalConvolution(6, 3, dilation)
+    kernel = convolution.weight.view(6, 3, 6).transpose(1, 2)
+    inputs = torch.randn(4, 11, 6)
+    padded = F.pad(inputs.transpose(1, 2), (2 * dilation, 0))
+    expected = F.conv1d(padded, kernel, convolution.bias, dilation=dilation).transpose(1, 2)
+    torch.testing.assert_close(convolution(inputs), expected)
+
+
+@pytest.mark.parametrize(("dilations", "field"), [((1, 2) * 3, 55), ((1, 4) * 5, 151), ((1, 4) * 6, 181)])
+def test_receptive_field_of_known_stacks(dilations: tuple[int, ...], field: int) -> None:
+    assert NextItNet(3, width=2, dilations=dilations).receptive_field == field
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2), (2, 1, 1)])
+def test_state_sees_exactly_the_receptive_field(dilations: tuple[int, ...]) -> None:
+    model = NextItNet(9, width=6, dilations=dilations, final_relu=False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    vectors = torch.randn(1, model.receptive_field + 5, 6, requires_grad=True)
+    states = vectors
+    for block in model.blocks:
+        states = block(states, torch.ones(1, len(vectors[0]), 1))
+    states[0, -1].sum().backward()  # type: ignore[no-untyped-call]
+    assert vectors.grad is not None
+    reached = vectors.grad[0].abs().sum(1).flip(0) > 0
+    assert bool(reached[model.receptive_field - 1])
+    assert not bool(reached[model.receptive_field :].any())
+
+
+def test_normalises_channels_not_positions() -> None:
+    block = NextItNet(9, width=6, dilations=(1,)).blocks[0]
+    vectors = torch.randn(1, 5, 6)
+    scaled = vectors.clone()
+    scaled[:, -1] *= 100
+    ones = torch.ones(1, 5, 1)
+    torch.testing.assert_close(block(vectors, ones)[:, :-1], block(scaled, ones)[:, :-1])
+
+
+def test_final_relu_leaves_no_negative_state() -> None:
+    batch = toy.full_batch()
+    for final_relu in (True, False):
+        states = NextItNet(toy.NUM_ITEMS, width=8, final_relu=final_relu).encode(batch)
+        assert bool((states < 0).any()) is not final_relu
+
+
+def test_masked_padding_is_no_target_and_released_padding_is() -> None:
+    batch = next(toy.sequence_batches())
+    real = batch["targets"] != 0
+    paddings: tuple[Literal["masked", "released"], ...] = ("masked", "released")
+    for padding in paddings:
+        model = NextItNet(toy.NUM_ITEMS, width=8, padding=padding)
+        logits = model.match_all(model.encode(batch).flatten(0, 1)).view(*real.shape, -1)
+        if padding == "masked":
+            expected = F.cross_entropy(logits[real][:, 1:], batch["targets"][real] - 1)
+        else:
+            expected = F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten())
+        torch.testing.assert_close(model.loss(batch)["loss"], expected)
+
+
+def test_number_of_parameters() -> None:
+    items, width, blocks = 30, 8, 2
+    model = NextItNet(items, width=width, dilations=(1, 2))
+    block = 2 * (3 * width * width + width) + 2 * 2 * width
+    assert sum(p.numel() for p in model.parameters()) == (items + 1) * (2 * width + 1) + blocks * block
