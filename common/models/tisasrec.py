@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.models.base import SequentialRecommender
-from common.nn.attention import CausalAttention, PackedHistory, PostNormBlock, SASRecBlock
+from common.nn.attention import AttentionMaps, PackedHistory, PostNormBlock, SASRecBlock
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
 from common.nn.initial import start_weights
@@ -68,7 +68,7 @@ class TimeContext(NamedTuple):
     interval_values: Float[Tensor, "r d"]
 
 
-class IntervalAttention(CausalAttention):
+class IntervalAttention(AttentionMaps):
     """Attention with a key and a value for each position and each time interval.
 
     Logits are ``q_i · (k_j + P^K_j + T^K_{r_ij}) / √e``, results ``Σ_j a_ij (v_j + P^V_j + T^V_{r_ij})``. No vector
@@ -93,11 +93,8 @@ class IntervalAttention(CausalAttention):
         sums = torch.zeros_like(near).scatter_add(2, index, shares)
         far = torch.einsum("nhr,rhe->nhe", sums, self.split(time.interval_values))
         mixed = history.pack((weights @ v).transpose(1, 2).flatten(2)) + far.flatten(1)
-        return self.out_proj(mixed)
-
-    def split(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n h e"]:
-        """Splits the width of packed rows into heads, shape ``(n, h, d / h)``."""
-        return rows.unflatten(1, (self.num_heads, -1))
+        result: Tensor = self.out_proj(mixed)
+        return result
 
 
 class TiSASRec(SequentialRecommender):

@@ -77,12 +77,13 @@ def attend(
     """Scaled dot-product attention: ``dropout(softmax(Q Kᵀ / √e + mask)) V``, shape ``(b, h, l, e)``."""
     if dropout.active and query.device.type == "cpu":
         scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1) + mask
-        return dropout(scores.softmax(-1)) @ value
+        weights: Tensor = dropout(scores.softmax(-1))
+        return weights @ value
     return F.scaled_dot_product_attention(query, key, value, mask, dropout.p if dropout.active else 0.0)
 
 
-class CausalAttention(nn.Module):
-    """Multi-head attention whose queries and whose keys and values are made of different rows.
+class AttentionMaps(nn.Module):
+    """What every kind of attention here has: maps to queries, keys and values, heads, dropout of weights.
 
     Args:
         width: Width of rows; heads are contiguous slices of it.
@@ -112,9 +113,18 @@ class CausalAttention(nn.Module):
         key, value = F.linear(memory, weight[width:], bias[width:]).chunk(2, dim=1)
         return F.linear(query, weight[:width], bias[:width]), key, value
 
+    def split(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n h e"]:
+        """Splits the width of packed rows into heads, shape ``(n, h, d / h)``."""
+        return rows.reshape(rows.size(0), self.num_heads, rows.size(1) // self.num_heads)
+
     def heads(self, states: Float[Tensor, "b l d"]) -> Float[Tensor, "b h l e"]:
-        """Splits the width into heads, shape ``(b, h, l, d / h)``."""
-        return states.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        """Splits the width of the rectangle into heads, shape ``(b, h, l, d / h)``."""
+        batch, length, width = states.shape
+        return states.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+
+
+class CausalAttention(AttentionMaps):
+    """Scaled dot-product attention whose queries and whose keys and values may be made of different rows."""
 
     def forward(
         self, query: Float[Tensor, "n d"], memory: Float[Tensor, "n d"], history: PackedHistory
@@ -125,7 +135,8 @@ class CausalAttention(nn.Module):
         fills = (None, *self.in_proj.bias.chunk(3)[1:]) if history.sees_padding else (None, None, None)
         q, k, v = (self.heads(history.unpack(part, fill)) for part, fill in zip(rows, fills, strict=True))
         mixed = attend(q, k, v, history.mask, self.dropout)
-        return self.out_proj(history.pack(mixed.transpose(1, 2).flatten(2)))
+        result: Tensor = self.out_proj(history.pack(mixed.transpose(1, 2).flatten(2)))
+        return result
 
 
 class FeedForward(nn.Module):
@@ -142,7 +153,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Transforms each row, shape ``(n, d)``."""
-        return self.outer(self.dropout(self.inner(x).relu()))
+        result: Tensor = self.outer(self.dropout(self.inner(x).relu()))
+        return result
 
 
 class SASRecBlock(nn.Module):
@@ -157,7 +169,7 @@ class SASRecBlock(nn.Module):
         eps: Added to variances by the norms.
     """
 
-    def __init__(self, attention: nn.Module, width: int, dropout: float, eps: float) -> None:
+    def __init__(self, attention: AttentionMaps, width: int, dropout: float, eps: float) -> None:
         super().__init__()
         self.attention = attention
         self.attention_norm = nn.LayerNorm(width, eps)
@@ -168,8 +180,9 @@ class SASRecBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n d"], *context: object) -> Float[Tensor, "n d"]:
         """Transforms packed rows, shape ``(n, d)``."""
         query = self.attention_norm(x)
-        y = self.feed_forward_norm(query + self.attention(query, x, *context))
-        return y + self.dropout(self.feed_forward(y))
+        y: Tensor = self.feed_forward_norm(query + self.attention(query, x, *context))
+        change: Tensor = self.dropout(self.feed_forward(y))
+        return y + change
 
 
 class PostNormBlock(SASRecBlock):
@@ -178,11 +191,12 @@ class PostNormBlock(SASRecBlock):
     ``y = norm(x + dropout(attention(x, x))); out = norm(y + dropout(feed_forward(y)))``
     """
 
-    def __init__(self, attention: nn.Module, width: int, dropout: float, eps: float) -> None:
+    def __init__(self, attention: AttentionMaps, width: int, dropout: float, eps: float) -> None:
         super().__init__(attention, width, dropout, eps)
         self.feed_forward.dropout = Dropout(0.0)
 
     def forward(self, x: Float[Tensor, "n d"], *context: object) -> Float[Tensor, "n d"]:
         """Transforms packed rows, shape ``(n, d)``."""
         y = self.attention_norm(x + self.dropout(self.attention(x, x, *context)))
-        return self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))
+        result: Tensor = self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))
+        return result

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from common.nn.attention import CausalAttention
+from common.nn.attention import AttentionMaps
 
 Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
 
@@ -24,7 +24,7 @@ def start_weights(model: nn.Module, initial: Initial) -> None:
     """
     if initial == "framework":
         return
-    joint = {m.in_proj for m in model.modules() if isinstance(m, CausalAttention)}
+    joint = {m.in_proj for m in model.modules() if isinstance(m, AttentionMaps)}
     for module in model.modules():
         if not isinstance(module, nn.Embedding | nn.Linear):
             continue

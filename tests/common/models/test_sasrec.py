@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from common.models.sasrec import VARIANTS, SASRec, SASRecVariant
+from common.nn.attention import SASRecBlock
 from common.types import SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
@@ -63,6 +64,7 @@ def naive(model: SASRec, items: list[int]) -> Tensor:
         for t, item in enumerate(items)
     ]
     for block in model.blocks:
+        assert isinstance(block, SASRecBlock)
         first, second = block.attention_norm, block.feed_forward_norm
         maps, biases = block.attention.in_proj.weight.chunk(3), block.attention.in_proj.bias.chunk(3)
         q, k, v = (
@@ -82,7 +84,8 @@ def naive(model: SASRec, items: list[int]) -> Tensor:
         else:
             y = [first(row + m) for row, m in zip(x, mixed, strict=True)]
             x = [second(row + block.feed_forward.outer(block.feed_forward.inner(row).relu())) for row in y]
-    return model.norm(x[-1])
+    state: Tensor = model.norm(x[-1])
+    return state
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -137,8 +140,8 @@ def test_length_of_the_window_matters_to_allmrec_alone(variant: SASRecVariant) -
     weights = long.state_dict()
     positions = {"position_embedding.weight": weights["position_embedding.weight"][-6:]}
     short.load_state_dict(weights | positions)
-    states = [model.encode(history_of(3, 1, 4))[0, -1] for model in (short, long)]
-    assert torch.allclose(*states) is (variant != "allmrec")
+    first, second = (model.encode(history_of(3, 1, 4))[0, -1] for model in (short, long))
+    assert torch.allclose(first, second) is (variant != "allmrec")
 
 
 @pytest.mark.parametrize("variant", ALL)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.models.sasrec import SASRec
 from common.models.tisasrec import TiSASRec, TiSASRecVariant, rounded_intervals, smallest_gap
-from common.nn.attention import PackedHistory
+from common.nn.attention import PackedHistory, SASRecBlock
 from common.types import SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
@@ -46,6 +46,12 @@ def batch_of(times: list[int]) -> SequenceBatch:
     return {"history": history, "history_time": torch.tensor([[0] * (6 - count) + times, other])}
 
 
+def first_block(model: TiSASRec) -> SASRecBlock:
+    block = model.blocks[0]
+    assert isinstance(block, SASRecBlock)
+    return block
+
+
 def naive_span(model: TiSASRec, times: list[int], i: int, j: int) -> int:
     """Interval of two events by the variant's rule."""
     unit = min((b - a for a, b in pairwise(times) if b > a), default=1)
@@ -57,7 +63,7 @@ def naive_span(model: TiSASRec, times: list[int], i: int, j: int) -> int:
 
 def naive(model: TiSASRec, times: list[int], queries: Tensor, memory: Tensor) -> Tensor:
     """What the first block's attention makes of one history, pair by pair."""
-    attention, count = model.blocks[0].attention, len(times)
+    attention, count = first_block(model).attention, len(times)
     weights, biases = attention.in_proj.weight.chunk(3), attention.in_proj.bias.chunk(3)
     q, k, v = (x @ w.T + b for x, w, b in zip((queries, memory, memory), weights, biases, strict=True))
     result = torch.zeros_like(q)
@@ -78,7 +84,7 @@ def test_attention_is_the_naive_loop_over_pairs(variant: TiSASRecVariant, heads:
     model, batch = build(variant, num_heads=heads), batch_of(times)
     history = PackedHistory(batch["history"], 6, torch.float64)
     memory = model.item_embedding(history.items) * model.scale
-    block = model.blocks[0]
+    block = first_block(model)
     queries = memory if variant == "lrd" else block.attention_norm(memory)
     found = block.attention(queries, memory, history, model.time_context(batch, history))
     count = len(times)

@@ -43,7 +43,8 @@ def naive(attention: CausalAttention, query: Tensor, memory: Tensor, history: Pa
         for part in torch.arange(width).chunk(heads):
             logits = keys[:, part] @ (q_map @ query[row] + q_bias)[part] / len(part) ** 0.5
             result[row, part] = logits.softmax(0) @ values[:, part]
-    return attention.out_proj(result)
+    projected: Tensor = attention.out_proj(result)
+    return projected
 
 
 @pytest.mark.parametrize("sees_padding", [False, True])
