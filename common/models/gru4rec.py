@@ -142,6 +142,7 @@ class GRU4Rec(SequentialRecommender):
     def reset_slots(self) -> None:
         """Forgets the carried states: all users start anew."""
         self.slot_user = torch.zeros(0, dtype=torch.long, device=self.device)
+        self.slot_next = self.slot_user
         self.slot_state = self.item_embedding.weight.new_zeros(0, self.gru.hidden_size)
         self.num_slots = 0
 
@@ -193,17 +194,24 @@ class GRU4Rec(SequentialRecommender):
                 "Set data.instances to session, or model.variant to allpos or prefix.",
             )
         self.num_slots = max(self.num_slots, len(batch["user_id"]))
-        states, targets = self.advance(batch["history"][:, 0], batch["user_id"]), batch["targets"][:, 0]
+        targets = batch["targets"][:, 0]
+        states = self.advance(batch["user_id"], batch["history"][:, 0], targets)
         alive = targets != PAD
         return {"loss": self.step_loss(states[alive], targets[alive], self.draw_extras())}
 
-    def advance(self, items: Int[Tensor, "b"], users: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
-        """Feeds one event of each user to the carried state of that user, zero where there is none."""
-        # Matching by user rather than by slot lets the data move sessions between slots and drop slots.
-        carried = (users[:, None] == self.slot_user).to(self.slot_state.dtype) @ self.slot_state
+    def advance(
+        self, users: Int[Tensor, "b"], items: Int[Tensor, "b"], targets: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b d"]:
+        """Feeds one event of each user to that user's carried state, which is zero where a session begins.
+
+        A session goes on if its user stood in the step before with this event as target, in whatever slot: the data
+        may move sessions, close slots and start over.
+        """
+        same = (users[:, None] == self.slot_user) & (items[:, None] == self.slot_next)
+        carried = same.to(self.slot_state.dtype) @ self.slot_state
         inputs = self.dropout_embedding(self.look_up(self.item_embedding, items))
         states: Tensor = self.dropout_hidden(self.gru(inputs[:, None], carried[None])[0][:, 0])
-        self.slot_user, self.slot_state = users, states.detach()
+        self.slot_user, self.slot_next, self.slot_state = users, targets, states.detach()
         return states
 
     def step_loss(

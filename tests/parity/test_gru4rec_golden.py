@@ -46,12 +46,13 @@ def model(released: Golden) -> GRU4Rec:
     model.attach(catalogue)
     model.num_slots = args["batch_size"]
     model.slot_state = released.tensors["in.hidden"]
+    model.slot_next = released.tensors["batch.item_id"] + 1
     model.slot_user = torch.arange(args["batch_size"]) + 1
     return model
 
 
 def advanced(model: GRU4Rec, released: Golden) -> Tensor:
-    return model.advance(released.tensors["batch.item_id"] + 1, model.slot_user)
+    return model.advance(model.slot_user, model.slot_next, released.tensors["batch.target"] + 1)
 
 
 @pytest.mark.golden

@@ -91,8 +91,9 @@ def test_sessions_in_parallel_equal_sessions_alone(swapped: bool) -> None:
     done: dict[int, list[Tensor]] = {user: [] for user in SESSIONS}
     for step, users in enumerate(SCHEDULE):
         order = users[::-1] if swapped and step % 2 else users
-        items = torch.tensor([SESSIONS[user][len(done[user])] for user in order])
-        for user, state in zip(order, model.advance(items, torch.tensor(order)), strict=True):
+        items, targets = ([[*SESSIONS[user], 0][len(done[user]) + shift] for user in order] for shift in (0, 1))
+        states = model.advance(torch.tensor(order), torch.tensor(items), torch.tensor(targets))
+        for user, state in zip(order, states, strict=True):
             done[user].append(state)
     for user, items_of_user in SESSIONS.items():
         torch.testing.assert_close(torch.stack(done[user]), torch.stack(_alone(model, items_of_user)))
@@ -100,9 +101,9 @@ def test_sessions_in_parallel_equal_sessions_alone(swapped: bool) -> None:
 
 def test_no_gradient_reaches_the_step_before() -> None:
     model = _model()
-    users = torch.tensor([1])
-    model.advance(torch.tensor([3]), users)
-    model.advance(torch.tensor([7]), users).sum().backward()  # type: ignore[no-untyped-call]
+    user, (first, second, third) = torch.tensor([1]), torch.tensor([[3], [7], [9]])
+    model.advance(user, first, second)
+    model.advance(user, second, third).sum().backward()  # type: ignore[no-untyped-call]
     grad = model.item_embedding.weight.grad
     assert grad is not None
     touched = grad.to_dense().abs().sum(1).nonzero().flatten()
@@ -111,10 +112,16 @@ def test_no_gradient_reaches_the_step_before() -> None:
 
 def test_an_epoch_starts_from_zero_states() -> None:
     model, items, users = _model(), torch.tensor([3, 4]), torch.tensor([1, 2])
-    first = model.advance(items, users)
-    assert not torch.equal(model.advance(items, users), first)
+    first = model.advance(users, items, items)
+    assert not torch.equal(model.advance(users, items, items), first)
     model.on_train_epoch_start()
-    assert torch.equal(model.advance(items, users), first)
+    assert torch.equal(model.advance(users, items, items), first)
+
+
+def test_a_user_who_starts_over_starts_from_zero() -> None:
+    model, user = _model(), torch.tensor([1])
+    first = model.advance(user, torch.tensor([3]), torch.tensor([7]))
+    assert torch.equal(model.advance(user, torch.tensor([3]), torch.tensor([7])), first)
 
 
 @pytest.mark.parametrize("variant", ["session", "prefix", "allpos"])
