@@ -43,18 +43,18 @@ class EventLog:
         self.items = catalogue["train"]["items"].long().cpu()[order]
         self.width = catalogue["num_items"] + 1
 
-    def counts(self, until: Int[Tensor, "b"], half_life: float = float("inf")) -> Float[Tensor, "b i_plus_1"]:
-        """Events of each item not later than each time, halved in weight every ``half_life`` seconds.
+    def counts(self, before: Int[Tensor, "b"], half_life: float = float("inf")) -> Float[Tensor, "b i_plus_1"]:
+        """Events of each item before each time, halved in weight every ``half_life`` seconds.
 
         Times are visited in order, so that each event is looked at once and each row follows from the one before:
         ``S_r = S_{r-1} · 2^{-(t_r - t_{r-1}) / h} + new events``, in which nothing can overflow.
 
         Args:
-            until: Unix seconds, in any order.
+            before: Unix seconds, in any order.
             half_life: Seconds; infinite for plain counts.
         """
-        moments, row = until.cpu().long().unique(return_inverse=True)
-        ends = torch.searchsorted(self.times, moments, right=True)
+        moments, row = before.cpu().long().unique(return_inverse=True)
+        ends = torch.searchsorted(self.times, moments)
         scores = torch.zeros(len(moments), self.width)
         for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
             events = torch.arange(start, min(start + _EVENTS_PER_PASS, int(ends[-1])))
@@ -71,10 +71,10 @@ class EventLog:
         never = torch.full((self.width,), torch.iinfo(torch.long).max)
         return never.scatter_reduce(0, self.items, self.times, "amin")
 
-    def last_times(self, until: Int[Tensor, "b"]) -> Int[Tensor, "b i_plus_1"]:
-        """Time of each item's last event not later than each time; -1 where there is none."""
-        moments, row = until.cpu().long().unique(return_inverse=True)
-        ends = torch.searchsorted(self.times, moments, right=True)
+    def last_times(self, before: Int[Tensor, "b"]) -> Int[Tensor, "b i_plus_1"]:
+        """Time of each item's last event before each time; -1 where there is none."""
+        moments, row = before.cpu().long().unique(return_inverse=True)
+        ends = torch.searchsorted(self.times, moments)
         latest = torch.full((len(moments), self.width), -1)
         for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
             events = torch.arange(start, min(start + _EVENTS_PER_PASS, int(ends[-1])))
@@ -126,7 +126,7 @@ class _TimeFloor(ClosedFormRecommender):
 
 
 class RecentPopularity(_TimeFloor):
-    """Scores an item by its training events in the last days before the query, the query's second included.
+    """Scores an item by its training events in the last days before the query, without those of its very second.
 
     Args:
         num_items: Number of items.
@@ -140,14 +140,14 @@ class RecentPopularity(_TimeFloor):
         self.days = days
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Events not later than the query, less those not later than the window's start."""
+        """Events before the query, less those before the window's start."""
         now = query_time(batch, self.clock)
         since = now - round(self.days * DAY)
         return self.log_of_events.counts(now).sub_(self.log_of_events.counts(since)).to(self.device)
 
 
 class DecayPopularity(_TimeFloor):
-    """Scores an item by its training events not later than the query, halved in weight every ``half_life`` days.
+    """Scores an item by its training events before the query, halved in weight every ``half_life`` days.
 
     Args:
         num_items: Number of items.

@@ -1,0 +1,100 @@
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from common.models.base import Recommender
+from common.models.feature_floor import FeatureFloor, conditional_logit
+from common.models.floors import DAY
+from common.types import SequenceBatch
+from tests.common.models import toy
+from tests.common.models.cases import ModelCases
+
+
+class TestFeatureFloor(ModelCases):
+    model = FeatureFloor
+    exceptions = {"test_untrained_items_score_alike": "attributes tell untrained items apart"}
+
+    def build(self) -> Recommender:
+        model = super().build()
+        assert isinstance(model, FeatureFloor)
+        model.fit([toy.sampled_batch()])
+        return model
+
+
+class TestFeatureFloorWithoutTimes(TestFeatureFloor):
+    arguments = {"use_times": False}
+
+
+def _features(**arguments: object) -> dict[str, torch.Tensor]:
+    model = FeatureFloor(toy.NUM_ITEMS, **arguments)  # type: ignore[arg-type]
+    model.attach(toy.catalogue())
+    return dict(model.features(toy.full_batch()))
+
+
+def test_there_are_at_most_twenty_features() -> None:
+    model = FeatureFloor(toy.NUM_ITEMS)
+    catalogue = toy.catalogue()
+    pairs = catalogue["relations"]["complement"]
+    catalogue["relations"] = dict.fromkeys(("a", "b", "c", "d"), pairs)
+    catalogue["attributes"] = dict.fromkeys(("e", "f", "g"), catalogue["attributes"]["category"])
+    model.attach(catalogue)
+    assert len(list(model.features(toy.full_batch()))) == 20 == len(model.weights)
+
+
+def test_features_agree_with_loops() -> None:
+    features, batch, known = _features(), toy.full_batch(), toy.catalogue()
+    events = list(zip(known["train"]["items"].tolist(), known["train"]["times"].tolist(), strict=True))
+    now, history = int(batch["target_time"][5]), [i for i in batch["history"][5].tolist() if i]
+    category = known["attributes"]["category"].tolist()
+    links = {tuple(pair) for pair in known["relations"]["complement"].tolist()}
+    for item in range(1, toy.NUM_ITEMS + 1):
+        times = [t for i, t in events if i == item and t < now]
+        expected = {
+            "popularity": len(times),
+            "popular_7d": sum(t >= now - 7 * DAY for t in times),
+            "age": (now - min(times)) / DAY if times else 0,
+            "rest": (now - max(times)) / DAY if times else 0,
+            "complement_history": sum((j, item) in links for j in history),
+            "category_history": sum(category[j] == category[item] for j in history),
+        }
+        found = {name: features[name][5, item].expm1().item() for name in expected}
+        assert found == pytest.approx(expected, abs=1e-4)
+        assert features["repeat"][5, item] == (item in history)
+        assert features["unborn"][5, item] == (not times)
+        assert features["complement_last"][5, item] == ((history[-1], item) in links)
+
+
+def test_weights_are_those_of_another_optimiser() -> None:
+    features = torch.randn(60, 7, 3, dtype=torch.float64)
+    features[:, 0, 0] += 1.0
+    scale = features.std(dim=(0, 1))
+
+    def loss(weights: list[float]) -> float:
+        scores = features / scale @ torch.as_tensor(weights)
+        return float(-scores.log_softmax(1)[:, 0].mean() + 0.01 * torch.as_tensor(weights).square().sum())
+
+    expected = torch.from_numpy(minimize(loss, [0.0, 0.0, 0.0], tol=1e-9).x) / scale
+    torch.testing.assert_close(conditional_logit(features, ridge=0.01), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_feature_that_does_not_vary_has_no_weight() -> None:
+    features = torch.randn(20, 5, 2)
+    features[..., 1] = 3.0
+    weights = conditional_logit(features, ridge=1e-4)
+    assert weights[1] == 0
+    assert weights[0] != 0
+
+
+def test_repeated_cases_of_a_padded_batch_count_once() -> None:
+    model, batch = FeatureFloor(toy.NUM_ITEMS), toy.sampled_batch()
+    model.attach(toy.catalogue())
+    model.fit([batch])
+    weights = model.weights.clone()
+    repeated: SequenceBatch = {**batch}
+    model.fit([batch, repeated])
+    assert torch.equal(model.weights, weights)
+
+
+def test_last_event_clock_reads_no_query_time() -> None:
+    assert FeatureFloor(3, clock="last_event").information_set == {"order", "graph", "attributes", "event_times"}
+    assert FeatureFloor(3, use_times=False).information_set == {"order", "graph", "attributes"}

@@ -1,0 +1,186 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float
+from torch import Tensor
+
+from common.metrics.ranking import CaseRanks
+from common.models import floors
+from common.models.closed_form import ClosedFormRecommender
+from common.models.floors import DAY, DecayPopularity, EventLog, NewestFirst, Popularity, RecentPopularity
+from common.types import Catalogue, SequenceBatch
+from tests.common.models import toy
+from tests.common.models.cases import ModelCases
+
+
+class TestPopularity(ModelCases):
+    model = Popularity
+
+
+class TestRecentPopularity(ModelCases):
+    model = RecentPopularity
+    arguments = {"days": 5.0}
+
+
+class TestDecayPopularity(ModelCases):
+    model = DecayPopularity
+    arguments = {"half_life": 2.0, "clock": "last_event"}
+
+
+class TestNewestFirst(ModelCases):
+    model = NewestFirst
+
+
+events = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 12)), min_size=1, max_size=20)
+queries = st.lists(st.integers(-1, 14), min_size=1, max_size=6)
+
+
+def _catalogue(pairs: list[tuple[int, int]]) -> Catalogue:
+    items, times = torch.tensor(pairs).T
+    return {
+        "num_items": 4,
+        "num_users": 1,
+        "train": {"offsets": torch.tensor([0, 0, len(pairs)]), "items": items, "times": times * DAY},
+        "train_count": torch.bincount(items, minlength=5),
+    }
+
+
+def _batch(days: list[int]) -> SequenceBatch:
+    times = torch.tensor(days) * DAY
+    history = torch.zeros(len(days), 2, dtype=torch.long)
+    return {"target_time": times, "history": history, "history_time": torch.stack([times * 0, times - DAY], dim=1)}
+
+
+def _scores(model: ClosedFormRecommender, pairs: list[tuple[int, int]], days: list[int]) -> list[list[float]]:
+    model.attach(_catalogue(pairs))
+    rows: list[list[float]] = model.score_catalogue(_batch(days))[:, 1:].tolist()
+    return rows
+
+
+def _loop(pairs: list[tuple[int, int]], days: list[int], weight: Callable[[int], float]) -> list[list[float]]:
+    """Sum of ``weight(age in days)`` over the events of each item before each query."""
+    return [[sum(weight(q - t) for i, t in pairs if i == item and t < q) for item in range(1, 5)] for q in days]
+
+
+@settings(max_examples=40, deadline=None)
+@given(events, queries, st.integers(1, 8))
+def test_recent_popularity_agrees_with_a_loop(pairs: list[tuple[int, int]], days: list[int], window: int) -> None:
+    expected = _loop(pairs, days, lambda age: age <= window)
+    assert _scores(RecentPopularity(4, days=float(window)), pairs, days) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(events, queries, st.floats(0.5, 20))
+def test_decay_popularity_agrees_with_a_loop(pairs: list[tuple[int, int]], days: list[int], half_life: float) -> None:
+    expected = torch.tensor(_loop(pairs, days, lambda age: 0.5 ** (age / half_life)))
+    torch.testing.assert_close(torch.tensor(_scores(DecayPopularity(4, half_life), pairs, days)), expected.float())
+
+
+@settings(max_examples=40, deadline=None)
+@given(events, queries)
+def test_newest_first_orders_by_first_event_known_at_the_query(pairs: list[tuple[int, int]], days: list[int]) -> None:
+    scores = _scores(NewestFirst(4), pairs, days)
+    for query, row in zip(days, scores, strict=True):
+        first = [min((t for i, t in pairs if i == item), default=99) for item in range(1, 5)]
+        known = [time if time <= query else -1 for time in first]
+        for a in range(4):
+            for b in range(4):
+                assert (row[a] > row[b]) == (known[a] > known[b])
+
+
+@settings(max_examples=20, deadline=None)
+@given(events, queries)
+def test_last_times_agree_with_a_loop(pairs: list[tuple[int, int]], days: list[int]) -> None:
+    found = EventLog(_catalogue(pairs)).last_times(torch.tensor(days) * DAY)
+    for query, row in zip(days, found.tolist(), strict=True):
+        assert row[1:] == [
+            max((t * DAY for i, t in pairs if i == item and t < query), default=-1) for item in range(1, 5)
+        ]
+
+
+@pytest.mark.parametrize("model", [RecentPopularity(4, clock="last_event"), NewestFirst(4, clock="last_event")])
+def test_last_event_clock_does_not_read_the_query_time(model: ClosedFormRecommender) -> None:
+    model.attach(_catalogue([(1, 3), (2, 5), (3, 7)]))
+    early, late = _batch([6]), _batch([6])
+    late["target_time"] = late["target_time"] + 100 * DAY
+    assert torch.equal(model.score_catalogue(early), model.score_catalogue(late))
+    assert model.information_set == {"event_times"}
+
+
+def test_decay_neither_overflows_nor_vanishes_over_many_half_lives() -> None:
+    scores = _scores(DecayPopularity(4, half_life=1.0), [(1, 0), (2, 0), (2, 0), (1, 4999)], [0, 1, 5000])
+    assert scores[0] == [0, 0, 0, 0]
+    assert scores[1] == [2**-1.0, 2 * 2**-1.0, 0, 0]
+    assert scores[2] == [2**-1.0, 0, 0, 0]
+
+
+def test_many_events_are_counted_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, until = EventLog(toy.catalogue()), torch.tensor([1010, 1030, 1005]) * DAY
+    whole = log.counts(until), log.last_times(until)
+    monkeypatch.setattr(floors, "_EVENTS_PER_PASS", 7)
+    assert torch.equal(log.counts(until), whole[0])
+    assert torch.equal(log.last_times(until), whole[1])
+    assert whole[0].sum() > 50
+
+
+class StaticScores(ClosedFormRecommender):
+    """The same given scores for every user."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__(len(scores) - 1)
+        self.scores = scores.float()
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        return self.scores.repeat(len(batch["history"]), 1)
+
+
+def _office(folder: Path, phase: str) -> tuple[SequenceBatch, Tensor]:
+    """Cases with their shipped negatives, and the items of training events in file order."""
+    with (folder / "train.csv").open() as file:
+        train = torch.tensor([int(row["item_id"]) for row in csv.DictReader(file, delimiter="\t")])
+    with (folder / f"{phase}.csv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    candidates = torch.tensor([[int(row["item_id"]), *json.loads(row["neg_items"])] for row in rows])
+    ids = torch.arange(len(rows))
+    none = torch.zeros(len(rows), 1, dtype=torch.long)
+    batch: SequenceBatch = {"user_id": ids, "history": none, "protocol": "sampled-99", "case_id": ids}
+    return {**batch, "target": candidates[:, 0], "candidates": candidates}, train
+
+
+def _office_scores(name: str, train: Tensor) -> Tensor:
+    if name == "constant":
+        return torch.zeros(2421)
+    if name == "popularity":
+        return torch.bincount(train, minlength=2421)
+    if name == "item id":
+        return torch.arange(2421)
+    # Item 0 takes no part; later assignments lose, so that the first position stays.
+    first = torch.full((2421,), -1)
+    first[train.flip(0)] = torch.arange(len(train)).flip(0)
+    return first
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "phase", "expected"),
+    [
+        ("constant", "test", (0.0500, 0.1000, 0.0295, 0.0454)),
+        ("popularity", "test", (0.0627, 0.1511, 0.0349, 0.0630)),
+        ("popularity", "dev", (0.1011, 0.2149, 0.0581, 0.0942)),
+        ("newest first", "test", (0.2720, 0.3859, 0.1772, 0.2142)),
+        ("newest first", "dev", (0.1690, 0.2842, 0.0982, 0.1355)),
+        ("item id", "test", (0.2697, 0.3825, 0.1742, 0.2109)),
+    ],
+)
+def test_office_figures(real_data: Path, name: str, phase: str, expected: tuple[float, ...]) -> None:
+    batch, train = _office(real_data / "rechorus" / "Office", phase)
+    model, ranks = StaticScores(_office_scores(name, train)), CaseRanks()
+    ranks.update(batch["case_id"], batch["user_id"], batch["target"], **model.rank(batch))
+    metrics = ranks.metrics()
+    assert tuple(round(metrics[key].item(), 4) for key in ("hr@5", "hr@10", "ndcg@5", "ndcg@10")) == expected
