@@ -26,7 +26,7 @@ class Adagrad(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Takes one step; ``closure`` evaluates the loss anew, as Lightning passes it."""
         loss = None
         if closure is not None:
