@@ -90,7 +90,7 @@ class IntervalAttention(AttentionMaps):
         by_interval = self.heads(history.unpack(near.gather(2, index).flatten(1)))
         weights = self.dropout((q @ k.transpose(2, 3) + by_interval + history.mask).softmax(-1))
         shares = self.split(history.pack(weights.transpose(1, 2).flatten(2)))
-        sums = torch.zeros_like(near).scatter_add(2, index, shares)
+        sums = shares.new_zeros(near.shape).scatter_add(2, index, shares)
         far = torch.einsum("nhr,rhe->nhe", sums, self.split(time.interval_values))
         mixed = history.pack((weights @ v).transpose(1, 2).flatten(2)) + far.flatten(1)
         result: Tensor = self.out_proj(mixed)

@@ -59,7 +59,7 @@ class PackedHistory:
     def unpack(self, rows: Float[Tensor, "n d"], fill: Float[Tensor, "d"] | None = None) -> Float[Tensor, "b l d"]:
         """Puts rows into the rectangle, shape ``(b, l, d)``; ``fill`` (default zero) goes into padded slots."""
         count, width = self.shape[0] * self.shape[1], rows.size(1)
-        blank = rows.new_zeros(count, width) if fill is None else fill.expand(count, width)
+        blank = rows.new_zeros(count, width) if fill is None else fill.to(rows.dtype).expand(count, width)
         return blank.index_copy(0, self.slots, rows).view(*self.shape, width)
 
     def pack(self, states: Shaped[Tensor, "b l d"]) -> Shaped[Tensor, "n d"]:

@@ -47,4 +47,4 @@ def assert_same_gradients(model: nn.Module, theirs: Mapping[str, Tensor]) -> Non
     ours = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert set(ours) == set(theirs)
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=TOLERANCE, atol=floor, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(ours[name], gradient, rtol=TOLERANCE, atol=floor, msg=f"{name}: ".__add__)

@@ -44,7 +44,7 @@ class TestFullSoftmax(SequentialCases):
     arguments = SMALL | {"objective": "ce"}
 
 
-def build(variant: SASRecVariant = "original", **arguments: int) -> SASRec:
+def build(variant: SASRecVariant = "original", **arguments: float) -> SASRec:
     options: dict[str, Any] = {"max_history": 6, "width": 8, "variant": variant, **arguments}
     model = SASRec(9, **options).double().eval()
     for parameter in model.parameters():
@@ -158,3 +158,14 @@ def test_scores_are_products_with_unscaled_vectors() -> None:
     batch = history_of(3, 1, 4)
     expected = model.encode(batch)[:, -1] @ model.item_embedding.weight.T
     torch.testing.assert_close(model.score_catalogue(batch), expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("variant", ALL)
+def test_mixed_precision_comes_near_full_precision(variant: SASRecVariant, training: bool) -> None:
+    model = build(variant, dropout=0.0).float().train(training)
+    batch = history_of(3, 1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.encode(batch)
+    mixed.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(mixed.float(), model.encode(batch), atol=0.1, rtol=0.1)

@@ -31,7 +31,7 @@ class TestLRD(SequentialCases):
     arguments = SMALL | {"variant": "lrd", "num_blocks": 1, "num_heads": 4, "objective": "bpr"}
 
 
-def build(variant: TiSASRecVariant = "original", **arguments: int) -> TiSASRec:
+def build(variant: TiSASRecVariant = "original", **arguments: float) -> TiSASRec:
     options: dict[str, Any] = {"max_history": 6, "width": 8, "time_span": 12, "variant": variant, **arguments}
     model = TiSASRec(9, **options).double().eval()
     for parameter in model.parameters():
@@ -153,3 +153,12 @@ def test_only_tables_decay() -> None:
     assert (tables["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert [len(p) for p in tables["params"]] == [10, 6, 6, 257, 257]
     assert len(tables["params"]) + len(rest["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_mixed_precision_comes_near_full_precision(variant: TiSASRecVariant) -> None:
+    model, batch = build(variant, dropout=0.0).float().train(), batch_of([100, 110, 180])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.encode(batch)
+    mixed.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(mixed.float(), model.encode(batch), atol=0.1, rtol=0.1)
