@@ -14,6 +14,8 @@ from torch.utils.data.distributed import DistributedSampler
 from common.data.negatives import NegativeSampler, seeded
 from common.types import PAD, Cases, SequenceBatch, Sequences, Split
 
+_CHUNK = 65_536
+
 
 def last_events(
     sequences: Sequences, start: Int[Tensor, "b"], end: Int[Tensor, "b"], width: int
@@ -349,6 +351,7 @@ class EpochSampler(DistributedSampler[int]):
         """Indices of this process's instances."""
         length = len(self.instances)
         order = torch.randperm(length, generator=seeded(self.seed, self.epoch)) if self.shuffle else None
-        for turn in torch.arange(self.num_samples).split(65_536):
+        for first in range(0, self.num_samples, _CHUNK):
+            turn = torch.arange(first, min(first + _CHUNK, self.num_samples))
             index = (turn * self.num_replicas + self.rank) % length
             yield from (index if order is None else order[index]).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from typing import Literal
 
@@ -50,7 +51,8 @@ class NegativeSampler:
         self.count = count
         self.seed = seed
         # Shared memory, so that loader workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.long)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         if rule not in ("train", "complete"):
             return
         members = _distinct_events(split, num_items, complete=rule == "complete")
@@ -122,7 +124,7 @@ class NegativeSampler:
 
 def seeded(*numbers: int) -> torch.Generator:
     """A generator whose stream depends on all of ``numbers`` and is the same on every machine."""
-    digest = hashlib.blake2b(torch.tensor(numbers).numpy().tobytes(), digest_size=8).digest()
+    digest = hashlib.blake2b(array("q", numbers).tobytes(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
 
 

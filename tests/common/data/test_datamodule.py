@@ -86,7 +86,7 @@ class Recorder(L.LightningModule):
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         digest = hashlib.sha256()
         for name in ("user_id", "history", "history_time", "target_time", "targets", "negatives"):
-            digest.update(batch[name].numpy().tobytes())  # type: ignore[literal-required]
+            digest.update(batch[name].numpy().tobytes())
         self.digests.setdefault(self.current_epoch, []).append(digest.hexdigest())
         return self.weight**2
 
@@ -106,7 +106,7 @@ def digests(
 ) -> dict[int, list[str]]:
     """Digests of the batches of each epoch; checkpoints go to ``folder / epoch=<number>.ckpt``."""
     keep = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=not after_validation)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[keep], num_sanity_val_steps=0, **quiet)
     model = Recorder()
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
