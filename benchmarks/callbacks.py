@@ -1,4 +1,4 @@
-"""What a run keeps of its training: seconds, the best validation, per-case ranks; and when it must stop."""
+"""What a run keeps of its training: checkpoints, seconds, the best validation, per-case ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from benchmarks.runs import BEST, LAST
 from common.data.schema import Manifest
-from common.errors import UserError
 from common.models.base import Recommender
 from common.types import SequenceBatch
 
@@ -39,32 +38,6 @@ def stamp_of(manifest: Manifest) -> dict[str, str]:
     """What a checkpoint says of the data that it was trained on."""
     hashes = {name: manifest.hashes[f"{name}.parquet"] for name in ("items", "users")}
     return {"dataset": manifest.dataset, "fingerprint": manifest.fingerprint} | hashes
-
-
-class FiniteLoss(L.Callback):
-    """Ends training at the first loss that is no number, before a checkpoint is made of it.
-
-    The loss is read back from the device every ``log_every_n_steps`` and at the end of an epoch: a loss that once is
-    NaN stays NaN.
-    """
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: SequenceBatch,
-        batch_idx: int,
-    ) -> None:
-        """Raises a :class:`UserError` if the loss is NaN or infinite."""
-        if not trainer.is_last_batch and batch_idx % trainer.log_every_n_steps:
-            return
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        if loss is not None and not bool(torch.isfinite(loss).all()):
-            raise UserError(
-                f"The training loss is {float(loss)} at step {trainer.global_step} (epoch {trainer.current_epoch}).",
-                "Lower --model.lr, or clip gradients with --trainer.gradient_clip_val 1.",
-            )
 
 
 class EpochSeed(L.Callback):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import common.models
 from benchmarks.experiments import TRAINER, find_experiment
 from benchmarks.messages import explain
-from benchmarks.runs import config_id, read_result, run_id
+from benchmarks.runs import config_id, run_id
 from common.data.datamodule import SequenceDataModule
+from common.data.recipes import find_data_set
 from common.data.schema import Manifest
 from common.data.store import find_store
 from common.errors import UserError
@@ -154,7 +156,7 @@ class Plan:
         """Names the run that ``cli`` has parsed.
 
         Raises:
-            UserError: If its store or a predecessor is not there, or the label is no file name.
+            UserError: If its store is not there, or the label is no file name.
         """
         config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
         for name in PASSING:
@@ -162,18 +164,22 @@ class Plan:
         config["trainer"].pop("logger", None)
         config = without_secrets(config)
         data = config["data"]["init_args"]
-        manifest = find_store(Path(data["root"]), data["dataset"], data["recipe"], data["store"]).manifest
+        root, dataset = Path(data["root"]), data["dataset"]
+        if not (root / dataset).is_dir():
+            find_data_set(dataset)
+        manifest = find_store(root, dataset, data["recipe"], data["store"]).manifest
         method = config["name"] or config["model"]["class_path"].rpartition(".")[2].lower()
         if not LABEL.fullmatch(method):
             raise UserError(f"--name {method!r} is no folder name.", "Use letters, digits, '-', '_', '+' and '.'.")
-        predecessors = {role: read_result(Path(run)).run_id for role, run in config["predecessors"].items()}
-        name = run_id(config, manifest.fingerprint, predecessors)
+        predecessors = {role: Path(run).name for role, run in config["predecessors"].items()}
+        portable = with_ids(config, config["predecessors"].values())
+        name = run_id(portable, manifest.fingerprint, predecessors)
         return cls(
             config=config,
             manifest=manifest,
             method=method,
             run_id=name,
-            config_id=config_id(config, manifest.fingerprint),
+            config_id=config_id(portable, manifest.fingerprint),
             predecessors=predecessors,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
@@ -205,6 +211,14 @@ def with_config_files(arguments: Sequence[str]) -> list[str]:
             reading = False
             result.append(argument)
     return result
+
+
+def with_ids(config: dict[str, Any], folders: Iterable[str]) -> dict[str, Any]:
+    """A copy in which run folders are named by their ids alone, so that moving them changes no identity."""
+    text = json.dumps(config)
+    for folder in folders:
+        text = text.replace(json.dumps(folder)[1:-1], Path(folder).name)
+    return dict(json.loads(text))
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def load_run(run: Path, changes: Sequence[str] = ()) -> tuple[RunCLI, SequenceDa
     cli = RunCLI(["--config", str(run / CONFIG), *changes])
     module, model = cli.build()
     model.attach(module.catalogue)
-    # A closed-form model was finished by the catalogue; on another data set its stored tables would be wrong.
-    if not model.closed_form:
+    # On another data set a closed-form model is made anew of that catalogue, not restored.
+    if not model.closed_form or cli.plan.manifest.fingerprint == result.data["fingerprint"]:
         restore(model, weights, module.manifest)
     return cli, module, model.eval()
 

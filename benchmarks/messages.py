@@ -37,7 +37,7 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         return UserError(f"--{key}: there is no class {name!r}.", nearest(name, valid))
     if found := UNKNOWN_OPTION.search(text):
         option = found.group(1).partition("=")[0]
-        return UserError(f"There is no option {option!r}.", nearest(option, _options(parser)))
+        return UserError(f"There is no option {option!r}.", _nearest_option(option, parser))
     if found := UNKNOWN_KEY.search(text):
         group, option = found.groups()
         prefix = f"--{group}."
@@ -50,7 +50,8 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
     if found := MISSING_FILE.search(text):
         return UserError(f"There is no file {found.group(1)}.", "Check the path.")
     if found := REQUIRED.search(text):
-        return UserError(f"Missing: {found.group(1) or found.group(2)}.", f"See `{parser.prog} --help`.")
+        missing = found.group(1) or f"--{found.group(2)}"
+        return UserError(f"{missing} is missing.", f"See `{parser.prog} --help`.")
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
 
 
@@ -66,6 +67,13 @@ def _parameters(path: str) -> Iterable[str]:
     module, _, name = path.rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     return inspect.signature(kind).parameters
+
+
+def _nearest_option(option: str, parser: ArgumentParser) -> str:
+    valid = _options(parser)
+    longer = [name for name in valid if name.startswith(option)]
+    cure = f"Did you mean {longer[0]!r}?" if longer else nearest(option, valid)
+    return cure if len(cure) < 300 else f"See `{parser.prog} --help`."
 
 
 def _options(parser: ArgumentParser) -> list[str]:

@@ -67,7 +67,8 @@ class Suite:
         methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
         seeds: Seeds of each method; a closed-form method takes the first.
         options: Options of every run.
-        needs: For a method the options that take an earlier run's folder, and the method of that run.
+        needs: For a method the options that take an earlier run's folder, and the method of that run: of the same data
+            set and seed, or of the first seed where it is a closed-form method.
         optional: Methods that some of the data sets may lack.
     """
 
@@ -150,11 +151,13 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
                 continue
             for seed in suite.seeds:
                 needed = suite.needs.get(method, {})
-                earlier = {option: folders[dataset, other, seed].folder for option, other in needed.items()}
+                first = {other: folders.get((dataset, other, seed)) for other in needed.values()}
+                earlier = {other: entry or folders[dataset, other, suite.seeds[0]] for other, entry in first.items()}
                 arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
                 arguments += [f"--runs={runs}", f"--name={method}"]
                 arguments += [f"--{option}={_text(value)}" for option, value in suite.options.items()]
-                arguments += [f"--{option}={folder}" for option, folder in earlier.items()]
+                arguments += [f"--{option}={earlier[other].folder}" for option, other in needed.items()]
+                arguments += [f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()]
                 cli = RunCLI(arguments)
                 wave = _wave(method, suite.needs)
                 entry = Entry(dataset, method, seed, tuple(arguments), cli.plan.folder, wave)
@@ -181,6 +184,12 @@ def execute(entries: Sequence[Entry], place: Path, jobs: int) -> Iterator[Entry]
                     yield entry
 
 
+def launch(command: Sequence[str], log: Path, environment: dict[str, str]) -> int:
+    """Runs a command as a process of its own, its output at the end of ``log``; returns its exit code."""
+    with log.open("a") as stream:
+        return subprocess.run(command, stdout=stream, stderr=stream, env=environment).returncode
+
+
 def write_leaderboard(entries: Sequence[Entry], place: Path) -> None:
     """Writes ``leaderboard.md`` of the runs that are done."""
     results = [read_result(entry.folder) for entry in entries if entry.state == "done"]
@@ -194,9 +203,8 @@ def _run(entry: Entry, place: Path, jobs: int) -> tuple[Entry, float, int]:
     for _attempt in range(2):
         resume = ["--ckpt_path=last"] if entry.state == "unfinished" else []
         command = [sys.executable, "-m", "benchmarks", "run", *entry.arguments, *resume]
-        with (place / _log_name(entry)).open("a") as log:
-            quiet = [*command, "--trainer.enable_progress_bar=false"]
-            code = subprocess.run(quiet, stdout=log, stderr=log, env=_environment(jobs)).returncode
+        command.append("--trainer.enable_progress_bar=false")
+        code = launch(command, place / _log_name(entry), _environment(jobs))
         # The same mistake would be made again.
         if code in (0, 2):
             break

@@ -19,11 +19,11 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from benchmarks.callbacks import STAMP, EpochSeed, FiniteLoss, RunRecord, checkpoints, stamp_of, training_summary
+from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import environment, peak_memory
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
-from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, write_atomically
+from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, read_result, write_atomically
 from benchmarks.tables import summary_lines
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
     """Makes the objects, trains, tests, and writes the folder; ``None`` on all processes but the first."""
+    for predecessor in cli.config.predecessors.values():
+        read_result(Path(predecessor))
     resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
@@ -59,7 +61,7 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = EpochSeed(int(plan.config["seed_everything"]))
-    trainer = make_trainer(cli, plan, [noise, FiniteLoss(), record, *checkpoints(plan.folder, monitor, mode)])
+    trainer = make_trainer(cli, plan, [noise, record, *checkpoints(plan.folder, monitor, mode)])
     try:
         fit(trainer, model, data, plan.folder, resume)
     except SystemExit as stop:

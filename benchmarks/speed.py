@@ -1,0 +1,191 @@
+"""``recbench speed``: what this machine does with the suite's hot paths, as JSON."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+
+from benchmarks.callbacks import RunRecord
+from benchmarks.cli import write
+from benchmarks.environment import hardware
+from benchmarks.memory import MemoryAbove
+from benchmarks.prepare import prepare
+from benchmarks.train import quieten
+from common.data.datamodule import SequenceDataModule
+from common.data.negatives import NegativeSampler, seeded
+from common.models.sasrec import SASRec
+from common.types import PAD, SequenceBatch
+
+Name = Literal["rank", "train", "negatives", "prepare"]
+DEFAULTS = {"rank": "amazon-beauty", "train": "ml-100k", "negatives": "amazon-beauty", "prepare": "amazon-games"}
+NEGATIVE_BATCH = 1 << 20
+
+
+def speed(
+    name: Name,
+    *,
+    dataset: str | None = None,
+    root: Path = Path("data"),
+    source: Path | None = None,
+    repeats: int = 3,
+    test_users: int | None = None,
+    max_epochs: int = 300,
+    patience: int = 20,
+) -> None:
+    """Measures one hot path and prints JSON: the best of several repeats, and the machine.
+
+    Args:
+        name: `rank` (full-ranking test of SASRec), `train` (SASRec: target positions per second, seconds to the best
+            validation), `negatives` (samples per second that avoid the user's training items) or `prepare`.
+        dataset: Data set; by default the one that the suite's targets name.
+        root: Folder of the stores; `prepare` writes to a temporary one.
+        source: Local source of `prepare`.
+        repeats: How often to measure; `train` trains once.
+        test_users: Number of users that `rank` tests; all when omitted.
+        max_epochs: Longest training of `train`.
+        patience: Epochs that `train` goes on without a better validation.
+    """
+    quieten()
+    key = dataset or DEFAULTS[name]
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "rank": lambda: measure_rank(key, root, repeats, test_users),
+        "train": lambda: measure_train(key, root, max_epochs, patience),
+        "negatives": lambda: measure_negatives(key, root, repeats),
+        "prepare": lambda: measure_prepare(key, source, repeats),
+    }
+    figures = measures[name]()
+    write(json.dumps({"name": name, "dataset": key} | figures | {"machine": machine()}, indent=2))
+
+
+def measure_rank(dataset: str, root: Path, repeats: int, test_users: int | None) -> dict[str, Any]:
+    """Seconds of a full-ranking test with the run's own Trainer, and peak memory above model and data."""
+    module = SequenceDataModule(dataset, str(root), test_users=test_users)
+    model = _sasrec(module)
+    trainer = _trainer([])
+    seconds, above = [], []
+    for _ in range(repeats):
+        with MemoryAbove() as memory:
+            started = time.perf_counter()
+            trainer.test(model, module, verbose=False)
+            seconds.append(time.perf_counter() - started)
+        above.append(memory.bytes)
+    users = len(model.case_ranks["full"].compute()["case_id"])
+    return {
+        "users": users,
+        "items": module.num_items,
+        "seconds": min(seconds),
+        "users_per_second": users / min(seconds),
+        "peak_bytes_above_model": min(above),
+        "all_seconds": seconds,
+    }
+
+
+def measure_train(dataset: str, root: Path, max_epochs: int, patience: int) -> dict[str, Any]:
+    """Target positions per second of training alone, and seconds to the best validation, validation included."""
+    L.seed_everything(0, verbose=False)
+    module = SequenceDataModule(dataset, str(root))
+    model = _sasrec(module)
+    clock, record = PositionClock(), RunRecord("val/ndcg@10", "max", {})
+    stop = EarlyStopping("val/ndcg@10", mode="max", patience=patience)
+    trainer = _trainer([clock, record, stop], max_epochs=max_epochs)
+    trainer.fit(model, module)
+    rates = [positions / seconds for positions, seconds in clock.epochs[1:]] or [0.0]
+    return {
+        "positions_per_second": sum(p for p, _ in clock.epochs) / sum(s for _, s in clock.epochs),
+        "best_epoch_positions_per_second": max(rates),
+        "epochs": trainer.current_epoch,
+        "seconds": record.train_seconds,
+        "seconds_to_best": record.seconds_to_best,
+        "best_epoch": record.best_epoch,
+        "best_val_ndcg@10": record.best,
+    }
+
+
+def measure_negatives(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+    """Negatives per second for users of random training events, sorted as a batch of whole users has them."""
+    module = SequenceDataModule(dataset, str(root))
+    sampler = NegativeSampler("train", module.events, module.num_items)
+    generator = seeded(0)
+    train = module.catalogue["train"]
+    owner = torch.repeat_interleave(torch.arange(len(train["offsets"]) - 1), train["offsets"].diff())
+    users = owner[torch.randint(len(owner), (NEGATIVE_BATCH,), generator=generator)]
+    in_order = users.sort().values
+    return {
+        "samples": NEGATIVE_BATCH,
+        "samples_per_second": NEGATIVE_BATCH / _best(lambda: sampler.draw(in_order, 1, generator), repeats),
+        "samples_per_second_random_users": NEGATIVE_BATCH / _best(lambda: sampler.draw(users, 1, generator), repeats),
+    }
+
+
+def measure_prepare(dataset: str, source: Path | None, repeats: int) -> dict[str, Any]:
+    """Seconds from source to store."""
+
+    def make() -> None:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+            prepare(dataset, source=source, root=Path(folder), json=True)
+
+    return {"seconds": _best(make, repeats)}
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and the rate of a 4096³ matrix product in fp32."""
+    left, right = torch.rand(4096, 4096), torch.rand(4096, 4096)
+    seconds = _best(lambda: left @ right, 3)
+    return hardware() | {"threads": torch.get_num_threads(), "matmul_gflops": 2 * 4096**3 / seconds / 1e9}
+
+
+class PositionClock(L.Callback):
+    """Counts trained positions and seconds of each epoch, without its validation."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[int, float]] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the epoch's count."""
+        self.positions, self.started = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: SequenceBatch, batch_idx: int
+    ) -> None:
+        """Counts the batch; the epoch ends with its last batch."""
+        self.positions += int((batch["targets"] != PAD).sum())
+        if trainer.is_last_batch:
+            self.epochs.append((self.positions, time.perf_counter() - self.started))
+
+
+def _sasrec(module: SequenceDataModule) -> SASRec:
+    model = SASRec(module.num_items, max_history=module.max_history, width=64, num_blocks=2)
+    model.attach(module.catalogue)
+    return model
+
+
+def _trainer(callbacks: list[L.Callback], max_epochs: int = 1) -> L.Trainer:
+    return L.Trainer(
+        callbacks=callbacks,
+        max_epochs=max_epochs,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _best(action: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

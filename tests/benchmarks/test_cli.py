@@ -1,0 +1,195 @@
+"""A mistake ends in one message that names the cure, and exit code 2."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.cli import COMMANDS
+from common.models.sasrec import SASRec
+from common.types import SequenceBatch
+from tests.benchmarks.conftest import options
+
+Complaint = Callable[..., str]
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """Runs a command that must end with exit code 2 and returns its message."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(list(arguments)) == 2
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        assert message.count("recbench: ") == 1
+        return message
+
+    return run
+
+
+def test_help_names_every_command_without_importing_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "list"])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"recbench {name}" in capsys.readouterr().out
+
+
+def test_unknown_command(complaint: Complaint) -> None:
+    assert "Did you mean 'leaderboard'?" in complaint("leaderbord")
+
+
+def test_unknown_option_of_a_command(complaint: Complaint) -> None:
+    assert "Did you mean '--protocol'?" in complaint("leaderboard", "--protocl", "full")
+
+
+def test_unknown_value_of_an_option(complaint: Complaint) -> None:
+    assert "html" in complaint("leaderboard", "--format", "html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (["--config", "ml-100k/sasrek"], "Did you mean 'ml-100k/sasrec'?"),
+        (["--config", "no/such.yaml"], "recbench list"),
+        (["--config", "synthetic/sasrec", "--model.drop_out", "0.1"], "Did you mean 'dropout'?"),
+        (["--config", "synthetic/sasrec", "--data.max_histroy", "9"], "Did you mean 'max_history'?"),
+        (["--config", "synthetic/sasrec", "--trainer.max_epoch", "3"], "Did you mean '--trainer.max_epochs'?"),
+        (["--config", "synthetic/sasrec", "--seed", "3"], "Did you mean '--seed_everything'?"),
+        (["--config", "synthetic/sasrec", "--seed_everything", "true"], "int"),
+        (["--config", "synthetic/sasrec", "--model.lr", "fast"], "float"),
+        (["--config", "synthetic/sasrec", "--model.objective", "bpr_min"], "bpr_max"),
+        (["--config", "synthetic/sasrec", "--name", "../up"], "Use letters"),
+        (["--model", "SASRek", "--data.dataset", "synthetic"], "Did you mean 'SASRec'?"),
+        (["--data.dataset", "synthetic"], "model is missing"),
+        (["--config", "synthetic/sasrec", "--data.dataset", "synthetik"], "Did you mean 'synthetic'?"),
+        (["--config", "synthetic/sasrec", "--data.test_protocols", "[sampled-98]"], "Did you mean 'sampled-99'?"),
+        (["--config", "synthetic/sasrec", "--data.recipe", "plantet"], "planted"),
+        (["--config", "synthetic/sasrec", "--data.batch_size", "0"], "1 or more"),
+        (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start afresh"),
+    ],
+)
+def test_mistakes_of_a_run(arguments: list[str], cure: str, complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    assert cure in complaint("run", *options(root, tmp_path), *arguments)
+
+
+def test_unknown_key_of_a_configuration_file(complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "model:\n  class_path: SASRec\ndata:\n  init_args:\n    dataset: synthetic\ntrainer:\n  max_epoch: 3\n"
+    )
+    assert "Did you mean 'max_epochs'?" in complaint("run", "--config", str(path), *options(root, tmp_path))
+
+
+def test_a_store_that_is_not_prepared(complaint: Complaint, tmp_path: Path) -> None:
+    message = complaint("run", "--config", "ml-100k/sasrec", *options(tmp_path, tmp_path))
+    assert "recbench prepare ml-100k" in message
+
+
+def test_a_store_of_another_version(complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "stores")
+    for manifest in (tmp_path / "stores").rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"store_version": 1', '"store_version": 0'))
+    message = complaint("run", "--config", "synthetic/sasrec", *options(tmp_path / "stores", tmp_path))
+    assert "recbench prepare synthetic" in message
+
+
+def test_a_loss_that_is_no_number(
+    complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        return {"loss": self.item_embedding.weight.sum() * torch.nan}
+
+    monkeypatch.setattr(SASRec, "loss", diverge)
+    message = complaint("run", "--config", "synthetic/sasrec", *options(root, tmp_path))
+    assert "NaN" in message
+    assert "learning rate" in message
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_times_that_were_not_recorded(complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "stores")
+    for manifest in (tmp_path / "stores").rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"time": "real"', '"time": "imputed"'))
+    places = options(tmp_path / "stores", tmp_path, "--trainer.max_epochs=1")
+    assert "allow_imputed_time" in complaint("run", "--config", "synthetic/tisasrec", *places)
+    assert main(["run", "--config", "synthetic/tisasrec", "--data.allow_imputed_time=true", *places]) == 0
+    (result,) = (tmp_path / "synthetic" / "tisasrec").rglob("result.json")
+    assert '"imputed_time": true' in result.read_text()
+
+
+def test_no_permission_to_write(
+    complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert "No permission" in complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
+
+
+def test_a_full_disk(complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("benchmarks.train.write_ranks", refuse)
+    assert "No space left" in complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_file_where_the_runs_folder_should_be(complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    message = complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path / "runs"))
+    assert "file stands where a folder" in message
+
+
+def test_a_checkpoint_that_is_none(complaint: Complaint, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
+    path = str(tmp_path / "x.ckpt")
+    assert "cannot be read" in complaint(
+        "run", "--config", "synthetic/sasrec", "--ckpt_path", path, *options(root, tmp_path)
+    )
+
+
+def test_a_checkpoint_of_other_data(complaint: Complaint, finished: Path, tmp_path: Path) -> None:
+    assert (
+        main(
+            [
+                "prepare",
+                "synthetic",
+                "--users",
+                "70",
+                "--items",
+                "128",
+                "--interactions",
+                "600",
+                "--root",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    path = str(finished / "last.ckpt")
+    message = complaint("run", "--config", "synthetic/sasrec", "--ckpt_path", path, *options(tmp_path, tmp_path))
+    assert "trained on other data" in message
+
+
+def test_internal_errors_exit_with_1(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("benchmarks.train.describe", fail)
+    assert main(["run", "--config", "synthetic/popularity", *options(root, tmp_path)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["run", "--config", "synthetic/popularity", "--debug", *options(root, tmp_path)]) == 1
+    assert "Traceback" in capsys.readouterr().err

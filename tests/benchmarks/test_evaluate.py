@@ -1,0 +1,72 @@
+"""A finished run is scored again with its own weights, as a new result."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.evaluate import load_run
+from benchmarks.leaderboard import build_tables
+from benchmarks.runs import Result, find_runs, read_result
+
+
+def evaluations(runs: Path, origin: Path) -> Iterator[Result]:
+    for folder in find_runs([runs]):
+        result = read_result(folder)
+        if result.checkpoint == str(origin):
+            yield result
+
+
+def test_the_same_protocol_gives_the_same_ranks(finished: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
+    (folder,) = find_runs([tmp_path])
+    assert pl.read_parquet(folder / "ranks.parquet").equals(pl.read_parquet(finished / "ranks.parquet"))
+    assert read_result(folder).protocols == read_result(finished).protocols
+
+
+def test_another_protocol_is_a_new_result_of_the_same_configuration(finished: Path, tmp_path: Path) -> None:
+    before = (finished / "result.json").read_text()
+    assert main(["evaluate", str(finished), "--protocol", "sampled-19", "full-unmasked", "--runs", str(tmp_path)]) == 0
+    (result,) = evaluations(tmp_path, finished)
+    assert set(result.protocols) == {"sampled-19", "full-unmasked"}
+    assert result.config_id == read_result(finished).config_id
+    assert result.predecessors == {"checkpoint": read_result(finished).run_id}
+    assert (finished / "result.json").read_text() == before
+
+
+def test_a_leaderboard_takes_both(finished: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(finished), "--protocol", "sampled-19", "--runs", str(tmp_path)]) == 0
+    results = [read_result(folder) for folder in find_runs([tmp_path, finished])]
+    assert [table.protocol for table in build_tables(results)] == ["full", "sampled-19", "sampled-99"]
+
+
+def test_an_evaluation_is_not_repeated(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
+    assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
+    assert "Done before" in capsys.readouterr().out
+
+
+def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
+    floor: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--users", "70", "--items", "128", "--interactions", "600"]
+    assert main(["prepare", "synthetic", *size, "--root", str(tmp_path / "stores")]) == 0
+    other = ["--data", "synthetic", "--root", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    assert main(["evaluate", str(floor), *other]) == 0
+    (result,) = evaluations(tmp_path / "runs", floor)
+    assert result.cases["test/full/overall"] == 70
+    capsys.readouterr()
+    assert main(["evaluate", str(finished), *other]) == 2
+    assert "items and users are not those" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_loaded_run_scores_without_dropout(finished: Path) -> None:
+    _, _, model = load_run(finished)
+    assert not model.training

@@ -1,0 +1,64 @@
+"""Top lists hold the best items that a user has not had, for known users and for histories of choice."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.evaluate import load_run
+from benchmarks.recommend import whole_history
+
+
+def answers(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, object]]]:
+    capsys.readouterr()
+    assert main(["recommend", *arguments, "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def tokens(run: Path, user: int) -> list[str]:
+    _, module, _ = load_run(run)
+    names = module.store.items()["item"]
+    return [names[item - 1] for item in whole_history(module, user)]
+
+
+def test_lists_are_sorted_and_leave_out_the_whole_history(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = load_run(finished)[1].store.user_tokens()[4]
+    best = answers(capsys, str(finished), "--user", name, "--k", "7")[name]
+    scores = [float(str(row["score"])) for row in best]
+    assert scores == sorted(scores, reverse=True)
+    assert len({row["item"] for row in best}) == 7
+    assert not {row["item"] for row in best} & set(tokens(finished, 5))
+
+
+def test_a_floor_recommends_the_most_popular_unseen_items(floor: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, module, _ = load_run(floor)
+    name = module.store.user_tokens()[0]
+    best = answers(capsys, str(floor), "--user", name, "--k", "3")[name]
+    counts = module.catalogue["train_count"].clone()
+    counts[[0, *whole_history(module, 1)]] = -1
+    assert [row["score"] for row in best] == counts.sort(descending=True).values[:3].float().tolist()
+
+
+def test_a_history_on_the_command_line_equals_that_user(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = load_run(finished)[1].store.user_tokens()[2]
+    known = answers(capsys, str(finished), "--user", name)[name]
+    (given,) = answers(capsys, str(finished), "--history", ",".join(tokens(finished, 3))).values()
+    assert [row["item"] for row in given] == [row["item"] for row in known]
+    first, second = (torch.tensor([float(str(row["score"])) for row in rows]) for rows in (given, known))
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (["--user", "u99"], "no user 'u99'"),
+        (["--history", "nothing"], "no item 'nothing'"),
+        ([], "--user USER"),
+        (["--user", "u01", "--k", "1000"], "from 1 to"),
+    ],
+)
+def test_mistakes(arguments: list[str], cure: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", str(finished), *arguments]) == 2
+    assert cure in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""A suite orders, skips, resumes and retries its runs, and always leaves a leaderboard."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.__main__ import main
+from benchmarks.suite import plan, read_suite
+from tests.benchmarks.conftest import options
+
+
+def suite_file(folder: Path, **changes: object) -> Path:
+    values = {"about": "toy", "datasets": ["synthetic"], "methods": ["popularity", "sasrec"], "seeds": [1, 2]}
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return path
+
+
+class Runs:
+    """Stands in for the processes of a suite: makes results by hand, fails where told."""
+
+    def __init__(self, folder: Path, failures: dict[str, int]) -> None:
+        self.folder, self.failures = folder, failures
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], log: Path, environment: dict[str, str]) -> int:
+        self.commands.append(command)
+        name = next(argument for argument in command if argument.startswith("--config="))
+        if self.failures.get(name, 0):
+            self.failures[name] -= 1
+            return 1
+        return main([*command[3:], "--trainer.accelerator=cpu"])
+
+
+@pytest.fixture
+def places(root: Path, tmp_path: Path) -> list[str]:
+    return ["--root", str(root), "--runs", str(tmp_path / "runs")]
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: dict[str, int] | None = None) -> Runs:
+    runs = Runs(tmp_path, failures or {})
+    monkeypatch.setattr("benchmarks.suite.launch", runs)
+    return runs
+
+
+QUICK = {"trainer.max_epochs": 1}
+
+
+def test_a_closed_form_method_takes_one_seed(root: Path, tmp_path: Path) -> None:
+    entries = plan(read_suite(suite_file(tmp_path)), root, tmp_path)
+    assert [(entry.method, entry.seed) for entry in entries] == [("popularity", 1), ("sasrec", 1), ("sasrec", 2)]
+
+
+def test_predecessors_come_first_and_are_handed_on(root: Path, tmp_path: Path) -> None:
+    needs = {"sasrec": {"trainer.default_root_dir": "bpr_mf"}}
+    suite = read_suite(suite_file(tmp_path, methods=["sasrec", "bpr_mf"], needs=needs, seeds=[3]))
+    first, second = plan(suite, root, tmp_path)
+    assert (first.method, second.method) == ("bpr_mf", "sasrec")
+    assert f"--predecessors.bpr_mf={first.folder}" in second.arguments
+    elsewhere = plan(suite, root, tmp_path / "elsewhere")[1]
+    assert elsewhere.folder.name == second.folder.name
+
+
+def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = options(root, tmp_path, f"--predecessors.stage1={tmp_path}")
+    assert main(["run", "--config", "synthetic/popularity", *arguments]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_suite_runs_and_then_has_nothing_to_do(
+    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = patched(monkeypatch, tmp_path)
+    path = str(suite_file(tmp_path, options=QUICK))
+    assert main(["suite", path, *places]) == 0
+    assert len(runs.commands) == 3
+    table = (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text()
+    assert "| sasrec |" in table
+    assert "*popularity*" in table
+    assert main(["suite", path, *places]) == 0
+    assert len(runs.commands) == 3
+    capsys.readouterr()
+    assert main(["suite", path, *places, "--status"]) == 0
+    assert capsys.readouterr().out.count("done ") == 3
+
+
+def test_a_failed_run_is_tried_twice_and_the_suite_goes_on(
+    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = patched(monkeypatch, tmp_path, {"--config=synthetic/popularity": 2})
+    assert main(["suite", str(suite_file(tmp_path, options=QUICK, seeds=[1])), *places]) == 1
+    assert len(runs.commands) == 3
+    assert "1 of 2 runs failed" in capsys.readouterr().err
+    assert "| sasrec |" in (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text()
+
+
+def test_an_unfinished_run_is_resumed(
+    root: Path, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = suite_file(tmp_path, options=QUICK, methods=["sasrec"], seeds=[1])
+    (entry,) = plan(read_suite(path), root, tmp_path / "runs")
+    entry.folder.mkdir(parents=True)
+    (entry.folder / "last.ckpt").write_bytes(b"")
+    runs = patched(monkeypatch, tmp_path, {"--config=synthetic/sasrec": 2})
+    assert main(["suite", str(path), *places]) == 1
+    assert all("--ckpt_path=last" in command for command in runs.commands)
+
+
+def test_dry_run_prints_commands_that_would_run(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["suite", str(suite_file(tmp_path)), *places, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("recbench run --config=synthetic/") for line in lines)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "quickstar"]) == 2
+    assert "Did you mean 'quickstart'?" in capsys.readouterr().err
+    assert main(["suite", str(suite_file(tmp_path, method=["x"]))]) == 2
+    assert "Did you mean 'methods'?" in capsys.readouterr().err
