@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from common.data import synthetic
 from common.data.layouts import open_source
-from common.data.pipeline import build
+from common.data.pipeline import CONSTANTS, build
 from common.data.progress import console
 from common.data.recipes import DataSet, Recipe, choose_recipe, find_data_set
 from common.data.schema import Source
@@ -89,7 +89,7 @@ def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:
 
 
 def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, show: Callable[[str], None]) -> Store:
-    arguments = {"seed": seed, "recipe": asdict(recipe), "world": raw.arguments}
+    arguments = {"seed": seed, "recipe": asdict(recipe), "world": raw.arguments, **CONSTANTS}
     identity = fingerprint(raw, entry.key, arguments)
     path = Path(root) / entry.key / f"{recipe.name}-{identity[:12]}"
     if (path / "manifest.json").exists():

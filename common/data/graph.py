@@ -26,6 +26,12 @@ def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
     return edges.drop_nulls().filter(pl.col("head") != pl.col("tail")).unique().sort("relation", "head", "tail")
 
 
+def value_ids(values: pl.Series) -> NDArray[np.int64]:
+    """Returns the place of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
+    known = values.filter(values != "").unique().sort()
+    return np.concatenate([[0], (encode(values, known).fill_null(-1) + 1).to_numpy().astype(np.int64)])
+
+
 def count_triplets(relations: pl.DataFrame, attributes: pl.DataFrame) -> dict[str, int]:
     """Returns the number of edges of each relation and of known values of each attribute."""
     edges = relations["relation"].value_counts().sort("relation")
@@ -35,33 +41,39 @@ def count_triplets(relations: pl.DataFrame, attributes: pl.DataFrame) -> dict[st
 
 
 def link_rates(
-    sequences: Sequences, positions: NDArray[np.int64], relations: pl.DataFrame, num_items: int
+    sequences: Sequences,
+    positions: NDArray[np.int64],
+    relations: pl.DataFrame,
+    attributes: dict[str, NDArray[np.int64]],
 ) -> dict[str, float]:
-    """Returns, for each relation and for any, the share of (history item, target) pairs that an edge joins.
+    """Returns the share of (history item, target) pairs that each relation joins and that share each attribute.
 
-    Edges count from history item to target. Histories are cut to the newest :data:`HISTORY` items.
+    Edges count from history item to target. Histories are cut to the newest :data:`HISTORY` items. ``any_relation``
+    counts pairs with an edge, ``any`` those with an edge or a shared value.
 
     Args:
         sequences: All events, by user.
         positions: Places of the targets.
         relations: ``head, relation, tail`` with ids.
-        num_items: Highest item id.
+        attributes: Value of each item by id, 0 where unknown, by name.
     """
-    offsets = sequences["offsets"].numpy()
-    items = sequences["items"].numpy()
+    offsets, items = sequences["offsets"].numpy(), sequences["items"].numpy().astype(np.int64)
     start = offsets[np.searchsorted(offsets, positions, side="right") - 1]
     length = np.minimum(positions - start, HISTORY)
-    total, linked = int(length.sum()), {}
-    either = np.zeros(total, dtype=bool)
     target = np.repeat(positions, length)
-    place = target - 1 - (np.arange(total) - np.repeat(np.cumsum(length) - length, length))
-    pairs = items[place] * (num_items + 1) + items[target]
+    back = np.arange(len(target)) - np.repeat(np.cumsum(length) - length, length)
+    heads, tails = items[target - 1 - back], items[target]
+    found: dict[str, NDArray[np.bool_]] = {}
     for (name,), edges in sorted(relations.partition_by("relation", as_dict=True).items()):
-        keys = np.sort(edges["head"].to_numpy().astype(np.int64) * (num_items + 1) + edges["tail"].to_numpy())
-        found = keys[np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)] == pairs
-        linked[str(name)] = float(found.mean()) if total else 0.0
-        either |= found
-    return linked | {"any": float(either.mean()) if total else 0.0}
+        keys = np.sort(edges["head"].to_numpy().astype(np.int64) << 32 | edges["tail"].to_numpy())
+        pairs = heads << 32 | tails
+        found[str(name)] = keys[np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)] == pairs
+    nothing = np.zeros(len(heads), dtype=bool)
+    related = np.logical_or.reduce([nothing, *found.values()])
+    shared = {name: (values[heads] == values[tails]) & (values[heads] > 0) for name, values in attributes.items()}
+    either = np.logical_or.reduce([related, *shared.values()])
+    masks = found | {"any_relation": related} | shared | {"any": either}
+    return {name: float(mask.mean()) if len(mask) else 0.0 for name, mask in masks.items()}
 
 
 def training_targets(sequences: Sequences, train_end: torch.Tensor, limit: int, seed: int) -> NDArray[np.int64]:

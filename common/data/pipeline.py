@@ -22,8 +22,11 @@ from common.errors import DataError
 from common.types import Sequences, Split
 
 CANDIDATE_SEED = 0
-NEGATIVES = (99, 19)
+NEGATIVES = [99, 19]
 QUANTILES = (0.8, 0.9)
+CONSTANTS: dict[str, Any] = {"candidate_seed": CANDIDATE_SEED, "negatives": NEGATIVES, "quantiles": list(QUANTILES)}
+"""What every store is made with, as the manifest and the fingerprint have it."""
+
 LINK_SAMPLE = 100_000
 """Training steps that link rates are measured on, if there are more."""
 
@@ -77,7 +80,7 @@ def build(
     relations = graph.restrict(source.relations, kept.items["item"])
     attributes = kept.items.select(pl.exclude(NOT_ATTRIBUTES))
     triplets = graph.count_triplets(relations, attributes)
-    linked = _describe_graph(entry, recipe, relations, divided["leave_one_out"], num_items, seed)
+    linked = _describe_graph(entry, recipe, relations, attributes, divided["leave_one_out"], seed)
     show("Drawing candidates")
     candidates, too_few = _candidates(source, recipe, kept, divided)
     ties = statistics.tie_shares(divided["leave_one_out"], events["row"].to_numpy(), _token_order(kept.items))
@@ -213,20 +216,19 @@ def _describe_split(split: Split) -> dict[str, Any]:
 
 
 def _describe_graph(
-    entry: DataSet, recipe: Recipe, relations: pl.DataFrame, split: Split, num_items: int, seed: int
+    entry: DataSet, recipe: Recipe, relations: pl.DataFrame, attributes: pl.DataFrame, split: Split, seed: int
 ) -> dict[str, Any]:
-    if relations.is_empty():
-        return {"recipe": recipe.relations, "snapshot": None, "post_hoc": False, "link_rates": {}}
+    values = {column.name: graph.value_ids(column) for column in attributes}
+    known = {name: ids for name, ids in values.items() if ids.any()}
     sequences = split["sequences"]
     places = {"train": graph.training_targets(sequences, split["train_end"], LINK_SAMPLE, seed)}
     places |= {"val": split["val"]["position"].numpy(), "test": split["test"]["position"].numpy()}
-    rates = {name: graph.link_rates(sequences, place, relations, num_items) for name, place in places.items()}
     return {
         "recipe": recipe.relations,
-        "snapshot": entry.snapshot or "unknown",
+        "snapshot": None if relations.is_empty() else entry.snapshot or "unknown",
         # Lists crawled at the end of the data, or nobody knows when, may hold what the held-out events tell.
-        "post_hoc": entry.snapshot != BEFORE_EVENTS,
-        "link_rates": rates,
+        "post_hoc": not relations.is_empty() and entry.snapshot != BEFORE_EVENTS,
+        "link_rates": {name: graph.link_rates(sequences, place, relations, known) for name, place in places.items()},
     }
 
 

@@ -148,7 +148,7 @@ _UCSD = "UCSD, McAuley lab: research use, no formal licence"
 
 
 def _movielens(key: str, about: str, *recipes: Recipe, printed: dict[str, Printed] | None = None) -> DataSet:
-    return DataSet(key, about, _GROUPLENS, (*_GENERIC, *recipes), download=key, printed=printed or {})
+    return DataSet(key, about, _GROUPLENS, (*_GENERIC, *_READY, *recipes), download=key, printed=printed or {})
 
 
 def _amazon(

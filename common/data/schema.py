@@ -125,6 +125,11 @@ class Manifest:
         """Name of the store's folder: the recipe and the first 12 digits of the fingerprint."""
         return f"{self.recipe}-{self.fingerprint[:12]}"
 
+    @property
+    def has_repeats(self) -> bool:
+        """Whether a user has an item more than once; full ranking then leaves no item out (PROTOCOL D5)."""
+        return bool(self.stages) and self.stages[-1]["repeated_pairs"] > 0
+
     def to_json(self) -> str:
         """Returns the manifest as indented JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)

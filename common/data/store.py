@@ -21,6 +21,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor
 
+from common.data.graph import value_ids
+from common.data.recipes import DATASETS
 from common.data.schema import Manifest
 from common.data.splits import build_sequences
 from common.errors import DataError, UserError, nearest
@@ -127,6 +129,7 @@ class Store:
     def catalogue(self, split: str = "leave_one_out") -> Catalogue:
         """Returns what is known of items, with the training events of ``split``."""
         parts, items = self.split(split), self.items()
+        attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
         train = _training_events(parts)
         count = torch.bincount(train["items"], minlength=self.manifest.num_items + 1)
         return Catalogue(
@@ -138,7 +141,7 @@ class Store:
             titles=["", *items["title"].to_list()],
             texts=["", *items["text"].to_list()],
             relations=self._relations(),
-            attributes={name: _value_ids(items[name]) for name in items.columns if name not in NOT_ATTRIBUTES},
+            attributes={name: torch.from_numpy(value_ids(items[name])) for name in attributes},
         )
 
     def _candidates(self, split: str, protocol: str) -> Path:
@@ -185,14 +188,6 @@ def _training_events(split: Split) -> Sequences:
     return Sequences(offsets=counts, items=sequences["items"][kept], times=sequences["times"][kept])
 
 
-def _value_ids(column: pl.Series) -> Tensor:
-    values = column.filter(column != "").unique().sort()
-    codes = column.replace_strict(
-        values, pl.int_range(1, len(values) + 1, eager=True), default=0, return_dtype=pl.Int64
-    )
-    return torch.from_numpy(np.concatenate([[0], codes.to_numpy()]))
-
-
 def find_store(root: Path, dataset: str, recipe: str | None = None, store: str | None = None) -> Store:
     """Returns the one store of a data set that fits.
 
@@ -209,7 +204,8 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
     found = sorted(path.parent for path in (root / dataset).glob("[!.]*/manifest.json"))
     named = [path for path in found if store in (None, path.name) and recipe in (None, path.name.rpartition("-")[0])]
     stores = [read_store(path) for path in named]
-    wanted = f"{dataset}" + (f", recipe {recipe}" if recipe else "") + (f", store {store}" if store else "")
+    _refuse_unknown(root, dataset)
+    wanted = dataset + (f", recipe {recipe}" if recipe else "") + (f", store {store}" if store else "")
     if not stores:
         command = f"recbench prepare {dataset}" + (f" --recipe {recipe}" if recipe else "") + f" --root {root}"
         there = f" (found: {', '.join(path.name for path in found)})" if found else ""
@@ -218,6 +214,13 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         names = ", ".join(one.path.name for one in stores)
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", "Choose one with `store=<id>`.")
     return stores[0]
+
+
+def _refuse_unknown(root: Path, dataset: str) -> None:
+    own = {path.parent.parent.name for path in root.glob("*/[!.]*/manifest.json")}
+    if dataset not in own | set(DATASETS):
+        cure = f"{nearest(dataset, own | set(DATASETS))} Data of your own need `recbench prepare NAME --source DIR`."
+        raise UserError(f"There is no data set {dataset!r}, and {root} holds none of that name.", cure)
 
 
 def read_store(path: Path) -> Store:
@@ -260,9 +263,10 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
             manifest = replace(manifest, hashes=hashes)
             (temporary / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
             _share(temporary)
-            if final.exists():
-                shutil.rmtree(final)
-            temporary.rename(final)
+            # Another process may have been faster; what it wrote has the same fingerprint.
+            if not (final / "manifest.json").exists():
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.rename(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             if not any(folder.iterdir()):

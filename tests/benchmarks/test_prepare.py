@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from common.errors import UserError
 from tests.fixtures import movielens, recbole, rechorus, tables
 from tests.fixtures.events import events
 
-SIZES = {"users": 60, "items": 150, "interactions": 500}
+SIZES: dict[str, Any] = {"users": 60, "items": 150, "interactions": 500}
 REAL = {
     "ml-100k": ("ml-100k", "5-core", (943, 1349, 99287)),
     "amazon-office": ("rechorus/Office", "released", (4905, 2420, 53258)),
@@ -42,8 +43,8 @@ def test_a_store_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"world_seed": 1}, {"rho": 0.2}, {"recipe": "null-text"}, {"users": 61}]
 )
-def test_another_argument_makes_another_store(tmp_path: Path, change: dict[str, int]) -> None:
-    paths = {prepare("synthetic", root=tmp_path, **SIZES | values).path for values in ({}, change)}  # type: ignore[arg-type]
+def test_another_argument_makes_another_store(tmp_path: Path, change: dict[str, Any]) -> None:
+    paths = {prepare("synthetic", root=tmp_path, **SIZES | values).path for values in ({}, change)}
     assert len(paths) == 2
 
 
@@ -116,7 +117,9 @@ def test_office_has_its_instances_triplets_and_links(real: dict[str, Store]) -> 
     assert manifest.triplets == {"complement": 38071, "substitute": 18345, "category": 2351, "brand": 1939}
     assert manifest.num_triplets == 60706
     rates = {name: round(rate, 4) for name, rate in manifest.graph["link_rates"]["test"].items()}
-    assert rates == {"complement": 0.0386, "substitute": 0.0205, "any": 0.0466}
+    relations = {"complement": 0.0386, "substitute": 0.0205, "any_relation": 0.0466}
+    assert rates == relations | {"category": 0.1203, "brand": 0.049, "any": 0.1567}
+    assert manifest.graph["post_hoc"]
     assert manifest.time_resolution == "day"
 
 

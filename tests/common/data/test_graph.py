@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.graph import HISTORY, count_triplets, link_rates, restrict, training_targets
+from common.data.graph import HISTORY, count_triplets, link_rates, restrict, training_targets, value_ids
 from tests.fixtures.histories import random_histories, split_of
 
 EDGES = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["x", "y"]), st.integers(1, 6)), max_size=30)
@@ -37,8 +37,17 @@ def test_link_rates_equal_a_loop_over_pairs() -> None:
     linked = [
         (item, history[-1]) in edges for history in histories if len(history) > 2 for item in history[:-1][-HISTORY:]
     ]
-    rates = link_rates(split["sequences"], split["test"]["position"].numpy(), relations, 9)
-    assert rates == {"x": np.mean(linked), "any": np.mean(linked)}
+    rates = link_rates(split["sequences"], split["test"]["position"].numpy(), relations, {})
+    assert rates == {"x": np.mean(linked), "any_relation": np.mean(linked), "any": np.mean(linked)}
+
+
+def test_a_shared_value_links_and_an_unknown_one_does_not() -> None:
+    split = split_of([[1, 2, 3], [4, 5, 6]])
+    values = value_ids(pl.Series(["b", "a", "b", "", "", ""]))
+    assert values.tolist() == [0, 2, 1, 2, 0, 0, 0]
+    relations = pl.DataFrame({"head": [2], "relation": ["x"], "tail": [3]})
+    rates = link_rates(split["sequences"], split["test"]["position"].numpy(), relations, {"brand": values})
+    assert rates == {"x": 0.25, "any_relation": 0.25, "brand": 0.25, "any": 0.5}
 
 
 def test_training_targets_have_a_history_and_are_training_events() -> None:

@@ -22,7 +22,7 @@ WHOLE = Recipe("whole", "", filter="none")
 
 def source_of(rows: list[tuple[str, str, int]], **changes: object) -> Source:
     frame = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
-    events = frame.with_columns(rating=pl.lit(4.0)).cast(INTERACTIONS)  # type: ignore[arg-type]
+    events = frame.with_columns(rating=pl.lit(4.0)).cast(INTERACTIONS)
     items = pl.DataFrame({"item": events["item"].unique()}).with_columns(title="item", brand=pl.lit("b"))
     items = items.with_columns(description=pl.lit(""), category=pl.lit("")).select(list(ITEMS))
     base = Source("own", events, items, RELATIONS.to_frame(), "real", "hash")

@@ -62,8 +62,8 @@ def test_a_store_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFa
     expected, split = tables_of(histories).splits["leave_one_out"], store.split()
     assert torch.equal(split["train_end"], expected["train_end"])
     for key in ("user", "position"):
-        assert torch.equal(split["val"][key], expected["val"][key])  # type: ignore[literal-required]
-        assert torch.equal(split["test"][key], expected["test"][key])  # type: ignore[literal-required]
+        assert torch.equal(split["val"][key], expected["val"][key])
+        assert torch.equal(split["test"][key], expected["test"][key])
     for key in ("offsets", "items", "times"):
         assert torch.equal(split["sequences"][key].long(), expected["sequences"][key].long())  # type: ignore[literal-required]
 
@@ -165,10 +165,24 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
     assert find_store(tmp_path, "tiny").path == store.path
 
 
-def test_writing_again_replaces_the_store(tmp_path: Path) -> None:
+def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
     first = write(tmp_path)
-    (first.path / "stray").write_text("x")
-    assert not (write(tmp_path).path / "stray").exists()
+    written = (first.path / "manifest.json").stat().st_mtime_ns
+    assert write(tmp_path) == first
+    assert (first.path / "manifest.json").stat().st_mtime_ns == written
+    (first.path / "manifest.json").unlink()
+    assert write(tmp_path).manifest == first.manifest
+
+
+def test_repeats_are_those_of_the_last_stage() -> None:
+    stages = [{"repeated_pairs": 4}, {"repeated_pairs": 0}]
+    assert not manifest_of(stages=stages).has_repeats
+    assert manifest_of(stages=stages[:1]).has_repeats
+
+
+def test_an_unknown_data_set_is_corrected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no data set 'ml-10k'(?s:.*)'ml-100k'"):
+        find_store(tmp_path, "ml-10k")
 
 
 def test_a_manifest_survives_json() -> None:
