@@ -45,7 +45,7 @@ class NCF(Recommender):
 
     information_set = frozenset({"user_id"})
     # Working memory is rows x chunk x first layer; a small chunk stays in the processor's cache.
-    catalogue_chunk = 512
+    catalogue_chunk = 256
 
     def __init__(
         self,
