@@ -1,13 +1,24 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
+
+import lightning as L
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 import common.models
 import tests.common.models
-from common.models.base import Recommender
-from tests.common.models import cases
+from common.errors import UserError
+from common.models.base import Recommender, SequentialRecommender
+from common.nn.embedding import ItemEmbedding
+from common.nn.losses import Objective
+from common.types import SequenceBatch
+from tests.common.models import cases, toy
 
 
 def _modules(package: ModuleType) -> Iterator[ModuleType]:
@@ -25,3 +36,179 @@ def test_every_model_has_a_registered_case() -> None:
     }
     missing = sorted(model.__name__ for model in models - cases.registered())
     assert not missing, f"no test class names {missing} as its `model` (tests/common/models/cases.py)"
+
+
+class Unbiased(SequentialRecommender):
+    """Sum of item vectors; states after each position."""
+
+    def __init__(self, num_items: int, objective: Objective = "bce") -> None:
+        super().__init__(num_items, objective=objective)
+        self.save_hyperparameters()
+        self.item_embedding = ItemEmbedding(num_items, 6)
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        states: Tensor = self.item_embedding(batch["history"])
+        return states.cumsum(1)
+
+
+def _model(objective: Objective = "bce") -> Unbiased:
+    model = Unbiased(toy.NUM_ITEMS, objective)
+    model.attach(toy.catalogue())
+    return model.eval()
+
+
+@torch.inference_mode()
+def test_full_ranking_agrees_with_a_loop() -> None:
+    model, batch = _model(), toy.full_batch()
+    ranks, scores = model.rank(batch), model.score_catalogue(batch)
+    for row in range(toy.NUM_USERS):
+        seen, target = set(batch["seen"][row].tolist()), int(batch["target"][row])
+        candidates = [item for item in range(1, toy.NUM_ITEMS + 1) if item not in seen]
+        assert ranks["num_candidates"][row] == len(candidates)
+        assert ranks["higher"][row] == sum(bool(scores[row, item] > scores[row, target]) for item in candidates)
+        best = sorted(candidates, key=lambda item: -float(scores[row, item]))[:10]
+        assert set(ranks["top_items"][row].tolist()) == set(best) or len(set(scores[row, candidates].tolist())) < 30
+
+
+@torch.inference_mode()
+def test_unmasked_ranking_counts_seen_items() -> None:
+    model, batch = _model(), toy.full_batch()
+    masked = model.rank(batch)
+    unmasked = model.rank({**batch, "seen": batch["seen"][:, :0]})
+    assert bool((unmasked["num_candidates"] == toy.NUM_ITEMS).all())
+    assert bool((unmasked["higher"] >= masked["higher"]).all())
+    assert bool((unmasked["higher"] > masked["higher"]).any())
+
+
+@torch.inference_mode()
+def test_lists_are_filled_with_padding_where_nothing_is_left() -> None:
+    model, batch = _model(), toy.full_batch()
+    batch["seen"] = torch.stack([torch.tensor([i for i in range(1, 41) if i != t]) for t in batch["target"].tolist()])
+    best = model.recommend(batch)
+    assert torch.equal(best["items"][:, 0], batch["target"])
+    assert best["items"][:, 1:].abs().sum() == 0
+
+
+@torch.inference_mode()
+def test_pieces_of_a_batch_give_the_ranks_of_the_whole() -> None:
+    model, batch = _model(), toy.full_batch()
+    whole = model.rank(batch)
+    model._rows = 3
+    pieces = model.rank(batch)
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried …"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch, tried = _model(), toy.full_batch(), []
+    expected, score = model.rank(batch), model.score_catalogue
+
+    def scarce(piece: SequenceBatch) -> Tensor:
+        tried.append(len(piece["history"]))
+        if tried[-1] > 6:
+            raise error
+        return score(piece)
+
+    monkeypatch.setattr(model, "score_catalogue", scarce)
+    assert all(torch.equal(value, expected[name]) for name, value in model.rank(batch).items())
+    assert tried == [20, 10, 5, 5, 5, 5]
+    model.rank(batch)
+    assert tried[6:] == [5, 5, 5, 5], "what fits is remembered"
+
+
+def test_other_errors_and_a_single_row_are_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = _model(), toy.full_batch()
+    for message in ("shapes differ", "CUDA out of memory"):
+        monkeypatch.setattr(model, "score_catalogue", _raising(RuntimeError(message)))
+        with pytest.raises(RuntimeError, match=message):
+            model.rank(batch)
+
+
+def _raising(error: RuntimeError) -> Callable[[SequenceBatch], Tensor]:
+    def scores(_: SequenceBatch) -> Tensor:
+        raise error
+
+    return scores
+
+
+@torch.inference_mode()
+def test_chunks_of_candidates_give_the_catalogue() -> None:
+    model, batch = _model(), toy.full_batch()
+    chunked = Recommender.score_catalogue
+    model.catalogue_chunk = 7  # type: ignore[misc]
+    torch.testing.assert_close(chunked(model, batch)[:, 1:], model.score_catalogue(batch)[:, 1:])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("protocol", ["full", "sampled-19"])
+def test_bad_scores_end_in_one_clear_message(value: float, protocol: str) -> None:
+    model, batch = _model(), toy.full_batch() if protocol == "full" else toy.sampled_batch()
+    model.item_embedding.weight[int(batch["target"][3])] = value
+    with pytest.raises(UserError, match=r"NaN or infinite scores of Unbiased[\s\S]*learning rate"):
+        model.rank(batch)
+
+
+def _trainer() -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_cure() -> None:
+    model = _model()
+    model.item_embedding.weight.data[3] = torch.nan
+    batches = DataLoader([next(toy.sequence_batches())], batch_size=None)
+    with pytest.raises(
+        UserError, match=r"NaN or infinite loss of Unbiased at step 0[\s\S]*learning rate \(now 0.001\)"
+    ):
+        _trainer().fit(model, batches)
+
+
+def test_fit_logs_losses_and_validation_metrics() -> None:
+    model, trainer = Unbiased(toy.NUM_ITEMS), _trainer()
+    model.attach(toy.catalogue())
+    before = model.item_embedding.weight.detach().clone()
+    loaders = [DataLoader([batch], batch_size=None) for batch in (next(toy.sequence_batches()), toy.full_batch())]
+    trainer.fit(model, *loaders)
+    expected = {"train/loss", "val/hr@1", "val/ndcg@10", "val/mrr", "val/tie_share", "val/coverage@10"}
+    assert expected <= set(trainer.callback_metrics)
+    assert not torch.equal(before, model.item_embedding.weight)
+
+
+@pytest.mark.parametrize("objective", ["bce", "bpr", "bpr_max", "sampled_softmax", "gbce", "ce"])
+def test_every_objective_trains_every_model(objective: Objective) -> None:
+    model, batch = _model(objective=objective).train(), next(toy.sequence_batches(num_negatives=3))
+    loss = model.loss(batch)["loss"]
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss.detach())
+    assert model.item_embedding.weight.grad is not None
+    assert model.item_embedding.weight.grad.abs().sum() > 0
+
+
+def test_padded_targets_do_not_change_the_loss() -> None:
+    model, batch = _model(), next(toy.sequence_batches())
+    changed: SequenceBatch = {**batch, "negatives": batch["negatives"].clone()}
+    changed["negatives"][batch["targets"] == 0] = 1
+    assert torch.equal(model.loss(batch)["loss"], model.loss(changed)["loss"])
+
+
+def test_last_state_alone_is_trained_on_one_target() -> None:
+    model, batch = _model(), next(toy.prefix_batches())
+    states = model.encode(batch)[:, -1]
+    positive = model.match(states, batch["targets"])[:, 0]
+    negative = model.match(states, batch["negatives"][:, 0])[:, 0]
+    expected = (torch.nn.functional.softplus(-positive) + torch.nn.functional.softplus(negative)).mean()
+    torch.testing.assert_close(model.loss(batch)["loss"], expected)
