@@ -133,9 +133,13 @@ class SequenceDataModule(L.LightningDataModule):
             "split": self.split,
             "protocol": protocol,
             "candidates": "catalogue" if full else self.store.candidates_hash(self.split, protocol),
-            "masking": "seen" if FULL.get(protocol) else "none",
+            "masking": "seen" if self._masks_seen(protocol) else "none",
             "test_users": "all" if self.test_users is None else self.test_users,
         }
+
+    def _masks_seen(self, protocol: str) -> bool:
+        # Where users come back to items, an item seen may be the target.
+        return FULL.get(protocol, False) and not self.manifest.has_repeats
 
     def slices(self, protocol: str, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
@@ -188,7 +192,7 @@ class SequenceDataModule(L.LightningDataModule):
             self.max_history,
             protocol,
             negatives=None if protocol in FULL else self.store.negatives(self.split, protocol, phase),
-            mask_seen=FULL.get(protocol, False),
+            mask_seen=self._masks_seen(protocol),
             rows=self._drawn_users(len(cases["user"])) if phase == "test" else None,
             batch_size=self.eval_batch_size,
         )
