@@ -57,10 +57,10 @@ def test_a_closure_is_evaluated_and_its_loss_returned() -> None:
     weight = nn.Parameter(torch.tensor([3.0]))
     optimiser = Adagrad([weight], lr=0.1)
 
-    def closure() -> float:
+    def closure() -> torch.Tensor:
         loss = weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+        return loss.detach()
 
-    assert optimiser.step(closure) == 9.0
+    assert optimiser.step(closure) == torch.tensor(9.0)
     assert float(weight.detach()) < 3.0
