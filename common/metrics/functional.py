@@ -6,6 +6,7 @@ ties in random order the target's rank is uniform over ``higher + 1 … higher +
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 _EXACT = 1 << 24
 """Integers up to here are exact in fp32."""
+_CACHED = 1 << 18
+"""Scores of a block that is compared at a time."""
 
 
 def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tuple[Int[Tensor, "b"], Int[Tensor, "b"]]:
@@ -24,7 +27,7 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
         target: Column of the target.
 
     Raises:
-        ValueError: If a score is NaN or ``+inf``, or the target's is not finite.
+        ValueError: If a score is NaN or ``+inf``, the target's is not finite, or there are more than ``2^24`` columns.
 
     >>> higher_equal(torch.tensor([[2.0, 3.0, 2.0, 1.0]]), torch.tensor([0]))
     (tensor([1]), tensor([1]))
@@ -34,13 +37,25 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
     # The maximum is NaN where any score is, so that one cheap pass finds both kinds of bad score.
     if not bool(torch.isfinite(scores.amax(1)).all() & torch.isfinite(own).all()):
         raise ValueError("scores must be finite: found NaN or an infinity among candidates")
-    higher, equal = torch.zeros_like(target, dtype=torch.long), torch.full_like(target, -1, dtype=torch.long)
-    for block in scores.split(_EXACT, dim=1):
-        # Comparing into fp32 and adding that up is ten times as fast as adding up booleans.
-        mask = torch.gt(block, own, out=torch.empty_like(block))
-        higher += mask.sum(1).long()
-        equal += torch.eq(block, own, out=mask).sum(1).long()
-    return higher, equal
+    if scores.size(1) > _EXACT:
+        raise ValueError(f"at most {_EXACT} candidates can be counted exactly in fp32. Got {scores.size(1)}")
+    counts = [_count(block, border) for block, border in _row_blocks(scores, own)]
+    higher, equal = torch.cat(counts).unbind(1) if counts else target.new_zeros(2, 0).long()
+    return higher, equal - 1
+
+
+def _row_blocks(scores: Tensor, own: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows with their targets' scores, as many at a time as stay in a core's cache."""
+    rows = max(1, _CACHED // max(1, scores.size(1))) if scores.device.type == "cpu" else max(1, len(scores))
+    return zip(scores.split(rows), own.split(rows), strict=True)
+
+
+def _count(scores: Float[Tensor, "b c"], own: Float[Tensor, "b 1"]) -> Int[Tensor, "b 2"]:
+    """Candidates above the target, and level with it, itself included."""
+    # Comparing into fp32 and adding that up is ten times as fast as adding up booleans.
+    mask = torch.gt(scores, own, out=torch.empty_like(scores))
+    higher = mask.sum(1)
+    return torch.stack([higher, torch.eq(scores, own, out=mask).sum(1)], dim=1).long()
 
 
 def hit_rate(higher: Int[Tensor, "b"], equal: Int[Tensor, "b"], k: int) -> Float[Tensor, "b"]:

@@ -60,8 +60,9 @@ class CaseRanks(Metric):
             top_items: Best items of each case, ``PAD`` where there are fewer; under full ranking only.
         """
         columns = (case_id, user, target, higher, equal, num_candidates)
-        self.cases.append(torch.stack([column.long() for column in columns], dim=1))
-        self.lists.append(case_id.new_zeros(len(case_id), 0) if top_items is None else top_items.to(case_id.dtype))
+        rows = torch.stack([column.long() for column in columns], dim=1)
+        self.cases = [_extended(self.cases, rows)]
+        self.lists = [_extended(self.lists, rows[:, :0] if top_items is None else top_items.long())]
 
     def compute(self) -> dict[str, Tensor]:
         """The table :data:`COLUMNS` over the cases of all processes, each once, by case id, on the CPU.
@@ -112,3 +113,20 @@ def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:
     return parts if isinstance(parts, Tensor) else torch.cat(parts)
+
+
+def _extended(parts: list[Tensor], rows: Tensor) -> Tensor:
+    """All rows so far in the head of one storage, which doubles when it is full.
+
+    Keeping each batch's rows as they come would scatter them through the gaps that the scores of a batch leave, so
+    that the next scores find no gap large enough: memory then grows with the number of users, by megabytes a batch.
+    """
+    held = parts[0] if parts else rows.new_empty(0, rows.size(1))
+    total, width = len(held) + len(rows), rows.size(1)
+    if total * width * held.element_size() <= held.untyped_storage().nbytes():
+        longer = held.as_strided((total, width), (width, 1), 0)
+    else:
+        longer = rows.new_empty(2 * total, width)[:total]
+        longer[: len(held)] = held
+    longer[len(held) :] = rows
+    return longer

@@ -36,6 +36,20 @@ def test_table_is_sorted_and_holds_each_case_once() -> None:
     }
 
 
+def test_a_table_outlives_changes_of_what_it_was_given() -> None:
+    ranks, ids = CaseRanks(), torch.arange(4)
+    wide = torch.arange(40).view(4, 10)
+    lists = []
+    for step in range(5):
+        counts = {"higher": ids, "equal": ids, "num_candidates": ids + 9}
+        ranks.update(ids + 4 * step, ids, ids, **counts, top_items=wide[:, :3])
+        lists.append(wide[:, :3].clone())
+        wide += 1
+    table = ranks.compute()
+    assert torch.equal(table["top_items"], torch.cat(lists))
+    assert table["case_id"].tolist() == list(range(20))
+
+
 def test_cutoffs_stay_below_the_number_of_candidates() -> None:
     ranks = CaseRanks()
     _update(ranks, [0, 1], [0, 3], [0, 0], candidates=20)
