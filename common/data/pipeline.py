@@ -19,7 +19,7 @@ from common.data.schema import ITEMS, Manifest, Source
 from common.data.store import NOT_ATTRIBUTES, StoreTables
 from common.data.templates import TEXT_ONLY, build_text
 from common.errors import DataError
-from common.types import Sequences, Split
+from common.types import Split
 
 CANDIDATE_SEED = 0
 NEGATIVES = [99, 19]
@@ -65,26 +65,19 @@ def build(
     """
     show("Filtering")
     kept = _filter(source, recipe)
-    if kept.events.is_empty():
-        raise DataError(
-            f"Recipe {recipe.name!r} leaves nothing of {entry.key}: no user and item have {recipe.threshold} events.",
-            "Choose the recipe 'whole', or a larger source.",
-        )
-    num_users, num_items = len(kept.users), len(kept.items)
     show("Sorting")
     events = sort_events(kept.events, recipe.ties, seed)
-    user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
-    sequences = splits.build_sequences(user, item, time, num_users)
-    divided, described, warnings = _split(source, events, sequences)
+    divided, described, warnings = _split(source, events)
+    first = divided["leave_one_out"]
     show("Linking")
     relations = graph.restrict(source.relations, kept.items["item"])
     attributes = kept.items.select(pl.exclude(NOT_ATTRIBUTES))
     triplets = graph.count_triplets(relations, attributes)
-    linked = _describe_graph(entry, recipe, relations, attributes, divided["leave_one_out"], seed)
+    linked = _describe_graph(entry, recipe, relations, attributes, first, seed)
     show("Drawing candidates")
     candidates, too_few = _candidates(source, recipe, kept, divided)
-    ties = statistics.tie_shares(divided["leave_one_out"], events["row"].to_numpy(), _token_order(kept.items))
-    sizes = {"users": num_users, "items": num_items, "interactions": len(events)}
+    ties = statistics.tie_shares(first, events["row"].to_numpy(), _token_order(kept.items))
+    sizes = {"users": len(kept.users), "items": len(kept.items), "interactions": len(events)}
     manifest = Manifest(
         dataset=entry.key,
         recipe=recipe.name,
@@ -93,9 +86,9 @@ def build(
         fingerprint="",
         time=source.time,
         time_resolution=statistics.time_resolution(events["timestamp"].to_numpy(), source.time),
-        num_users=num_users,
-        num_items=num_items,
-        num_interactions=len(events),
+        num_users=sizes["users"],
+        num_items=sizes["items"],
+        num_interactions=sizes["interactions"],
         num_triplets=sum(triplets.values()),
         triplets=triplets,
         stages=kept.stages,
@@ -129,6 +122,11 @@ def _filter(source: Source, recipe: Recipe) -> _Kept:
     for name, stage in _stages(recipe):
         events = stage(events)
         stages.append(statistics.describe(name, events, has_text))
+    if events.is_empty():
+        raise DataError(
+            f"Recipe {recipe.name!r} leaves nothing of {source.name}: no user and item have {recipe.threshold} events.",
+            "Choose the recipe 'whole', or a larger source.",
+        )
     user_ids, user_codes = compact(events["user"], len(users))
     item_ids, item_codes = compact(events["item"], len(tokens))
     if recipe.items == "all":
@@ -172,10 +170,10 @@ def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.Da
     return table.with_columns(text).select("item", "title", "text", "description", "category", "brand", *attributes)
 
 
-def _split(
-    source: Source, events: pl.DataFrame, sequences: Sequences
-) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
+def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
     """Returns the splits, what the manifest says of them, and warnings."""
+    user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
+    sequences = splits.build_sequences(user, item, time, int(user.max()))
     if source.split is None:
         divided = {"leave_one_out": splits.leave_one_out(sequences)}
     else:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ STORE_VERSION = 1
 NOT_ATTRIBUTES = ("item", "raw_id", "title", "text", "description")
 """Columns of the items table that are no attributes; ``raw_id`` is an item's id before the source numbered it."""
 
+# On a folder that machines share, only one's own processes can be told dead.
+_OURS = f".tmp-{socket.gethostname()}-"
 _SPLIT_KEYS = ("train_end", "val.user", "val.position", "test.user", "test.position")
 
 
@@ -253,7 +256,7 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
         UserError: If the disk is full or the folder may not be written; nothing stays behind.
     """
     folder = Path(root) / manifest.dataset
-    final, temporary = folder / manifest.store_id, folder / f".{manifest.store_id}.tmp-{os.getpid()}"
+    final, temporary = folder / manifest.store_id, folder / f".{manifest.store_id}{_OURS}{os.getpid()}"
     with _user_errors(root):
         _remove_leftovers(folder)
         temporary.mkdir(parents=True)
@@ -304,8 +307,8 @@ def _sha256(path: Path) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what killed preparations left, but nothing that a living process is writing."""
-    for path in folder.glob(".*.tmp-*"):
+    """Removes what killed preparations of this machine left, but nothing that a living process is writing."""
+    for path in folder.glob(f".*{_OURS}*"):
         owner = path.name.rsplit("-", 1)[1]
         if owner.isdigit() and not _is_alive(int(owner)):
             shutil.rmtree(path, ignore_errors=True)

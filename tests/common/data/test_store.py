@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,12 +157,13 @@ def test_a_file_in_place_of_the_root_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    dead, living = (tmp_path / "tiny" / f".5-core-x.tmp-{process}" for process in (2**22 + 1, os.getppid()))
-    dead.mkdir(parents=True)
-    living.mkdir()
+    owners = {"dead": f"{socket.gethostname()}-{2**22 + 1}", "living": f"{socket.gethostname()}-{os.getppid()}"}
+    owners["elsewhere"] = f"another-machine-{2**22 + 1}"
+    folders = {name: tmp_path / "tiny" / f".5-core-x.tmp-{owner}" for name, owner in owners.items()}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
     store = write(tmp_path)
-    assert not dead.exists()
-    assert living.exists()
+    assert [name for name, folder in folders.items() if folder.exists()] == ["living", "elsewhere"]
     assert find_store(tmp_path, "tiny").path == store.path
 
 
