@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from array import array
 from collections.abc import Sequence
@@ -18,6 +19,39 @@ NegativeRule = Literal["train", "complete", "none", "in-batch"]
 """What a negative avoids: the user's training items, all the user's items, nothing; or other rows' targets instead."""
 
 
+class Complement:
+    """Draws items that a group does not hold, exactly uniformly and without rejection.
+
+    Let ``s_0 < s_1 < …`` be the group's items, counted from 0. The ``r``-th item outside them is
+    ``r + #{j : s_j - j <= r}``, so a uniform ``r`` gives an exactly uniform item. The count is one binary search for
+    all rows together, in the sorted keys ``group * num_items + s_j - j``.
+
+    Args:
+        members: Sorted distinct ``group * num_items + item - 1``, shape ``(m,)``; overwritten.
+        num_groups: Number of groups, counted from 0.
+        num_items: Number of items of the catalogue.
+
+    Attributes:
+        free: Items outside each group, shape ``(num_groups,)``; nothing can be drawn where there are none.
+    """
+
+    def __init__(self, members: Int[Tensor, "m"], num_groups: int, num_items: int) -> None:
+        groups = members.div(num_items, rounding_mode="floor")
+        held = torch.bincount(groups, minlength=num_groups)
+        self.num_items = num_items
+        self.free = num_items - held
+        self._first = held.cumsum(0) - held
+        # In place, as tables of twenty million events leave no room for copies.
+        self._keys = members.sub_(torch.arange(len(members))).add_(self._first[groups])
+
+    def draw(self, groups: Int[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "n {count}"]:
+        """Draws ``count`` items for each group, independently; fastest where equal groups stand together."""
+        # The bias of a remainder is below num_items / 2**62, and it costs a third of a float64 draw.
+        ranks = torch.randint(2**62, (len(groups), count), generator=generator).remainder_(self.free[groups, None])
+        found = torch.searchsorted(self._keys, ranks + (groups * self.num_items)[:, None], right=True)
+        return ranks.add_(found.sub_(self._first[groups, None])).add_(1)
+
+
 class NegativeSampler:
     """Draws training negatives for users, seeded and vectorised.
 
@@ -29,10 +63,6 @@ class NegativeSampler:
         * ``none``: uniform over the catalogue.
         * ``in-batch``: targets of other rows of the batch, uniform over positions and so proportional to popularity.
           A row that is alone in its batch falls under ``none``.
-
-    Let ``s_0 < s_1 < …`` be the user's distinct items, counted from 0. The ``r``-th item outside them is
-    ``r + #{j : s_j - j <= r}``, so a uniform ``r`` gives an exactly uniform negative, without rejection. The count is
-    one binary search for all rows together, in the sorted keys ``user * num_items + s_j - j``.
 
     Args:
         rule: What a negative avoids.
@@ -56,14 +86,10 @@ class NegativeSampler:
         if rule not in ("train", "complete"):
             return
         members = _distinct_events(split, num_items, complete=rule == "complete")
-        users = members.div(num_items, rounding_mode="floor")
-        owned = torch.bincount(users, minlength=len(split["train_end"]))
-        self._first = owned.cumsum(0) - owned
-        self._free = num_items - owned
-        # In place, as tables of twenty million events leave no room for copies.
-        self._keys = members.sub_(torch.arange(len(members))).add_(self._first[users])
-        if bool((self._free == 0).any()):
-            user = int((self._free == 0).nonzero()[0])
+        self._outside = Complement(members, len(split["train_end"]), num_items)
+        full = (self._outside.free == 0).nonzero()
+        if len(full):
+            user = int(full[0])
             raise UserError(
                 f"user {user} has interacted with all {num_items} items: no negative is left to draw",
                 "Choose --data.negatives none or in-batch, an objective without negatives (ce), or another recipe.",
@@ -77,13 +103,16 @@ class NegativeSampler:
         """
         if self.rule == "in-batch":
             raise ValueError("in-batch negatives come from the targets of a batch: call fill")
-        shape = (len(users), count)
         if self.rule == "none":
-            return torch.randint(1, self.num_items + 1, shape, generator=generator)
-        # The bias of a remainder is below num_items / 2**62, and it costs a third of a float64 draw.
-        ranks = torch.randint(2**62, shape, generator=generator).remainder_(self._free[users, None])
-        found = torch.searchsorted(self._keys, ranks + (users * self.num_items)[:, None], right=True)
-        return ranks.add_(found.sub_(self._first[users, None])).add_(1)
+            return torch.randint(1, self.num_items + 1, (len(users), count), generator=generator)
+        return self._outside.draw(users, count, generator)
+
+    def beside(self, count: int) -> NegativeSampler:
+        """A sampler of the same rule and epoch whose :meth:`fill` is independent of this one's."""
+        other = copy.copy(self)
+        other.count = count
+        other.seed = int(torch.randint(2**62, (1,), generator=seeded(self.seed, count, -1)))
+        return other
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the stream of :meth:`fill`, in this process and in its loader workers."""

@@ -138,6 +138,7 @@ class Store:
         return Catalogue(
             num_users=self.manifest.num_users,
             num_items=self.manifest.num_items,
+            num_interactions=self.manifest.num_interactions,
             time=self.manifest.time,
             train=train,
             train_count=count,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from common.data.negatives import NegativeRule, NegativeSampler
+from common.data.negatives import Complement, NegativeRule, NegativeSampler
 from common.errors import UserError
 from tests.fixtures.histories import split_of, training_items
 
@@ -120,3 +120,24 @@ def test_draw_refuses_the_in_batch_rule() -> None:
     sampler = NegativeSampler("in-batch", split_of(HISTORIES), NUM_ITEMS)
     with pytest.raises(ValueError, match="call fill"):
         sampler.draw(torch.tensor([1]), 1, generator())
+
+
+def test_sampler_beside_draws_independently_under_the_same_rule_and_epoch() -> None:
+    sampler = NegativeSampler("train", split_of(HISTORIES), NUM_ITEMS, seed=3)
+    other = sampler.beside(count=1)
+    users, targets = torch.ones(500, dtype=torch.long), torch.ones(500, 1, dtype=torch.long)
+    first = [other.fill(users, targets, [0]) for _ in range(2)]
+    assert torch.equal(*first)
+    share = (sampler.fill(users, targets, [0]) == first[0]).float().mean()
+    assert 0.05 < share < 0.25  # of ten allowed items, at random
+    sampler.set_epoch(1)
+    assert not torch.equal(other.fill(users, targets, [0]), first[0])
+
+
+def test_complement_draws_what_a_group_does_not_hold() -> None:
+    held = {0: {1, 4}, 1: set[int](), 2: {2, 3, 5}}
+    members = torch.tensor(sorted(group * 5 + item - 1 for group, items in held.items() for item in items))
+    outside = Complement(members, num_groups=3, num_items=5)
+    assert outside.free.tolist() == [3, 5, 2]
+    drawn = outside.draw(torch.arange(3), 300, generator())
+    assert [set(row.tolist()) for row in drawn] == [set(range(1, 6)) - items for items in held.values()]
