@@ -47,7 +47,7 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
 def _row_blocks(scores: Tensor, own: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows with their targets' scores, as many at a time as stay in a core's cache."""
     rows = max(1, _CACHED // max(1, scores.size(1))) if scores.device.type == "cpu" else max(1, len(scores))
-    return zip(scores.split(rows), own.split(rows), strict=True)
+    return zip(torch.split(scores, rows), torch.split(own, rows), strict=True)
 
 
 def _count(scores: Float[Tensor, "b c"], own: Float[Tensor, "b 1"]) -> Int[Tensor, "b 2"]:

@@ -98,7 +98,7 @@ class Recommender(L.LightningModule, ABC):
         """
         rows = len(batch["history"])
         scores = torch.empty(rows, self.num_items + 1, device=self.device)
-        for items in torch.arange(self.num_items + 1, device=self.device).split(self.catalogue_chunk):
+        for items in torch.split(torch.arange(self.num_items + 1, device=self.device), self.catalogue_chunk):
             scores[:, items[0] : items[-1] + 1] = self.score({**batch, "candidates": items.expand(rows, -1)})
         return scores
 
@@ -126,7 +126,7 @@ class Recommender(L.LightningModule, ABC):
         """
         losses = self.loss(batch)
         # A device is not made to wait at every step: once NaN, weights and loss stay NaN.
-        if self.device.type == "cpu" or batch_idx % self.trainer.log_every_n_steps == 0:
+        if self.device.type == "cpu" or batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._require_finite(losses["loss"], "loss")
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch["history"]))

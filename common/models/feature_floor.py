@@ -85,7 +85,9 @@ class FeatureFloor(ClosedFormRecommender):
         self.cosine = cosine_neighbours(matrix, neighbours=200, shrink=0.0)
         self.next = transitions(catalogue["train"], self.num_items)
         known = catalogue.get("relations", {})
-        self.links = {name: (_links(known[name], self.num_items),) for name in sorted(known)[:MOST]}
+        self.links: dict[str, tuple[sparse.csr_array, ...]] = {
+            name: (_links(known[name], self.num_items),) for name in sorted(known)[:MOST]
+        }
         values = catalogue.get("attributes", {})
         for name in sorted(values)[:MOST]:
             # Items are linked with those that share a value, by way of the value.
@@ -166,7 +168,7 @@ def conditional_logit(features: Float[Tensor, "m c f"], ridge: float) -> Float[T
 
     # Evaluation runs in inference mode, which a fit must leave for its gradients.
     with torch.inference_mode(False), torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach() / torch.where(scale > 0, scale, torch.inf)
 
 

@@ -53,7 +53,7 @@ class EventLog:
             before: Unix seconds, in any order.
             half_life: Seconds; infinite for plain counts.
         """
-        moments, row = before.cpu().long().unique(return_inverse=True)
+        moments, row = torch.unique(before.cpu().long(), return_inverse=True)
         ends = torch.searchsorted(self.times, moments)
         scores = torch.zeros(len(moments), self.width)
         for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
@@ -73,7 +73,7 @@ class EventLog:
 
     def last_times(self, before: Int[Tensor, "b"]) -> Int[Tensor, "b i_plus_1"]:
         """Time of each item's last event before each time; -1 where there is none."""
-        moments, row = before.cpu().long().unique(return_inverse=True)
+        moments, row = torch.unique(before.cpu().long(), return_inverse=True)
         ends = torch.searchsorted(self.times, moments)
         latest = torch.full((len(moments), self.width), -1)
         for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
@@ -184,7 +184,7 @@ class NewestFirst(_TimeFloor):
         """Ranks the items' first times."""
         super().attach(catalogue)
         self.first = self.log_of_events.first_times()
-        self.order = self.first.unique(return_inverse=True)[1] + 1
+        self.order = torch.unique(self.first, return_inverse=True)[1] + 1
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Rank of the first time, 0 where it is later than the query."""

@@ -139,7 +139,7 @@ class TrainedCases(ModelCases):
             with torch.no_grad():
                 for parameter, slope in zip(model.parameters(), slopes, strict=True):
                     if slope is not None:
-                        parameter -= 1e-2 * slope / length
+                        parameter.sub_(slope, alpha=float(1e-2 / length))
         assert losses[1] < losses[0]
 
     def test_every_parameter_has_a_gradient(self) -> None:

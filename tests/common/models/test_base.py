@@ -9,7 +9,6 @@ import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 import common.models
 import tests.common.models
@@ -170,7 +169,7 @@ def _trainer() -> L.Trainer:
 def test_a_loss_that_is_not_finite_ends_training_with_the_cure() -> None:
     model = _model()
     model.item_embedding.weight.data[3] = torch.nan
-    batches = DataLoader([next(toy.sequence_batches())], batch_size=None)
+    batches = toy.loader(next(toy.sequence_batches()))
     with pytest.raises(
         UserError, match=r"NaN or infinite loss of Unbiased at step 0[\s\S]*learning rate \(now 0.001\)"
     ):
@@ -181,8 +180,7 @@ def test_fit_logs_losses_and_validation_metrics() -> None:
     model, trainer = Unbiased(toy.NUM_ITEMS), _trainer()
     model.attach(toy.catalogue())
     before = model.item_embedding.weight.detach().clone()
-    loaders = [DataLoader([batch], batch_size=None) for batch in (next(toy.sequence_batches()), toy.full_batch())]
-    trainer.fit(model, *loaders)
+    trainer.fit(model, toy.loader(next(toy.sequence_batches())), toy.loader(toy.full_batch()))
     expected = {"train/loss", "val/hr@1", "val/ndcg@10", "val/mrr", "val/tie_share", "val/coverage@10"}
     assert expected <= set(trainer.callback_metrics)
     assert not torch.equal(before, model.item_embedding.weight)

@@ -59,5 +59,5 @@ def test_unknown_and_untrained_users_have_the_mean_vector() -> None:
     model.eval()
     batch = _batch() | {"user_id": torch.tensor([0])}
     mean = model.user_embedding.weight[1 : toy.NUM_USERS + 1].mean(0)
-    torch.testing.assert_close(model.encode(batch)[0, 0], mean)  # type: ignore[arg-type]
-    torch.testing.assert_close(model.encode(batch | {"user_id": torch.tensor([21])})[0, 0], mean)  # type: ignore[arg-type]
+    torch.testing.assert_close(model.encode(batch)[0, 0], mean)
+    torch.testing.assert_close(model.encode(batch | {"user_id": torch.tensor([21])})[0, 0], mean)

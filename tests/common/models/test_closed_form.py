@@ -1,7 +1,6 @@
 import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from common.errors import UserError
 from common.models.floors import Popularity
@@ -11,7 +10,7 @@ from tests.common.models import toy
 def test_fit_ends_before_its_first_step() -> None:
     model = Popularity(toy.NUM_ITEMS)
     model.attach(toy.catalogue())
-    batches = DataLoader([toy.full_batch()] * 3, batch_size=None)
+    batches = toy.loader(*[toy.full_batch()] * 3)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=5,

@@ -44,7 +44,7 @@ def _dense_similarity(matrix: np.ndarray, neighbours: int, shrink: float) -> np.
     np.fill_diagonal(similarity, 0)
     for column in similarity.T:
         column[np.argsort(-column, kind="stable")[neighbours:]] = 0
-    return similarity
+    return np.asarray(similarity)
 
 
 @pytest.mark.parametrize(("neighbours", "block"), [(4, 1 << 24), (4, 50), (100, 1)])

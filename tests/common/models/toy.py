@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from common.types import Catalogue, SequenceBatch
 
@@ -128,3 +129,21 @@ def _drawn(user_id: Tensor, positions: int, num_negatives: int) -> Tensor:
     pools = [_unmet(user - 1) for user in user_id.tolist()]
     draws = [pool[torch.randint(len(pool), (positions, num_negatives))] for pool in pools]
     return torch.stack(draws)
+
+
+class Batches(Dataset[SequenceBatch]):
+    """Given batches as a data set."""
+
+    def __init__(self, batches: list[SequenceBatch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> SequenceBatch:
+        return self.batches[index]
+
+
+def loader(*batches: SequenceBatch) -> DataLoader[SequenceBatch]:
+    """Loads given batches as they are."""
+    return DataLoader(Batches(list(batches)), batch_size=None)
