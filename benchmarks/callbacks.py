@@ -28,9 +28,8 @@ def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
     The best comes first, so that the last one's file knows of it. Two callbacks, because one that monitors a metric
     renews its copy of the last state only together with the best.
     """
-    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-    best = ModelCheckpoint(filename=Path(BEST).stem, monitor=monitor, mode=mode, **common)
-    last = ModelCheckpoint(filename=Path(LAST).stem, **common)
+    best = ModelCheckpoint(folder, Path(BEST).stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    last = ModelCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
     return [best, last]
 
 

@@ -95,6 +95,7 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses, with one readable error."""
+        assert isinstance(args, list)
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:

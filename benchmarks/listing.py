@@ -55,7 +55,7 @@ def _methods() -> list[tuple[str, ...]]:
     for name in experiment_names():
         dataset, _, method = name.partition("/")
         data[method].append(dataset)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for method, datasets in sorted(data.items()):
         path = yaml.safe_load(find_experiment(f"{datasets[0]}/{method}").read_text())["model"]["class_path"]
         rows.append((method, path, summaries.get(path, ""), ", ".join(datasets)))

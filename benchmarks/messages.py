@@ -33,8 +33,8 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         return UserError(f"{path.rpartition('.')[2]} has no argument {option!r}.", nearest(option, _parameters(path)))
     if found := UNKNOWN_CLASS.search(text):
         key, name = found.groups()
-        valid = (kind.__name__ for kind in concrete((classes or {})[key])) if key in (classes or {}) else ()
-        return UserError(f"--{key}: there is no class {name!r}.", nearest(name, valid))
+        names = [kind.__name__ for kind in concrete((classes or {})[key])] if key in (classes or {}) else []
+        return UserError(f"--{key}: there is no class {name!r}.", nearest(name, names))
     if found := UNKNOWN_OPTION.search(text):
         option = found.group(1).partition("=")[0]
         return UserError(f"There is no option {option!r}.", _nearest_option(option, parser))
@@ -59,7 +59,8 @@ def concrete(base: type) -> Iterator[type]:
     """All subclasses of ``base`` that can be made, itself included."""
     if not inspect.isabstract(base):
         yield base
-    for child in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for child in children:
         yield from concrete(child)
 
 

@@ -19,11 +19,12 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "data.root", "data.num_workers",
+    "data.recipe", "data.store",
     "trainer.accelerator", "trainer.strategy", "trainer.logger", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",
     "trainer.log_every_n_steps", "trainer.plugins", "trainer.barebones",
 }  # fmt: skip
-"""Settings that say where and how to run, not what: they do not enter a run's identity."""
+"""Settings that say where and how to run, not what: they do not enter a run's identity. The data's fingerprint does."""
 
 
 @dataclass(frozen=True)

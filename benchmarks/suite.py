@@ -159,6 +159,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
                 arguments += [f"--{option}={earlier[other].folder}" for option, other in needed.items()]
                 arguments += [f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()]
                 cli = RunCLI(arguments)
+                # The store of the plan, also when another one is prepared meanwhile.
+                arguments.append(f"--data.store={cli.plan.manifest.store_id}")
                 wave = _wave(method, suite.needs)
                 entry = Entry(dataset, method, seed, tuple(arguments), cli.plan.folder, wave)
                 entries.append(entry)
