@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -14,6 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 from common.data.negatives import NegativeSampler, seeded
 from common.types import PAD, Cases, SequenceBatch, Sequences, Split
 
+T_co = TypeVar("T_co", covariant=True)
 _CHUNK = 65_536
 
 
@@ -50,7 +52,19 @@ def ranges(first: Int[Tensor, "n"], end: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
     return torch.repeat_interleave(gaps, count).add_(torch.arange(int(count.sum()), dtype=dtype))
 
 
-class TrainingDataset(Dataset[SequenceBatch], ABC):
+class EpochDataset(Dataset[T_co], ABC):
+    """Training data part of which is drawn anew in each epoch."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of instances of an epoch."""
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses what is drawn, in this process and in its loader workers."""
+
+
+class TrainingDataset(EpochDataset[SequenceBatch]):
     """Training instances of a split; a subclass says which events make an instance.
 
     Args:
@@ -70,10 +84,6 @@ class TrainingDataset(Dataset[SequenceBatch], ABC):
         """Chooses the stream of negatives."""
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of instances."""
 
     @abstractmethod
     def instances(self, rows: Int[Tensor, "b"]) -> SequenceBatch:
@@ -337,7 +347,7 @@ class EpochSampler(DistributedSampler[int]):
     """
 
     def __init__(
-        self, dataset: TrainingDataset, shuffle: bool = True, seed: int = 0, rank: int = 0, world_size: int = 1
+        self, dataset: EpochDataset[Any], shuffle: bool = True, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
         self.instances = dataset
