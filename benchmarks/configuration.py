@@ -28,15 +28,16 @@ from common.data.store import find_store
 from common.errors import UserError
 from common.models.base import Recommender
 
-LINKED = ("num_users", "num_items", "max_history")
+LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that only the data know."""
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path")
 """Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
 SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
-for _module in pkgutil.iter_modules(common.models.__path__, "common.models."):
-    importlib.import_module(_module.name)  # a class is known by its short name once its module is imported
+METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
+for _name in (*METHODS, "lrd.data", "lrd.module", "lrd.backbones.kda"):
+    importlib.import_module(_name)  # a class is known by its short name once its module is imported
 
 
 class RunCLI(LightningCLI):

@@ -24,14 +24,14 @@ MANY_TIES = 0.01
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric over seeds: mean, sample standard deviation (NaN for one seed) and number of seeds."""
+    """A metric over seeds: mean, sample standard deviation (``None`` for one seed) and number of seeds."""
 
     mean: float
-    std: float
+    std: float | None
     n: int
 
     def __str__(self) -> str:
-        spread = "" if math.isnan(self.std) else f" ± {self.std:.4f}"
+        spread = "" if self.std is None else f" ± {self.std:.4f}"
         return f"{self.mean:.4f}{spread}"
 
 
@@ -165,7 +165,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
     metrics = {}
     for name in names:
         values = [run.metrics[f"{key}/{name}"] for run in runs if f"{key}/{name}" in run.metrics]
-        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        spread = statistics.stdev(values) if len(values) > 1 else None
         metrics[name] = Cell(statistics.fmean(values), spread, len(values))
     return Row(
         method=label,

@@ -85,7 +85,7 @@ def measure_rank(dataset: str, root: Path, repeats: int, test_users: int | None)
         "items": module.num_items,
         "seconds": min(seconds),
         "users_per_second": users / min(seconds),
-        "peak_bytes_above_model": min(above),
+        "peak_bytes_above_model": max(above),
         "all_seconds": seconds,
     }
 

@@ -112,12 +112,7 @@ def summary_lines(result: Result) -> list[str]:
 
 
 def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    # JSON and CSV know no NaN.
-    records = [record for table in tables for record in rows_as_records(table)]
-    for record in records:
-        for cell in record["metrics"].values():
-            cell["std"] = None if math.isnan(cell["std"]) else cell["std"]
-    return json.loads(json.dumps(records))  # type: ignore[no-any-return]
+    return [record for table in tables for record in rows_as_records(table)]
 
 
 def _markdown(table: Table) -> str:

@@ -1,0 +1,66 @@
+"""``list``, ``doctor`` and ``speed`` say what there is, without secrets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.doctor import wandb_state
+from benchmarks.memory import MemoryAbove
+from common.data.recipes import DATASETS
+
+
+def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(key in text for key in DATASETS)
+    assert "sasrec_ce" in text
+    assert "baselines-office" in text
+    assert "all-MiniLM-L6-v2" in text
+
+
+def test_list_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "suites"]) == 0
+    assert "ml-32m" not in capsys.readouterr().out
+    assert main(["list", "suite"]) == 2
+
+
+def test_doctor_knows_the_stores_and_no_secret(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret")
+    assert main(["doctor", "--root", str(root), "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "s3cret" not in text
+    findings = json.loads(text)
+    assert any("60 users" in value for value in findings["stores"].values())
+    assert findings["accounts"]["Weights & Biases"] == "logged in by WANDB_API_KEY"
+
+
+def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_state() == "WANDB_MODE=offline"
+
+
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [("rank", "users_per_second"), ("train", "positions_per_second"), ("negatives", "samples_per_second")],
+)
+def test_speed_prints_json_alone(
+    name: str, figure: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"cores": 1})
+    quick = ["--repeats", "1", "--max-epochs", "2"]
+    assert main(["speed", name, "--dataset", "synthetic", "--root", str(root), *quick]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures[figure] > 0
+    assert figures["machine"] == {"cores": 1}
+
+
+def test_memory_above_sees_a_block_of_bytes() -> None:
+    with MemoryAbove() as memory:
+        block = bytearray(b"x" * 2**26)
+        assert len(block) == 2**26
+    assert 2**25 < memory.bytes < 2**28

@@ -1,0 +1,45 @@
+"""Slices are means over their own cases, from stored ranks alone."""
+
+import polars as pl
+import pytest
+import torch
+
+from benchmarks.results import rank_table, slice_metrics
+
+HIGHER = [0, 3, 50, 12, 0, 7]
+
+
+def table() -> pl.DataFrame:
+    cases = torch.arange(len(HIGHER))
+    columns = dict.fromkeys(("case_id", "user", "target"), cases)
+    higher = torch.tensor(HIGHER)
+    columns |= {"higher": higher, "equal": torch.zeros_like(cases), "num_candidates": torch.full_like(cases, 100)}
+    return rank_table({"full": columns, "sampled-99": columns})
+
+
+def test_a_row_for_each_case_and_protocol() -> None:
+    ranks = table()
+    assert ranks["protocol"].value_counts(sort=True)["count"].to_list() == [6, 6]
+    assert ranks.schema["higher"] == pl.Int32
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [3], [0, 4, 5]])
+def test_a_slice_is_the_mean_over_its_cases(chosen: list[int]) -> None:
+    mask = torch.zeros(len(HIGHER), dtype=torch.bool)
+    mask[chosen] = True
+    metrics, cases = slice_metrics(table(), {"full": {"part": mask}})
+    assert cases["test/full/part"] == len(chosen)
+    assert metrics["test/full/part/hr@10"] == pytest.approx(sum(HIGHER[i] < 10 for i in chosen) / len(chosen))
+    assert metrics["test/full/part/mrr"] == pytest.approx(sum(1 / (HIGHER[i] + 1) for i in chosen) / len(chosen))
+
+
+def test_an_empty_slice_has_a_number_and_no_metric() -> None:
+    metrics, cases = slice_metrics(table(), {"full": {"none": torch.zeros(6, dtype=torch.bool)}})
+    assert cases["test/full/none"] == 0
+    assert not [name for name in metrics if "/none/" in name]
+
+
+def test_overall_is_there_for_every_protocol() -> None:
+    metrics, cases = slice_metrics(table(), {})
+    assert cases == {"test/full/overall": 6, "test/sampled-99/overall": 6}
+    assert metrics["test/full/overall/hr@1"] == pytest.approx(2 / 6)

@@ -1,0 +1,88 @@
+"""A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.configuration import with_config_files, with_ids, without_secrets
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.runs import config_id, read_result, run_id, write_atomically
+from common.errors import UserError
+from tests.benchmarks.made_results import made_result
+
+
+def config(**changes: object) -> dict[str, Any]:
+    data = {"root": "data", "max_history": 50, "num_workers": 0, "test_protocols": ["full"]}
+    values: dict[str, Any] = {"seed_everything": 0, "data": {"init_args": data}, "trainer": {"max_epochs": 3}}
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = values
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    "change", [{"data__init_args__root": "/mnt"}, {"data__init_args__num_workers": 4}, {"trainer__accelerator": "gpu"}]
+)
+def test_place_and_machine_do_not_matter(change: dict[str, object]) -> None:
+    assert run_id(config(**change), "f", {}) == run_id(config(), "f", {})
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed_everything": 1}, {"data__init_args__max_history": 20}, {"trainer__max_epochs": 4}]
+)
+def test_what_is_computed_matters(change: dict[str, object]) -> None:
+    assert run_id(config(**change), "f", {}) != run_id(config(), "f", {})
+
+
+def test_data_and_predecessors_matter() -> None:
+    names = {run_id(config(), "f", {}), run_id(config(), "g", {}), run_id(config(), "f", {"stage1": "abc"})}
+    assert len(names) == 3
+
+
+def test_seeds_and_test_protocols_share_a_configuration() -> None:
+    same = config(seed_everything=5, data__init_args__test_protocols=["sampled-99"])
+    assert config_id(same, "f") == config_id(config(), "f")
+    assert config_id(config(trainer__max_epochs=4), "f") != config_id(config(), "f")
+
+
+def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
+    result = made_result("a", 0.5)
+    result.write(tmp_path)
+    assert read_result(tmp_path) == result
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1, "method": "a"}'])
+def test_a_damaged_result_names_its_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UserError, match=r"result\.json"):
+        read_result(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+    with pytest.raises(TypeError):
+        write_atomically(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_shipped_names_may_follow_one_config_option() -> None:
+    paths = [str(EXPERIMENTS / name) for name in ("synthetic/sasrec.yaml", "synthetic/ncf.yaml")]
+    expected = ["--config", paths[0], "--config", paths[1], "--force"]
+    assert with_config_files(["--config", "synthetic/sasrec", "synthetic/ncf", "--force"]) == expected
+    assert with_config_files(["--config=synthetic/sasrec", "-c", "synthetic/ncf", "--force"]) == expected
+
+
+def test_no_secret_is_stored() -> None:
+    values = {"logger": {"api_key": "x", "project": "p"}, "hub_token": "y", "num_tokens": 3}
+    assert without_secrets(values) == {"logger": {"api_key": None, "project": "p"}, "hub_token": None, "num_tokens": 3}
+
+
+def test_predecessors_are_known_by_id_wherever_they_lie() -> None:
+    one, two = ({"model": {"stage1": f"{place}/toy/a/abc/best.ckpt"}} for place in ("/x", "/y"))
+    assert with_ids(one, ["/x/toy/a/abc"]) == with_ids(two, ["/y/toy/a/abc"])
