@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.types import PAD, Catalogue
 
 Formulation = Literal["paper", "released"]
+_CURE = "Give --data.text_encoder, for example minilm, or --model.discovery.init_args.vectors id."
 
 
 def entropy(probabilities: Float[Tensor, "b l r"]) -> Float[Tensor, "b l r"]:
@@ -104,9 +106,23 @@ class LatentRelationDiscovery(nn.Module):
             nn.init.normal_(parameter, std=0.01)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives the frozen language-model vectors of the items."""
-        if self.vectors == "text":
-            self.language.copy_(catalogue["text_vectors"])
+        """Receives the frozen language-model vectors of the items.
+
+        Raises:
+            UserError: If there are none, or of another width than the projection.
+        """
+        if self.vectors != "text":
+            return
+        vectors = catalogue.get("text_vectors")
+        if vectors is None:
+            raise UserError("Relations are discovered from texts, but there are no item vectors.", _CURE)
+        if vectors.shape != self.language.shape:
+            raise UserError(
+                f"The item vectors have shape {tuple(vectors.shape)}; the model was made for "
+                f"{tuple(self.language.shape)}.",
+                "Give the text encoder that the model was trained with.",
+            )
+        self.language.copy_(vectors)
 
     def probabilities(
         self, history: Int[Tensor, "b l"], target: Int[Tensor, "b"], items: nn.Embedding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -94,6 +94,7 @@ class LRD(Recommender):
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
+        super().attach(catalogue)
         graph = Graph(catalogue)
         self.backbone.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
         self.backbone.value_of[:, : len(graph.relations)] = graph.value_of
@@ -111,16 +112,17 @@ class LRD(Recommender):
         """The joint loss and its parts.
 
         Args:
-            batch: A :class:`RelationalBatch` of prefixes: one target and its negatives a row.
+            batch: A :class:`RelationalBatch` of prefixes: one target and its negatives a row. Without triplets, as
+                where there is no relation, ``loss_kge`` is left out.
         """
         relational = cast(RelationalBatch, batch)
         target = batch["targets"]
         scores = self.backbone(batch, torch.cat([target, batch["negatives"][:, 0]], dim=1))
-        parts = {
-            "loss_rec": bpr_max_loss(scores[:, 0], scores[:, 1:]),
-            "loss_kge": kge_loss(self.score_triplets(relational["triplets"])),
-        }
-        total = parts["loss_rec"] + self.weight_kge * parts["loss_kge"]
+        parts = {"loss_rec": bpr_max_loss(scores[:, 0], scores[:, 1:])}
+        total = parts["loss_rec"]
+        if "triplets" in relational:
+            parts["loss_kge"] = kge_loss(self.score_triplets(relational["triplets"]))
+            total = total + self.weight_kge * parts["loss_kge"]
         if self.discovery:
             parts["loss_lrd"] = self.discovery(
                 batch["history"],
@@ -139,9 +141,8 @@ class LRD(Recommender):
         heads, tails = entities(triplets["head"]), entities(triplets["tail"])
         return distmult(heads, relation[:, None].expand_as(heads), tails)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with decay on weights and none on biases."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weights, which decay, and biases, which do not."""
         biases = [value for name, value in self.named_parameters() if "bias" in name]
         weights = [value for name, value in self.named_parameters() if "bias" not in name]
-        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": biases, "weight_decay": 0.0}]
-        return torch.optim.Adam(groups, lr=self.lr, betas=self.betas)
+        return [{"params": weights}, {"params": biases, "weight_decay": 0.0}]

@@ -43,7 +43,8 @@ class GivenAges(KDA):
     ages: Tensor
 
     def decay(self, batch: SequenceBatch) -> Tensor:
-        return self.curves(self.ages)
+        weights: Tensor = self.curves(self.ages)
+        return weights
 
 
 def build(released: Released) -> LRD:

@@ -1,0 +1,202 @@
+"""What LRD learns from beside next items: triplets of the graph, negative histories and item vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch.utilities import CombinedLoader
+
+from common.data.datamodule import LazyLoader, SequenceDataModule
+from common.data.datasets import EpochSampler, PrefixDataset
+from common.data.negatives import NegativeRule, NegativeSampler
+from common.errors import UserError
+from common.text.encoders import open_encoder
+from common.types import Catalogue, SequenceBatch, Split
+from lrd.graph import Graph
+from lrd.graph_recipes import GraphRecipe, item_relations
+from lrd.module import RelationalBatch
+from lrd.triplets import TripletDataset
+from lrd.vectors import Vectors, item_vectors
+
+CACHE = "text-vectors"
+"""Folder of the cache of text vectors, in the folder of all stores."""
+
+
+class RelationalDataset(PrefixDataset):
+    """Prefix instances with one sampled item for each slot of the history, drawn by the rule of the negatives.
+
+    Args:
+        split: As in :class:`PrefixDataset`.
+        max_history: As in :class:`PrefixDataset`.
+        min_history: As in :class:`PrefixDataset`.
+        sampler: As in :class:`PrefixDataset`.
+    """
+
+    def __init__(self, split: Split, max_history: int, min_history: int, sampler: NegativeSampler) -> None:
+        super().__init__(split, max_history, min_history, sampler)
+        self.slots = sampler.beside(count=1)
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        """The batch of the instances ``indices``, a :class:`RelationalBatch` without triplets."""
+        batch = cast(RelationalBatch, super().__getitems__(indices))
+        batch["negative_history"] = self.slots.fill(batch["user_id"], batch["history"], indices)[..., 0]
+        return batch
+
+
+class RelationalDataModule(SequenceDataModule):
+    """Training prefixes beside triplets of the knowledge graph, and item vectors from texts.
+
+    Arguments that are not listed are those of :class:`SequenceDataModule`.
+
+    Args:
+        dataset: Key of the data set.
+        root: Folder of all prepared stores.
+        recipe: Recipe of the store.
+        store: Id of the store.
+        split: How events are divided.
+        max_history: Newest events of a user that a model sees; the authors' 20.
+        min_history: Earlier events that a target needs.
+        num_negatives: Negatives drawn a target.
+        negatives: What negatives, and the items of negative histories, avoid.
+        batch_size: Training instances a batch.
+        eval_batch_size: Evaluation cases a batch.
+        val_protocol: Protocol of validation.
+        test_protocols: Protocols of the test.
+        test_users: Number of test users.
+        allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
+        num_workers: Processes that build batches.
+        seed: Seed of the order of instances, of negatives, triplets and corruptions.
+        graph: Item relations: the released ones (``kg-released``), co-occurrence in training with as many edges
+            (``kg-train``), the released ones rewired with all degrees kept (``kg-rewired``), or none
+            (``kg-attributes``).
+        text_encoder: What makes item vectors from texts: ``minilm``, ``sbert:NAME``, ``lm:NAME:POOLING``,
+            ``file:PATH`` or ``openai:MODEL``; none for models that read no text.
+        vectors: The encoder's vectors, or a control of equal width: ``random``, ``permuted`` over items, ``tfidf``.
+        num_corruptions: Corruptions of each triplet.
+        triplet_batch_size: Triplets a batch; by default as many as training instances. An epoch ends with the
+            training instances either way.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str = "data",
+        recipe: str | None = None,
+        store: str | None = None,
+        split: Literal["leave_one_out", "global_temporal"] = "leave_one_out",
+        max_history: int = 20,
+        min_history: int = 1,
+        num_negatives: int = 1,
+        negatives: NegativeRule = "train",
+        batch_size: int = 256,
+        eval_batch_size: int = 256,
+        val_protocol: str = "full",
+        test_protocols: Sequence[str] = ("full",),
+        test_users: int | None = None,
+        allow_imputed_time: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+        graph: GraphRecipe = "kg-released",
+        text_encoder: str | None = "minilm",
+        vectors: Vectors = "text",
+        num_corruptions: int = 1,
+        triplet_batch_size: int | None = None,
+    ) -> None:
+        self.graph_recipe, self.text_encoder, self.vectors = graph, text_encoder, vectors
+        self.num_corruptions, self.triplet_batch_size = num_corruptions, triplet_batch_size
+        for name, value in {"num_negatives": num_negatives, "num_corruptions": num_corruptions}.items():
+            if value < 1:
+                raise UserError(f"--data.{name} is {value}", "Relations are learnt from pairs: give 1 or more.")
+        if triplet_batch_size is not None and triplet_batch_size < 1:
+            raise UserError(f"--data.triplet_batch_size is {triplet_batch_size}", "Give 1 or more, or leave it out.")
+        super().__init__(
+            dataset,
+            root,
+            recipe,
+            store,
+            split,
+            instances="prefix",
+            max_history=max_history,
+            min_history=min_history,
+            num_negatives=num_negatives,
+            negatives=negatives,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            val_protocol=val_protocol,
+            test_protocols=test_protocols,
+            test_users=test_users,
+            allow_imputed_time=allow_imputed_time,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.cache = Path(root) / CACHE
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What is known of items, with the chosen graph and, where there is an encoder, item vectors."""
+        known = self.store.catalogue(self.split)
+        known["relations"] = item_relations(known, self.graph_recipe)
+        if self.text_encoder is not None:
+            encoder = open_encoder(self.text_encoder)
+            known["text_vectors"] = item_vectors(encoder, known["texts"][1:], self.cache, self.vectors)
+        return known
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Relations and entities, numbered."""
+        return Graph(self.catalogue)
+
+    @property
+    def num_entities(self) -> int:
+        """Items and attribute values, padding included."""
+        return self.graph.num_entities
+
+    @property
+    def num_relations(self) -> int:
+        """Relations of the data set, the virtual one included."""
+        return len(self.graph.relations)
+
+    @property
+    def text_width(self) -> int:
+        """Width of the item vectors; 0 without an encoder."""
+        return self.catalogue["text_vectors"].size(1) if self.text_encoder is not None else 0
+
+    def train_dataloader(self) -> Any:  # noqa: ANN401 (one loader, or two combined)
+        """Training instances and triplets side by side; instances alone where the graph has no triplet."""
+        interactions = super().train_dataloader()
+        sampler = interactions.sampler
+        assert isinstance(sampler, EpochSampler)
+        processes, size = sampler.num_replicas, self.triplet_batch_size
+        length = len(sampler.instances) if size is None else len(interactions) * size * processes
+        dataset = TripletDataset(self.graph, length, self.num_corruptions, self.seed)
+        if not len(dataset):
+            return interactions
+        own = EpochSampler(dataset, False, self.seed, sampler.rank, processes)
+        triplets = LazyLoader(
+            cast(Any, dataset),
+            batch_size=size or self.batch_size,
+            sampler=own,
+            num_workers=self.num_workers,
+            collate_fn=_as_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+        return CombinedLoader({"interactions": interactions, "triplets": triplets}, "min_size")
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401 (Lightning's hook)
+        """Makes one :class:`RelationalBatch` of what the two loaders yield side by side."""
+        if "interactions" not in batch:
+            return batch
+        return {**batch["interactions"], "triplets": batch["triplets"]}
+
+    def _training_set(self, rank: int, world_size: int) -> PrefixDataset:
+        sampler = NegativeSampler(self.negatives, self.events, self.num_items, self.num_negatives, self.seed)
+        return RelationalDataset(self.events, self.max_history, self.min_history, sampler)
+
+
+def _as_is(batch: object) -> object:
+    return batch

@@ -1,0 +1,63 @@
+"""Item vectors from texts, and the controls that stand beside them (PROTOCOL S7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from common.text.cache import text_vectors
+from common.text.encoders import TextEncoder
+
+Vectors = Literal["text", "random", "permuted", "tfidf"]
+"""The encoder's vectors; Gaussian ones; the encoder's, permuted over items; TF-IDF with SVD. All of one width."""
+UNKNOWN = "unknown item"
+
+
+def item_vectors(
+    encoder: TextEncoder, texts: Sequence[str], cache: Path, kind: Vectors = "text", seed: int = 0
+) -> Float[Tensor, "n_plus_1 w"]:
+    """Vectors of all items, row 0 zero.
+
+    An item without text gets the mean vector of the others. Controls have the mean length of the encoder's vectors,
+    so that only what a vector says differs.
+
+    Args:
+        encoder: Makes the vectors, or gives their width to a control.
+        texts: Text of each item from 1 on.
+        cache: Folder of the cache of text vectors.
+        kind: The encoder's vectors, or a control.
+        seed: Seed of the control.
+    """
+    vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
+    known = torch.tensor([bool(text.strip()) for text in texts])
+    # A file has a row for every item, said by its maker.
+    if encoder.identity["kind"] != "file" and not bool(known.all()) and bool(known.any()):
+        vectors = vectors.masked_scatter(~known[:, None], vectors[known].mean(0).expand(int((~known).sum()), -1))
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "permuted":
+        vectors = vectors[torch.randperm(len(vectors), generator=generator)]
+    elif kind == "random":
+        vectors = _of_length(torch.randn(vectors.shape, generator=generator), vectors)
+    elif kind == "tfidf":
+        vectors = _of_length(tfidf(texts, vectors.size(1), seed), vectors)
+    return torch.nn.functional.pad(vectors, (0, 0, 1, 0))
+
+
+def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {width}"]:
+    """TF-IDF of the texts, reduced to ``width`` by a truncated SVD; zeros fill up where there are too few words."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    counts = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    rank = min(width, min(counts.shape) - 1)
+    reduced = torch.from_numpy(TruncatedSVD(rank, random_state=seed).fit_transform(counts)).float()
+    return torch.nn.functional.pad(reduced, (0, width - rank))
+
+
+def _of_length(vectors: Float[Tensor, "n w"], like: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
+    return torch.nn.functional.normalize(vectors, dim=1) * like.norm(dim=1).mean()
