@@ -95,11 +95,9 @@ class LRD(Recommender):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
         super().attach(catalogue)
-        graph = Graph(catalogue)
-        self.backbone.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
-        self.backbone.value_of[:, : len(graph.relations)] = graph.value_of
+        self.backbone.attach(catalogue)
         if self.automatic_weight:
-            self.weight_kge.fill_(len(graph.triplets) / catalogue["num_interactions"])
+            self.weight_kge.fill_(len(Graph(catalogue).triplets) / catalogue["num_interactions"])
         if self.discovery:
             self.discovery.attach(catalogue)
 

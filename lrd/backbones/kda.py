@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from common.types import PAD, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import FourierDecay, Pooling
 from lrd.backbones.rcf import RCF
-
-
-def log_age(now: Int[Tensor, "b"], then: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-    """Logarithmic age ``max(0, log₂(Δt / 60 s + 10⁻⁶))`` of events, shape ``(b, l)``."""
-    minutes = (now[:, None] - then).double() / 60
-    return (minutes + 1e-6).clamp_min(1e-12).log2().clamp_min(0).float()
+from lrd.spectrum import interval_histograms, log_age, spectrum
 
 
 class KDA(RCF):
@@ -32,6 +28,9 @@ class KDA(RCF):
         dropout: Rate in those rounds.
         include_values: Whether the candidate's attribute value is added to the attribute's relation vector.
         num_points: Length of the Fourier transform.
+        spectrum: What the curves start from: histograms of the intervals between training events (``data``, the
+            authors of KDA; latent relations start from the virtual one's), or N(0, 0.01²) (``random``, the authors of
+            LRD), where about half of each curve is clamped to 0 and learns nothing there.
         clock: What an age is measured to: the time of the query, or the user's last event.
     """
 
@@ -46,10 +45,12 @@ class KDA(RCF):
         dropout: float = 0.0,
         include_values: bool = True,
         num_points: int = 64,
+        spectrum: Literal["data", "random"] = "data",
         clock: Literal["query", "last_event"] = "query",
     ) -> None:
         super().__init__(width, rounds, heads, pooling, dropout, include_values)
         self.num_points = num_points
+        self.spectrum = spectrum
         self.clock = clock
 
     def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int) -> None:
@@ -57,9 +58,22 @@ class KDA(RCF):
         self.curves = FourierDecay(num_relations, self.num_points)
         super().build(num_users, num_items, num_entities, num_relations)
 
+    @torch.no_grad()
+    def attach(self, catalogue: Catalogue) -> None:
+        """Starts the curves from the intervals of the training events."""
+        super().attach(catalogue)
+        if self.spectrum == "random":
+            return
+        parts = spectrum(interval_histograms(catalogue, self.num_points))
+        for curves, start in zip((self.curves.real, self.curves.imaginary), parts, strict=True):
+            curves[: len(start)] = start
+            curves[len(start) :] = start[0]
+
     def decay(self, batch: SequenceBatch) -> Float[Tensor, "b r l"]:
         """Weight of each event by relation and age."""
         now = batch["target_time"] if self.clock == "query" else batch["history_time"][:, -1]
-        age = log_age(now, batch["history_time"]).masked_fill(batch["history"] == PAD, 0)
+        age = log_age(now[:, None].expand_as(batch["history"]), batch["history_time"]).masked_fill(
+            batch["history"] == PAD, 0
+        )
         weights: Tensor = self.curves(age.to(self.relations.dtype))
         return weights

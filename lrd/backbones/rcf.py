@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.nn.embedding import ItemEmbedding
-from common.types import PAD, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
+from lrd.graph import Graph
 
 
 class RCF(nn.Module):
@@ -69,6 +70,12 @@ class RCF(nn.Module):
         for parameter in self.parameters():
             if id(parameter) not in norms:
                 nn.init.normal_(parameter, std=0.01)
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives the graph: the value that each relation adds, and the entities that anything is known of."""
+        graph = Graph(catalogue)
+        self.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
+        self.value_of[:, : len(graph.relations)] = graph.value_of
 
     def relation_vectors(self, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c r d"]:
         """Relation vectors as seen from each candidate, its attribute values added."""

@@ -1,0 +1,114 @@
+"""Batches of instances beside triplets."""
+
+from typing import Any, cast
+
+import lightning as L
+import pytest
+import torch
+
+from common.errors import UserError
+from common.types import PAD
+from lrd.backbones.kda import KDA
+from lrd.data import RelationalDataModule
+from lrd.discovery import LatentRelationDiscovery
+from lrd.module import LRD, RelationalBatch
+from tests.lrd.conftest import WIDTH, Make
+
+
+def epoch_of(module: RelationalDataModule, epoch: int = 0) -> list[RelationalBatch]:
+    loader = module.train_dataloader()
+    for part in getattr(loader, "flattened", [loader]):
+        part.sampler.set_epoch(epoch)
+    batches = (batch[0] if isinstance(batch, tuple) else batch for batch in loader)
+    return [cast(RelationalBatch, module.on_before_batch_transfer(batch, 0)) for batch in batches]
+
+
+def same(first: Any, second: Any) -> bool:  # noqa: ANN401 (nested batches)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    return torch.equal(first, second)
+
+
+def model_for(module: RelationalDataModule, **arguments: Any) -> LRD:  # noqa: ANN401 (forwarded)
+    sizes = {name: getattr(module, name) for name in ("num_users", "num_items", "num_entities", "num_relations")}
+    backbone, discovery = KDA(width=8, rounds=1, heads=2), LatentRelationDiscovery(2)
+    return LRD(**sizes, text_width=module.text_width, backbone=backbone, discovery=discovery, **arguments)
+
+
+def fit(module: RelationalDataModule) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
+    trainer.fit(model_for(module), module)
+    return trainer
+
+
+def test_sizes_are_those_of_graph_and_vectors(make: Make) -> None:
+    module = make()
+    known = module.catalogue
+    values = sum(int(ids.max()) + 1 for ids in known["attributes"].values())
+    assert module.num_entities == 128 + 1 + values
+    assert module.num_relations == 1 + len(known["relations"]) + len(known["attributes"])
+    assert module.text_width == WIDTH
+    assert known["text_vectors"].shape == (129, WIDTH)
+
+
+def test_a_batch_has_instances_negative_histories_and_as_many_triplets(make: Make) -> None:
+    module = make()
+    batches = epoch_of(module)
+    assert len(batches) == -(-sum(len(batch["targets"]) for batch in batches) // 32)
+    for batch in batches:
+        rows = len(batch["targets"])
+        assert batch["negatives"].shape == (rows, 1, 1)
+        assert batch["negative_history"].shape == (rows, 20)
+        assert batch["triplets"]["head"].shape == batch["triplets"]["tail"].shape == (rows, 2)
+
+
+def test_negative_histories_keep_the_rule_of_the_negatives(make: Make) -> None:
+    module = make(negatives="complete")
+    sequences = module.events["sequences"]
+    for batch in epoch_of(module):
+        assert torch.equal(batch["negative_history"] == PAD, batch["history"] == PAD)
+        for user, drawn in zip(batch["user_id"].tolist(), batch["negative_history"].tolist(), strict=True):
+            own = sequences["items"][sequences["offsets"][user] : sequences["offsets"][user + 1]].tolist()
+            assert not set(own) & set(drawn)
+
+
+@pytest.mark.parametrize("size", [7, 500])
+def test_triplets_may_have_a_batch_size_of_their_own(size: int, make: Make) -> None:
+    batches = epoch_of(make(triplet_batch_size=size))
+    assert len(batches) == len(epoch_of(make()))
+    assert {len(batch["triplets"]["head"]) for batch in batches} == {size}
+
+
+def test_epochs_differ_and_repeat_by_seed_whatever_the_workers(make: Make) -> None:
+    first, again, workers = epoch_of(make(), 1), epoch_of(make(), 1), epoch_of(make(num_workers=2), 1)
+    assert all(map(same, first, again))
+    assert all(map(same, first, workers))
+    assert not any(map(same, first, epoch_of(make(), 2)))
+    assert not any(map(same, first, epoch_of(make(seed=1), 1)))
+
+
+def test_training_on_both_loaders_logs_every_part(make: Make) -> None:
+    trainer = fit(make())
+    assert {"train/loss", "train/loss_rec", "train/loss_kge", "train/loss_lrd"} <= set(trainer.callback_metrics)
+
+
+def test_without_relations_there_is_no_part_for_them(make: Make) -> None:
+    module = make(graph="kg-attributes")
+    module.catalogue["attributes"] = {}
+    trainer = fit(module)
+    assert "train/loss_lrd" in trainer.callback_metrics
+    assert "train/loss_kge" not in trainer.callback_metrics
+
+
+def test_discovery_without_item_vectors_says_what_to_do(make: Make) -> None:
+    module = make(text_encoder=None)
+    assert module.text_width == 0
+    with pytest.raises(UserError, match="text_encoder"):
+        model_for(module).attach(module.catalogue)
+
+
+@pytest.mark.parametrize("name", ["num_negatives", "num_corruptions", "triplet_batch_size"])
+def test_counts_below_one_are_refused(name: str, make: Make) -> None:
+    with pytest.raises(UserError, match=name):
+        make(**{name: 0})

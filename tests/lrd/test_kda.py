@@ -1,0 +1,59 @@
+"""KDA beside RCF."""
+
+import torch
+from torch import Tensor
+
+from common.types import Catalogue, SequenceBatch
+from lrd.backbones.kda import KDA
+from lrd.backbones.rcf import RCF
+from tests.common.models import toy
+
+SIZES = (toy.NUM_USERS, toy.NUM_ITEMS, toy.NUM_ITEMS + 1 + 4, 3 + 2)
+
+
+def built(backbone: RCF, known: Catalogue | None = None) -> RCF:
+    torch.manual_seed(0)
+    backbone.build(*SIZES)
+    backbone.attach(known or toy.catalogue())
+    return backbone.eval()
+
+
+def scores(backbone: RCF, batch: SequenceBatch) -> Tensor:
+    with torch.inference_mode():
+        result: Tensor = backbone(batch, batch["candidates"])
+    return result
+
+
+def test_decay_of_one_is_rcf() -> None:
+    rcf, kda = built(RCF(16)), built(KDA(16, spectrum="random"))
+    assert isinstance(kda, KDA)
+    kda.load_state_dict(rcf.state_dict(), strict=False)
+    kda.curves.real.data.zero_()[:, 0] = 66
+    kda.curves.imaginary.data.zero_()
+    batch = toy.sampled_batch()
+    torch.testing.assert_close(scores(kda, batch), scores(rcf, batch))
+
+
+def test_spectrum_is_of_training_events_and_latent_relations_start_from_the_virtual_one() -> None:
+    kda, other = built(KDA(16)), built(KDA(16, spectrum="random"))
+    assert isinstance(kda, KDA)
+    assert isinstance(other, KDA)
+    assert torch.equal(kda.curves.real[3:], kda.curves.real[:1].expand(2, -1))
+    assert kda.curves.real.abs().max() > 1 > other.curves.real.abs().max()
+
+
+def test_query_time_is_read_only_under_the_query_clock() -> None:
+    batch = toy.sampled_batch()
+    later: SequenceBatch = {**batch, "target_time": batch["target_time"] + 50 * toy.DAY}
+    by_query, by_event = built(KDA(16)), built(KDA(16, clock="last_event"))
+    assert not torch.equal(scores(by_query, batch), scores(by_query, later))
+    assert torch.equal(scores(by_event, batch), scores(by_event, later))
+    assert not torch.equal(scores(by_query, batch), scores(by_event, batch))
+
+
+def test_rounds_add_no_parameters_and_order_means_nothing_to_rcf() -> None:
+    few, many = built(RCF(16, rounds=1)), built(RCF(16, rounds=5))
+    assert sum(p.numel() for p in few.parameters()) == sum(p.numel() for p in many.parameters())
+    batch = toy.sampled_batch()
+    mirrored: SequenceBatch = {**batch, "history": batch["history"].flip(1)}
+    torch.testing.assert_close(scores(many, batch), scores(many, mirrored))

@@ -1,0 +1,54 @@
+"""Item vectors and their controls."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lrd.vectors import Vectors, item_vectors, tfidf
+
+TEXTS = ["red pen", "blue pen", "", "red paper", "blue paper", "green desk lamp"]
+
+
+class Letters:
+    """Counts letters."""
+
+    identity = {"kind": "letters"}
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return torch.tensor([[float(text.count(letter)) for letter in "abcdefghijkl"] for text in texts])
+
+
+def vectors(tmp_path: Path, kind: Vectors) -> Tensor:
+    return item_vectors(Letters(), TEXTS, tmp_path, kind)
+
+
+def test_row_zero_is_padding_and_items_without_text_get_the_mean(tmp_path: Path) -> None:
+    found = vectors(tmp_path, "text")
+    known = [0, 1, 3, 4, 5]
+    expected = Letters().encode(TEXTS)
+    assert not found[0].any()
+    assert torch.equal(found[1:][known], expected[known])
+    torch.testing.assert_close(found[3], expected[known].mean(0))
+
+
+@pytest.mark.parametrize("kind", ["random", "permuted", "tfidf"])
+def test_controls_have_shape_and_mean_length_of_the_vectors(kind: Vectors, tmp_path: Path) -> None:
+    found, control = vectors(tmp_path, "text"), vectors(tmp_path, kind)
+    assert control.shape == found.shape
+    assert not torch.equal(control, found)
+    lengths = control[1:].norm(dim=1)
+    torch.testing.assert_close(lengths[lengths > 0].mean(), found[1:].norm(dim=1).mean())
+
+
+def test_permuted_vectors_are_the_same_ones_elsewhere(tmp_path: Path) -> None:
+    found, control = vectors(tmp_path, "text"), vectors(tmp_path, "permuted")
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, control.tolist()))
+
+
+def test_tfidf_brings_texts_with_common_words_together() -> None:
+    red_pen, blue_pen, red_paper, lamp = tfidf(["red pen", "blue pen", "red paper", "green desk lamp"], 8)
+    assert red_pen @ blue_pen > 10 * abs(red_pen @ lamp)
+    assert red_pen @ red_paper > 10 * abs(red_pen @ lamp)
