@@ -1,0 +1,101 @@
+"""The collaborative filter below A-LLMRec, and the vectors that stage 1 hands to stage 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from allmrec.frozen import Frozen
+from common.errors import UserError
+from common.models.base import Recommender, SequentialRecommender
+from common.models.ncf import NCF
+from common.types import Catalogue, SequenceBatch
+
+
+class CollaborativeFilter(Frozen[Recommender]):
+    """A trained recommender as a source of user vectors x and item vectors E.
+
+    A sequential model's user vector is its last state and its item vectors are those that states are compared with.
+    NCF scores a pair with layers, of which the paper does not say where its vectors are; here they are both tables
+    side by side, users' product vectors weighted as its output weighs them, so that for GMF the dot product is the
+    model's score but for the bias.
+
+    Args:
+        model: A trained model.
+        dropout: Whether its dropout is on, as it is by oversight in the released stage 2.
+
+    Raises:
+        UserError: If the model has no item vectors.
+    """
+
+    def __init__(self, model: Recommender, dropout: bool = False) -> None:
+        if not isinstance(model, SequentialRecommender | NCF):
+            raise UserError(
+                f"{type(model).__name__} has no user and item vectors to align",
+                "Choose SASRec, GRU4Rec, NextItNet, Caser, TiSASRec or NCF as collaborative filter.",
+            )
+        super().__init__(model, training=dropout)
+        self.width = self.item_vectors().size(1)
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Tells the model which items were trained, so that others have the mean vector."""
+        self.module.attach(catalogue)
+
+    @torch.no_grad()
+    def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
+        """E: a vector of each item; row 0 is padding."""
+        model = self.module
+        if isinstance(model, NCF):
+            names = [name for name in ("item_product", "item_tower") if hasattr(model, name)]
+            return torch.cat([getattr(model, name).table() for name in names], dim=1)
+        assert isinstance(model, SequentialRecommender)
+        return model.output_table()
+
+    @torch.no_grad()
+    def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
+        """x: the vector of each row's user after its history."""
+        model = self.module
+        if not isinstance(model, NCF):
+            assert isinstance(model, SequentialRecommender)
+            return model.encode(batch)[:, -1]
+        sides = []
+        if model.variant != "mlp":
+            sides.append(model.user_product(batch["user_id"]) * model.product_output.weight)
+        if model.variant != "gmf":
+            sides.append(model.user_tower(batch["user_id"]))
+        return torch.cat(sides, dim=1)
+
+
+class JointVectors(NamedTuple):
+    """Stage 1's result: each item's latents; row 0 is padding."""
+
+    items: Float[Tensor, "i_plus_1 z"]
+    """e, from the collaborative filter."""
+    texts: Float[Tensor, "i_plus_1 z"]
+    """q, from the text: for items with few events, or of another data set."""
+
+    def save(self, path: Path) -> None:
+        """Writes both tables."""
+        save_file({name: value.contiguous() for name, value in self._asdict().items()}, path)
+
+    @classmethod
+    def load(cls, path: Path, num_items: int) -> JointVectors:
+        """Reads both tables.
+
+        Raises:
+            UserError: If the file is absent, or of another number of items.
+        """
+        if not path.is_file():
+            raise UserError(f"joint vectors {path} do not exist", "Run stage 1 first, and give its file.")
+        vectors = cls(**load_file(path))
+        if len(vectors.items) != num_items + 1:
+            raise UserError(
+                f"{path} holds {len(vectors.items) - 1} items, but the data set has {num_items}",
+                "Give the stage 1 of the same data set and recipe.",
+            )
+        return vectors

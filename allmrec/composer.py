@@ -1,0 +1,153 @@
+"""From items to prompts in tokens: titles, slots, and the rule for prompts that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from allmrec.llm import FrozenLLM
+from allmrec.prompts import SLOTS, PromptStyle
+from common.errors import DataError, UserError
+from common.types import PAD
+
+UNTITLED = "untitled"
+"""Title of an item that has none."""
+USER_SLOT = PAD
+"""Item id that stands for the user among a prompt's slots."""
+
+
+class Prompts(NamedTuple):
+    """Prompts in tokens, and the item whose vector each slot wants, row by row."""
+
+    ids: list[list[int]]
+    slots: list[list[int]]
+
+
+def prompt_order(keys: Int[Tensor, "b"], count: int, seed: int = 0) -> Int[Tensor, "b {count}"]:
+    """A permutation of ``count`` columns for each key, uniform over keys and the same on every machine.
+
+    It is the order in which the language model sees candidates; it depends on the case and the seed alone, so that
+    neither batches nor processes change it, and further orders are further seeds.
+
+    Args:
+        keys: Number of each case.
+        count: Number of columns.
+        seed: Which of the orders.
+    """
+    columns = torch.arange(count, device=keys.device)
+    return _mixed(_mixed(keys.long() + (seed << 40))[:, None] + columns).argsort(dim=1)
+
+
+class Composer:
+    """Writes prompts for one catalogue and one language model.
+
+    A prompt must leave room for its longest candidate's answer. If it does not, the oldest history items are left out,
+    one by one; candidates never are. Titles beyond ``max_title_tokens`` are cut, for the whole catalogue at once, so
+    that an item has one title wherever it stands.
+
+    Args:
+        llm: The language model.
+        style: Words of the domain.
+        titles: Title of each item; index 0 is padding.
+        max_history: Items of the history that a prompt shows, the newest.
+        max_title_tokens: Tokens that a title may have.
+
+    Raises:
+        DataError: If no item has a title.
+    """
+
+    def __init__(
+        self,
+        llm: FrozenLLM,
+        style: PromptStyle,
+        titles: Sequence[str],
+        max_history: int = 10,
+        max_title_tokens: int = 64,
+    ) -> None:
+        if not any(titles):
+            raise DataError(
+                "the data set has no titles, and a language model reads nothing else of an item",
+                "Choose a recipe with titles (`recbench list datasets` says which have them).",
+            )
+        self.llm = llm
+        self.style = style
+        self.max_history = max_history
+        self.titles, self.cut_titles = self._readable(titles, max_title_tokens)
+        self.answers = llm.answer_ids([style.answer(title) for title in self.titles])
+        self.shortened = 0
+        """Prompts so far whose history was shortened."""
+
+    def __call__(
+        self, history: Int[Tensor, "b l"], candidates: Int[Tensor, "b c"], user: bool = True, soft: bool = True
+    ) -> Prompts:
+        """Prompts of a batch.
+
+        Args:
+            history: Items, right-aligned; the last ``max_history`` are shown.
+            candidates: Items in the order in which they are shown.
+            user: Whether prompts speak of the user.
+            soft: Whether prompts have slots.
+
+        Raises:
+            UserError: If a prompt does not fit even without history.
+        """
+        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        shown: list[list[int]] = candidates.tolist()
+        ids = self.llm.prompt_ids([self._text(*row, user, soft) for row in zip(pasts, shown, strict=True)])
+        for row, items in enumerate(shown):
+            room = self.llm.context - max(len(self.answers[item]) for item in items)
+            self.shortened += len(ids[row]) > room
+            while len(ids[row]) > room:
+                self._require_history(pasts[row], len(ids[row]), room, len(items))
+                del pasts[row][0]
+                ids[row] = self.llm.prompt_ids([self._text(pasts[row], items, user, soft)])[0]
+        front = [USER_SLOT] if user else []
+        slots = (
+            [[*front, *past, *items] for past, items in zip(pasts, shown, strict=True)] if soft else [[] for _ in ids]
+        )
+        return Prompts(ids, slots)
+
+    def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
+        titles = self.titles
+        return self.style.compose([titles[i] for i in past], [titles[i] for i in items], user, soft)
+
+    def _require_history(self, past: list[int], length: int, room: int, candidates: int) -> None:
+        if not past:
+            raise UserError(
+                f"a prompt of {candidates} candidates has {length} tokens without any history, but {self.llm.name} has "
+                f"room for {room} before the answer",
+                "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
+            )
+
+    def _readable(self, titles: Sequence[str], most: int) -> tuple[list[str], int]:
+        """Titles without what the tokenizer takes for special tokens, none empty, none too long; and how many were."""
+        special = {*SLOTS, *self.llm.tokenizer.all_special_tokens}
+        clean = []
+        for title in titles:
+            for token in special:
+                title = title.replace(token, " ")
+            clean.append(" ".join(title.split()) or UNTITLED)
+        tokenizer, cut = self.llm.tokenizer, 0
+        rows: list[list[int]] = tokenizer(clean, add_special_tokens=False)["input_ids"]
+        for index, row in enumerate(rows):
+            if len(row) > most:
+                clean[index] = str(tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
+                cut += 1
+        return clean, cut
+
+
+def _mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """Scatters integers over 64 bits (the finaliser of SplitMix64)."""
+    x = x + -0x61C8864680B583EB
+    x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
+    """Shifts to the right as if there were no sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

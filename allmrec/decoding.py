@@ -1,0 +1,264 @@
+"""What a language model makes of its candidates: the likelihood of each title, or a written answer.
+
+Both read the prompt once. Its keys and values stay in a cache, which all candidates of the row share: their tokens
+stand side by side in one row behind the prompt, and a mask keeps each candidate to the prompt and itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Cache
+
+from allmrec.llm import FrozenLLM
+from allmrec.tokens import Tokens, positions
+from common.data.candidates import normalise_title
+
+Scorer = Literal["sum", "mean", "null"]
+Answers = Sequence[Sequence[Sequence[int]]]
+"""Tokens of each candidate's answer, the end token included, for each row of a batch."""
+
+
+class Prefix(NamedTuple):
+    """A prompt that was read: its cache, which tokens are real, and logits of what comes next."""
+
+    cache: Cache
+    real: Bool[Tensor, "b t"]
+    logits: Float[Tensor, "b v"]
+
+
+class Likelihoods(NamedTuple):
+    """Log-probability of each candidate's answer, summed over its tokens, and how many those are."""
+
+    total: Float[Tensor, "b c"]
+    count: Int[Tensor, "b c"]
+
+
+def scored(given: Likelihoods, scorer: Scorer, null: Likelihoods | None = None) -> Float[Tensor, "b c"]:
+    """One score a candidate.
+
+    Args:
+        given: Likelihoods after the whole prompt.
+        scorer: ``sum`` of log-probabilities, closing quote and end token included; ``mean`` over tokens, which does
+            not mind long titles; ``null``: the sum less that after the null context, which does not mind likely ones.
+        null: Likelihoods after a prompt without user and history; ``null`` needs them.
+    """
+    if scorer == "mean":
+        return given.total / given.count
+    if scorer == "sum":
+        return given.total
+    if null is None:
+        raise ValueError("the scorer null needs the likelihoods after the null context")
+    return given.total - null.total
+
+
+@torch.no_grad()
+def read_prefix(llm: FrozenLLM, prompts: Sequence[Sequence[int]], soft: Float[Tensor, "s d"] | None) -> Prefix:
+    """Reads prompts, with ``soft`` in their slots, and keeps their keys and values."""
+    tokens = Tokens.of(prompts, llm.device)
+    return read(llm, llm.embed(tokens, soft), tokens.real)
+
+
+@torch.no_grad()
+def read(llm: FrozenLLM, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, "b t"]) -> Prefix:
+    """Reads vectors, padded on the left or within, and keeps their keys and values."""
+    answer = llm(
+        inputs_embeds=embeddings,
+        attention_mask=real.long(),
+        position_ids=positions(real),
+        logits_to_keep=1,
+        use_cache=True,
+    )
+    return Prefix(answer.past_key_values, real, precise(answer.logits[:, -1]))
+
+
+class Packed(NamedTuple):
+    """Candidates of each row side by side."""
+
+    ids: Int[Tensor, "b m"]
+    candidate: Int[Tensor, "b m"]
+    """Which candidate a token belongs to; -1 where padded."""
+    step: Int[Tensor, "b m"]
+    """Place within the candidate."""
+
+
+def packed(answers: Answers, device: torch.device | None = None) -> Packed:
+    """All candidates' tokens but the last, which nothing follows."""
+    rows = [[(t, c, k) for c, answer in enumerate(row) for k, t in enumerate(answer[:-1])] for row in answers]
+    width = max(map(len, rows))
+    table = torch.tensor([row + [(0, -1, 0)] * (width - len(row)) for row in rows], dtype=torch.long)
+    return Packed(*table.view(len(rows), width, 3).to(device).unbind(2))
+
+
+def packed_mask(real: Bool[Tensor, "b t"], pack: Packed, dtype: torch.dtype) -> Float[Tensor, "b 1 m t_plus_m"]:
+    """0 where a token may look, the least number elsewhere: at the prompt, and at what stands before it in its own."""
+    own = pack.candidate[:, :, None] == pack.candidate[:, None]
+    earlier = pack.step[:, :, None] >= pack.step[:, None]
+    prompt = real[:, None].expand(-1, pack.ids.size(1), -1)
+    seen = torch.cat([prompt, own & earlier], dim=2)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+@torch.no_grad()
+def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods:
+    """Log-probability of every candidate's answer after its row's prompt.
+
+    Equal to one forward pass for each pair of prompt and candidate, at the price of one pass over the prompt and one
+    over all candidates together. The cache of ``prefix`` is used up.
+
+    Args:
+        llm: The language model.
+        prefix: The prompts, read.
+        answers: As many candidates for every row.
+    """
+    first = torch.tensor([[answer[0] for answer in row] for row in answers], device=prefix.real.device)
+    count = torch.tensor([[len(answer) for answer in row] for row in answers], device=prefix.real.device)
+    total = prefix.logits.log_softmax(-1).gather(1, first)
+    pack = packed(answers, prefix.real.device)
+    if not pack.ids.size(1):
+        return Likelihoods(total, count)
+    embeddings = llm.module.get_input_embeddings()(pack.ids)
+    answer = llm(
+        inputs_embeds=embeddings,
+        attention_mask=packed_mask(prefix.real, pack, embeddings.dtype),
+        position_ids=prefix.real.sum(1, keepdim=True) + pack.step,
+        past_key_values=prefix.cache,
+        use_cache=True,
+    )
+    following = [[token for candidate in row for token in candidate[1:]] for row in answers]
+    wanted = torch.zeros_like(pack.ids)
+    wanted[pack.candidate >= 0] = torch.tensor([t for row in following for t in row], device=wanted.device)
+    logits = precise(answer.logits)
+    terms = logits.gather(2, wanted[..., None]).squeeze(2) - logits.logsumexp(2)
+    terms = terms.masked_fill(pack.candidate < 0, 0.0)
+    return Likelihoods(total.scatter_add(1, pack.candidate.clamp(min=0), terms), count)
+
+
+@torch.no_grad()
+def greedy(
+    llm: FrozenLLM,
+    prefix: Prefix,
+    limits: Sequence[int],
+    repetition_penalty: float = 1.0,
+    answers: Answers | None = None,
+    penalised: Sequence[int] = (),
+) -> list[list[int]]:
+    """The likeliest next token, again and again, until the end token, which is not returned.
+
+    Args:
+        llm: The language model.
+        prefix: The prompts, read. Its cache is used up.
+        limits: Tokens that each row may write, the end token included.
+        repetition_penalty: Divides positive logits of tokens written before, and multiplies negative ones; 1.5 in the
+            released code. N. Keskar et al., "CTRL", 2019 (https://arxiv.org/abs/1909.05858).
+        answers: Candidates to which the text is held, token by token; ``None`` lets it run free.
+        penalised: Tokens that count as written from the start.
+    """
+    rows = torch.arange(len(limits))
+    written: list[list[int]] = [[] for _ in limits]
+    ended = [False] * len(limits)
+    penalty = torch.ones_like(prefix.logits)
+    penalty[:, list(penalised)] = repetition_penalty
+    logits, cache, real = prefix.logits, prefix.cache, prefix.real
+    for step in range(max(limits)):
+        scores = torch.where(logits > 0, logits / penalty, logits * penalty)
+        if answers is not None:
+            scores = scores + _allowed(answers, written, scores)
+        tokens = scores.argmax(1)
+        for row, token in enumerate(tokens.tolist()):
+            ended[row] = ended[row] or token == llm.end_id or len(written[row]) == limits[row]
+            if not ended[row]:
+                written[row].append(token)
+        if all(ended) or step + 1 == max(limits):
+            break
+        penalty[rows.to(tokens.device), tokens] = repetition_penalty
+        real = torch.cat([real, real.new_ones(len(real), 1)], dim=1)
+        answer = llm(
+            inputs_embeds=llm.module.get_input_embeddings()(tokens[:, None]),
+            attention_mask=real.long(),
+            position_ids=real.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits, cache = precise(answer.logits[:, -1]), answer.past_key_values
+    return written
+
+
+def _allowed(answers: Answers, written: list[list[int]], scores: Tensor) -> Tensor:
+    """0 for tokens with which a row's text is still the beginning of a candidate, minus infinity for all others."""
+    mask = torch.full_like(scores, -torch.inf)
+    for row, (candidates, text) in enumerate(zip(answers, written, strict=True)):
+        length = len(text)
+        going = {a[length] for a in candidates if len(a) > length and list(a[:length]) == text}
+        # A row that has ended keeps one choice, which nobody reads.
+        mask[row, list(going) or [candidates[0][-1]]] = 0.0
+    return mask
+
+
+def precise(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
+    """Logits in fp32 or finer."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+class Verdict(NamedTuple):
+    """What an answer is worth."""
+
+    hit: float
+    """1 / m if the answer names m candidates of one title and the target is among them, else 0."""
+    empty: bool
+    ambiguous: bool
+    """Whether it names several candidates."""
+    out_of_list: bool
+    """Whether it says something, but names no candidate."""
+
+
+def named(answer: str) -> str:
+    """The title that an answer names: what stands between its first and last quotation mark, or all of it.
+
+    >>> named(' "red wolf" '), named('"red wolf'), named("red wolf")
+    ('red wolf', 'red wolf', 'red wolf')
+    """
+    first, last = answer.find('"'), answer.rfind('"')
+    return answer[first + 1 : last if last > first else None].strip()
+
+
+def judge(answer: str, candidates: Sequence[str], target: int) -> Verdict:
+    """Compares an answer with the candidates' titles: equal after normalisation, or no candidate at all.
+
+    Args:
+        answer: What the language model wrote.
+        candidates: Titles.
+        target: Place of the right one.
+
+    >>> judge('"Red  Wolf"', ["red wolf", "sea", "red wolf"], target=2)
+    Verdict(hit=0.5, empty=False, ambiguous=True, out_of_list=False)
+    """
+    title = normalise_title(named(answer))
+    matches = [i for i, candidate in enumerate(candidates) if normalise_title(candidate) == title and title]
+    hit = 1 / len(matches) if target in matches else 0.0
+    return Verdict(hit, not title, len(matches) > 1, bool(title) and not matches)
+
+
+def legacy_hit(answer: str, title: str) -> bool:
+    """The released rule: the lower-cased true title is a part of what stands between the outermost quotation marks.
+
+    It also counts answers that name another, longer title. Here text without quotation marks is taken whole.
+
+    >>> legacy_hit('"Red Wolf Two"', "red wolf")
+    True
+    """
+    return title.lower() in named(answer).lower()
+
+
+def verdict_rates(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Means over cases: ``hit``, ``empty``, ``ambiguous``, ``out_of_list``.
+
+    >>> verdict_rates([Verdict(1.0, False, False, False), Verdict(0.0, True, False, False)])["empty"]
+    0.5
+    """
+    table = torch.tensor([tuple(map(float, verdict)) for verdict in verdicts], dtype=torch.float64)
+    return dict(zip(Verdict._fields, table.mean(0).tolist(), strict=True))

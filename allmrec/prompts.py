@@ -1,0 +1,95 @@
+"""Prompts: what the language model reads of a user, a history and a list of candidates.
+
+The wording is ours; the paper's is printed in its figures 3 and 6 alone. S. Kim et al., KDD 2024
+(https://arxiv.org/abs/2404.11343).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+USER, HISTORY, CANDIDATE = "[UserRep]", "[HistoryEmb]", "[CandidateEmb]"
+"""Slots: tokens in whose place the language model reads vectors."""
+SLOTS = (USER, HISTORY, CANDIDATE)
+
+Domain = Literal["movies", "games", "beauty", "toys", "general"]
+
+
+class PromptStyle:
+    """One domain's words around the slots and titles of a prompt.
+
+    ``introduce``, ``remember`` and ``ask`` are the three clauses of a prompt, ``answer`` is what should follow. A
+    style with other sentences overrides them.
+    """
+
+    things: ClassVar[str] = "items"
+    did: ClassVar[str] = "bought"
+    do: ClassVar[str] = "buy"
+    separator: ClassVar[str] = ", "
+
+    def introduce(self) -> str:
+        """The clause that holds the user's slot."""
+        return f"{USER} stands for a person's taste. "
+
+    def remember(self, history: str) -> str:
+        """The clause that lists what the user chose, oldest first."""
+        return f"So far this person {self.did}: {history}. "
+
+    def ask(self, candidates: str) -> str:
+        """The clause that lists the candidates and asks for one of them."""
+        return f"One of these {self.things} comes next: {candidates}. The one they will {self.do} is"
+
+    def answer(self, title: str) -> str:
+        """What the language model should say; its end token follows."""
+        return f' "{title}"'
+
+    def compose(self, history: Sequence[str], candidates: Sequence[str], user: bool = True, soft: bool = True) -> str:
+        """The prompt.
+
+        Args:
+            history: Titles, oldest first; the clause is left out if there are none.
+            candidates: Titles in the order in which they are shown.
+            user: Whether the user's clause is there. Without it and without history this is the null context.
+            soft: Whether slots stand behind titles; a prompt without any slot has neither these nor a user's clause.
+        """
+        clauses = [self.introduce()] if user and soft else []
+        if history:
+            clauses.append(self.remember(self._listed(history, HISTORY if soft else "")))
+        return "".join([*clauses, self.ask(self._listed(candidates, CANDIDATE if soft else ""))])
+
+    def _listed(self, titles: Sequence[str], slot: str) -> str:
+        return self.separator.join(f'"{title}"{slot}' for title in titles)
+
+
+class MoviePrompt(PromptStyle):
+    """Movies and series, which are watched."""
+
+    things, did, do = "movies", "watched", "watch"
+
+
+class GamePrompt(PromptStyle):
+    """Video games, which are played."""
+
+    things, did, do = "games", "played", "play"
+
+
+class BeautyPrompt(PromptStyle):
+    """Beauty products."""
+
+    things = "beauty products"
+
+
+class ToyPrompt(PromptStyle):
+    """Toys and games for the table."""
+
+    things = "toys"
+
+
+STYLES: dict[Domain, type[PromptStyle]] = {
+    "movies": MoviePrompt,
+    "games": GamePrompt,
+    "beauty": BeautyPrompt,
+    "toys": ToyPrompt,
+    "general": PromptStyle,
+}

@@ -1,0 +1,94 @@
+"""Rows of tokens of unlike length: padding them, counting their positions, batching like with like.
+
+All rows are padded on the left: what a language model says next then stands in the same columns for every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Tokens(NamedTuple):
+    """Token ids, padded on the left, and which of them are real."""
+
+    ids: Int[Tensor, "b t"]
+    real: Bool[Tensor, "b t"]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], device: torch.device | None = None) -> Tokens:
+        """Pads rows on the left; padded places hold id 0, which nothing looks at.
+
+        >>> Tokens.of([[5], [6, 7]]).ids.tolist()
+        [[0, 5], [6, 7]]
+        """
+        lengths = torch.tensor([len(row) for row in rows])
+        width = int(lengths.max())
+        real = torch.arange(width) >= (width - lengths)[:, None]
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        ids[real] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+        return cls(ids.to(device), real.to(device))
+
+
+def positions(real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """Place of each real token among those of its row, counted from 0; 0 where padded.
+
+    >>> positions(torch.tensor([[False, True, True]])).tolist()
+    [[0, 0, 1]]
+    """
+    return (real.long().cumsum(1) - 1).clamp(min=0)
+
+
+def splice(
+    embeddings: Float[Tensor, "b t d"], slots: Bool[Tensor, "b t"], soft: Float[Tensor, "s d"]
+) -> Float[Tensor, "b t d"]:
+    """Puts vectors into slots, row after row, in one scatter.
+
+    Args:
+        embeddings: Vectors of all tokens; those of slots are not read.
+        slots: Where vectors go.
+        soft: As many vectors as there are slots.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if int(slots.sum()) != len(soft):
+        raise ValueError(f"{len(soft)} vectors for {int(slots.sum())} slots")
+    return embeddings.masked_scatter(slots[..., None], soft.to(embeddings.dtype))
+
+
+def like_lengths(
+    lengths: Int[Tensor, "n"], batch_size: int, generator: torch.Generator | None = None, window: int = 50
+) -> list[Int[Tensor, "b"]]:
+    """Batches of rows that are about as long as each other.
+
+    Rows are shuffled and cut into windows of ``window`` batches; within a window they are sorted by length, and the
+    batches of all windows are shuffled. So batches change with every epoch and padding stays rare.
+
+    Args:
+        lengths: Length of each row.
+        batch_size: Rows a batch; the last batch may have fewer.
+        generator: Source of the order; ``None`` keeps the rows in one window, longest first, without any shuffling.
+        window: Batches a window.
+    """
+    if generator is None:
+        return list(lengths.argsort(descending=True, stable=True).split(batch_size))
+    order = torch.randperm(len(lengths), generator=generator)
+    batches: list[Tensor] = []
+    for rows in order.split(window * batch_size):
+        batches += rows[lengths[rows].argsort(stable=True)].split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "b"]]) -> float:
+    """Share of padded places among all places of the batches.
+
+    >>> padding_share(torch.tensor([1, 3]), [torch.tensor([0, 1])])
+    0.3333333333333333
+    """
+    places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    return 1 - sum(int(lengths[rows].sum()) for rows in batches) / places
