@@ -61,13 +61,14 @@ class FrozenLLM(Frozen[PreTrainedModel]):
         gradient_checkpointing: bool = False,
     ) -> None:
         check_folder(name)
+        bits = quantization_config(quantization)
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForCausalLM.from_pretrained(
                 name,
                 config=without_dropout(AutoConfig.from_pretrained(name)),
                 dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-                quantization_config=quantization_config(quantization),
+                quantization_config=bits,
                 device_map=device_map,
             )
         except (OSError, ValueError) as error:

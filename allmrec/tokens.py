@@ -87,8 +87,8 @@ def like_lengths(
 def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "b"]]) -> float:
     """Share of padded places among all places of the batches.
 
-    >>> padding_share(torch.tensor([1, 3]), [torch.tensor([0, 1])])
-    0.3333333333333333
+    >>> padding_share(torch.tensor([1, 4]), [torch.tensor([0, 1])])
+    0.375
     """
     places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / places

@@ -1,0 +1,62 @@
+"""Vectors of the collaborative filter, and the file of joint vectors."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from allmrec.collaborative import CollaborativeFilter, JointVectors
+from common.errors import UserError
+from common.models.floors import Popularity
+from common.models.gru4rec import GRU4Rec
+from common.models.ncf import NCF
+from common.models.nextitnet import NextItNet
+from common.models.sasrec import SASRec
+from tests.allmrec.world import NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
+
+
+@pytest.mark.parametrize("model_class", [SASRec, GRU4Rec, NextItNet])
+def test_dot_products_of_its_vectors_rank_as_the_model_does(model_class: type[SASRec | GRU4Rec | NextItNet]) -> None:
+    model = model_class(NUM_ITEMS)
+    batch, cf = evaluation_batch(), CollaborativeFilter(model)
+    cf.attach(catalogue())
+    scores = (cf.user_vectors(batch)[:, None] * cf.item_vectors()[batch["candidates"]]).sum(-1)
+    bias = model.output_bias()
+    wanted = model.score(batch) - (0 if bias is None else bias[batch["candidates"]])
+    torch.testing.assert_close(scores, wanted.detach())
+
+
+@pytest.mark.parametrize(("variant", "width"), [("gmf", 8), ("mlp", 32), ("neumf", 40)])
+def test_vectors_of_ncf_are_its_tables(variant: Literal["gmf", "mlp", "neumf"], width: int) -> None:
+    model = NCF(NUM_ITEMS, NUM_USERS, variant)
+    batch, cf = evaluation_batch(), CollaborativeFilter(model)
+    cf.attach(catalogue())
+    users, items = cf.user_vectors(batch), cf.item_vectors()
+    assert (users.shape, items.shape, cf.width) == ((4, width), (NUM_ITEMS + 1, width), width)
+    if variant == "gmf":
+        scores = (users[:, None] * items[batch["candidates"]]).sum(-1)
+        torch.testing.assert_close(scores, (model.score(batch) - model.bias).detach())
+
+
+def test_dropout_is_off_unless_asked_for() -> None:
+    batch = evaluation_batch()
+    quiet, noisy = CollaborativeFilter(sasrec()).train(), CollaborativeFilter(sasrec(), dropout=True).eval()
+    assert torch.equal(quiet.user_vectors(batch), quiet.user_vectors(batch))
+    assert not torch.equal(noisy.user_vectors(batch), noisy.user_vectors(batch))
+    assert not quiet.user_vectors(batch).requires_grad
+
+
+def test_a_model_without_vectors_is_refused() -> None:
+    with pytest.raises(UserError, match="no user and item vectors"):
+        CollaborativeFilter(Popularity(NUM_ITEMS))
+
+
+def test_joint_vectors_come_back_and_belong_to_one_catalogue(tmp_path: Path) -> None:
+    path = Path(joint_file(tmp_path))
+    vectors = JointVectors.load(path, NUM_ITEMS)
+    assert not torch.equal(vectors.items, vectors.texts)
+    with pytest.raises(UserError, match="holds 24 items"):
+        JointVectors.load(path, NUM_ITEMS + 1)
+    with pytest.raises(UserError, match="Run stage 1"):
+        JointVectors.load(tmp_path / "absent", NUM_ITEMS)

@@ -1,0 +1,83 @@
+"""Prompts of items: slots, orders, long prompts and long titles."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from allmrec.composer import UNTITLED, USER_SLOT, Composer, prompt_order
+from allmrec.llm import FrozenLLM
+from allmrec.prompts import PromptStyle
+from common.errors import DataError, UserError
+from tests.allmrec.tiny import TITLES, build
+
+HISTORY = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]])
+SHOWN = torch.tensor([[8, 9, 10], [11, 12, 13]])
+
+
+def test_slots_name_the_user_then_history_then_candidates(llm: FrozenLLM) -> None:
+    prompts = Composer(llm, PromptStyle(), TITLES)(HISTORY, SHOWN)
+    assert prompts.slots == [[USER_SLOT, 1, 2, 3, 8, 9, 10], [USER_SLOT, 4, 5, 6, 7, 11, 12, 13]]
+    counts = [int(llm.is_slot(torch.tensor([row])).sum()) for row in prompts.ids]
+    assert counts == [len(row) for row in prompts.slots]
+
+
+def test_newest_items_are_shown(opt: FrozenLLM) -> None:
+    prompts = Composer(opt, PromptStyle(), TITLES, max_history=2)(HISTORY, SHOWN, user=False)
+    assert prompts.slots == [[2, 3, 8, 9, 10], [6, 7, 11, 12, 13]]
+
+
+def test_text_prompts_have_no_slots(opt: FrozenLLM) -> None:
+    prompts = Composer(opt, PromptStyle(), TITLES)(HISTORY, SHOWN, user=False, soft=False)
+    assert prompts.slots == [[], []]
+    assert not bool(opt.is_slot(torch.tensor([prompts.ids[0]])).any())
+
+
+def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> None:
+    free = Composer(FrozenLLM(build(tmp_path / "wide", "opt"), "fp32"), PromptStyle(), TITLES)
+    longest = [max(len(free.answers[item]) for item in row) for row in SHOWN.tolist()]
+    whole = free(HISTORY, SHOWN).ids
+    context = len(whole[1]) + longest[1] - 1
+    llm = FrozenLLM(build(tmp_path / "narrow", "opt", context), "fp32")
+    composer = Composer(llm, PromptStyle(), TITLES)
+    prompts = composer(HISTORY, SHOWN)
+    assert prompts.slots[1] == [USER_SLOT, 5, 6, 7, 11, 12, 13]
+    assert composer.shortened == 1
+    assert all(len(row) + most <= context for row, most in zip(prompts.ids, longest, strict=True))
+    assert prompts.ids[1] == free(HISTORY[1:, 1:], SHOWN[1:]).ids[0]
+
+
+def test_candidates_that_do_not_fit_are_an_error_with_counts(tmp_path: Path) -> None:
+    llm = FrozenLLM(build(tmp_path, "opt", context=30), "fp32")
+    with pytest.raises(UserError, match=r"3 candidates has \d+ tokens"):
+        Composer(llm, PromptStyle(), TITLES)(HISTORY, SHOWN)
+
+
+def test_titles_lose_special_tokens_and_length(opt: FrozenLLM) -> None:
+    titles = ["", "red [HistoryEmb] wolf</s>", "", "sea " * 30]
+    composer = Composer(opt, PromptStyle(), titles, max_title_tokens=5)
+    assert composer.titles[1:] == ["red wolf", UNTITLED, "sea sea sea sea sea"]
+    assert composer.cut_titles == 1
+
+
+def test_data_without_titles_is_refused(opt: FrozenLLM) -> None:
+    with pytest.raises(DataError, match="no titles"):
+        Composer(opt, PromptStyle(), ["", ""])
+
+
+def test_orders_are_permutations_that_put_the_target_everywhere_equally() -> None:
+    cases, count = 20_000, 20
+    order = prompt_order(torch.arange(cases), count)
+    assert torch.equal(order.sort(1).values, torch.arange(count).expand(cases, count))
+    places = torch.bincount((order == 0).nonzero()[:, 1], minlength=count).double()
+    expected = cases / count
+    chi_squared = float(((places - expected) ** 2 / expected).sum())
+    assert chi_squared < 43.8  # 0.999 quantile at 19 degrees of freedom
+
+
+def test_order_depends_on_case_and_seed_alone() -> None:
+    keys = torch.tensor([5, 9, 5])
+    order = prompt_order(keys, 20)
+    assert torch.equal(order[0], order[2])
+    assert torch.equal(prompt_order(keys[1:2], 20)[0], order[1])
+    assert not torch.equal(prompt_order(keys, 20, seed=1), order)

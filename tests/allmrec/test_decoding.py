@@ -1,0 +1,168 @@
+"""Shared-prefix likelihood, greedy answers and their judgement."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import OPTForCausalLM
+
+from allmrec.composer import Composer, Prompts
+from allmrec.decoding import (
+    Answers,
+    Likelihoods,
+    greedy,
+    judge,
+    legacy_hit,
+    likelihoods,
+    named,
+    read_prefix,
+    scored,
+    verdict_rates,
+)
+from allmrec.llm import FrozenLLM
+from allmrec.prompts import PromptStyle
+from tests.allmrec.tiny import TITLES
+
+HISTORY = torch.tensor([[0, 0, 1], [4, 5, 6], [0, 7, 2]])
+SHOWN = torch.stack([torch.randperm(24, generator=torch.Generator().manual_seed(i))[:20] + 1 for i in range(3)])
+
+
+def asked(llm: FrozenLLM, rows: list[int]) -> tuple[Prompts, Tensor, Answers]:
+    """Prompts of some rows, vectors for their slots, and their candidates' answers."""
+    composer = Composer(llm, PromptStyle(), TITLES)
+    prompts = composer(HISTORY[rows], SHOWN[rows])
+    table = torch.randn(len(TITLES), llm.width, generator=torch.Generator().manual_seed(7))
+    answers = [[composer.answers[item] for item in row] for row in SHOWN[rows].tolist()]
+    return prompts, table[[item for row in prompts.slots for item in row]], answers
+
+
+def shared(llm: FrozenLLM, rows: list[int]) -> Likelihoods:
+    prompts, soft, answers = asked(llm, rows)
+    return likelihoods(llm, read_prefix(llm, prompts.ids, soft), answers)
+
+
+def separate(llm: FrozenLLM, row: int) -> Tensor:
+    """One forward pass for each candidate, prompt and answer together."""
+    prompts, soft, answers = asked(llm, [row])
+    totals = []
+    for answer in answers[0]:
+        loss = llm.answer_loss(prompts.ids, [answer], soft)
+        totals.append(-loss.detach() * len(answer))
+    return torch.stack(totals)
+
+
+def test_shared_prefix_equals_separate_passes(llm: FrozenLLM) -> None:
+    together = shared(llm, [0, 1, 2])
+    for row in range(3):
+        torch.testing.assert_close(together.total[row], separate(llm, row), rtol=1e-4, atol=1e-4)
+    assert together.count.tolist() == [[len(a) for a in row] for row in asked(llm, [0, 1, 2])[2]]
+
+
+def test_neither_the_row_nor_its_company_changes_a_likelihood(llm: FrozenLLM) -> None:
+    together = shared(llm, [0, 1, 2]).total
+    for rows in ([2, 0, 1], [1], [0, 2]):
+        torch.testing.assert_close(shared(llm, rows).total, together[rows], rtol=1e-4, atol=1e-4)
+
+
+def test_permuted_columns_permute_likelihoods(llm: FrozenLLM) -> None:
+    prompts, soft, answers = asked(llm, [0])
+    order = torch.randperm(20).tolist()
+    first = likelihoods(llm, read_prefix(llm, prompts.ids, soft), answers).total
+    second = likelihoods(llm, read_prefix(llm, prompts.ids, soft), [[answers[0][i] for i in order]]).total
+    torch.testing.assert_close(second, first[:, order], rtol=1e-5, atol=1e-5)
+
+
+def test_equal_titles_have_equal_scores(llm: FrozenLLM) -> None:
+    prompts, soft, answers = asked(llm, [0])
+    doubled = [[answers[0][0], *answers[0]]]
+    total = likelihoods(llm, read_prefix(llm, prompts.ids, soft), doubled).total
+    torch.testing.assert_close(total[:, 0], total[:, 1], rtol=1e-6, atol=1e-6)
+
+
+def test_scorers_follow_their_definitions() -> None:
+    given = Likelihoods(torch.tensor([[-6.0, -4.0]]), torch.tensor([[3, 1]]))
+    null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.count)
+    assert scored(given, "sum").tolist() == [[-6.0, -4.0]]
+    assert scored(given, "mean").tolist() == [[-2.0, -4.0]]
+    assert scored(given, "null", null).tolist() == [[3.0, 0.5]]
+    with pytest.raises(ValueError, match="null context"):
+        scored(given, "null")
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_greedy_writes_what_transformers_writes(llm: FrozenLLM, penalty: float) -> None:
+    prompts, soft, _ = asked(llm, [0, 1, 2])
+    ours = greedy(llm, read_prefix(llm, prompts.ids, soft), [6] * 3, penalty)
+    start = 0
+    for row, ids in enumerate(prompts.ids):
+        slots = len(prompts.slots[row])
+        tokens = torch.tensor([ids])
+        embeddings = llm.module.get_input_embeddings()(tokens.masked_fill(llm.is_slot(tokens), 0))
+        embeddings[llm.is_slot(tokens)] = soft[start : start + slots]
+        start += slots
+        theirs = llm.module.generate(  # type: ignore[operator]
+            inputs_embeds=embeddings,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=6,
+            do_sample=False,
+            repetition_penalty=penalty,
+            eos_token_id=llm.end_id,
+            pad_token_id=0,
+        )
+        assert ours[row] == [token for token in theirs[0].tolist() if token != llm.end_id][: len(ours[row])]
+        assert len(ours[row]) == 6 or theirs[0, len(ours[row])] == llm.end_id
+
+
+def test_constrained_answers_are_candidates(llm: FrozenLLM) -> None:
+    prompts, soft, answers = asked(llm, [0, 1, 2])
+    limits = [max(map(len, row)) for row in answers]
+    written = greedy(llm, read_prefix(llm, prompts.ids, soft), limits, answers=answers)
+    for text, candidates in zip(written, answers, strict=True):
+        assert [*text, llm.end_id] in [list(candidate) for candidate in candidates]
+
+
+def test_constrained_greedy_agrees_with_likelihood_where_greedy_is_optimal(opt: FrozenLLM) -> None:
+    # A model that ignores its context: of words said twice, the likelier word makes the likelier answer.
+    assert isinstance(opt.module, OPTForCausalLM)
+    norm = opt.module.model.decoder.final_layer_norm
+    torch.nn.init.zeros_(norm.weight)
+    words = torch.arange(30, 42).tolist()
+    for seed in range(5):
+        torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(seed))
+        answers = [[[word, word, opt.end_id] for word in words]] * 2
+        prompts, soft, _ = asked(opt, [0, 1])
+        best = likelihoods(opt, read_prefix(opt, prompts.ids, soft), answers).total.argmax(1).tolist()
+        written = greedy(opt, read_prefix(opt, prompts.ids, soft), [3, 3], answers=answers)
+        assert written == [[words[place]] * 2 for place in best]
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "hit", "flag"),
+    [
+        (' "Red  wolf"', 0, 0.5, "ambiguous"),
+        ('"sea" ', 1, 1.0, None),
+        ('"sea"', 0, 0.0, None),
+        ('"red"', 0, 0.0, "out_of_list"),
+        (' ""', 0, 0.0, "empty"),
+        ("", 0, 0.0, "empty"),
+    ],
+)
+def test_answers_are_judged_by_normalised_equality(answer: str, target: int, hit: float, flag: str | None) -> None:
+    verdict = judge(answer, ["red wolf", "sea", "Red Wolf", "old sea"], target)
+    assert verdict.hit == hit
+    flags = [name for name in ("empty", "ambiguous", "out_of_list") if getattr(verdict, name)]
+    assert flags == ([flag] if flag else [])
+
+
+def test_released_rule_takes_a_part_for_the_whole() -> None:
+    assert legacy_hit('"Old Sea"', "sea")
+    assert not judge('"Old Sea"', ["sea", "red"], 0).hit
+    assert not legacy_hit('"sea" and "red"', "wolf")
+
+
+def test_inner_quotation_marks_belong_to_the_title() -> None:
+    assert named('"the "red" wolf"') == 'the "red" wolf'
+
+
+def test_rates_are_means_over_cases() -> None:
+    verdicts = [judge(answer, ["sea", "sea", "red"], 0) for answer in ('"sea"', '"red"', "", '"x"')]
+    assert verdict_rates(verdicts) == {"hit": 0.125, "empty": 0.25, "ambiguous": 0.25, "out_of_list": 0.25}

@@ -1,0 +1,155 @@
+"""The frozen language model on tiny OPT, Llama and Qwen2 models."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import LightningModule
+from torch.nn.functional import cross_entropy
+
+from allmrec.llm import IGNORED, FrozenLLM, labelled
+from allmrec.prompts import SLOTS, PromptStyle
+from allmrec.tokens import Tokens
+from common.errors import UserError
+from tests.allmrec.tiny import TITLES, build
+
+STYLE = PromptStyle()
+TEXTS = [STYLE.compose(TITLES[1:4], TITLES[4:7]), STYLE.compose(TITLES[1:2], TITLES[7:10])]
+
+
+def soft_for(llm: FrozenLLM, ids: list[list[int]]) -> torch.Tensor:
+    return torch.randn(sum(int(torch.isin(torch.tensor(row), llm.slot_ids).sum()) for row in ids), llm.width)
+
+
+def test_slots_are_single_tokens_and_the_vocabulary_stays(llm: FrozenLLM) -> None:
+    before = llm.module.get_input_embeddings().weight.shape
+    ids = llm.prompt_ids(TEXTS)
+    assert [int(llm.is_slot(torch.tensor([row])).sum()) for row in ids] == [1 + 3 + 3, 1 + 1 + 3]
+    assert llm.tokenizer.convert_ids_to_tokens(llm.slot_ids.tolist()) == list(SLOTS)
+    assert before[0] == llm.module.config.vocab_size
+
+
+def test_loss_is_that_of_one_unpadded_row_after_another(llm: FrozenLLM) -> None:
+    ids, answers = llm.prompt_ids(TEXTS), llm.answer_ids([STYLE.answer("red wolf two"), STYLE.answer("sea")])
+    soft = soft_for(llm, ids)
+    terms, used = [], 0
+    for prompt, answer in zip(ids, answers, strict=True):
+        embeddings = []
+        for token in [*prompt, *answer]:
+            slot = token in llm.slot_ids.tolist()
+            embeddings.append(soft[used] if slot else llm.module.get_input_embeddings()(torch.tensor(token)))
+            used += slot
+        logits = llm.module(inputs_embeds=torch.stack(embeddings)[None]).logits[0]
+        terms.append(cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(answer), reduction="none"))
+    torch.testing.assert_close(llm.answer_loss(ids, answers, soft), torch.cat(terms).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_padding_changes_no_logit(llm: FrozenLLM) -> None:
+    row = llm.prompt_ids(TEXTS[:1])[0]
+    alone, soft = Tokens.of([row]), soft_for(llm, [row])
+    wider = Tokens.of([row, [*row, *row[:9]]])
+    both = torch.cat([soft, soft_for(llm, [[*row, *row[:9]]])])
+    first = llm.logits(llm.embed(alone, soft), alone.real, 4)[0]
+    torch.testing.assert_close(llm.logits(llm.embed(wider, both), wider.real, 4)[0], first, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_are_the_answer_alone() -> None:
+    tokens, labels = labelled([[1, 2, 3], [4]], [[7, 9], [8, 5, 9]])
+    assert tokens.ids.tolist() == [[1, 2, 3, 7, 9], [0, 4, 8, 5, 9]]
+    assert labels.tolist() == [[IGNORED] * 3 + [7, 9], [IGNORED] * 2 + [8, 5, 9]]
+
+
+def test_gradients_reach_the_vectors_and_nothing_else(llm: FrozenLLM) -> None:
+    ids = llm.prompt_ids(TEXTS)
+    soft = soft_for(llm, ids).requires_grad_()
+    llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft).backward()  # type: ignore[no-untyped-call]
+    assert soft.grad is not None
+    assert bool((soft.grad.abs().sum(1) > 0).all())
+    assert all(parameter.grad is None for parameter in llm.module.parameters())
+
+
+class Owner(LightningModule):
+    def __init__(self, llm: FrozenLLM) -> None:
+        super().__init__()
+        self.llm = llm
+        self.projection = torch.nn.Linear(2, 2)
+
+
+def test_owner_neither_saves_nor_trains_it_but_takes_it_along(llm: FrozenLLM) -> None:
+    owner = Owner(llm).train()
+    assert set(owner.state_dict()) == {"projection.weight", "projection.bias"}
+    assert len(list(owner.parameters())) == 2
+    assert not any(module.training for module in llm.module.modules())
+    owner.double()
+    assert llm.module.get_input_embeddings().weight.dtype == torch.float64
+    assert llm.num_parameters > 1000
+
+
+def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[str, str]) -> None:
+    losses = []
+    for checkpointing in (False, True):
+        llm = FrozenLLM(folders["opt"], "fp32", gradient_checkpointing=checkpointing)
+        ids = llm.prompt_ids(TEXTS)
+        soft = torch.ones_like(soft_for(llm, ids)).requires_grad_()
+        loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert soft.grad is not None
+        losses.append((loss.detach(), soft.grad))
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_half_precision_is_the_default(folders: dict[str, str]) -> None:
+    llm = FrozenLLM(folders["llama"])
+    assert llm.module.get_input_embeddings().weight.dtype == torch.bfloat16
+    ids = llm.prompt_ids(TEXTS)
+    loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft_for(llm, ids))
+    assert loss.dtype == torch.float32
+    assert bool(loss.isfinite())
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_incomplete_folder_names_the_missing_file(folders: dict[str, str], empty_folder: Path, file: str) -> None:
+    shutil.copytree(folders["opt"], empty_folder, dirs_exist_ok=True)
+    (empty_folder / file).unlink()
+    with pytest.raises(UserError, match=file):
+        FrozenLLM(str(empty_folder))
+
+
+def test_missing_shard_is_named(folders: dict[str, str], empty_folder: Path) -> None:
+    shutil.copytree(folders["opt"], empty_folder, dirs_exist_ok=True)
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (empty_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="model-00002-of-00002"):
+        FrozenLLM(str(empty_folder))
+
+
+def test_hub_name_without_network_says_how_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr("allmrec.llm.AutoTokenizer.from_pretrained", offline)
+    with pytest.raises(UserError, match="hf download facebook/opt-125m --local-dir"):
+        FrozenLLM("facebook/opt-125m")
+
+
+def test_absent_folder_is_no_hub_name() -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        FrozenLLM("./nowhere")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_quantisation_without_bitsandbytes_says_what_to_install(folders: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"recbench\[quant\]"):
+        FrozenLLM(folders["opt"], quantization="8bit")
+
+
+def test_tokenizer_without_end_token_is_refused(tmp_path: Path) -> None:
+    folder = Path(build(tmp_path, "llama"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("eos_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="end token"):
+        FrozenLLM(str(folder))
