@@ -36,7 +36,7 @@ SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
-for _name in (*METHODS, "lrd.data", "lrd.module", "lrd.backbones.kda"):
+for _name in (*METHODS, "lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items"):
     importlib.import_module(_name)  # a class is known by its short name once its module is imported
 
 

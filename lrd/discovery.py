@@ -78,6 +78,7 @@ class LatentRelationDiscovery(nn.Module):
         weight_entropy: The paper's α.
         skip_virtual: Whether the released loss leaves the virtual relation out (the authors do so with KDA).
         vectors: What the encoder reads: language-model vectors, or the recommender's item vectors ("w/o LLM").
+        extractor: What infers relations: the classifier, or nothing, so that ``q`` is uniform (a control).
     """
 
     language: Tensor
@@ -89,6 +90,7 @@ class LatentRelationDiscovery(nn.Module):
         weight_entropy: float = 0.1,
         skip_virtual: bool = False,
         vectors: Literal["text", "id"] = "text",
+        extractor: Literal["classifier", "uniform"] = "classifier",
     ) -> None:
         super().__init__()
         self.num_latent = num_latent
@@ -96,9 +98,11 @@ class LatentRelationDiscovery(nn.Module):
         self.weight_entropy = weight_entropy
         self.skip_virtual = skip_virtual
         self.vectors = vectors
+        self.extractor = extractor
 
     def build(self, num_items: int, text_width: int, width: int, num_relations: int) -> None:
         """Makes the layers, whose sizes only the data know."""
+        self.num_relations = num_relations
         self.project = nn.Linear(text_width if self.vectors == "text" else width, width)
         self.classify = nn.Linear(2 * width, num_relations)
         self.register_buffer("language", torch.zeros(num_items + 1, text_width), persistent=False)
@@ -128,6 +132,8 @@ class LatentRelationDiscovery(nn.Module):
         self, history: Int[Tensor, "b l"], target: Int[Tensor, "b"], items: nn.Embedding
     ) -> Float[Tensor, "b l r"]:
         """Distribution over relations of each history-target pair, shape ``(b, l, r)``."""
+        if self.extractor == "uniform":
+            return items.weight.new_full((*history.shape, self.num_relations), 1 / self.num_relations)
         table = self.language if self.vectors == "text" else items.weight
         first, second = self.project(table[history]), self.project(table[target])
         logits: Tensor = self.classify(torch.cat([first, second[:, None].expand_as(first)], dim=-1))

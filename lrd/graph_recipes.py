@@ -54,7 +54,7 @@ def co_occurrence(train: Sequences, num_items: int, size: int, generator: torch.
         pair = (items[:-lag] * (num_items + 1) + items[lag:])[together]
         found.append(torch.stack([pair, users[lag:][together]], dim=1))
     # A pair counts once a user, however often the user repeats it.
-    pairs, counts = torch.cat(found).unique(dim=0)[:, 0].unique(return_counts=True)
+    pairs, counts = torch.unique(torch.unique(torch.cat(found), dim=0)[:, 0], return_counts=True)
     shuffled = torch.randperm(len(pairs), generator=generator)
     best = shuffled[counts[shuffled].argsort(descending=True, stable=True)][:size]
     keys = pairs[best].sort().values
@@ -93,5 +93,6 @@ def _key(heads: Tensor, tails: Tensor, num_items: int) -> Int[Tensor, "m"]:
 
 
 def _repeated(keys: Int[Tensor, "2 m"]) -> Bool[Tensor, "2 m"]:
-    _, place, counts = keys.unique(return_inverse=True, return_counts=True)
-    return counts[place] > 1
+    _, place, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+    repeated: Tensor = counts[place] > 1
+    return repeated

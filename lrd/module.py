@@ -87,10 +87,11 @@ class LRD(Recommender):
         self.backbone = backbone
         self.discovery = discovery
         total = num_relations + (discovery.num_latent if discovery else 0)
-        backbone.build(num_users, num_items, num_entities, total)
+        backbone.build(num_users, num_items, num_entities, total, text_width)
         if discovery:
             discovery.build(num_items, text_width, backbone.width, total)
-        self.information_set = backbone.information_set | ({"text"} if discovery else frozenset())
+        reads_text = backbone.item_text or (discovery is not None and discovery.vectors == "text")
+        self.information_set = backbone.information_set | ({"text"} if reads_text else frozenset())
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""

@@ -40,6 +40,7 @@ class TripletDataset(EpochDataset[TripletBatch]):
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._is_attribute = ~graph.is_item(graph.triplets[:, 2])
         self._group_items()
+        self._tail_group, self._head_group = self._groups()
         self._outside = Complement(self._members(), self._num_groups(), graph.num_items)
         self.usable = self._choose_usable()
         self._order = (-1, torch.empty(0, dtype=torch.long))
@@ -62,7 +63,7 @@ class TripletDataset(EpochDataset[TripletBatch]):
         value = tail * attribute
         tail = torch.where(attribute, self._another_holder(rows, generator), tail)
         replaces_tail = torch.rand(len(rows), self.num_corruptions, generator=generator) < 0.5
-        groups = torch.where(replaces_tail, *(group[rows, None] for group in self._groups()))
+        groups = torch.where(replaces_tail, self._tail_group[rows, None], self._head_group[rows, None])
         drawn = self._outside.draw(groups.flatten(), 1, generator).view_as(groups)
         heads = torch.where(replaces_tail, head[:, None], drawn)
         tails = torch.where(replaces_tail, drawn, tail[:, None])
@@ -101,10 +102,11 @@ class TripletDataset(EpochDataset[TripletBatch]):
     def _members(self) -> Int[Tensor, "m"]:
         """Sorted distinct ``group * num_items + item - 1`` of what each group must avoid."""
         head, _, tail = self.graph.triplets.unbind(1)
-        tails, heads = self._groups()
+        tails, heads = self._tail_group, self._head_group
         avoided = torch.where(self._is_attribute, head, tail)
         keys = torch.cat([tails * self.graph.num_items + avoided - 1, heads * self.graph.num_items + head - 1])
-        return keys.unique()
+        distinct: Tensor = torch.unique(keys)
+        return distinct
 
     def _group_items(self) -> None:
         """Lines up the items of each value, and notes each triplet's place among those of its value."""
@@ -125,7 +127,7 @@ class TripletDataset(EpochDataset[TripletBatch]):
         return self._holders[(self._first[value] + other).clamp(max=len(self._holders) - 1)]
 
     def _choose_usable(self) -> Int[Tensor, "n"]:
-        tails, heads = self._groups()
-        corruptible: Bool[Tensor, "n"] = (self._outside.free[tails] > 0) & (self._outside.free[heads] > 0)
+        free = self._outside.free
+        corruptible: Bool[Tensor, "n"] = (free[self._tail_group] > 0) & (free[self._head_group] > 0)
         shared = ~self._is_attribute | (self._held[self.graph.triplets[:, 2]] > 1)
         return (corruptible & shared).nonzero()[:, 0]

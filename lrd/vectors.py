@@ -60,4 +60,5 @@ def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {
 
 
 def _of_length(vectors: Float[Tensor, "n w"], like: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
-    return torch.nn.functional.normalize(vectors, dim=1) * like.norm(dim=1).mean()
+    length: Tensor = torch.linalg.vector_norm(like, dim=1).mean()
+    return torch.nn.functional.normalize(vectors, dim=1) * length

@@ -27,6 +27,7 @@ class KDA(RCF):
         pooling: How the relations of a candidate become one vector.
         dropout: Rate in those rounds.
         include_values: Whether the candidate's attribute value is added to the attribute's relation vector.
+        item_text: Whether a projection of its text vector is added to every item vector.
         num_points: Length of the Fourier transform.
         spectrum: What the curves start from: histograms of the intervals between training events (``data``, the
             authors of KDA; latent relations start from the virtual one's), or N(0, 0.01²) (``random``, the authors of
@@ -44,19 +45,20 @@ class KDA(RCF):
         pooling: Pooling = "mean",
         dropout: float = 0.0,
         include_values: bool = True,
+        item_text: bool = False,
         num_points: int = 64,
         spectrum: Literal["data", "random"] = "data",
         clock: Literal["query", "last_event"] = "query",
     ) -> None:
-        super().__init__(width, rounds, heads, pooling, dropout, include_values)
+        super().__init__(width, rounds, heads, pooling, dropout, include_values, item_text)
         self.num_points = num_points
         self.spectrum = spectrum
         self.clock = clock
 
-    def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int) -> None:
+    def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int, text_width: int = 0) -> None:
         """Makes the tables and one decay curve a relation; sizes as in :meth:`RCF.build`."""
         self.curves = FourierDecay(num_relations, self.num_points)
-        super().build(num_users, num_items, num_entities, num_relations)
+        super().build(num_users, num_items, num_entities, num_relations, text_width)
 
     @torch.no_grad()
     def attach(self, catalogue: Catalogue) -> None:

@@ -10,6 +10,7 @@ from common.nn.embedding import ItemEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
 from lrd.graph import Graph
+from lrd.text_items import TextItemEmbedding
 
 
 class RCF(nn.Module):
@@ -31,6 +32,8 @@ class RCF(nn.Module):
         pooling: How the relations of a candidate become one vector.
         dropout: Rate in those rounds.
         include_values: Whether the candidate's attribute value is added to the attribute's relation vector.
+        item_text: Whether a projection of its text vector is added to every item vector, a control that uses texts
+            without relations.
     """
 
     information_set = frozenset({"order", "user_id", "graph", "attributes"})
@@ -44,14 +47,16 @@ class RCF(nn.Module):
         pooling: Pooling = "mean",
         dropout: float = 0.0,
         include_values: bool = True,
+        item_text: bool = False,
     ) -> None:
         super().__init__()
         self.width = width
+        self.item_text = item_text
         self.include_values = include_values
         self.encoder = RelationEncoder(width, rounds, heads, dropout)
         self.pooling = RelationPooling(width, pooling)
 
-    def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int) -> None:
+    def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int, text_width: int = 0) -> None:
         """Makes the tables, whose sizes only the data know; every weight starts from N(0, 0.01²).
 
         Args:
@@ -59,9 +64,13 @@ class RCF(nn.Module):
             num_items: Items, ids from 1.
             num_entities: Items and attribute values with their offsets, padding included.
             num_relations: Virtual, item, attribute and latent relations.
+            text_width: Width of the text vectors.
         """
         self.users = nn.Embedding(num_users + 1, self.width)
-        self.entities = ItemEmbedding(num_entities - 1, self.width, padding_idx=None)
+        if self.item_text:
+            self.entities: ItemEmbedding = TextItemEmbedding(num_entities - 1, self.width, text_width, None)
+        else:
+            self.entities = ItemEmbedding(num_entities - 1, self.width, padding_idx=None)
         self.relations = nn.Parameter(torch.empty(num_relations, self.width))
         self.item_bias = nn.Parameter(torch.empty(num_items + 1))
         value_of = torch.zeros(num_items + 1, num_relations, dtype=torch.long)
@@ -76,6 +85,8 @@ class RCF(nn.Module):
         graph = Graph(catalogue)
         self.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
         self.value_of[:, : len(graph.relations)] = graph.value_of
+        if isinstance(self.entities, TextItemEmbedding):
+            self.entities.attach(catalogue)
 
     def relation_vectors(self, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c r d"]:
         """Relation vectors as seen from each candidate, its attribute values added."""

@@ -36,7 +36,7 @@ def model_for(module: RelationalDataModule, **arguments: Any) -> LRD:  # noqa: A
 
 
 def fit(module: RelationalDataModule) -> L.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
     trainer.fit(model_for(module), module)
     return trainer

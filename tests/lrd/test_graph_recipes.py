@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from common.types import Catalogue, Sequences
-from lrd.graph_recipes import CO_OCCURRENCE, WINDOW, co_occurrence, item_relations, rewired
+from lrd.graph_recipes import CO_OCCURRENCE, WINDOW, GraphRecipe, co_occurrence, item_relations, rewired
 from tests.fixtures.histories import random_histories
 
 NUM_ITEMS = 15
@@ -68,4 +68,4 @@ def test_each_recipe_has_its_graph() -> None:
     assert sizes == {"kg-released": both, "kg-rewired": both, "kg-train": {CO_OCCURRENCE: 50}, "kg-attributes": {}}
 
 
-RECIPES = ("kg-released", "kg-train", "kg-rewired", "kg-attributes")
+RECIPES: tuple[GraphRecipe, ...] = ("kg-released", "kg-train", "kg-rewired", "kg-attributes")

@@ -1,0 +1,45 @@
+"""Items that carry their text."""
+
+import torch
+
+from common.models.sasrec import SASRec
+from common.types import Catalogue
+from lrd.text_items import TextItemEmbedding, TextSASRec
+from tests.common.models import toy
+
+VECTORS = torch.nn.functional.pad(torch.randn(toy.NUM_ITEMS, 5), (0, 0, 1, 0))
+
+
+def catalogue() -> Catalogue:
+    return {**toy.catalogue(), "text_vectors": VECTORS}
+
+
+def test_vectors_are_learnt_part_plus_projected_text() -> None:
+    items = TextItemEmbedding(toy.NUM_ITEMS + 3, 4, 5)
+    items.attach(catalogue())
+    expected = items.weight[7] + items.project.weight @ VECTORS[7]
+    torch.testing.assert_close(items(torch.tensor([7]))[0], expected)
+    assert not items(torch.tensor([0])).any()
+    assert torch.equal(items(torch.tensor([toy.NUM_ITEMS + 2]))[0], items.weight[toy.NUM_ITEMS + 2])
+
+
+def test_sasrec_with_text_is_sasrec_on_those_vectors() -> None:
+    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
+    model.attach(catalogue())
+    plain = SASRec(toy.NUM_ITEMS, toy.MAX_HISTORY, "lrd", 8, num_blocks=1, num_heads=2, dropout=0.0)
+    state = {name: value for name, value in model.state_dict().items() if "project" not in name}
+    plain.load_state_dict(state | {"item_embedding.weight": model.item_embedding.table()}, strict=False)
+    batch = toy.full_batch()
+    with torch.inference_mode():
+        known = model.train_count > 0 if model.train_count is not None else None
+        scores, expected = model.eval().score_catalogue(batch), plain.eval().score_catalogue(batch)
+    torch.testing.assert_close(scores[:, known], expected[:, known])
+
+
+def test_projection_learns() -> None:
+    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
+    model.attach(catalogue())
+    model.loss(next(toy.prefix_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    assert isinstance(model.item_embedding, TextItemEmbedding)
+    assert model.item_embedding.project.weight.grad is not None
+    assert model.item_embedding.project.weight.grad.abs().sum() > 0
