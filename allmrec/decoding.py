@@ -35,7 +35,7 @@ class Likelihoods(NamedTuple):
     """Log-probability of each candidate's answer, summed over its tokens, and how many those are."""
 
     total: Float[Tensor, "b c"]
-    count: Int[Tensor, "b c"]
+    tokens: Int[Tensor, "b c"]
 
 
 def scored(given: Likelihoods, scorer: Scorer, null: Likelihoods | None = None) -> Float[Tensor, "b c"]:
@@ -48,7 +48,7 @@ def scored(given: Likelihoods, scorer: Scorer, null: Likelihoods | None = None) 
         null: Likelihoods after a prompt without user and history; ``null`` needs them.
     """
     if scorer == "mean":
-        return given.total / given.count
+        return given.total / given.tokens
     if scorer == "sum":
         return given.total
     if null is None:
@@ -121,7 +121,7 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     pack = packed(answers, prefix.real.device)
     if not pack.ids.size(1):
         return Likelihoods(total, count)
-    embeddings = llm.module.get_input_embeddings()(pack.ids)
+    embeddings = llm.embedding(pack.ids)
     answer = llm(
         inputs_embeds=embeddings,
         attention_mask=packed_mask(prefix.real, pack, embeddings.dtype),
@@ -178,7 +178,7 @@ def greedy(
         penalty[rows.to(tokens.device), tokens] = repetition_penalty
         real = torch.cat([real, real.new_ones(len(real), 1)], dim=1)
         answer = llm(
-            inputs_embeds=llm.module.get_input_embeddings()(tokens[:, None]),
+            inputs_embeds=llm.embedding(tokens[:, None]),
             attention_mask=real.long(),
             position_ids=real.sum(1, keepdim=True) - 1,
             past_key_values=cache,

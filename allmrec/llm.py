@@ -6,12 +6,12 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -74,7 +74,7 @@ class FrozenLLM(Frozen[PreTrainedModel]):
         except (OSError, ValueError) as error:
             raise unreachable(name, error) from error
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         placed = device_map is not None or quantization != "none"
         super().__init__(model, movable=not placed, training=gradient_checkpointing)
         self.name = name
@@ -84,9 +84,14 @@ class FrozenLLM(Frozen[PreTrainedModel]):
         self.end_id = end_token(tokenizer, name)
 
     @property
+    def embedding(self) -> nn.Embedding:
+        """The table of token vectors."""
+        return cast(nn.Embedding, self.module.get_input_embeddings())
+
+    @property
     def width(self) -> int:
         """Width of token vectors; not always that of the model's states."""
-        return int(self.module.get_input_embeddings().weight.size(1))
+        return self.embedding.weight.size(1)
 
     @property
     def context(self) -> int:
@@ -96,8 +101,7 @@ class FrozenLLM(Frozen[PreTrainedModel]):
     @property
     def device(self) -> torch.device:
         """Where token vectors are looked up."""
-        weight: Tensor = self.module.get_input_embeddings().weight
-        return weight.device
+        return self.embedding.weight.device
 
     def identity(self) -> dict[str, str]:
         """Name and revision, or the hash of a folder's files: what a checkpoint says of the model below it."""
@@ -121,7 +125,7 @@ class FrozenLLM(Frozen[PreTrainedModel]):
         """Vectors of tokens with ``soft`` in the slots, in order, row after row."""
         slots = self.is_slot(tokens.ids) & tokens.real
         # Slots may lie beyond the model's vocabulary.
-        embeddings = self.module.get_input_embeddings()(tokens.ids.masked_fill(slots, 0))
+        embeddings = self.embedding(tokens.ids.masked_fill(slots, 0))
         return embeddings if soft is None else splice(embeddings, slots, soft)
 
     def logits(
@@ -206,8 +210,8 @@ def quantization_config(quantization: Quantization) -> Any:  # noqa: ANN401
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, name: str) -> int:

@@ -145,8 +145,8 @@ class ALLMRecStage2(Recommender):
         slots = torch.tensor([item for row in prompts.slots for item in row], device=self.device)
         if not len(slots):
             return None
-        distinct, place = slots.unique(return_inverse=True)
-        vectors = self.project_item(self.joint[distinct])[place]
+        distinct, place = slots.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        vectors: Tensor = self.project_item(self.joint[distinct])[place]
         if prompts.slots[0][0] != USER_SLOT:
             return vectors
         users = self.project_user(self.collaborative.user_vectors(batch))

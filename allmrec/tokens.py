@@ -76,11 +76,10 @@ def like_lengths(
         window: Batches a window.
     """
     if generator is None:
-        return list(lengths.argsort(descending=True, stable=True).split(batch_size))
-    order = torch.randperm(len(lengths), generator=generator)
-    batches: list[Tensor] = []
-    for rows in order.split(window * batch_size):
-        batches += rows[lengths[rows].argsort(stable=True)].split(batch_size)
+        return _cut(lengths.argsort(descending=True, stable=True), batch_size)
+    batches = []
+    for rows in _cut(torch.randperm(len(lengths), generator=generator), window * batch_size):
+        batches += _cut(rows[lengths[rows].argsort(stable=True)], batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
@@ -92,3 +91,7 @@ def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "b"]]
     """
     places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / places
+
+
+def _cut(rows: Int[Tensor, "n"], size: int) -> list[Int[Tensor, "b"]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

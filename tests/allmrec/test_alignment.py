@@ -16,8 +16,8 @@ def sides(rows: int = 5, item_width: int = 6, text_width: int = 7) -> tuple[Tens
 
 def test_paper_loss_is_that_of_the_equations() -> None:
     model = Alignment(6, 7, 4, "paper", weight_item=0.3, weight_text=0.7).double()
-    users, positive, negative = sides()
-    users, items, other = users.double().numpy(), positive.items.double().numpy(), negative.items.double().numpy()
+    x, positive, negative = sides()
+    users, items, other = x.double().numpy(), positive.items.double().numpy(), negative.items.double().numpy()
     assert positive.texts is not None
     texts = positive.texts.double().numpy()
 

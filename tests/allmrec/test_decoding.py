@@ -54,7 +54,7 @@ def test_shared_prefix_equals_separate_passes(llm: FrozenLLM) -> None:
     together = shared(llm, [0, 1, 2])
     for row in range(3):
         torch.testing.assert_close(together.total[row], separate(llm, row), rtol=1e-4, atol=1e-4)
-    assert together.count.tolist() == [[len(a) for a in row] for row in asked(llm, [0, 1, 2])[2]]
+    assert together.tokens.tolist() == [[len(a) for a in row] for row in asked(llm, [0, 1, 2])[2]]
 
 
 def test_neither_the_row_nor_its_company_changes_a_likelihood(llm: FrozenLLM) -> None:
@@ -80,7 +80,7 @@ def test_equal_titles_have_equal_scores(llm: FrozenLLM) -> None:
 
 def test_scorers_follow_their_definitions() -> None:
     given = Likelihoods(torch.tensor([[-6.0, -4.0]]), torch.tensor([[3, 1]]))
-    null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.count)
+    null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.tokens)
     assert scored(given, "sum").tolist() == [[-6.0, -4.0]]
     assert scored(given, "mean").tolist() == [[-2.0, -4.0]]
     assert scored(given, "null", null).tolist() == [[3.0, 0.5]]
@@ -96,7 +96,7 @@ def test_greedy_writes_what_transformers_writes(llm: FrozenLLM, penalty: float) 
     for row, ids in enumerate(prompts.ids):
         slots = len(prompts.slots[row])
         tokens = torch.tensor([ids])
-        embeddings = llm.module.get_input_embeddings()(tokens.masked_fill(llm.is_slot(tokens), 0))
+        embeddings = llm.embedding(tokens.masked_fill(llm.is_slot(tokens), 0))
         embeddings[llm.is_slot(tokens)] = soft[start : start + slots]
         start += slots
         theirs = llm.module.generate(  # type: ignore[operator]

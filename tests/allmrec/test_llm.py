@@ -25,7 +25,7 @@ def soft_for(llm: FrozenLLM, ids: list[list[int]]) -> torch.Tensor:
 
 
 def test_slots_are_single_tokens_and_the_vocabulary_stays(llm: FrozenLLM) -> None:
-    before = llm.module.get_input_embeddings().weight.shape
+    before = llm.embedding.weight.shape
     ids = llm.prompt_ids(TEXTS)
     assert [int(llm.is_slot(torch.tensor([row])).sum()) for row in ids] == [1 + 3 + 3, 1 + 1 + 3]
     assert llm.tokenizer.convert_ids_to_tokens(llm.slot_ids.tolist()) == list(SLOTS)
@@ -40,7 +40,7 @@ def test_loss_is_that_of_one_unpadded_row_after_another(llm: FrozenLLM) -> None:
         embeddings = []
         for token in [*prompt, *answer]:
             slot = token in llm.slot_ids.tolist()
-            embeddings.append(soft[used] if slot else llm.module.get_input_embeddings()(torch.tensor(token)))
+            embeddings.append(soft[used] if slot else llm.embedding(torch.tensor(token)))
             used += slot
         logits = llm.module(inputs_embeds=torch.stack(embeddings)[None]).logits[0]
         terms.append(cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(answer), reduction="none"))
@@ -84,7 +84,7 @@ def test_owner_neither_saves_nor_trains_it_but_takes_it_along(llm: FrozenLLM) ->
     assert len(list(owner.parameters())) == 2
     assert not any(module.training for module in llm.module.modules())
     owner.double()
-    assert llm.module.get_input_embeddings().weight.dtype == torch.float64
+    assert llm.embedding.weight.dtype == torch.float64
     assert llm.num_parameters > 1000
 
 
@@ -103,7 +103,7 @@ def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[st
 
 def test_half_precision_is_the_default(folders: dict[str, str]) -> None:
     llm = FrozenLLM(folders["llama"])
-    assert llm.module.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert llm.embedding.weight.dtype == torch.bfloat16
     ids = llm.prompt_ids(TEXTS)
     loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft_for(llm, ids))
     assert loss.dtype == torch.float32

@@ -86,7 +86,7 @@ def test_company_in_the_batch_changes_no_score(folders: dict[str, str], joint: s
 def test_output_columns_permute_scores(folders: dict[str, str], joint: str) -> None:
     model, batch = build(folders["qwen2"], joint), evaluation_batch()
     prompts = model.prompts(batch)
-    model.prompts = lambda *_: prompts  # type: ignore[method-assign, misc, assignment]
+    model.prompts = lambda *_: prompts  # type: ignore[method-assign]
     order = torch.randperm(20)
     permuted: Any = {**batch, "candidates": batch["candidates"][:, order]}
     torch.testing.assert_close(model.score(permuted), model.score(batch)[:, order], rtol=1e-5, atol=1e-5)
