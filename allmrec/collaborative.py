@@ -46,6 +46,18 @@ class CollaborativeFilter(Frozen[Recommender]):
         """Tells the model which items were trained, so that others have the mean vector."""
         self.module.attach(catalogue)
 
+    def require_items(self, num_items: int) -> None:
+        """Looks whether the model knows as many items as the data set.
+
+        Raises:
+            UserError: If it does not.
+        """
+        if self.module.num_items != num_items:
+            raise UserError(
+                f"the collaborative filter knows {self.module.num_items} items, the data set has {num_items}",
+                "Give a run of the same data set and recipe.",
+            )
+
     @torch.no_grad()
     def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
         """E: a vector of each item; row 0 is padding."""
@@ -59,16 +71,23 @@ class CollaborativeFilter(Frozen[Recommender]):
     @torch.no_grad()
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
         """x: the vector of each row's user after its history."""
+        return self.states(batch)[:, -1]
+
+    @torch.no_grad()
+    def states(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """The user's vector after each event, or after the last alone; NCF's is the same after every event."""
         model = self.module
         if not isinstance(model, NCF):
             assert isinstance(model, SequentialRecommender)
-            return model.encode(batch)[:, -1]
+            # Caser repeats its last state for every target that it is shown.
+            past: SequenceBatch = {key: value for key, value in batch.items() if key != "targets"}  # type: ignore[assignment]
+            return model.encode(past)
         sides = []
         if model.variant != "mlp":
             sides.append(model.user_product(batch["user_id"]) * model.product_output.weight)
         if model.variant != "gmf":
             sides.append(model.user_tower(batch["user_id"]))
-        return torch.cat(sides, dim=1)
+        return torch.cat(sides, dim=1)[:, None].expand(-1, batch["history"].size(1), -1)
 
 
 class JointVectors(NamedTuple):

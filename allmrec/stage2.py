@@ -130,12 +130,7 @@ class ALLMRecStage2(Recommender):
             UserError: If the collaborative filter or the joint vectors belong to another catalogue.
         """
         super().attach(catalogue)
-        if self.collaborative.module.num_items != self.num_items:
-            raise UserError(
-                f"the collaborative filter knows {self.collaborative.module.num_items} items, the data set has "
-                f"{self.num_items}",
-                "Give a run of the same data set and recipe.",
-            )
+        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
         self.composer = Composer(self.llm, self.style, catalogue["titles"], self.shown_history, self.max_title_tokens)

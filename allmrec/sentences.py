@@ -1,0 +1,101 @@
+"""The text encoder of stage 1: a sentence model that may learn, over texts that are tokenised once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from allmrec.frozen import Frozen
+from allmrec.tokens import like_lengths
+from common.errors import UserError
+from common.text.encoders import packaged_minilm, unavailable
+
+
+class TextTower(nn.Module):
+    """Q: the vector of each item's text.
+
+    Every distinct item of a call is encoded once, together with items of like length. A trained model belongs to its
+    owner's checkpoint; a frozen one does not, and its vectors are computed once.
+
+    N. Reimers and I. Gurevych, "Sentence-BERT", EMNLP 2019 (https://arxiv.org/abs/1908.10084). The authors of A-LLMRec
+    take ``nq-distilbert-base-v1``.
+
+    Args:
+        name: ``minilm`` (packaged weights), a name on the hub, or a folder.
+        trained: Whether the model learns.
+        max_tokens: Longer texts are cut; ``None`` takes the model's own limit.
+        rows: Texts a forward pass.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+    """
+
+    ids: list[list[int]]
+
+    def __init__(self, name: str, trained: bool = True, max_tokens: int | None = None, rows: int = 64) -> None:
+        super().__init__()
+        place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
+        try:
+            model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
+        except (OSError, ValueError) as error:
+            raise unavailable(place, error) from error
+        self.model: nn.Module = model if trained else Frozen(model)
+        self.trained = trained
+        self.rows = rows
+        self.tokenizer = model.tokenizer
+        self.max_tokens = max_tokens or int(model.max_seq_length or 512)
+        self.width = int(model.get_embedding_dimension() or 0)
+        self.table: Tensor | None = None
+
+    def attach(self, texts: Sequence[str]) -> None:
+        """Tokenises the text of each item; index 0 is padding.
+
+        Raises:
+            UserError: If no item has a text.
+        """
+        if not any(texts):
+            raise UserError(
+                "the data set has no item texts, with which stage 1 aligns its vectors",
+                "Choose a recipe with titles or descriptions (`recbench list datasets`).",
+            )
+        self.ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        self.table = None
+
+    def forward(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
+        """Vectors of items, of which some may be the same."""
+        distinct, place = items.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        if self.trained:
+            return self._encode(distinct)[place]
+        if self.table is None:
+            self.table = self._encode(torch.arange(len(self.ids), device=items.device))
+        self.table = self.table.to(items.device)
+        return self.table[items]
+
+    @torch.no_grad()
+    def all(self, device: torch.device) -> Float[Tensor, "i_plus_1 w"]:
+        """Vectors of the whole catalogue, without dropout."""
+        mode = self.training
+        self.eval()
+        vectors = self(torch.arange(len(self.ids), device=device))
+        self.train(mode)
+        return cast(Tensor, vectors)
+
+    def _encode(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
+        rows = [self.ids[item] for item in items.tolist()]
+        batches = like_lengths(torch.tensor([len(row) for row in rows]), self.rows)
+        vectors = [self._pass([rows[i] for i in batch.tolist()], items.device) for batch in batches]
+        return torch.cat(vectors)[torch.cat(batches).argsort().to(items.device)]
+
+    def _pass(self, rows: list[list[int]], device: torch.device) -> Float[Tensor, "n w"]:
+        width = max(map(len, rows))
+        pad = int(self.tokenizer.pad_token_id or 0)
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        vectors: Tensor = self.model({"input_ids": ids, "attention_mask": real})["sentence_embedding"]
+        return vectors

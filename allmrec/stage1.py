@@ -1,0 +1,158 @@
+"""Stage 1: item vectors of a collaborative filter and vectors of their texts become joint vectors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
+from allmrec.collaborative import CollaborativeFilter, JointVectors
+from allmrec.sentences import TextTower
+from common.errors import UserError
+from common.models.base import Recommender, SequentialRecommender
+from common.types import PAD, Catalogue, SequenceBatch
+
+
+class ALLMRecStage1(SequentialRecommender):
+    """Two auto-encoders that meet: one over a frozen filter's item vectors, one over vectors of the items' texts.
+
+    The objective is :class:`Alignment`'s. Its result is a pair of joint vectors for each item, ``e = enc_I(E)`` and
+    ``q = enc_T(Q)``, that stage 2 puts into prompts. S. Kim et al., "Large Language Models meet Collaborative
+    Filtering", KDD 2024 (https://arxiv.org/abs/2404.11343); ``allmrec/README.md`` lists where the released code
+    departs from it.
+
+    Users are ranked candidates by ``s(x, dec_I(e))``, so that a checkpoint can be chosen and joint vectors be judged
+    without a language model; with ``vectors: texts`` by ``s(x, dec_I(q))``. Train it on ``instances: sequence`` with
+    one negative.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        collaborative: A trained recommender: the source of item and user vectors.
+        sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
+        train_sbert: Whether it is fine-tuned.
+        positions: Which items of each sequence are learnt from: the last, or all but the first, which follows nothing.
+        latent: Width of joint vectors, the paper's d′.
+        formulation: The paper's objective, or that of its released code.
+        activation: What follows the encoders.
+        product: How a user and an item are scored.
+        match_negatives: Whether sampled items are matched and reconstructed as well.
+        detach: Whether text reconstruction leaves its target alone.
+        weight_item: The paper's α.
+        weight_text: The paper's β.
+        vectors: Joint vectors that candidates are ranked by.
+        max_tokens: Longer texts are cut; ``None`` takes the sentence model's own limit.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text"})
+
+    def __init__(
+        self,
+        num_items: int,
+        collaborative: Recommender,
+        sbert: str = "sentence-transformers/nq-distilbert-base-v1",
+        train_sbert: bool = True,
+        positions: Literal["last", "all"] = "last",
+        latent: int = 128,
+        formulation: Formulation = "paper",
+        activation: Activation | None = None,
+        product: Product | None = None,
+        match_negatives: bool | None = None,
+        detach: bool | None = None,
+        weight_item: float = 0.5,
+        weight_text: float = 0.2,
+        vectors: Literal["items", "texts"] = "items",
+        max_tokens: int | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        self.save_hyperparameters(ignore=["collaborative"])
+        self.collaborative = CollaborativeFilter(collaborative)
+        self.information_set = self.information_set | collaborative.information_set
+        self.tower = TextTower(sbert, train_sbert, max_tokens)
+        self.alignment = Alignment(
+            self.collaborative.width,
+            self.tower.width,
+            latent,
+            formulation,
+            activation,
+            product,
+            match_negatives,
+            detach,
+            weight_item,
+            weight_text,
+        )
+        self.positions, self.vectors = positions, vectors
+        self._decoded: Tensor | None = None
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives the items' texts.
+
+        Raises:
+            UserError: If the collaborative filter belongs to another catalogue, or there are no texts.
+        """
+        super().attach(catalogue)
+        self.collaborative.require_items(self.num_items)
+        self.collaborative.attach(catalogue)
+        self.tower.attach(catalogue["texts"])
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The joint loss and its parts; each distinct item of the batch is encoded once."""
+        self._decoded = None
+        states, keep = self._learnt(batch)
+        count = keep.size(1)
+        positive = batch["targets"][:, -count:][keep]
+        negative = batch["negatives"][:, -count:, 0].expand(-1, count)[keep]
+        items = self.collaborative.item_vectors()
+        if self.alignment.switches.negatives:
+            texts, other = self.tower(torch.cat([positive, negative])).chunk(2)
+        else:
+            texts, other = self.tower(positive), None
+        losses: dict[str, Tensor] = self.alignment(
+            states[keep], Pairs(items[positive], texts), Pairs(items[negative], other)
+        )
+        return losses
+
+    @torch.no_grad()
+    def joint_vectors(self) -> JointVectors:
+        """Both latents of every item, without dropout; row 0 is padding and zero."""
+        e = self.alignment.items.encode(self.collaborative.item_vectors())
+        q = self.alignment.texts.encode(self.tower.all(self.device))
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        return JointVectors(e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0))
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """The filter's user vectors, shape ``(b, 1, d)``."""
+        return self.collaborative.user_vectors(batch)[:, None]
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Item vectors decoded from joint vectors, computed once after each training step."""
+        if self._decoded is None:
+            with torch.no_grad():
+                joint = getattr(self.joint_vectors(), self.vectors)
+                self._decoded = self.alignment.items.decoder(joint)
+        return self._decoded
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Forgets vectors of other weights."""
+        self._decoded = None
+
+    def _learnt(self, batch: SequenceBatch) -> tuple[Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
+        """User vectors before each learnt item, and which of them have one."""
+        if self.positions == "last":
+            return self.collaborative.user_vectors(batch)[:, None], batch["targets"][:, -1:] != PAD
+        states, targets = self.collaborative.states(batch), batch["targets"]
+        count = min(states.size(1), targets.size(1))
+        if bool(targets[:, :-count].any()):
+            raise UserError(
+                f"{type(self.collaborative.module).__name__} has a user vector for the last item alone",
+                "Choose positions last, or a collaborative filter with a state at every position, such as SASRec.",
+            )
+        return states[:, -count:], targets[:, -count:] != PAD

@@ -1,0 +1,169 @@
+"""Stage 1: what it encodes, what it learns, and the vectors that it leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from allmrec.sentences import TextTower
+from allmrec.stage1 import ALLMRecStage1
+from common.errors import UserError
+from common.models.caser import Caser
+from common.models.gru4rec import GRU4Rec
+from common.models.ncf import NCF
+from common.types import SequenceBatch
+from tests.allmrec.tiny import WORDS, word_tokenizer
+from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, sasrec, training_batch
+
+
+@pytest.fixture(scope="module")
+def sbert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny BERT and mean pooling."""
+    folder = tmp_path_factory.mktemp("bert")
+    entries = ["<s>", "<pad>", "</s>", "<unk>", ":", ",", "Title", "Description", "about", *WORDS]
+    tokenizer: Tokenizer = word_tokenizer({word: i for i, word in enumerate(entries)})
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")  # type: ignore[no-untyped-call]
+    fast.save_pretrained(folder / "bert")
+    sizes: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(entries), intermediate_size=16, **sizes)).save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"))
+    SentenceTransformer(modules=[transformer, Pooling(12)], device="cpu").save(str(folder / "sbert"))
+    return str(folder / "sbert")
+
+
+def build(sbert: str, **options: Any) -> ALLMRecStage1:  # noqa: ANN401
+    torch.manual_seed(0)
+    model = ALLMRecStage1(NUM_ITEMS, options.pop("cf", None) or sasrec(), sbert, latent=LATENT, **options)
+    model.attach(catalogue())
+    return model
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each forward pass of the sentence model reads."""
+    counts: list[int] = []
+    one = TextTower._pass
+
+    def counted(tower: TextTower, rows: list[list[int]], device: torch.device) -> Tensor:
+        counts.append(len(rows))
+        return one(tower, rows, device)
+
+    monkeypatch.setattr(TextTower, "_pass", counted)
+    return counts
+
+
+def test_tower_says_what_the_library_says(sbert: str) -> None:
+    tower, texts = TextTower(sbert, rows=3).eval(), catalogue()["texts"]
+    tower.attach(texts)
+    wanted = SentenceTransformer(sbert, device="cpu").encode(texts[1:], convert_to_tensor=True)
+    torch.testing.assert_close(tower.all(torch.device("cpu"))[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
+
+
+def test_each_distinct_item_is_encoded_once(sbert: str, encoded: list[int]) -> None:
+    model, batch = build(sbert, positions="all", match_negatives=True), training_batch(6, negatives=1)
+    model.loss(batch)
+    used = torch.cat([batch["targets"].flatten(), batch["negatives"][batch["targets"] != 0].flatten()])
+    assert sum(encoded) == len(set(used.tolist()) - {0})
+
+
+def test_frozen_texts_are_encoded_once_for_all(sbert: str, encoded: list[int]) -> None:
+    model, batch = build(sbert, train_sbert=False), training_batch()
+    for _ in range(3):
+        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    assert sum(encoded) == NUM_ITEMS + 1
+    assert {name.split(".")[0] for name in model.state_dict()} == {"alignment"}
+
+
+@pytest.mark.parametrize("formulation", ["paper", "released"])
+def test_training_aligns_and_leaves_the_filter_alone(sbert: str, formulation: Any) -> None:  # noqa: ANN401
+    model = build(sbert, formulation=formulation, lr=0.02)
+    frozen = [p.clone() for p in model.collaborative.module.parameters()]
+    batch, optimizer = training_batch(6, negatives=1), model.configure_optimizers()
+    assert optimizer is not None
+    first = model.loss(batch)
+    before = model.tower.all(model.device).clone()
+    for _ in range(30):
+        optimizer.zero_grad()
+        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    last = model.loss(batch)
+    assert last["loss"] < first["loss"]
+    assert last["loss_matching"] < first["loss_matching"]
+    assert not torch.equal(model.tower.all(model.device), before)
+    assert all(torch.equal(p, q) for p, q in zip(frozen, model.collaborative.module.parameters(), strict=True))
+
+
+def test_last_and_all_positions_agree_on_sequences_of_one_target(sbert: str) -> None:
+    batch = cut(training_batch(), 1)
+    batch["history"][0], batch["targets"][0] = 7, 8
+    losses = [build(sbert, positions=positions, train_sbert=False).loss(batch) for positions in ("last", "all")]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_all_positions_take_each_target_with_the_state_before_it(sbert: str) -> None:
+    # Unlike SASRec, a recurrent filter counts no positions from the end, so that prefixes have the states between.
+    gru = GRU4Rec(NUM_ITEMS, variant="allpos")
+    batch = training_batch(1)
+    batch["history"][0, :2], batch["targets"][0, :2] = torch.tensor([5, 9]), torch.tensor([9, 11])
+    whole = build(sbert, positions="all", train_sbert=False, cf=gru).loss(batch)
+    single = [build(sbert, train_sbert=False, cf=gru).loss(cut(batch, end))["loss_rec"] for end in range(1, 5)]
+    torch.testing.assert_close(whole["loss_rec"], torch.stack(single).mean())
+
+
+def cut(batch: SequenceBatch, end: int) -> SequenceBatch:
+    return {
+        "user_id": batch["user_id"],
+        "history": batch["history"][:, :end],
+        "targets": batch["targets"][:, :end],
+        "negatives": batch["negatives"][:, :end],
+    }
+
+
+def test_a_filter_without_states_between_is_told_so(sbert: str) -> None:
+    model = build(sbert, positions="all", cf=Caser(NUM_ITEMS, NUM_USERS, max_history=4))
+    with pytest.raises(UserError, match="last item alone"):
+        model.loss(training_batch())
+
+
+def test_ncf_serves_as_filter(sbert: str) -> None:
+    model = build(sbert, positions="all", cf=NCF(NUM_ITEMS, NUM_USERS))
+    assert bool(model.loss(training_batch(negatives=1))["loss"].isfinite())
+
+
+@pytest.mark.parametrize("vectors", ["items", "texts"])
+def test_candidates_are_ranked_by_decoded_joint_vectors(sbert: str, vectors: Any) -> None:  # noqa: ANN401
+    model = build(sbert, vectors=vectors).eval()
+    batch, joint = evaluation_batch(), model.joint_vectors()
+    decoded = model.alignment.items.decoder(getattr(joint, vectors))
+    users = model.collaborative.user_vectors(batch)
+    wanted = (users[:, None] * decoded[batch["candidates"]]).sum(-1)
+    torch.testing.assert_close(model.score(batch), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_joint_vectors_belong_to_items_and_are_saved(sbert: str, tmp_path: Path) -> None:
+    model = build(sbert)
+    joint = model.joint_vectors()
+    assert joint.items.shape == joint.texts.shape == (NUM_ITEMS + 1, LATENT)
+    assert not joint.items[0].any()
+    torch.testing.assert_close(
+        joint.items[3], model.alignment.items.encode(model.collaborative.item_vectors()[3]).detach()
+    )
+    joint.save(tmp_path / "joint.safetensors")
+    assert torch.equal(type(joint).load(tmp_path / "joint.safetensors", NUM_ITEMS).texts, joint.texts)
+
+
+def test_data_without_texts_is_refused(sbert: str) -> None:
+    with pytest.raises(UserError, match="no item texts"):
+        TextTower(sbert).attach(["", ""])
+
+
+def test_unknown_sentence_model_says_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        TextTower(str(tmp_path / "empty"))
