@@ -41,9 +41,7 @@ def released(golden: Path) -> Golden:
 @pytest.fixture(scope="module")
 def model(released: Golden) -> SASRec:
     args = released.args
-    model = SASRec(
-        args["items"], args["maxlen"], "allmrec", args["hidden"], args["blocks"], args["heads"], dropout=0.0
-    )
+    model = SASRec(args["items"], args["maxlen"], "allmrec", args["hidden"], args["blocks"], args["heads"], dropout=0.0)
     load(model, ours(released.group("param."), args["blocks"]))
     return model
 
