@@ -6,7 +6,7 @@ stand side by side in one row behind the prompt, and a mask keeps each candidate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +16,6 @@ from transformers import Cache
 
 from allmrec.llm import FrozenLLM
 from allmrec.tokens import Tokens, positions
-from common.data.candidates import normalise_title
 
 Scorer = Literal["sum", "mean", "null"]
 Answers = Sequence[Sequence[Sequence[int]]]
@@ -202,63 +201,3 @@ def _allowed(answers: Answers, written: list[list[int]], scores: Tensor) -> Tens
 def precise(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
     """Logits in fp32 or finer."""
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-class Verdict(NamedTuple):
-    """What an answer is worth."""
-
-    hit: float
-    """1 / m if the answer names m candidates of one title and the target is among them, else 0."""
-    empty: bool
-    ambiguous: bool
-    """Whether it names several candidates."""
-    out_of_list: bool
-    """Whether it says something, but names no candidate."""
-
-
-def named(answer: str) -> str:
-    """The title that an answer names: what stands between its first and last quotation mark, or all of it.
-
-    >>> named(' "red wolf" '), named('"red wolf'), named("red wolf")
-    ('red wolf', 'red wolf', 'red wolf')
-    """
-    first, last = answer.find('"'), answer.rfind('"')
-    return answer[first + 1 : last if last > first else None].strip()
-
-
-def judge(answer: str, candidates: Sequence[str], target: int) -> Verdict:
-    """Compares an answer with the candidates' titles: equal after normalisation, or no candidate at all.
-
-    Args:
-        answer: What the language model wrote.
-        candidates: Titles.
-        target: Place of the right one.
-
-    >>> judge('"Red  Wolf"', ["red wolf", "sea", "red wolf"], target=2)
-    Verdict(hit=0.5, empty=False, ambiguous=True, out_of_list=False)
-    """
-    title = normalise_title(named(answer))
-    matches = [i for i, candidate in enumerate(candidates) if normalise_title(candidate) == title and title]
-    hit = 1 / len(matches) if target in matches else 0.0
-    return Verdict(hit, not title, len(matches) > 1, bool(title) and not matches)
-
-
-def legacy_hit(answer: str, title: str) -> bool:
-    """The released rule: the lower-cased true title is a part of what stands between the outermost quotation marks.
-
-    It also counts answers that name another, longer title. Here text without quotation marks is taken whole.
-
-    >>> legacy_hit('"Red Wolf Two"', "red wolf")
-    True
-    """
-    return title.lower() in named(answer).lower()
-
-
-def verdict_rates(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    """Means over cases: ``hit``, ``empty``, ``ambiguous``, ``out_of_list``.
-
-    >>> verdict_rates([Verdict(1.0, False, False, False), Verdict(0.0, True, False, False)])["empty"]
-    0.5
-    """
-    table = torch.tensor([tuple(map(float, verdict)) for verdict in verdicts], dtype=torch.float64)
-    return dict(zip(Verdict._fields, table.mean(0).tolist(), strict=True))

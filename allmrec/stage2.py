@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.composer import USER_SLOT, Composer, Prompts, prompt_order
-from allmrec.decoding import Likelihoods, Scorer, greedy, likelihoods, read_prefix, scored
+from allmrec.composer import USER_SLOT, Prompts, prompt_order
+from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
-from allmrec.prompts import STYLES, Domain
+from allmrec.prompts import Domain
+from allmrec.ranker import LanguageModelRanker
 from common.errors import UserError
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
-
-GENERATED_REPETITION_PENALTY = 1.0
-"""The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""
 
 
 class Projection(nn.Module):
@@ -47,7 +44,7 @@ class Projection(nn.Module):
         return projected
 
 
-class ALLMRecStage2(Recommender):
+class ALLMRecStage2(LanguageModelRanker):
     """Asks a frozen language model which candidate comes next, in a prompt that holds vectors beside titles.
 
     ``O_u = F_U(x_u)`` and ``O_i = F_I(e_i)`` stand in the prompt's slots: the user's first, then one behind each title
@@ -56,7 +53,7 @@ class ALLMRecStage2(Recommender):
     (https://arxiv.org/abs/2404.11343); ``allmrec/README.md`` lists where the released code departs from it.
 
     Candidates are ranked by the likelihood of their titles, so that the metrics of all other models apply; the paper's
-    free text is :meth:`generate`. Train it on ``instances: sequence`` with 19 negatives: the last item of each
+    free text is ``generate``. Train it on ``instances: sequence`` with 19 negatives: the last item of each
     sequence is the target, and its negatives are shown beside it.
 
     Args:
@@ -71,6 +68,7 @@ class ALLMRecStage2(Recommender):
         max_title_tokens: Tokens that a title may have; longer ones are cut.
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
+        generate_at_test: Whether a test also lets the language model write.
         precision: Type of the language model's weights.
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
@@ -81,9 +79,7 @@ class ALLMRecStage2(Recommender):
         betas: Decay rates of Adam's moments.
     """
 
-    information_set = frozenset({"order", "text"})
     joint: Tensor
-    composer: Composer
 
     def __init__(
         self,
@@ -98,6 +94,7 @@ class ALLMRecStage2(Recommender):
         max_title_tokens: int = 64,
         scorer: Scorer = "sum",
         order: int = 0,
+        generate_at_test: bool = True,
         precision: Precision = "bf16",
         quantization: Quantization = "none",
         device_map: str | None = None,
@@ -107,21 +104,27 @@ class ALLMRecStage2(Recommender):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
+        super().__init__(
+            num_items,
+            model,
+            domain,
+            shown_history,
+            max_title_tokens,
+            scorer,
+            order,
+            generate_at_test,
+            lr,
+            weight_decay,
+            betas,
+        )
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)
         self.information_set = self.information_set | collaborative.information_set
-        self.llm = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
         self.project_user = Projection(self.collaborative.width, self.llm.width, "leaky_relu")
         self.project_item = Projection(latent, self.llm.width, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
-        self.style = STYLES[domain]()
-        self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
-        self.scorer: Scorer = scorer
-        self.order = order
-        # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
-        self._rows = 16
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles, and reads the joint vectors.
@@ -133,7 +136,6 @@ class ALLMRecStage2(Recommender):
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
-        self.composer = Composer(self.llm, self.style, catalogue["titles"], self.shown_history, self.max_title_tokens)
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
         """Vectors for the slots of a batch's prompts, in order; each distinct item is projected once."""
@@ -158,62 +160,6 @@ class ALLMRecStage2(Recommender):
         answers = [self.composer.answers[item] for item in target.squeeze(1).tolist()]
         return {"loss": self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))}
 
-    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
-        """Scores candidates by the likelihood of their titles under ``scorer``."""
-        null = self.likelihoods(batch, null=True) if self.scorer == "null" else None
-        return scored(self.likelihoods(batch), self.scorer, null)
-
-    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Refuses: a prompt cannot show the whole catalogue.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError(
-            "A-LLMRec ranks candidates that its prompt shows, and cannot show the whole catalogue",
-            "Choose a protocol with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
-        )
-
-    @torch.no_grad()
-    def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
-        """Log-probability of each candidate's title, columns as in ``batch["candidates"]``.
-
-        Args:
-            batch: Users and their candidates.
-            null: Whether prompts show neither user nor history.
-        """
-        prompts = self.prompts(batch, null)
-        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        return likelihoods(self.llm, prefix, self._answers(batch["candidates"]))
-
-    @torch.no_grad()
-    def generate(
-        self, batch: SequenceBatch, repetition_penalty: float = GENERATED_REPETITION_PENALTY, constrained: bool = False
-    ) -> list[str]:
-        """What the language model answers to each row's prompt, greedily.
-
-        An answer longer than every candidate of its row names none of them, so none is written any longer.
-
-        Args:
-            batch: Users and their candidates.
-            repetition_penalty: Of tokens written before; 1.5 in the released code.
-            constrained: Whether answers are held to the candidates' titles.
-        """
-        prompts = self.prompts(batch)
-        answers = self._answers(batch["candidates"])
-        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        limits = [max(map(len, row)) for row in answers]
-        ids = greedy(self.llm, prefix, limits, repetition_penalty, answers if constrained else None)
-        return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-    def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
-        """Prompts of evaluation cases; each case has its own order of candidates, the same in every run."""
-        candidates = batch["candidates"]
-        keys = batch["case_id"] if "case_id" in batch else batch["user_id"]
-        shown = candidates.gather(1, prompt_order(keys, candidates.size(1), self.order))
-        history = batch["history"][:, :0] if null else batch["history"]
-        return self.composer(history, shown, user=not null)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The two projections."""
         return [{"params": [*self.project_user.parameters(), *self.project_item.parameters()]}]
@@ -234,6 +180,3 @@ class ALLMRecStage2(Recommender):
                 f"the checkpoint was trained on language model {checkpoint['llm']}, and this is {now}",
                 "Give the language model of the training with --model.init_args.llm.",
             )
-
-    def _answers(self, candidates: Int[Tensor, "b c"]) -> Sequence[Sequence[Sequence[int]]]:
-        return [[self.composer.answers[item] for item in row] for row in candidates.tolist()]

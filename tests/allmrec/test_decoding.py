@@ -1,4 +1,4 @@
-"""Shared-prefix likelihood, greedy answers and their judgement."""
+"""Shared-prefix likelihood and greedy answers."""
 
 import pytest
 import torch
@@ -10,13 +10,9 @@ from allmrec.decoding import (
     Answers,
     Likelihoods,
     greedy,
-    judge,
-    legacy_hit,
     likelihoods,
-    named,
     read_prefix,
     scored,
-    verdict_rates,
 )
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import PromptStyle
@@ -133,36 +129,3 @@ def test_constrained_greedy_agrees_with_likelihood_where_greedy_is_optimal(opt: 
         best = likelihoods(opt, read_prefix(opt, prompts.ids, soft), answers).total.argmax(1).tolist()
         written = greedy(opt, read_prefix(opt, prompts.ids, soft), [3, 3], answers=answers)
         assert written == [[words[place]] * 2 for place in best]
-
-
-@pytest.mark.parametrize(
-    ("answer", "target", "hit", "flag"),
-    [
-        (' "Red  wolf"', 0, 0.5, "ambiguous"),
-        ('"sea" ', 1, 1.0, None),
-        ('"sea"', 0, 0.0, None),
-        ('"red"', 0, 0.0, "out_of_list"),
-        (' ""', 0, 0.0, "empty"),
-        ("", 0, 0.0, "empty"),
-    ],
-)
-def test_answers_are_judged_by_normalised_equality(answer: str, target: int, hit: float, flag: str | None) -> None:
-    verdict = judge(answer, ["red wolf", "sea", "Red Wolf", "old sea"], target)
-    assert verdict.hit == hit
-    flags = [name for name in ("empty", "ambiguous", "out_of_list") if getattr(verdict, name)]
-    assert flags == ([flag] if flag else [])
-
-
-def test_released_rule_takes_a_part_for_the_whole() -> None:
-    assert legacy_hit('"Old Sea"', "sea")
-    assert not judge('"Old Sea"', ["sea", "red"], 0).hit
-    assert not legacy_hit('"sea" and "red"', "wolf")
-
-
-def test_inner_quotation_marks_belong_to_the_title() -> None:
-    assert named('"the "red" wolf"') == 'the "red" wolf'
-
-
-def test_rates_are_means_over_cases() -> None:
-    verdicts = [judge(answer, ["sea", "sea", "red"], 0) for answer in ('"sea"', '"red"', "", '"x"')]
-    assert verdict_rates(verdicts) == {"hit": 0.125, "empty": 0.25, "ambiguous": 0.25, "out_of_list": 0.25}

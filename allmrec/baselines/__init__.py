@@ -1,0 +1,1 @@
+"""What A-LLMRec is compared with beside the models of ``common.models``."""

@@ -1,0 +1,67 @@
+"""LLM-Only: what a language model knows of items by their titles alone."""
+
+from __future__ import annotations
+
+import torch
+
+from allmrec.decoding import Scorer
+from allmrec.llm import FrozenLLM, Precision, Quantization
+from allmrec.prompts import Domain
+from allmrec.ranker import LanguageModelRanker
+from common.errors import UserError
+from common.types import SequenceBatch
+
+
+class LLMOnly(LanguageModelRanker):
+    """Asks a frozen language model with a text prompt, without vectors and without training: the floor of all others.
+
+    The prompt is A-LLMRec's without slots and without the user's clause; candidates are ranked by the likelihood of
+    their titles, or named in writing as in the paper. S. Kim et al., "Large Language Models meet Collaborative
+    Filtering", KDD 2024 (https://arxiv.org/abs/2404.11343), figure 6 and table 1.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        llm: Name or folder of the language model.
+        domain: Whose words the prompt uses.
+        shown_history: Items of the history that a prompt shows.
+        max_title_tokens: Tokens that a title may have; longer ones are cut.
+        scorer: How candidates are scored.
+        order: Which of the orders of candidates in the prompt.
+        generate_at_test: Whether a test also lets the language model write.
+        precision: Type of the language model's weights.
+        quantization: Bits of the language model's weights.
+        device_map: How the language model is spread over devices.
+    """
+
+    closed_form = True
+    soft_slots = False
+
+    def __init__(
+        self,
+        num_items: int,
+        llm: str,
+        domain: Domain = "general",
+        shown_history: int = 10,
+        max_title_tokens: int = 64,
+        scorer: Scorer = "sum",
+        order: int = 0,
+        generate_at_test: bool = True,
+        precision: Precision = "bf16",
+        quantization: Quantization = "none",
+        device_map: str | None = None,
+    ) -> None:
+        model = FrozenLLM(llm, precision, quantization, device_map)
+        super().__init__(num_items, model, domain, shown_history, max_title_tokens, scorer, order, generate_at_test)
+        self.save_hyperparameters()
+
+    def loss(self, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        """There is none.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError("LLMOnly has nothing to train", "Test it without training.")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
+        """None: no parameter is trained."""
+        return None

@@ -1,0 +1,109 @@
+"""Written answers: which candidate they name, if any, and what share of a test's answers does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torchmetrics import Metric
+
+from common.data.candidates import normalise_title
+
+
+class Verdict(NamedTuple):
+    """What an answer is worth."""
+
+    hit: float
+    """1 / m if the answer names m candidates of one title and the target is among them, else 0."""
+    empty: bool
+    ambiguous: bool
+    """Whether it names several candidates."""
+    out_of_list: bool
+    """Whether it says something, but names no candidate."""
+
+
+def named(answer: str) -> str:
+    """The title that an answer names: what stands between its first and last quotation mark, or all of it.
+
+    >>> named(' "red wolf" '), named('"red wolf'), named("red wolf")
+    ('red wolf', 'red wolf', 'red wolf')
+    """
+    first, last = answer.find('"'), answer.rfind('"')
+    return answer[first + 1 : last if last > first else None].strip()
+
+
+def judge(answer: str, candidates: Sequence[str], target: int) -> Verdict:
+    """Compares an answer with the candidates' titles: equal after normalisation, or no candidate at all.
+
+    Args:
+        answer: What the language model wrote.
+        candidates: Titles.
+        target: Place of the right one.
+
+    >>> judge('"Red  Wolf"', ["red wolf", "sea", "red wolf"], target=2)
+    Verdict(hit=0.5, empty=False, ambiguous=True, out_of_list=False)
+    """
+    title = normalise_title(named(answer))
+    matches = [i for i, candidate in enumerate(candidates) if normalise_title(candidate) == title and title]
+    hit = 1 / len(matches) if target in matches else 0.0
+    return Verdict(hit, not title, len(matches) > 1, bool(title) and not matches)
+
+
+def legacy_hit(answer: str, title: str) -> bool:
+    """The released rule: the lower-cased true title is a part of what stands between the outermost quotation marks.
+
+    It also counts answers that name another, longer title. Here text without quotation marks is taken whole.
+
+    >>> legacy_hit('"Red Wolf Two"', "red wolf")
+    True
+    """
+    return title.lower() in named(answer).lower()
+
+
+class AnswerRates(Metric):
+    """Means over all test cases of one protocol: verdicts, and the released rule beside them.
+
+    Like ranks, the cases of all processes are gathered and each counts once, so that no rate depends on the number of
+    processes or on the padding of the last batch.
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+    cases: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("cases", [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        case_id: Int[Tensor, "b"],
+        answers: Sequence[str],
+        titles: Sequence[Sequence[str]],
+    ) -> None:
+        """Judges a batch of answers.
+
+        Args:
+            case_id: Index of each case in its stored split.
+            answers: What the language model wrote.
+            titles: Titles of each row's candidates, the target's first.
+        """
+        rows = [
+            [*judge(answer, shown, target=0), legacy_hit(answer, shown[0])]
+            for answer, shown in zip(answers, titles, strict=True)
+        ]
+        table = torch.tensor(rows, dtype=torch.float64, device=case_id.device)
+        self.cases.append(torch.cat([case_id[:, None].double(), table], dim=1))
+
+    def compute(self) -> dict[str, Tensor]:
+        """``hr@1`` of the answers, rates ``empty``, ``ambiguous`` and ``out_of_list``, and ``legacy_hr@1``."""
+        cases = torch.cat(self.cases) if isinstance(self.cases, list) else self.cases
+        cases = cases[cases[:, 0].argsort(stable=True)]
+        first = torch.ones(len(cases), dtype=torch.bool, device=cases.device)
+        first[1:] = cases[1:, 0] != cases[:-1, 0]
+        means = cases[first, 1:].mean(0)
+        return dict(zip(("hr@1", "empty", "ambiguous", "out_of_list", "legacy_hr@1"), means, strict=True))

@@ -1,0 +1,161 @@
+"""Ranking and naming candidates with a frozen language model: what every prompt-based method shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from allmrec.composer import Composer, Prompts, prompt_order
+from allmrec.decoding import Likelihoods, Scorer, greedy, likelihoods, read_prefix, scored
+from allmrec.generation import AnswerRates
+from allmrec.llm import FrozenLLM
+from allmrec.prompts import STYLES, Domain
+from common.errors import UserError
+from common.models.base import Recommender
+from common.models.pieces import split_rows
+from common.types import Catalogue, SequenceBatch
+
+REPETITION_PENALTY = 1.0
+"""The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""
+
+
+class LanguageModelRanker(Recommender):
+    """Shows candidates to a language model, and ranks them by the likelihood of their titles or reads its answer.
+
+    A subclass says with :meth:`soft` which vectors stand in a prompt's slots, and with ``soft_slots`` whether there
+    are any.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        llm: The language model.
+        domain: Whose words the prompt uses.
+        shown_history: Items of the history that a prompt shows.
+        max_title_tokens: Tokens that a title may have; longer ones are cut.
+        scorer: How candidates are scored.
+        order: Which of the orders of candidates in the prompt.
+        generate_at_test: Whether a test also lets the language model write, and reports ``generated/…``.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text"})
+    soft_slots = True
+    composer: Composer
+
+    def __init__(
+        self,
+        num_items: int,
+        llm: FrozenLLM,
+        domain: Domain = "general",
+        shown_history: int = 10,
+        max_title_tokens: int = 64,
+        scorer: Scorer = "sum",
+        order: int = 0,
+        generate_at_test: bool = True,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        self.llm = llm
+        self.style = STYLES[domain]()
+        self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
+        self.scorer: Scorer = scorer
+        self.order = order
+        self.generate_at_test = generate_at_test
+        self.answer_rates: dict[str, AnswerRates] = {}
+        # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
+        self._rows = 16
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives titles."""
+        super().attach(catalogue)
+        self.composer = Composer(self.llm, self.style, catalogue["titles"], self.shown_history, self.max_title_tokens)
+
+    def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
+        """Vectors for the slots of a batch's prompts, in order; none here."""
+        return None
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Scores candidates by the likelihood of their titles under ``scorer``."""
+        null = self.likelihoods(batch, null=True) if self.scorer == "null" else None
+        return scored(self.likelihoods(batch), self.scorer, null)
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Refuses: a prompt cannot show the whole catalogue.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            f"{type(self).__name__} ranks candidates that its prompt shows, and cannot show the whole catalogue",
+            "Choose a protocol with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
+        )
+
+    @torch.no_grad()
+    def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
+        """Log-probability of each candidate's title, columns as in ``batch["candidates"]``.
+
+        Args:
+            batch: Users and their candidates.
+            null: Whether prompts show neither user nor history.
+        """
+        prompts = self.prompts(batch, null)
+        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
+        return likelihoods(self.llm, prefix, self._answers(batch["candidates"]))
+
+    @torch.no_grad()
+    def generate(
+        self, batch: SequenceBatch, repetition_penalty: float = REPETITION_PENALTY, constrained: bool = False
+    ) -> list[str]:
+        """What the language model answers to each row's prompt, greedily.
+
+        An answer longer than every candidate of its row names none of them, so none is written any longer.
+
+        Args:
+            batch: Users and their candidates.
+            repetition_penalty: Of tokens written before; 1.5 in the released code.
+            constrained: Whether answers are held to the candidates' titles.
+        """
+        prompts = self.prompts(batch)
+        answers = self._answers(batch["candidates"])
+        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
+        limits = [max(map(len, row)) for row in answers]
+        ids = greedy(self.llm, prefix, limits, repetition_penalty, answers if constrained else None)
+        return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
+        """Prompts of evaluation cases; each case has its own order of candidates, the same in every run."""
+        candidates = batch["candidates"]
+        keys = batch["case_id"] if "case_id" in batch else batch["user_id"]
+        shown = candidates.gather(1, prompt_order(keys, candidates.size(1), self.order))
+        history = batch["history"][:, :0] if null else batch["history"]
+        return self.composer(history, shown, user=not null and self.soft_slots, soft=self.soft_slots)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Ranks test cases, and judges what the language model writes."""
+        super().test_step(batch, batch_idx, dataloader_idx)
+        if self.generate_at_test:
+            rates = self.answer_rates.setdefault(batch["protocol"], AnswerRates().to(self.device))
+            titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
+            answers = [answer for piece in split_rows(batch, self._rows) for answer in self.generate(piece)]
+            rates.update(batch["case_id"], answers, titles)
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets earlier ranks and answers."""
+        super().on_test_epoch_start()
+        self.answer_rates = {}
+
+    def on_test_epoch_end(self) -> None:
+        """Logs metrics of ranks, and ``test/<protocol>/overall/generated/<rate>``."""
+        super().on_test_epoch_end()
+        for protocol, rates in self.answer_rates.items():
+            values = {f"test/{protocol}/overall/generated/{name}": rate for name, rate in rates.compute().items()}
+            self.log_dict(values, reduce_fx="max", sync_dist=True)
+
+    def _answers(self, candidates: Int[Tensor, "b c"]) -> Sequence[Sequence[Sequence[int]]]:
+        return [[self.composer.answers[item] for item in row] for row in candidates.tolist()]
