@@ -43,6 +43,7 @@ COMMANDS = {
     "prepare": Command("benchmarks.prepare:prepare", "raw files to a store"),
     "run": Command("benchmarks.train:main", "train, test on the best checkpoint, write the run folder", True),
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
+    "analyse": Command("benchmarks.analyse:analyse", "what a run of LRD has learnt of relations: pictures and JSON"),
     "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
     "leaderboard": Command("benchmarks.tables:leaderboard", "tables of finished runs"),
     "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),

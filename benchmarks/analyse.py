@@ -1,0 +1,228 @@
+"""``recbench analyse``: what a run of LRD has learnt of relations, as JSON, pictures and a page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from benchmarks.cli import write
+from benchmarks.evaluate import load_run
+from benchmarks.runs import write_atomically
+from common.errors import UserError
+from common.models.pieces import split_rows
+from lrd.agreement import agreement
+from lrd.analysis import (
+    compositions,
+    cosines,
+    explain,
+    history_pairs,
+    infer,
+    projection,
+    relation_names,
+    training_pairs,
+)
+from lrd.data import RelationalDataModule
+from lrd.module import LRD
+
+FOLDER = "analysis"
+
+
+def analyse(
+    run: Path,
+    *,
+    root: Path | None = None,
+    examples: int = 10,
+    users: int = 10,
+    resamples: int = 200,
+    seed: int = 0,
+) -> None:
+    """Analyses the relations of a finished LRD run; writes JSON, PNG and HTML into its folder.
+
+    Args:
+        run: Run folder.
+        root: Folder of the stores, where it is not the run's.
+        examples: Most confident item pairs to show for each latent relation.
+        users: Users whose first recommendation is explained.
+        resamples: Random halves behind the intervals of the agreement with true relations (synthetic data).
+        seed: Seed of random pairs, of clusters and of resamples.
+    """
+    _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    if not isinstance(model, LRD) or not isinstance(module, RelationalDataModule):
+        raise UserError(f"{run} is no run of LRD, RCF or KDA.", "Analyse one, for example of suite lrd-synthetic.")
+    names = relation_names(module.graph, model.backbone.relations.size(0))
+    vectors = model.backbone.relations.detach()
+    found: dict[str, Any] = {
+        "run": run.name,
+        "relations": names,
+        "cosines": cosines(vectors).tolist(),
+        "projection": projection(vectors).tolist(),
+        "explanations": explanations(model, module, names, users),
+    }
+    if model.discovery is not None:
+        found |= discovered(model, module, names, examples, seed)
+        truth = module.store.truth()
+        if truth:
+            found["agreement"] = against_truth(model, module, truth, resamples, seed)
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    pictures = draw(found)
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(picture)
+    write_atomically(folder / "analysis.json", json.dumps(found, indent=2, ensure_ascii=False))
+    write_atomically(folder / "index.html", page(found, pictures))
+    write(f"{folder / 'index.html'}")
+
+
+def discovered(
+    model: LRD, module: RelationalDataModule, names: Sequence[str], examples: int, seed: int
+) -> dict[str, Any]:
+    """Shares, examples and two-hop compositions of the relations inferred for all test pairs."""
+    assert model.discovery is not None
+    pairs = history_pairs(module.events["sequences"], module.events["test"], module.max_history)
+    probabilities = infer(model.discovery, pairs, model.backbone.entities)
+    labels = probabilities.argmax(1)
+    counts = torch.bincount(labels, minlength=len(names))
+    titles, first = module.catalogue["titles"], len(module.graph.relations)
+    confident = {
+        names[relation]: best_pairs(pairs, probabilities[:, relation], titles, examples)
+        for relation in range(first, len(names))
+    }
+    return {
+        "pairs": len(pairs),
+        "shares": dict(zip(names, (counts / len(pairs)).tolist(), strict=True)),
+        "mean_probability": dict(zip(names, probabilities.mean(0).tolist(), strict=True)),
+        "most_confident": confident,
+        "two_hops": compositions(module.catalogue, pairs, labels, list(names), seed),
+    }
+
+
+def best_pairs(
+    pairs: Int[Tensor, "m 2"], probability: Float[Tensor, "m"], titles: Sequence[str], count: int
+) -> list[dict[str, Any]]:
+    """The pairs that a relation is most probable for, with titles."""
+    values, rows = probability.topk(min(count, len(pairs)))
+    return [
+        {"head": titles[head], "tail": titles[tail], "probability": value}
+        for (head, tail), value in zip(pairs[rows].tolist(), values.tolist(), strict=True)
+    ]
+
+
+def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str], users: int) -> list[dict[str, Any]]:
+    """Why some test users get their first recommendation: the strongest link to an item of their history."""
+    dataset = module.case_loader("test", "full").dataset
+    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:users]  # type: ignore[arg-type]
+    batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
+    batch = next(split_rows(batch, len(chosen)))
+    with torch.inference_mode():
+        items = model.recommend(batch)["items"][:, 0]
+    tokens, titles = module.store.user_tokens(), module.catalogue["titles"]
+    rows = zip(batch["user_id"].tolist(), items.tolist(), explain(model, batch, items), strict=True)
+    return [
+        {
+            "user": tokens[user - 1],
+            "recommended": titles[item],
+            "relation": names[link.relation],
+            "because_of": titles[link.item],
+            "strength": link.strength,
+        }
+        for user, item, link in rows
+    ]
+
+
+def against_truth(
+    model: LRD, module: RelationalDataModule, truth: dict[str, Tensor], resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Agreement with a synthetic world, on held-out pairs that no training history holds."""
+    train, width = module.catalogue["train"], module.num_items + 1
+    known = training_pairs(train, module.num_items, int(train["offsets"].diff().max()))
+    events = module.events
+    cases = (events["val"], events["test"])
+    held_out = torch.cat([history_pairs(events["sequences"], part, module.max_history) for part in cases])
+    pairs = torch.unique(held_out, dim=0)
+    unseen = pairs[~torch.isin(pairs[:, 0] * width + pairs[:, 1], known)]
+    trained = torch.stack([known.div(width, rounding_mode="floor"), known % width], dim=1)
+    return agreement(model, truth, unseen, trained, resamples, seed)
+
+
+def draw(found: dict[str, Any]) -> dict[str, bytes]:
+    """Pictures as PNG: cosines, projection and, where relations were discovered, their shares."""
+    from matplotlib.figure import Figure
+
+    names, pictures = found["relations"], {}
+    size = max(4.0, 0.45 * len(names))
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(found["cosines"], cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    figure.colorbar(image, label="cosine of relation vectors")
+    pictures["cosines"] = as_png(figure)
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, (x, y) in zip(names, found["projection"], strict=True):
+        axes.scatter(x, y, marker="o" if name.startswith("latent") else "s", color="C0" if "latent" in name else "C1")
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4))
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    pictures["projection"] = as_png(figure)
+    if "shares" in found:
+        figure = Figure(figsize=(6, size), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(names, [found["shares"][name] for name in names])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"share of {found['pairs']:,} test pairs whose most probable relation it is")
+        pictures["shares"] = as_png(figure)
+    return pictures
+
+
+def as_png(figure: Any) -> bytes:  # noqa: ANN401 (matplotlib is imported only where it draws)
+    """A figure as PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
+    """One HTML page with everything in it."""
+    images = "".join(
+        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        for name, data in pictures.items()
+    )
+    parts = [table("Agreement with the true relations", labelled(found.get("agreement", {})))]
+    parts += [table(f"Most confident: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
+    parts.append(table("Joined over a third item", labelled(found.get("two_hops", {}))))
+    parts.append(table("Why these were recommended", found["explanations"]))
+    style = (
+        "body{font:14px sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}img{max-width:48%}"
+    )
+    title = escape(f"Relations of run {found['run']}")
+    head = f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    return f"{head}<h1>{title}</h1>{images}{''.join(parts)}"
+
+
+def labelled(rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Rows of a table whose first column is their name."""
+    return [{"": name} | values for name, values in rows.items()]
+
+
+def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    """An HTML table, or nothing where there are no rows."""
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    cells = ("".join(f"<td>{_cell(row.get(column, ''))}</td>" for column in columns) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
