@@ -139,7 +139,9 @@ def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: R
 def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
     """What the row has read, the data's part included."""
     known = set(model.information_set)
-    if settings["split"] == "leave_one_out" and "order" in known:
+    if "order" in known:
+        known.add("history")
+    if settings["split"] == "leave_one_out" and "history" in known:
         known.add("val_item")
     if settings["negatives"] == "complete" and not model.closed_form:
         known.add("held_out_hidden")

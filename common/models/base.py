@@ -42,8 +42,8 @@ class Recommender(L.LightningModule, ABC):
     """
 
     information_set: frozenset[str] = frozenset()
-    """What the model reads beyond item ids: ``order``, ``event_times``, ``query_time``, ``user_id``, ``graph``,
-    ``attributes``, ``text``."""
+    """What the model reads beyond item ids: ``history`` (which items, in no order), ``order`` (which includes it),
+    ``event_times``, ``query_time``, ``user_id``, ``graph``, ``attributes``, ``text``."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
     catalogue_chunk: ClassVar[int] = 4096

@@ -96,7 +96,7 @@ class ItemKNN(ClosedFormRecommender):
         self.neighbours = neighbours
         self.shrink = shrink
         self.decay = decay
-        self.information_set = frozenset({"order"}) if decay != 1 else frozenset()
+        self.information_set = frozenset({"history"} if decay == 1 else {"order"})
 
     def attach(self, catalogue: Catalogue) -> None:
         """Computes similarities from training events."""

@@ -37,7 +37,7 @@ def test_result_is_a_birth_certificate(finished: Path) -> None:
     assert result.method == "trained"
     assert set(result.protocols) == {"full", "sampled-99"} or set(result.protocols) == {"full"}
     assert result.protocols["full"]["fields"]["selection"] == "full ndcg@10"
-    assert result.information_set == ["order", "val_item"]
+    assert result.information_set == ["history", "order", "val_item"]
     assert result.training["stopped"] == "max_epochs"
     assert result.training["epochs"] == 2
     assert result.parameters["trained"] == sum(w.numel() for w in weights(finished).values())

@@ -69,5 +69,5 @@ def test_history_is_weighted_by_steps_back_from_the_newest() -> None:
 
 
 def test_only_decay_reads_the_order() -> None:
-    assert ItemKNN(toy.NUM_ITEMS).information_set == frozenset()
+    assert ItemKNN(toy.NUM_ITEMS).information_set == {"history"}
     assert ItemKNN(toy.NUM_ITEMS, decay=0.9).information_set == {"order"}
