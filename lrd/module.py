@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.models.base import Recommender
-from common.models.pieces import split_rows
 from common.nn.losses import bpr_max_loss
 from common.types import Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
@@ -103,9 +102,8 @@ class LRD(Recommender):
             self.discovery.attach(catalogue)
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
-        """Scores candidates, few rows at a time."""
-        rows = max(1, self.cache_candidates // batch["candidates"].size(1))
-        return torch.cat([self.backbone(piece, piece["candidates"]) for piece in split_rows(batch, rows)])
+        """Scores candidates, so few at a time that their relation vectors stay in cache."""
+        return self.backbone.score(batch, self.cache_candidates)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts.

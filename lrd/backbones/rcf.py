@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.models.pieces import split_rows
 from common.nn.embedding import ItemEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
@@ -88,12 +89,16 @@ class RCF(nn.Module):
         if isinstance(self.entities, TextItemEmbedding):
             self.entities.attach(catalogue)
 
-    def relation_vectors(self, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c r d"]:
+    def relation_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n r d"]:
         """Relation vectors as seen from each candidate, its attribute values added."""
         if not self.include_values:
             return self.relations.expand(*items.shape, -1, -1)
         values: Tensor = self.entities(self.value_of[items])
         return self.relations + values
+
+    def queries(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n r d"]:
+        """Relation vectors times candidate vectors: all that attention asks of the history."""
+        return self.relation_vectors(items) * self.entities(items)[..., None, :]
 
     def decay(self, batch: SequenceBatch) -> Float[Tensor, "b r l"] | None:
         """Weight of each event by its age; RCF knows no time."""
@@ -101,10 +106,43 @@ class RCF(nn.Module):
 
     def forward(self, batch: SequenceBatch, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Scores ``items`` for the users and histories of ``batch``, shape ``(b, c)``."""
-        user, candidates = self.users(batch["user_id"]), self.entities(items)
-        queries = self.relation_vectors(items) * candidates[:, :, None]
-        mask = batch["history"] != PAD
-        views = relational_attention(queries, self.entities(batch["history"]), mask, self.decay(batch))
-        mixed = self.encoder(views.flatten(0, 1)).view_as(views)
+        history = self.entities(batch["history"])
+        return self.match(batch, history, self.decay(batch), self.entities(items), self.queries(items), items)
+
+    def match(
+        self,
+        batch: SequenceBatch,
+        history: Float[Tensor, "b l d"],
+        decay: Float[Tensor, "b r l"] | None,
+        candidates: Float[Tensor, "b c d"],
+        queries: Float[Tensor, "b c r d"],
+        items: Int[Tensor, "b c"],
+    ) -> Float[Tensor, "b c"]:
+        """Scores candidates whose vectors have been looked up."""
+        user = self.users(batch["user_id"])
+        views = relational_attention(queries, history, batch["history"] != PAD, decay)
+        mixed = self.encoder(views.flatten(0, 1)).view(views.shape)
         scores: Tensor = ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1)
         return scores + self.item_bias[items]
+
+    def score(self, batch: SequenceBatch, at_a_time: int) -> Float[Tensor, "b c"]:
+        """Scores ``batch["candidates"]``, ``at_a_time`` candidates of few rows at a time.
+
+        What depends on the item or on the history alone is looked up once for the whole batch.
+        """
+        distinct, place = batch["candidates"].unique(return_inverse=True)
+        vectors, queries = self.entities(distinct), self.queries(distinct)
+        history, decay = self.entities(batch["history"]), self.decay(batch)
+        width = place.size(1)
+        rows, columns = max(1, at_a_time // width), min(at_a_time, width)
+        parts = []
+        for start, piece in zip(range(0, len(place), rows), split_rows(batch, rows), strict=True):
+            own = slice(start, start + rows)
+            fading = None if decay is None else decay[own]
+            pieces = torch.split(place[own], columns, dim=1)
+            looked_up = ((vectors[part], queries[part], distinct[part]) for part in pieces)
+            scores = [
+                self.match(piece, history[own], fading, vector, query, items) for vector, query, items in looked_up
+            ]
+            parts.append(torch.cat(scores, dim=1))
+        return torch.cat(parts)

@@ -1,5 +1,6 @@
 """KDA beside RCF."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -57,3 +58,11 @@ def test_rounds_add_no_parameters_and_order_means_nothing_to_rcf() -> None:
     batch = toy.sampled_batch()
     mirrored: SequenceBatch = {**batch, "history": batch["history"].flip(1)}
     torch.testing.assert_close(scores(many, batch), scores(many, mirrored))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 20, 45])
+@pytest.mark.parametrize("backbone", [RCF, KDA])
+def test_scores_of_a_batch_are_those_of_one_pass(backbone: type[RCF], at_a_time: int) -> None:
+    model, batch = built(backbone(16)), toy.sampled_batch()
+    with torch.no_grad():
+        torch.testing.assert_close(model.score(batch, at_a_time), model(batch, batch["candidates"]))
