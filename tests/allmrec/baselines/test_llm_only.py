@@ -38,7 +38,8 @@ def test_test_reports_ranks_and_answers(folders: dict[str, str]) -> None:
     pairs = batch.items()
     twice: Any = {k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for k, v in pairs}
     trainer = L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
-    metrics = trainer.test(model, DataLoader([twice], batch_size=None), verbose=False)[0]
+    loader: Any = DataLoader([twice], batch_size=None)  # type: ignore[arg-type]
+    metrics = trainer.test(model, loader, verbose=False)[0]
     titles = [[model.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
     verdicts = [judge(answer, shown, 0) for answer, shown in zip(model.generate(batch), titles, strict=True)]
     wanted = sum(verdict.out_of_list for verdict in verdicts) / len(verdicts)

@@ -1,0 +1,310 @@
+"""A stand-in language model for machines that can download none: small, built from a catalogue's texts alone.
+
+It learns the catalogue's titles and one trick, on random item sets with fresh random vectors: name the candidate whose
+slot holds the vector that stands for the user. It never sees a user, a sequence or a collaborative filter's vector. Its
+folder has Hugging Face layout and is loaded by the code that loads any other model; its rows are marked as its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+from torch import Tensor
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers.models.opt.modeling_opt import OPTAttention
+
+from allmrec.composer import Composer
+from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
+from allmrec.prompts import STYLES, Domain, PromptStyle
+
+HEADS = 4
+VECTOR, USER, PLACE, WORD = range(4)
+"""Quarters of a token vector at the start of training: what a slot holds, the user's vector once it was fetched, where
+a token stands, which token it is."""
+END = "</s>"
+REPORT = "standin.json"
+
+
+class Level(NamedTuple):
+    """One lesson: how many candidates, how many history items, and how unlike the user and the right candidate are."""
+
+    candidates: int
+    history: int
+    noise: float
+
+
+LEVELS = (
+    Level(2, 0, 0.0),
+    Level(3, 0, 0.0),
+    Level(5, 2, 0.0),
+    Level(8, 4, 0.0),
+    Level(12, 7, 0.1),
+    Level(20, 10, 0.2),
+    Level(20, 10, 0.5),
+)
+
+
+@dataclass(frozen=True)
+class StandInSettings:
+    """Size and training of a stand-in.
+
+    Args:
+        width: Width of token vectors, a multiple of 8.
+        layers: Layers, at least 2.
+        vocabulary: Tokens of the byte-pair tokenizer.
+        context: Tokens that fit into the context.
+        steps: Training steps.
+        batch_size: Prompts a step.
+        text_rows: Texts a step, read as plain text.
+        text_tokens: Tokens of a text that are read.
+        lr: Learning rate of AdamW after 200 steps of warming up.
+        passed: Share of whole answers that must be right, over 20 batches, before the next level.
+        seed: Seed of all draws.
+        levels: Lessons, in their order.
+    """
+
+    width: int = 256
+    layers: int = 3
+    vocabulary: int = 4000
+    context: int = 1024
+    steps: int = 3000
+    batch_size: int = 32
+    text_rows: int = 8
+    text_tokens: int = 48
+    lr: float = 1e-3
+    passed: float = 0.8
+    seed: int = 0
+    levels: tuple[Level, ...] = LEVELS
+
+
+def build_standin(
+    titles: Sequence[str],
+    texts: Sequence[str],
+    root: Path,
+    domain: Domain = "general",
+    settings: StandInSettings | None = None,
+) -> Path:
+    """Trains a stand-in, or finds the one that the same catalogue and settings gave before.
+
+    Args:
+        titles: Title of each item; index 0 is padding.
+        texts: Text of each item; index 0 is padding.
+        root: Folder of stand-ins.
+        domain: Whose words its prompts use.
+        settings: Size and training.
+
+    Returns:
+        Folder of the model, which appears whole or not at all.
+    """
+    settings = settings or StandInSettings()
+    recipe = {"kind": "standin-text", "domain": domain, **asdict(settings)}
+    catalogue = json.dumps([recipe, list(titles), list(texts)])
+    folder = root / f"standin-text-{hashlib.sha256(catalogue.encode()).hexdigest()[:12]}"
+    if (folder / REPORT).is_file():
+        return folder
+    partial = root / f"{folder.name}.{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    style = STYLES[domain]()
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        save_untrained(partial, train_tokenizer([*titles, *texts], style, settings.vocabulary), settings)
+        report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial)
+    (partial / REPORT).write_text(json.dumps(recipe | report, indent=2))
+    partial.replace(folder)
+    return folder
+
+
+def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Tokenizer:
+    """Byte pairs of the catalogue and of the prompt's words; as OPT's, it begins every text with the end token."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    alphabet = ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=size, special_tokens=["<pad>", END], initial_alphabet=alphabet, show_progress=False)
+    sample = [style.compose(list(texts[1:3]), list(texts[3:5]), soft=False)] * 100
+    tokenizer.train_from_iterator([*texts, *sample], trainer)
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, tokenizer.token_to_id(END))]
+    )
+    return tokenizer
+
+
+def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings) -> None:
+    """Writes tokenizer and initial model."""
+    end = tokenizer.token_to_id(END)
+    config = OPTConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=settings.width,
+        word_embed_proj_dim=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=HEADS,
+        ffn_dim=4 * settings.width,
+        max_position_embeddings=settings.context,
+        dropout=0.0,
+        pad_token_id=tokenizer.token_to_id("<pad>"),
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    model = OPTForCausalLM(config)
+    start_as_copier(model)
+    model.save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token="<pad>"
+    )
+    fast.save_pretrained(folder)
+
+
+@torch.no_grad()
+def start_as_copier(model: OPTForCausalLM) -> None:
+    """Initial weights with which the trick can be learnt in minutes.
+
+    From random weights a small model learns to name some candidate, and then no gradient tells it which. So three
+    heads start out as what the trick needs. In the first layer one fetches the user's vector, from the place where
+    prompts hold it, and one gathers at each slot the words that stand before it; in the second, one looks for the slot
+    whose vector equals the user's and takes its words. All other heads have equal query and key projections, so that
+    like attends to like. Training changes all of it.
+    """
+    decoder, width = model.model.decoder, model.config.hidden_size
+    quarter = width // HEADS
+    words, places = decoder.embed_tokens.weight, decoder.embed_positions.weight
+    words.zero_()[:, _part(WORD, quarter)] = torch.randn(len(words), quarter)
+    # Places a few tokens apart have like vectors.
+    angles = (torch.arange(len(places)) - 2)[:, None] * torch.logspace(-1.5, 0.4, quarter // 2)
+    places.zero_()[:, _part(PLACE, quarter)] = 1.4 * torch.cat([angles.sin(), angles.cos()], dim=1)
+    for layer in decoder.layers:
+        attention = layer.self_attn
+        for projection in (attention.q_proj, attention.v_proj):
+            torch.nn.init.normal_(projection.weight, std=0.05)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
+    first, second = decoder.layers[0].self_attn, decoder.layers[1].self_attn
+    _wire(first, 0, query=(PLACE, 0.0), key=(PLACE, 1.0), value=VECTOR, out=USER)
+    # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
+    first.q_proj.bias[:quarter] = 3 * places[1 + 2, _part(PLACE, quarter)]
+    _wire(first, 1, query=(PLACE, 0.5), key=(PLACE, 0.5), value=WORD, out=WORD)
+    _wire(second, 0, query=(USER, 2.0), key=(VECTOR, 1.5), value=WORD, out=WORD)
+
+
+def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """Random vectors for slots, in the quarter where slots are read."""
+    vectors = torch.zeros(*shape, width)
+    vectors[..., _part(VECTOR, width // HEADS)] = torch.randn(*shape, width // HEADS, generator=generator)
+    return vectors
+
+
+class Lesson(NamedTuple):
+    """A batch of the pretext: prompts and answers in tokens, and the vectors of the prompts' slots."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    soft: Float[Tensor, "s d"]
+
+
+def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generator) -> Lesson:
+    """Random items with random vectors; the user's vector is like that of one candidate, whose title is the answer."""
+    count = level.candidates + level.history
+    items = 1 + torch.stack(
+        [torch.randperm(len(composer.titles) - 1, generator=generator)[:count] for _ in range(rows)]
+    )
+    history, shown = items[:, level.candidates :], items[:, : level.candidates]
+    width = composer.llm.width
+    vectors = fresh_vectors((rows, count), width, generator)
+    target = torch.randint(level.candidates, (rows,), generator=generator)
+    row = torch.arange(rows)
+    noise = level.noise * fresh_vectors((rows,), width, generator)
+    users = (vectors[row, target] + noise) / (1 + level.noise**2) ** 0.5
+    prompts = composer(history, shown)
+    # A prompt that had to be shortened has fewer slots, of which the oldest history is missing.
+    soft = []
+    for user, given, slots in zip(users, vectors, prompts.slots, strict=True):
+        past = given[level.candidates :][level.candidates + level.history - len(slots) + 1 :]
+        soft.append(torch.cat([user[None], past, given[: level.candidates]]))
+    answers = [composer.answers[item] for item in shown[row, target].tolist()]
+    return Lesson(prompts.ids, answers, torch.cat(soft))
+
+
+def train(
+    llm: FrozenLLM,
+    style: PromptStyle,
+    titles: Sequence[str],
+    texts: Sequence[str],
+    settings: StandInSettings,
+    folder: Path,
+) -> dict[str, int | float]:
+    """Trains the model and saves it into ``folder``; returns the level reached and the last share of right answers."""
+    composer = Composer(llm, style, titles)
+    rows = [row[: settings.text_tokens] for row in llm.answer_ids([text for text in texts if text])]
+    parameters = list(llm.module.requires_grad_(True).parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 200))
+    generator = torch.Generator().manual_seed(settings.seed)
+    level, right = 0, deque[float](maxlen=20)
+    for _ in range(settings.steps):
+        batch = lesson(composer, settings.batch_size, settings.levels[level], generator)
+        loss, share = copy_loss(llm, batch)
+        if rows and settings.text_rows:
+            drawn = torch.randint(len(rows), (settings.text_rows,), generator=generator).tolist()
+            loss = loss + 0.1 * llm.answer_loss([[llm.end_id]] * len(drawn), [rows[i] for i in drawn], None)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        warm.step()
+        right.append(share)
+        if len(right) == 20 and sum(right) / 20 >= settings.passed and level + 1 < len(settings.levels):
+            level += 1
+            right.clear()
+    llm.module.requires_grad_(False)
+    llm.module.save_pretrained(folder)
+    return {"level": level, "right": sum(right) / max(1, len(right)), "parameters": llm.num_parameters}
+
+
+def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Tensor, float]:
+    """Next-token loss on the answers, and the share of answers whose every token is the likeliest."""
+    tokens, labels = labelled(batch.prompts, batch.answers)
+    keep = max(map(len, batch.answers)) + 1
+    logits = llm.logits(llm.embed(tokens, batch.soft), tokens.real, keep)[:, :-1]
+    labels = labels[:, 1 - keep :]
+    return answer_loss(logits, labels), float(whole_answers(logits, labels).float().mean())
+
+
+def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Tensor:
+    """Which rows have the right token everywhere."""
+    return ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1)
+
+
+def _part(number: int, quarter: int) -> slice:
+    return slice(number * quarter, (number + 1) * quarter)
+
+
+def _wire(
+    attention: OPTAttention, head: int, query: tuple[int, float], key: tuple[int, float], value: int, out: int
+) -> None:
+    """Makes one head compare and move whole quarters, each comparison with its strength."""
+    quarter = attention.head_dim
+    own, one = _part(head, quarter), torch.eye(quarter)
+    for projection, (part, strength) in (
+        (attention.q_proj, query),
+        (attention.k_proj, key),
+        (attention.v_proj, (value, 1.0)),
+    ):
+        projection.weight[own] = 0
+        projection.weight[own, _part(part, quarter)] = strength * one
+    attention.out_proj.weight[:, own] = 0
+    attention.out_proj.weight[_part(out, quarter), own] = 2 * one
