@@ -98,7 +98,8 @@ class RCF(nn.Module):
 
     def queries(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n r d"]:
         """Relation vectors times candidate vectors: all that attention asks of the history."""
-        return self.relation_vectors(items) * self.entities(items)[..., None, :]
+        candidates: Tensor = self.entities(items)
+        return self.relation_vectors(items) * candidates[..., None, :]
 
     def decay(self, batch: SequenceBatch) -> Float[Tensor, "b r l"] | None:
         """Weight of each event by its age; RCF knows no time."""
@@ -130,7 +131,7 @@ class RCF(nn.Module):
 
         What depends on the item or on the history alone is looked up once for the whole batch.
         """
-        distinct, place = batch["candidates"].unique(return_inverse=True)
+        distinct, place = torch.unique(batch["candidates"], return_inverse=True)
         vectors, queries = self.entities(distinct), self.queries(distinct)
         history, decay = self.entities(batch["history"]), self.decay(batch)
         width = place.size(1)

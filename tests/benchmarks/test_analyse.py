@@ -1,0 +1,82 @@
+"""``recbench analyse`` on tiny runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from tests.benchmarks.conftest import options
+
+SMALL = [
+    "--trainer.max_epochs=1",
+    "--data.test_protocols=[sampled-99]",
+    "--model.backbone.init_args.width=8",
+    "--model.backbone.init_args.rounds=1",
+]
+
+
+def trained(method: str, root: Path, runs: Path, *more: str) -> Path:
+    assert main(["run", "--config", f"synthetic/{method}", *options(root, runs, *SMALL, *more)]) == 0
+    return next((runs / "synthetic" / method).iterdir())
+
+
+@pytest.fixture(scope="module")
+def analysed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lrd")
+    np.save(folder / "vectors.npy", np.random.default_rng(0).normal(size=(128, 12)).astype(np.float32))
+    run = trained("kda_lrd", root, folder / "runs", f"--data.text_encoder=file:{folder / 'vectors.npy'}")
+    assert main(["analyse", str(run), "--examples", "3", "--users", "4", "--resamples", "5"]) == 0
+    return run / "analysis"
+
+
+@pytest.fixture(scope="module")
+def found(analysed: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((analysed / "analysis.json").read_text())
+    return values
+
+
+def test_every_relation_has_a_place_in_every_part(found: dict[str, Any]) -> None:
+    names = found["relations"]
+    assert names[0] == "virtual"
+    assert names[-8:] == [f"latent {i}" for i in range(1, 9)]
+    assert len(found["cosines"]) == len(found["projection"]) == len(names)
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert sum(found["mean_probability"].values()) == pytest.approx(1, abs=1e-4)
+    assert {name: len(rows) for name, rows in found["most_confident"].items()} == dict.fromkeys(names[-8:], 3)
+
+
+def test_explanations_name_users_titles_and_relations(found: dict[str, Any]) -> None:
+    assert len(found["explanations"]) == 4
+    for row in found["explanations"]:
+        assert row["relation"] in found["relations"]
+        assert row["user"]
+        assert row["recommended"] != row["because_of"] != ""
+
+
+def test_synthetic_runs_are_held_against_the_truth(found: dict[str, Any]) -> None:
+    assert set(found["agreement"]) == {"discovered", "permuted", "k_means", "untrained", "probe"}
+    assert all(row["low"] <= row["ami"] <= row["high"] for row in found["agreement"].values())
+
+
+def test_page_holds_the_pictures_and_escapes_titles(analysed: Path) -> None:
+    page = (analysed / "index.html").read_text()
+    for name in ("cosines", "projection", "shares"):
+        assert (analysed / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f'alt="{name}"' in page
+    assert page.count("<table>") >= 10
+
+
+def test_plain_backbones_are_analysed_without_discovery(root: Path, tmp_path: Path) -> None:
+    run = trained("rcf", root, tmp_path)
+    assert main(["analyse", str(run)]) == 0
+    found = json.loads((run / "analysis" / "analysis.json").read_text())
+    assert "shares" not in found
+    assert len(found["explanations"]) == 10
+
+
+def test_other_methods_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyse", str(finished)]) == 2
+    assert "no run of LRD" in capsys.readouterr().err
