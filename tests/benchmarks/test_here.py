@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.doctor import wandb_state
 from benchmarks.memory import MemoryAbove
 from common.data.recipes import DATASETS
+from common.text.encoders import PrecomputedVectors
 
 
 def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +59,19 @@ def test_speed_prints_json_alone(
     figures = json.loads(capsys.readouterr().out)
     assert figures[figure] > 0
     assert figures["machine"] == {"cores": 1}
+
+
+def test_speed_of_lrd_comes_with_what_the_machine_could_multiply(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "vectors.npy", np.eye(128, dtype=np.float32))
+    monkeypatch.setattr("lrd.data.open_encoder", lambda _: PrecomputedVectors(tmp_path / "vectors.npy"))
+    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"matmul_gflops": 10.0})
+    assert main(["speed", "lrd", "--dataset", "synthetic", "--root", str(root), "--repeats", "1"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["epoch_seconds_times_gflops"] == pytest.approx(10 * figures["epoch_seconds"])
+    assert figures["score_seconds_times_gflops"] == pytest.approx(10 * figures["score_seconds"])
+    assert figures["users"] == 60
 
 
 def test_memory_above_sees_a_block_of_bytes() -> None:
