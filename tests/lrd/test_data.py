@@ -1,5 +1,7 @@
 """Batches of instances beside triplets."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import lightning as L
@@ -35,9 +37,13 @@ def model_for(module: RelationalDataModule, **arguments: Any) -> LRD:  # noqa: A
     return LRD(**sizes, text_width=module.text_width, backbone=backbone, discovery=discovery, **arguments)
 
 
-def fit(module: RelationalDataModule) -> L.Trainer:
+def quiet_trainer(epochs: int) -> L.Trainer:
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
+    return L.Trainer(accelerator="cpu", max_epochs=epochs, enable_model_summary=False, **quiet)
+
+
+def fit(module: RelationalDataModule) -> L.Trainer:
+    trainer = quiet_trainer(1)
     trainer.fit(model_for(module), module)
     return trainer
 
@@ -112,3 +118,34 @@ def test_discovery_without_item_vectors_says_what_to_do(make: Make) -> None:
 def test_counts_below_one_are_refused(name: str, make: Make) -> None:
     with pytest.raises(UserError, match=name):
         make(**{name: 0})
+
+
+def test_processes_share_instances_and_triplets_in_as_many_batches(make: Make) -> None:
+    parts = []
+    for rank in (0, 1):
+        module = make(batch_size=16)
+        module.trainer = cast(Any, SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": rank}))
+        parts.append(epoch_of(module))
+    assert len(parts[0]) == len(parts[1]) == -(-len(epoch_of(make(batch_size=16))) // 2)
+    drawn = [{tuple(row) for batch in part for row in batch["triplets"]["head"].tolist()} for part in parts]
+    assert drawn[0] != drawn[1]
+    own = [torch.cat([batch["targets"][:, 0] for batch in part]).tolist() for part in parts]
+    whole = torch.cat([batch["targets"][:, 0] for batch in epoch_of(make(batch_size=16))]).tolist()
+    assert set(own[0] + own[1]) == set(whole)
+
+
+def test_a_resumed_training_ends_as_an_unbroken_one(make: Make, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = model_for(make()).state_dict()
+    weights = []
+    for stops in ([2], [1, 2]):
+        checkpoint: Path | None = None
+        for epochs in stops:
+            model = model_for(make())
+            model.load_state_dict(start)
+            trainer = quiet_trainer(epochs)
+            trainer.fit(model, make(), ckpt_path=checkpoint, weights_only=True)
+            checkpoint = tmp_path / f"{len(stops)}-{epochs}.ckpt"
+            trainer.save_checkpoint(checkpoint)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
