@@ -114,6 +114,8 @@ class FrozenLLM(Frozen[PreTrainedModel]):
 
     def answer_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of answers, each with the end token behind."""
+        if not texts:
+            return []
         rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [[*row, self.end_id] for row in rows]
 

@@ -88,7 +88,7 @@ def test_vectors_are_fresh_and_stay_in_their_quarter() -> None:
 @pytest.mark.slow
 def test_it_learns_to_name_the_candidate_that_the_user_points_at(tmp_path: Path) -> None:
     level = Level(2, 0, 0.0)
-    settings = replace(TINY, steps=350, batch_size=32, text_rows=0, lr=2e-3, levels=(level,))
+    settings = replace(TINY, width=64, steps=400, batch_size=16, text_rows=0, lr=2e-3, levels=(level,))
     llm = FrozenLLM(str(build(tmp_path, settings)), "fp32")
     composer = Composer(llm, PromptStyle(), TITLES)
     batch = lesson(composer, 200, level, torch.Generator().manual_seed(99))
