@@ -114,10 +114,18 @@ class RunCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(self.config)
         except ValueError as error:
-            raise own_mistake(error) or error from error
+            raise own_mistake(error) or self._unknown_size(error) or error from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
+
+    def _unknown_size(self, error: ValueError) -> UserError | None:
+        """The mistake of data that do not know a size which the model needs."""
+        missing = next((name for name in LINKED if f"{name}=None" in str(error)), None)
+        if missing is None:
+            return None
+        model, data = (part.class_path.rpartition(".")[2] for part in (self.config.model, self.config.data))
+        return UserError(f"{model} needs {missing}, which {data} does not know.", "Give --data RelationalDataModule.")
 
     @property
     def closed_form(self) -> bool:

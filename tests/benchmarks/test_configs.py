@@ -61,3 +61,13 @@ def test_suite_names_shipped_experiments(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("baselines")])
 def test_baseline_suites_have_the_seeds_of_a_ranked_row(name: str) -> None:
     assert len(set(yaml.safe_load(find_suite(name).read_text())["seeds"])) >= 5
+
+
+def test_data_without_a_graph_are_refused_to_lrd(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(
+        "model: {class_path: LRD, init_args: {backbone: {class_path: RCF}}}\ndata: {init_args: {dataset: synthetic}}\n"
+    )
+    assert main(["run", "--config", str(tmp_path / "wrong.yaml"), *options(root, tmp_path)]) == 2
+    assert "Give --data RelationalDataModule" in capsys.readouterr().err
