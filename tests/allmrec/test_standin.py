@@ -61,8 +61,8 @@ def test_a_lesson_shows_the_target_and_its_vector(tmp_path: Path) -> None:
         user, candidates = batch.soft[start], batch.soft[start + slots - 3 : start + slots]
         start += slots
         place = int((candidates == user).all(1).nonzero())
-        shown = llm.tokenizer.decode(prompt).split("comes next:")[1].split("[CandidateEmb]")[place]
-        assert llm.tokenizer.decode(answer[:-1]).strip() == shown.lstrip(", ")
+        shown = str(llm.tokenizer.decode(prompt)).split("comes next:")[1].split("[CandidateEmb]")[place]
+        assert str(llm.tokenizer.decode(answer[:-1])).strip() == shown.lstrip(", ")
     assert start == len(batch.soft)
 
 
