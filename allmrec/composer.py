@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import SLOTS, PromptStyle
+from allmrec.slotted import SlottedModel
 from common.errors import DataError, UserError
 from common.types import PAD
 
@@ -76,7 +77,7 @@ class Composer:
         self.llm = llm
         self.style = style
         self.max_history = max_history
-        self.titles, self.cut_titles = self._readable(titles, max_title_tokens)
+        self.titles, self.cut_titles = readable(llm, titles, max_title_tokens)
         self.answers = llm.answer_ids([style.answer(title) for title in self.titles])
         self.shortened = 0
         """Prompts so far whose history was shortened."""
@@ -123,21 +124,31 @@ class Composer:
                 "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
             )
 
-    def _readable(self, titles: Sequence[str], most: int) -> tuple[list[str], int]:
-        """Titles without what the tokenizer takes for special tokens, none empty, none too long; and how many were."""
-        special = {*SLOTS, *self.llm.tokenizer.all_special_tokens}
-        clean = []
-        for title in titles:
-            for token in special:
-                title = title.replace(token, " ")
-            clean.append(" ".join(title.split()) or UNTITLED)
-        tokenizer, cut = self.llm.tokenizer, 0
-        rows: list[list[int]] = tokenizer(clean, add_special_tokens=False)["input_ids"]
-        for index, row in enumerate(rows):
-            if len(row) > most:
-                clean[index] = str(tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
-                cut += 1
-        return clean, cut
+
+def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[list[str], int]:
+    """Titles without what the tokenizer takes for special tokens, none empty and none too long.
+
+    Args:
+        model: The model that reads them.
+        titles: Title of each item.
+        most: Tokens that a title may have.
+
+    Returns:
+        The titles, and how many of them were cut.
+    """
+    special = {*SLOTS, *model.tokenizer.all_special_tokens}
+    clean = []
+    for title in titles:
+        for token in special:
+            title = title.replace(token, " ")
+        clean.append(" ".join(title.split()) or UNTITLED)
+    cut = 0
+    rows: list[list[int]] = model.tokenizer(clean, add_special_tokens=False)["input_ids"]
+    for index, row in enumerate(rows):
+        if len(row) > most:
+            clean[index] = str(model.tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
+            cut += 1
+    return clean, cut
 
 
 def _mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

@@ -58,6 +58,14 @@ class PromptStyle:
             clauses.append(self.remember(self._listed(history, HISTORY if soft else "")))
         return "".join([*clauses, self.ask(self._listed(candidates, CANDIDATE if soft else ""))])
 
+    def profile(self, history: Sequence[str]) -> str:
+        """The user's and the history's clauses alone, for a model that only reads."""
+        return self.introduce() + self.remember(self._listed(history, HISTORY))
+
+    def card(self, title: str) -> str:
+        """One item alone: its title and its slot."""
+        return self._listed([title], CANDIDATE)
+
     def _listed(self, titles: Sequence[str], slot: str) -> str:
         return self.separator.join(f'"{title}"{slot}' for title in titles)
 

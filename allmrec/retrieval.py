@@ -1,0 +1,208 @@
+"""A-LLMRec in retrieval style: the frozen model reads users and items apart, and their states are matched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from allmrec.collaborative import CollaborativeFilter, JointVectors
+from allmrec.composer import readable
+from allmrec.prompts import STYLES, Domain
+from allmrec.slotted import SlottedModel, check_folder, unreachable, without_dropout
+from allmrec.stage2 import Projection
+from allmrec.tokens import Tokens, like_lengths, positions
+from common.errors import DataError
+from common.models.base import Recommender, SequentialRecommender
+from common.nn.losses import softmax_loss
+from common.text.encoders import packaged_minilm
+from common.types import PAD, Catalogue, SequenceBatch
+
+
+class FrozenReader(SlottedModel):
+    """Any Transformers model, encoder or decoder, that turns a text with slots into one state.
+
+    Args:
+        name: ``minilm`` (packaged weights), a name on the hub, or a folder.
+        pooling: ``mean`` over tokens, as sentence encoders are trained for, or the ``last`` token of a decoder.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+    """
+
+    def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean") -> None:
+        place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
+        check_folder(place)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place)
+            config = without_dropout(AutoConfig.from_pretrained(place))
+            model = AutoModel.from_pretrained(place, config=config, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise unreachable(place, error) from error
+        super().__init__(place, model, tokenizer)
+        self.pooling = pooling
+        with torch.no_grad():
+            probe = model(inputs_embeds=torch.zeros(1, 1, self.width))
+        # Not always the hidden size: some models project their states back to the width of token vectors.
+        self.state_width = int(probe.last_hidden_state.size(-1))
+
+    def read(self, tokens: Tokens, soft: Float[Tensor, "s d"]) -> Float[Tensor, "b w"]:
+        """One state a row."""
+        answer = self(
+            inputs_embeds=self.embed(tokens, soft),
+            attention_mask=tokens.real.long(),
+            position_ids=positions(tokens.real),
+        )
+        states: Tensor = answer.last_hidden_state
+        if self.pooling == "last":
+            return states[:, -1]
+        return (states * tokens.real[..., None]).sum(1) / tokens.real.sum(1, keepdim=True)
+
+
+class ALLMRecRetrieval(SequentialRecommender):
+    """Matches what a frozen model makes of a user with what it makes of an item; it can rank the whole catalogue.
+
+    User: the user's vector, then each title of the history with its joint vector. Item: its title with its joint
+    vector. Both are read by the frozen model, pooled, mapped by a linear layer each, and compared by cosine over a
+    temperature; trained are these layers and the two projections of stage 2. The authors report such a variant in
+    their reply to reviewers of "Large Language Models meet Collaborative Filtering", KDD 2024
+    (https://arxiv.org/abs/2404.11343), without saying how it is built; all choices here are ours. The loss is a softmax
+    over the targets of the batch and the sampled negatives.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        collaborative: A trained recommender: the source of user vectors.
+        joint: File of stage 1's joint vectors.
+        reader: Frozen model: ``minilm``, a name on the hub, or a folder; encoder or decoder.
+        pooling: How its states become one.
+        vectors: Joint vectors that are shown: ``items`` (e) or ``texts`` (q).
+        latent: Width of joint vectors.
+        width: Width of the states that are compared.
+        domain: Whose words are used.
+        shown_history: Items of the history that are shown.
+        max_title_tokens: Tokens that a title may have; longer ones are cut.
+        temperature: What cosines are divided by.
+        rows: Items that are read at a time when the catalogue is ranked.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text"})
+    joint: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        collaborative: Recommender,
+        joint: str,
+        reader: str = "minilm",
+        pooling: Literal["mean", "last"] = "mean",
+        vectors: Literal["items", "texts"] = "items",
+        latent: int = 128,
+        width: int = 128,
+        domain: Domain = "general",
+        shown_history: int = 10,
+        max_title_tokens: int = 32,
+        temperature: float = 0.07,
+        rows: int = 256,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        self.save_hyperparameters(ignore=["collaborative"])
+        self.collaborative = CollaborativeFilter(collaborative)
+        self.information_set = self.information_set | collaborative.information_set
+        self.reader = FrozenReader(reader, pooling)
+        self.project_user = Projection(self.collaborative.width, self.reader.width, "leaky_relu")
+        self.project_item = Projection(latent, self.reader.width, "gelu")
+        self.user_head = nn.Linear(self.reader.state_width, width)
+        self.item_head = nn.Linear(self.reader.state_width, width)
+        self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
+        self.joint_file, self.vectors = Path(joint), vectors
+        self.style = STYLES[domain]()
+        self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
+        self.temperature, self.rows = temperature, rows
+        self._table: Tensor | None = None
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives titles, and reads the joint vectors.
+
+        Raises:
+            DataError: If no item has a title.
+            UserError: If the collaborative filter or the joint vectors belong to another catalogue.
+        """
+        super().attach(catalogue)
+        if not any(catalogue["titles"]):
+            raise DataError("the data set has no titles to read", "Choose a recipe with titles.")
+        self.collaborative.require_items(self.num_items)
+        self.collaborative.attach(catalogue)
+        self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
+        self.titles = readable(self.reader, catalogue["titles"], self.max_title_tokens)[0]
+        self.cards = self.reader.prompt_ids([self.style.card(title) for title in self.titles])
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
+        """States of users, of length 1, shape ``(b, 1, width)``."""
+        pasts = [[item for item in row if item != PAD] for row in batch["history"][:, -self.shown_history :].tolist()]
+        ids = self._profiles(pasts)
+        items = torch.tensor([item for past in pasts for item in past], dtype=torch.long, device=self.device)
+        lengths = torch.tensor([len(past) for past in pasts], device=self.device)
+        users = self.project_user(self.collaborative.user_vectors(batch))
+        distinct, place = items.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        # Slots of a row: the user's, then those of the history.
+        starts = (lengths + 1).cumsum(0) - lengths - 1
+        soft = users.new_zeros(len(items) + len(users), users.size(1)).index_copy(0, starts, users)
+        others = torch.ones(len(soft), dtype=torch.bool, device=self.device).index_fill(0, starts, False)
+        soft = soft.index_copy(0, others.nonzero()[:, 0], self.project_item(self.joint[distinct])[place])
+        states = self.user_head(self.reader.read(Tokens.of(ids, self.device), soft))
+        return F.normalize(states, dim=1)[:, None] / self.temperature
+
+    def item_states(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """States of items, of length 1; those of like length are read together."""
+        lengths = torch.tensor([len(self.cards[item]) for item in items.tolist()])
+        batches = like_lengths(lengths, self.rows)
+        states = []
+        for rows in batches:
+            chosen = items[rows.to(items.device)]
+            tokens = Tokens.of([self.cards[item] for item in chosen.tolist()], self.device)
+            states.append(self.item_head(self.reader.read(tokens, self.project_item(self.joint[chosen]))))
+        order = torch.cat(batches).argsort().to(items.device)
+        return F.normalize(torch.cat(states), dim=1)[order]
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """States of all items, read once after each training step."""
+        if self._table is None:
+            with torch.no_grad():
+                self._table = self.item_states(torch.arange(self.num_items + 1, device=self.device))
+        return self._table
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Softmax over the distinct targets of the batch and its negatives."""
+        self._table = None
+        target = batch["targets"][:, -1]
+        shown = torch.cat([target, batch["negatives"][:, -1].flatten()])
+        distinct, place = shown.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
+        return {"loss": softmax_loss(logits, place[: len(target)])}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Forgets states of other weights."""
+        self._table = None
+
+    def _profiles(self, pasts: list[list[int]]) -> list[list[int]]:
+        """Tokens of users' texts; one that does not fit loses its oldest items, in ``pasts`` too."""
+        ids = self.reader.prompt_ids([self._profile(past) for past in pasts])
+        for row, past in enumerate(pasts):
+            while len(ids[row]) > self.reader.context and past:
+                del past[0]
+                ids[row] = self.reader.prompt_ids([self._profile(past)])[0]
+        return ids
+
+    def _profile(self, past: list[int]) -> str:
+        return self.style.profile([self.titles[item] for item in past])

@@ -1,0 +1,81 @@
+"""The retrieval style on tiny decoders, and on the packaged encoder where it is installed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from allmrec.retrieval import ALLMRecRetrieval
+from common.text.encoders import packaged_minilm
+from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec, training_batch
+
+
+@pytest.fixture
+def joint(tmp_path: Path) -> str:
+    return joint_file(tmp_path)
+
+
+def build(reader: str, joint: str, **options: Any) -> ALLMRecRetrieval:  # noqa: ANN401
+    torch.manual_seed(0)
+    model = ALLMRecRetrieval(NUM_ITEMS, sasrec(), joint, reader, latent=LATENT, width=8, **options)
+    model.attach(catalogue())
+    return model
+
+
+def assert_learns(model: ALLMRecRetrieval, steps: int) -> None:
+    batch, optimizer = training_batch(), model.configure_optimizers()
+    assert optimizer is not None
+    first = model.loss(batch)["loss"].item()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert model.loss(batch)["loss"].item() < first - 0.5
+    assert not any("reader" in name or "collaborative" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])
+def test_it_learns_through_a_frozen_decoder(folders: dict[str, str], joint: str, family: str) -> None:
+    assert_learns(build(folders[family], joint, pooling="last", lr=0.01), 15)
+
+
+@pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
+def test_it_learns_through_the_packaged_encoder(joint: str) -> None:
+    assert_learns(build("minilm", joint, lr=0.003), 15)
+
+
+def test_company_changes_no_state(folders: dict[str, str], joint: str) -> None:
+    model, batch = build(folders["llama"], joint), evaluation_batch()
+    whole: Tensor = model.encode(batch)
+    alone: Any = {key: value[2:3] if isinstance(value, Tensor) else value for key, value in batch.items()}
+    torch.testing.assert_close(model.encode(alone), whole[2:3], rtol=1e-4, atol=1e-4)
+    items = torch.tensor([3, 9, 1, 3])
+    states = model.item_states(items)
+    torch.testing.assert_close(states[0], states[3])
+    torch.testing.assert_close(model.item_states(items[1:2])[0], states[1], rtol=1e-4, atol=1e-5)
+
+
+def test_it_ranks_candidates_and_the_whole_catalogue_alike(folders: dict[str, str], joint: str) -> None:
+    model, batch = build(folders["opt"], joint), evaluation_batch()
+    whole = model.score_catalogue(batch)
+    assert whole.shape == (4, NUM_ITEMS + 1)
+    torch.testing.assert_close(model.score(batch), whole.gather(1, batch["candidates"]), rtol=1e-4, atol=1e-4)
+
+
+def test_states_follow_the_weights(folders: dict[str, str], joint: str) -> None:
+    model = build(folders["opt"], joint)
+    before = model.output_table().clone()
+    assert model.output_table() is model.output_table()
+    model.loss(training_batch())
+    torch.nn.init.normal_(model.item_head.weight)
+    assert not torch.equal(model.output_table(), before)
+
+
+def test_vectors_matter_in_their_slots(folders: dict[str, str], joint: str) -> None:
+    model, batch = build(folders["opt"], joint), evaluation_batch()
+    users, items = model.encode(batch), model.item_states(torch.tensor([1, 2]))
+    model.joint.normal_()
+    assert not torch.allclose(model.encode(batch), users)
+    assert not torch.allclose(model.item_states(torch.tensor([1, 2])), items)
