@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.synthetic_graph import FIRST_LATENT, RELATIONS, Role, Scope, build_edges
+from common.data.synthetic_graph import FIRST_LATENT, RELATIONS, Edges, Role, Scope, build_edges
 
 GRAPHS = st.builds(
     lambda departments, seed: (departments, build_edges(departments, np.random.default_rng(seed))),
@@ -14,7 +14,7 @@ GRAPHS = st.builds(
 
 
 @given(GRAPHS)
-def test_edges_are_sorted_by_head_and_stay_among_the_functions(drawn: tuple) -> None:  # type: ignore[type-arg]
+def test_edges_are_sorted_by_head_and_stay_among_the_functions(drawn: tuple[int, Edges]) -> None:
     departments, edges = drawn
     assert (np.diff(edges.head) >= 0).all()
     for end in (edges.head, edges.tail):
@@ -23,7 +23,7 @@ def test_edges_are_sorted_by_head_and_stay_among_the_functions(drawn: tuple) -> 
 
 
 @given(GRAPHS)
-def test_only_the_next_interest_leaves_a_department_and_leads_round_all(drawn: tuple) -> None:  # type: ignore[type-arg]
+def test_only_the_next_interest_leaves_a_department_and_leads_round_all(drawn: tuple[int, Edges]) -> None:
     departments, edges = drawn
     head, tail = (edges.head - 1) // len(Role), (edges.tail - 1) // len(Role)
     leaves = edges.relation == RELATIONS.index("next_interest")
@@ -37,14 +37,14 @@ def test_only_the_next_interest_leaves_a_department_and_leads_round_all(drawn: t
 
 
 @given(GRAPHS)
-def test_every_function_has_a_latent_relation_leading_on(drawn: tuple) -> None:  # type: ignore[type-arg]
+def test_every_function_has_a_latent_relation_leading_on(drawn: tuple[int, Edges]) -> None:
     departments, edges = drawn
     heads = set(edges.head[edges.relation >= FIRST_LATENT].tolist())
     assert heads == set(range(1, departments * len(Role) + 1))
 
 
 @given(GRAPHS)
-def test_no_latent_relation_is_the_reverse_of_an_observed_one(drawn: tuple) -> None:  # type: ignore[type-arg]
+def test_no_latent_relation_is_the_reverse_of_an_observed_one(drawn: tuple[int, Edges]) -> None:
     _, edges = drawn
     bound = edges.scope == Scope.SAME
     observed = {(h, t) for h, t, r in zip(edges.head, edges.tail, edges.relation, strict=True) if r < FIRST_LATENT}

@@ -1,6 +1,7 @@
 """Weighted draws from runs of groups against the shares that they should have."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.data.synthetic_rules import POPULARITY, RULES, TASTE, Shelf
 
@@ -8,7 +9,7 @@ GROUP = np.array([0, 2, 1, 2, 0, 1], dtype=np.int32)
 WEIGHT = np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
 
 
-def draws(first: int, stop: int, period: int, count: int = 20_000) -> np.ndarray:  # type: ignore[type-arg]
+def draws(first: int, stop: int, period: int, count: int = 20_000) -> NDArray[np.int64]:
     shelf = Shelf(GROUP, 3, WEIGHT)
     rows = np.full(count, first), np.full(count, stop), np.full(count, period, dtype=np.int32)
     return shelf.draw(*rows, np.random.default_rng(0))
