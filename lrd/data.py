@@ -58,11 +58,11 @@ class RelationalDataModule(SequenceDataModule):
         recipe: Recipe of the store.
         store: Id of the store.
         split: How events are divided.
-        max_history: Newest events of a user that a model sees; the authors' 20.
+        max_history: Newest events of a user that a model sees; the authors take 20.
         min_history: Earlier events that a target needs.
         num_negatives: Negatives drawn a target.
         negatives: What negatives, and the items of negative histories, avoid.
-        batch_size: Training instances a batch.
+        batch_size: Training instances a batch; the authors take 256.
         eval_batch_size: Evaluation cases a batch.
         val_protocol: Protocol of validation.
         test_protocols: Protocols of the test.
@@ -88,11 +88,11 @@ class RelationalDataModule(SequenceDataModule):
         recipe: str | None = None,
         store: str | None = None,
         split: Literal["leave_one_out", "global_temporal"] = "leave_one_out",
-        max_history: int = 20,
+        max_history: int = 50,
         min_history: int = 1,
         num_negatives: int = 1,
         negatives: NegativeRule = "train",
-        batch_size: int = 256,
+        batch_size: int = 128,
         eval_batch_size: int = 256,
         val_protocol: str = "full",
         test_protocols: Sequence[str] = ("full",),
