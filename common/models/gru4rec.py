@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from common.errors import UserError
 from common.models.base import SequentialRecommender
@@ -169,10 +170,13 @@ class GRU4Rec(SequentialRecommender):
         history = batch["history"]
         real = history != PAD
         length, steps = real.sum(1), torch.arange(history.size(1), device=history.device)
-        # Rolled to the left, the padding comes after the events and cannot reach their states.
+        # Rolled to the left, the padding comes after the events, where no step is spent on it.
         start = (history.size(1) - length)[:, None]
         rolled = history.gather(1, (steps + start) % history.size(1))
-        states = self.dropout_hidden(self.gru(self.dropout_embedding(self.item_embedding(rolled)))[0])
+        vectors = self.dropout_embedding(self.item_embedding(rolled))
+        events = pack_padded_sequence(vectors, length.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
+        states = pad_packed_sequence(self.gru(events)[0], batch_first=True, total_length=history.size(1))[0]
+        states = self.dropout_hidden(states)
         if self.variant == "allpos":
             back = ((steps - start) % history.size(1))[..., None]
             aligned: Tensor = states.gather(1, back.expand_as(states)) * real[..., None]
