@@ -65,7 +65,7 @@ def test_a_batch_has_instances_negative_histories_and_as_many_triplets(make: Mak
     for batch in batches:
         rows = len(batch["targets"])
         assert batch["negatives"].shape == (rows, 1, 1)
-        assert batch["negative_history"].shape == (rows, 20)
+        assert batch["negative_history"].shape == batch["history"].shape == (rows, module.max_history)
         assert batch["triplets"]["head"].shape == batch["triplets"]["tail"].shape == (rows, 2)
 
 
