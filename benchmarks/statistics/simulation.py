@@ -1,0 +1,117 @@
+"""How often verdicts err: invented systems whose true difference is known.
+
+A user has a propensity, a seed adds its own noise to it, and a seed's hits are the users with the highest sums, as many
+as its hit rate asks for. The standard deviation of hit rates over seeds is thereby exactly what is asked for, while the
+users that are hit still change from seed to seed, as they do in real runs.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cli import write
+from benchmarks.statistics.bootstrap import RESAMPLES, resampled_deviations
+from benchmarks.statistics.verdicts import LEVEL, Evidence, two_sided, welch
+
+USERS = (943, 4_905, 22_363)
+"""Test cases of ML-100K, Office and Beauty."""
+DEVIATIONS = (0.001, 0.003, 0.006)
+SEEDS = (3, 5)
+HIT_RATE = 0.10
+AGREEMENT = 0.8
+"""Correlation of two seeds' sums for a user."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One invented comparison.
+
+    Attributes:
+        users: Number of test users.
+        deviation: Standard deviation of the hit rate over seeds.
+        seeds: Seeds of each system.
+        gain: Relative gain of the better system; 0 for twins.
+    """
+
+    users: int
+    deviation: float
+    seeds: int
+    gain: float = 0.0
+
+
+def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json: bool = False) -> None:
+    """Prints how often twins separate (an error), and how often a planted gain does (power).
+
+    Args:
+        repetitions: Invented pairs for each setting.
+        gain: Relative gain of the better system.
+        seed: Seed of everything.
+        json: Print JSON instead of a table.
+    """
+    settings = [
+        Setting(users, sd, seeds, g) for users in USERS for sd in DEVIATIONS for seeds in SEEDS for g in (0, gain)
+    ]
+    rates = separation_rates(settings, repetitions, seed=seed)
+    if json:
+        rows = [asdict(setting) | {"separated": rate} for setting, rate in zip(settings, rates, strict=True)]
+        write(jsonlib.dumps(rows, indent=2))
+        return
+    lines = ["| users | sd over seeds | seeds | gain | separated |", "|" + " ---: |" * 5]
+    for setting, rate in zip(settings, rates, strict=True):
+        cells = (f"{setting.users:,}", f"{setting.deviation}", setting.seeds, f"{setting.gain:.0%}", f"{rate:.1%}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    write("\n".join(lines))
+
+
+def separation_rates(
+    settings: list[Setting], repetitions: int, resamples: int = RESAMPLES, seed: int = 0
+) -> list[float]:
+    """The share of invented pairs that are separated, for each setting."""
+    rates = dict.fromkeys(settings, 0.0)
+    generator = np.random.default_rng(seed)
+    for users in {setting.users for setting in settings}:
+        members = [setting for setting in settings if setting.users == users]
+        drawn = {setting: _pairs(setting, repetitions, generator) for setting in members}
+        # One product serves all settings of a size.
+        columns = np.concatenate([gains for _, gains in drawn.values()], axis=1)
+        errors = resampled_deviations(columns, resamples, seed).std(0, dtype=np.float64)
+        for setting, error in zip(members, np.split(errors, len(members)), strict=True):
+            rates[setting] = float(_separated(drawn[setting][0], error, users).mean())
+    return [rates[setting] for setting in settings]
+
+
+def _pairs(
+    setting: Setting, repetitions: int, generator: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Hit rates ``(repetitions, 2, seeds)`` and differences of seed-averaged hits ``(users, repetitions)``."""
+    true = HIT_RATE * (1 + setting.gain * np.array([0.5, -0.5]))
+    noise = generator.standard_normal((repetitions, 2, setting.seeds))
+    hits = np.rint(setting.users * (true[:, None] + setting.deviation * noise)).clip(1, setting.users - 1).astype(int)
+    gains = np.empty((setting.users, repetitions), np.float32)
+    for repetition, counts in enumerate(hits):
+        shape = (2, setting.seeds, setting.users)
+        own = generator.standard_normal(setting.users, dtype=np.float32) * np.float32(np.sqrt(AGREEMENT))
+        total = own + generator.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(1 - AGREEMENT))
+        border = np.empty((2, setting.seeds, 1), np.float32)
+        for system, seed in np.ndindex(2, setting.seeds):
+            last = setting.users - counts[system, seed]
+            border[system, seed] = np.partition(total[system, seed], last)[last]
+        mean = (total >= border).mean(1)
+        gains[:, repetition] = mean[0] - mean[1]
+    return hits / setting.users, gains
+
+
+def _separated(rates: NDArray[np.float64], error: NDArray[np.float64], users: int) -> NDArray[np.bool_]:
+    """The verdict on each pair, by the rule of :func:`benchmarks.statistics.verdicts.compare` for one pair."""
+    verdicts = []
+    for (one, other), user_error in zip(rates, error, strict=True):
+        rows = [Evidence(tuple(one), np.empty(0)), Evidence(tuple(other), np.empty(0))]
+        seed_error, freedom = welch(rows, np.array([0]), np.array([1]))
+        difference = np.array([one.mean() - other.mean()])
+        over_users = two_sided(difference, np.array([user_error]), np.array([users - 1.0]))
+        verdicts.append(bool(max(two_sided(difference, seed_error, freedom)[0], over_users[0]) < LEVEL))
+    return np.array(verdicts)

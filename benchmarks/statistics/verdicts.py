@@ -1,0 +1,211 @@
+"""Which rows of a table are separated, which ranks each may hold, and which rows tie.
+
+Two rows are separated only where both sources of chance are excluded: another draw of seeds (Welch's t over seed
+means) and another draw of users (the paired bootstrap of seed-averaged gains). With thousands of users almost any
+difference passes the second alone, and with few seeds a lucky pair the first. Rank-based tests are not offered: their
+errors on such data are inflated (Ihemelandu and Ekstrand, https://arxiv.org/abs/2305.02461).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy import stats
+
+from benchmarks.statistics.bootstrap import RESAMPLES, by_user, resampled_deviations
+
+LEVEL = 0.05
+COMPARED_SEEDS = 3
+"""Fewest seeds of a verdict; below, a difference is a comparison of checkpoints."""
+_PAIRS = 256
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a row brings to a comparison, on one metric.
+
+    Attributes:
+        seeds: The metric of each seed.
+        gains: What each case gains, averaged over seeds, shape ``(m,)``.
+        fixed: Whether seeds change nothing (the floors): one run then says all.
+    """
+
+    seeds: tuple[float, ...]
+    gains: NDArray[np.float64]
+    fixed: bool = False
+
+    @property
+    def compared(self) -> bool:
+        """Whether it has seeds enough for a verdict."""
+        return self.fixed or len(self.seeds) >= COMPARED_SEEDS
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All pairs of ``k`` rows; entry ``[i, j]`` speaks of row ``i`` less row ``j``.
+
+    Attributes:
+        difference: Difference of means.
+        low: Lower end of its 95 % interval: the wider of that over seeds and that over users, uncorrected.
+        high: Upper end.
+        p_seeds: Holm-corrected p of Welch's t; NaN outside the family.
+        p_users: Holm-corrected p of the studentised bootstrap; NaN outside the family.
+        separated: Whether both are below 0.05.
+        spread: Half-width of each row's own 95 % interval over users, shape ``(k,)``.
+    """
+
+    difference: Float[np.ndarray, "k k"]
+    low: Float[np.ndarray, "k k"]
+    high: Float[np.ndarray, "k k"]
+    p_seeds: Float[np.ndarray, "k k"]
+    p_users: Float[np.ndarray, "k k"]
+    separated: Bool[np.ndarray, "k k"]
+    spread: Float[np.ndarray, "k"]
+
+
+def compare(
+    rows: Sequence[Evidence],
+    user: NDArray[np.int64],
+    family: Sequence[bool] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Verdicts:
+    """Compares all pairs of rows on one metric.
+
+    Args:
+        rows: Evidence of each row; gains of all rows in the order of the same cases.
+        user: User of each case.
+        family: Which rows take part in verdicts; those with seeds enough when omitted.
+        resamples: Resamples of the bootstrap.
+        seed: Its seed.
+    """
+    k = len(rows)
+    inside = np.array([row.compared for row in rows] if family is None else family, dtype=bool)
+    means = np.array([np.mean(row.seeds) for row in rows])
+    first, second = np.triu_indices(k, 1)
+    difference = means[first] - means[second]
+    deviations = resampled_deviations(by_user(user, np.stack([row.gains for row in rows], axis=1)), resamples, seed)
+    users = len(np.unique(user))
+    error, low, high = _over_users(deviations, first, second)
+    p_users = two_sided(difference, error, np.full(len(error), users - 1.0))
+    seed_error, freedom = welch(rows, first, second)
+    p_seeds = two_sided(difference, seed_error, freedom)
+    reach = stats.t.ppf(1 - LEVEL / 2, freedom) * seed_error
+    pair_inside = inside[first] & inside[second]
+    # A row without seeds enough has an interval over users alone.
+    reach = np.where(pair_inside, reach, 0.0)
+    low, high = difference + np.minimum(low, -reach), difference + np.maximum(high, reach)
+    corrected = [np.where(pair_inside, 1.0, np.nan) for _ in range(2)]
+    for target, p in zip(corrected, (p_seeds, p_users), strict=True):
+        target[pair_inside] = holm(p[pair_inside])
+    separated = pair_inside & (corrected[0] < LEVEL) & (corrected[1] < LEVEL)
+    return Verdicts(
+        difference=means[:, None] - means[None, :],
+        low=_square(k, first, second, low, -high),
+        high=_square(k, first, second, high, -low),
+        p_seeds=_square(k, first, second, corrected[0], corrected[0]),
+        p_users=_square(k, first, second, corrected[1], corrected[1]),
+        separated=_square(k, first, second, separated, separated).astype(bool),
+        spread=1.96 * deviations.std(0, dtype=np.float64),
+    )
+
+
+def holm(p: Float[np.ndarray, "f"]) -> Float[np.ndarray, "f"]:
+    """Holm's correction for a family of tests.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def welch(
+    rows: Sequence[Evidence], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard error and degrees of freedom of each pair's difference of seed means; a fixed row has no error."""
+    counts = np.array([len(row.seeds) for row in rows], dtype=np.float64)
+    variances = [0.0 if row.fixed or len(row.seeds) < 2 else np.var(row.seeds, ddof=1) for row in rows]
+    share = np.array(variances) / counts
+    total = share[first] + share[second]
+    spent = np.divide(share**2, counts - 1, out=np.zeros_like(share), where=counts > 1)
+    below = spent[first] + spent[second]
+    freedom = np.divide(total**2, below, out=np.full_like(total, np.inf), where=below > 0)
+    return np.sqrt(total), freedom
+
+
+def two_sided(
+    difference: NDArray[np.float64], error: NDArray[np.float64], freedom: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The p of a studentised difference; without any error a difference is certain, and no difference is none."""
+    statistic = np.divide(difference, error, out=np.where(difference == 0, 0.0, np.inf), where=error > 0)
+    return 2 * np.asarray(stats.t.sf(np.abs(statistic), freedom))
+
+
+def rank_intervals(separated: Bool[np.ndarray, "k k"], means: Sequence[float]) -> list[tuple[int, int]]:
+    """First and last rank that each row may hold: rows separated above it and below it are certain to stay there.
+
+    >>> chain = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool)
+    >>> rank_intervals(chain, [0.3, 0.2, 0.1])
+    [(1, 2), (1, 3), (2, 3)]
+    """
+    values = np.asarray(means)
+    above = (separated & (values[None, :] > values[:, None])).sum(1)
+    below = (separated & (values[None, :] < values[:, None])).sum(1)
+    return [(1 + int(up), len(values) - int(down)) for up, down in zip(above, below, strict=True)]
+
+
+def tie_groups(separated: Bool[np.ndarray, "k k"]) -> list[str]:
+    """Letters of each row, best row first: two rows share a letter exactly where they are not separated.
+
+    Insert and absorb (Piepho, https://doi.org/10.1198/1061860043515): each separated pair splits the groups that hold
+    both, and a group inside another one is dropped.
+
+    >>> tie_groups(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool))
+    ['a', 'ab', 'b']
+    """
+    groups = [frozenset(range(len(separated)))]
+    for first, second in np.argwhere(np.triu(separated)):
+        pair = frozenset((int(first), int(second)))
+        split = [group - {member} for group in groups if pair <= group for member in pair]
+        groups = [group for group in groups if not pair <= group]
+        for candidate in sorted(split, key=len, reverse=True):
+            if not any(candidate <= group for group in groups):
+                groups.append(candidate)
+    groups.sort(key=lambda group: (min(group), max(group)))
+    rows = range(len(separated))
+    return ["".join(_letter(n) for n, group in enumerate(groups) if row in group) for row in rows]
+
+
+def _letter(number: int) -> str:
+    letter = chr(ord("a") + number % 26)
+    return letter if number < 26 else f"{letter}{number // 26}"
+
+
+def _over_users(
+    deviations: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Standard error of each pair's difference, and the ends of its percentile interval less the difference."""
+    error, low, high = (np.zeros(len(first)) for _ in range(3))
+    for start in range(0, len(first), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        values = deviations[:, first[part]] - deviations[:, second[part]]
+        error[part] = values.std(0, dtype=np.float64)
+        low[part], high[part] = np.quantile(values, (LEVEL / 2, 1 - LEVEL / 2), axis=0)
+    return error, low, high
+
+
+def _square(
+    k: int, first: NDArray[np.int64], second: NDArray[np.int64], upper: NDArray[np.float64], lower: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A ``k × k`` table from its upper and its lower triangle, 0 on the diagonal."""
+    table = np.zeros((k, k))
+    table[first, second], table[second, first] = upper, lower
+    return table
