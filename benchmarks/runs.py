@@ -51,6 +51,9 @@ class Result:
         environment: Code revision, versions and hardware.
         predecessors: Run ids that this run was made from, by role.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
+        language_model: Name of the language model inside the method; ``standin…`` for one that the suite made itself.
+        tuning: What choosing the configuration cost: ``study``, ``trials`` and ``hours``.
+        marks: What stands beside the method's name: something else than the paper uses, for example.
         version: Version of this layout.
     """
 
@@ -73,6 +76,9 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     predecessors: dict[str, str] = field(default_factory=dict)
     checkpoint: str | None = None
+    language_model: str | None = None
+    tuning: dict[str, Any] = field(default_factory=dict)
+    marks: list[str] = field(default_factory=list)
     version: int = RESULT_VERSION
 
     def write(self, folder: Path) -> None:

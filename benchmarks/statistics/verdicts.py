@@ -171,7 +171,7 @@ def tie_groups(separated: Bool[np.ndarray, "k k"]) -> list[str]:
     >>> tie_groups(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool))
     ['a', 'ab', 'b']
     """
-    groups = [frozenset(range(len(separated)))]
+    groups = [frozenset(range(len(separated)))] if len(separated) else []
     for first, second in np.argwhere(np.triu(separated)):
         pair = frozenset((int(first), int(second)))
         split = [group - {member} for group in groups if pair <= group for member in pair]

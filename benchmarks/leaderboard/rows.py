@@ -6,8 +6,9 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+
+from scipy import stats
 
 from benchmarks.runs import Result
 from common.errors import UserError
@@ -15,8 +16,8 @@ from common.errors import UserError
 PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
 """The metric that a protocol's table is sorted by."""
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
-RANKED_SEEDS = 5
-"""Fewest seeds of a row that has a rank. A closed-form row has no seed to vary and needs one."""
+RANKED_SEEDS, RANKED_SEEDS_LLM = 5, 3
+"""Fewest seeds of a row that has a rank, and of one made with a language model. A closed-form row needs one."""
 SMALL_SLICE = 100
 """Slices with fewer cases are marked."""
 MANY_TIES = 0.01
@@ -30,9 +31,38 @@ class Cell:
     std: float | None
     n: int
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Cell:
+        """The cell of one value a seed."""
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+    @property
+    def reach(self) -> float | None:
+        """Half-width of the 95 % interval of the mean over seeds, uncorrected; ``None`` for one seed."""
+        if self.std is None:
+            return None
+        return float(stats.t.ppf(0.975, self.n - 1)) * self.std / math.sqrt(self.n)
+
     def __str__(self) -> str:
         spread = "" if self.std is None else f" ± {self.std:.4f}"
         return f"{self.mean:.4f}{spread}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the verdicts say of a row (:mod:`benchmarks.statistics.verdicts`).
+
+    Attributes:
+        ranks: First and last rank that it may hold; ``None`` for a row with too few seeds.
+        group: Letters of its tie groups; rows that share one are not separated.
+        lead: Its primary metric less that of the best row, and the 95 % interval of that; ``None`` for the best row.
+        spread: Half-width of its own 95 % interval over users.
+    """
+
+    ranks: tuple[int, int] | None
+    group: str
+    lead: tuple[float, float, float] | None
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -42,39 +72,77 @@ class Row:
     Attributes:
         method: Its label, with the configuration's id where two share a label.
         rank: Place among rows with enough seeds, ``None`` for the others.
-        seeds: Number of runs averaged.
         metrics: Cell of each metric.
         share: How much of the gap between the best floor that reads nothing more and a perfect score it closes, on
             the primary metric; ``None`` where there is no such floor, or the row is a floor itself.
         information_set: What it reads.
         floor: Whether it is a floor.
-        marks: ``undertrained``, ``ties``, ``imputed time``, ``below floor <name>``, ``selected on …``.
-        train_seconds: Mean seconds of training.
+        marks: ``undertrained``, ``ties``, ``imputed time``, ``stand-in``, ``below floor <name>``, ``selected on …``.
+        costs: Means over runs: ``train_seconds``, ``users_per_second``, ``memory`` and ``device_memory`` (peak
+            bytes), ``trained`` and ``frozen`` (parameters), ``trials`` and ``hours`` of tuning; what is not known is
+            absent.
+        runs: The runs that were averaged.
+        slices: The primary metric in each slice.
+        standing: What the verdicts say, where there are any.
     """
 
     method: str
     rank: int | None
-    seeds: int
     metrics: dict[str, Cell]
     share: float | None
     information_set: tuple[str, ...]
     floor: bool
     marks: tuple[str, ...]
-    train_seconds: float
+    costs: dict[str, float]
+    runs: tuple[Result, ...]
+    slices: dict[str, Cell]
+    standing: Standing | None = None
+
+    @property
+    def seeds(self) -> int:
+        """Number of runs averaged."""
+        return len(self.runs)
+
+    @property
+    def config_id(self) -> str:
+        """The id of its configuration."""
+        return self.runs[0].config_id
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it has seeds enough for a rank."""
+        needed = RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
+        return self.floor or self.seeds >= needed
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared: one data set, one protocol id, one slice of its cases."""
+    """Rows that may be compared: one data set, one protocol id, one slice of its cases.
+
+    Attributes:
+        dataset: Key of the data set.
+        protocol: Name of the protocol.
+        protocol_id: Its id.
+        part: Slice of the test cases.
+        cases: Number of its cases.
+        slices: Number of cases of each slice.
+        primary: The metric that it is sorted by.
+        rows: Its rows, best first.
+        note: What parts it from other tables of the same data set and protocol.
+        pairs: For two rows of the table the difference of the first less the second, its 95 % interval and whether
+            they are separated, both ways.
+    """
 
     dataset: str
     protocol: str
     protocol_id: str
     part: str
     cases: int
+    slices: dict[str, int]
     primary: str
     rows: tuple[Row, ...]
     note: str = ""
+    pairs: dict[tuple[int, int], tuple[float, float, float, bool]] = field(default_factory=dict)
 
 
 def build_table(results: Sequence[Result], protocol: str, part: str = "overall") -> Table:
@@ -106,6 +174,7 @@ def build_table(results: Sequence[Result], protocol: str, part: str = "overall")
         protocol_id=first.protocols[protocol]["id"],
         part=part,
         cases=first.cases.get(key, 0),
+        slices={name.removeprefix(f"test/{protocol}/"): n for name, n in first.cases.items() if _of(name, protocol)},
         primary=primary,
         rows=tuple(_ranked([_against_floors(row, floors, primary) for row in rows])),
     )
@@ -159,25 +228,54 @@ def _labels(groups: dict[str, dict[int, Result]]) -> dict[str, str]:
     return {name: label if names.count(label) == 1 else f"{label} [{name[:4]}]" for name, label in methods.items()}
 
 
+def _of(key: str, protocol: str) -> bool:
+    return key.startswith(f"test/{protocol}/") and not key.endswith("/overall")
+
+
 def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
     first = runs[0]
+    prefix, primary = f"test/{protocol}/", PRIMARY.get(protocol, "ndcg@10")
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
-    metrics = {}
-    for name in names:
-        values = [run.metrics[f"{key}/{name}"] for run in runs if f"{key}/{name}" in run.metrics]
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        metrics[name] = Cell(statistics.fmean(values), spread, len(values))
+    parts = [name.split("/")[2] for name in first.metrics if _of(name.rpartition("/")[0], protocol)]
+    keys = {part: f"{prefix}{part}/{primary}" for part in dict.fromkeys(parts)}
     return Row(
         method=label,
         rank=None,
-        seeds=len(runs),
-        metrics=metrics,
+        metrics={name: cell_of(runs, f"{key}/{name}") for name in names},
         share=None,
         information_set=tuple(first.information_set),
         floor=first.closed_form,
         marks=_marks(runs, key, protocol),
-        train_seconds=statistics.fmean(run.seconds.get("train", 0.0) for run in runs),
+        costs=_costs(runs),
+        runs=tuple(sorted(runs, key=lambda run: run.seed)),
+        slices={part: cell_of(runs, name) for part, name in keys.items() if name in first.metrics},
     )
+
+
+def cell_of(runs: Sequence[Result], key: str) -> Cell:
+    """The cell of one metric over the runs that have it."""
+    return Cell.of([run.metrics[key] for run in runs if key in run.metrics])
+
+
+def _costs(runs: Sequence[Result]) -> dict[str, float]:
+    """Means of what the runs say of their costs."""
+
+    def users_per_second(run: Result) -> float | None:
+        cases = sum(count for key, count in run.cases.items() if key.endswith("/overall"))
+        return cases / run.seconds["test"] if run.seconds.get("test") else None
+
+    found = {
+        "train_seconds": [None if run.closed_form else run.seconds.get("train") for run in runs],
+        "users_per_second": [users_per_second(run) for run in runs],
+        "memory": [run.peak_memory.get("host") for run in runs],
+        "device_memory": [run.peak_memory.get("device") for run in runs],
+        "trained": [run.parameters.get("trained") for run in runs],
+        "frozen": [run.parameters.get("frozen") for run in runs],
+        "trials": [run.tuning.get("trials") for run in runs],
+        "hours": [run.tuning.get("hours") for run in runs],
+    }
+    known = {name: [float(v) for v in values if v is not None] for name, values in found.items()}
+    return {name: statistics.fmean(values) for name, values in known.items() if values}
 
 
 def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
@@ -189,6 +287,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"undertrained ({late} of {len(runs)})": late > 0,
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
+        "stand-in LLM": (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
     return tuple(name for name, applies in marks.items() if applies)
@@ -208,20 +307,8 @@ def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:
 
 def _ranked(rows: list[Row]) -> list[Row]:
     ranks = iter(range(1, len(rows) + 1))
-    return [replace(row, rank=next(ranks)) if row.floor or row.seeds >= RANKED_SEEDS else row for row in rows]
+    return [replace(row, rank=next(ranks)) if row.eligible else row for row in rows]
 
 
 def _value(row: Row, metric: str) -> float:
     return row.metrics[metric].mean if metric in row.metrics else -math.inf
-
-
-def rows_as_records(table: Table) -> list[dict[str, Any]]:
-    """Rows of a table as plain values, for CSV and JSON."""
-    common = {name: getattr(table, name) for name in ("dataset", "protocol", "protocol_id", "part", "cases")}
-    return [
-        common
-        | {name: getattr(row, name) for name in ("method", "rank", "seeds", "share", "floor", "train_seconds")}
-        | {"information_set": list(row.information_set), "marks": list(row.marks)}
-        | {"metrics": {name: vars(cell) for name, cell in row.metrics.items()}}
-        for row in table.rows
-    ]

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from benchmarks.leaderboard import build_table, build_tables
+from benchmarks.leaderboard.rows import build_table, build_tables
 from common.errors import UserError
 from tests.benchmarks.made_results import made_result
 
@@ -79,3 +80,26 @@ def test_equal_labels_of_two_configurations_are_told_apart() -> None:
 def test_a_seed_counts_once_and_the_run_itself_before_its_evaluations() -> None:
     again = made_result("a", 0.9, checkpoint="runs/toy/a/1")
     assert build_table([again, made_result("a", 0.1)], "full").rows[0].metrics["ndcg@10"].mean == 0.1
+
+
+def test_three_seeds_rank_a_row_with_a_language_model() -> None:
+    rows = build_table([made_result("a", 0.5, seed, language_model="opt-6.7b") for seed in range(3)], "full").rows
+    assert rows[0].rank == 1
+
+
+def test_stand_in_is_marked_and_a_real_model_is_not() -> None:
+    names = {"made": "standin-text", "real": "facebook/opt-6.7b"}
+    rows = build_table([made_result(m, 0.5, language_model=name) for m, name in names.items()], "full").rows
+    assert {row.method: "stand-in LLM" in row.marks for row in rows} == {"made": True, "real": False}
+
+
+def test_costs_are_means_and_what_is_unknown_is_absent() -> None:
+    runs = [made_result("a", 0.5, s, seconds={"train": 10.0 * s, "test": 2.0}, tuning={"trials": 8}) for s in (1, 3)]
+    assert build_table(runs, "full").rows[0].costs == {"train_seconds": 20.0, "users_per_second": 100.0, "trials": 8.0}
+
+
+def test_interval_over_seeds_equals_scipy() -> None:
+    values = [0.1, 0.2, 0.4]
+    cell = build_table([made_result("a", v, seed) for seed, v in enumerate(values)], "full").rows[0].metrics["hr@10"]
+    low, _ = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert cell.reach == pytest.approx(np.mean(values) - low)

@@ -1,0 +1,5 @@
+"""From finished runs to tables: rows, verdicts on them, and their texts."""
+
+from benchmarks.leaderboard.rows import Cell, Row, Standing, Table, build_table, build_tables
+
+__all__ = ("Cell", "Row", "Standing", "Table", "build_table", "build_tables")

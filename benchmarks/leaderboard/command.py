@@ -1,0 +1,71 @@
+"""``recbench leaderboard``: tables of finished runs, as text or as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.cli import write
+from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
+from benchmarks.leaderboard.judge import judged
+from benchmarks.leaderboard.rows import Table, build_table, build_tables
+from benchmarks.leaderboard.sources import Finished, gather
+from common.errors import UserError, nearest
+
+
+def leaderboard(
+    runs: list[Path] | None = None,
+    *,
+    format: Literal["md", "csv", "json"] = "md",
+    html: Path | None = None,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    part: str = "overall",
+    slices: list[str] | None = None,
+    reads: list[str] | None = None,
+) -> None:
+    """Prints tables of finished runs, one for each data set and protocol; or writes them as a page.
+
+    Args:
+        runs: Run folders, folders that hold some, or files of `recbench submit`; ``runs`` when omitted.
+        format: Markdown, CSV (one line a row and metric) or JSON.
+        html: Folder for a page with tables, plots and a card for each run, beside the tables in all formats.
+        dataset: Only this data set.
+        protocol: Only this protocol, in a single table: refused when runs differ in what the protocol says.
+        part: Slice of the test cases, such as ``cold_items``.
+        slices: Slices whose primary metric is a column beside the others.
+        reads: Only methods that read nothing beyond these parts of the information set.
+    """
+    found = [run for run in gather(runs or [Path("runs")]) if dataset in (None, run.result.dataset)]
+    if reads is not None:
+        found = [run for run in found if set(run.result.information_set) <= set(reads)]
+    if protocol is not None:
+        found = [run for run in found if protocol in run.result.protocols]
+    if not found:
+        raise UserError("There is no finished run to show.", "Train one with `recbench run`, or name other folders.")
+    known = {key.split("/")[2] for run in found for key in run.result.cases}
+    for name in [part, *(slices or [])]:
+        if name not in known:
+            raise UserError(f"No run has a slice {name!r}.", nearest(name, known))
+    tables = tables_of(found, protocol, part)
+    if html is not None:
+        from benchmarks.html.page import write_page
+
+        write(str(write_page(tables, found, html)))
+        return
+    write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
+
+
+def tables_of(found: list[Finished], protocol: str | None = None, part: str = "overall") -> list[Table]:
+    """Tables with verdicts: one for each data set and protocol id, or for each data set under ``protocol``.
+
+    Raises:
+        UserError: If ``protocol`` is given and the runs' protocol ids differ.
+    """
+    results = [run.result for run in found]
+    if protocol is None:
+        tables = build_tables(results, part)
+    else:
+        names = sorted({result.dataset for result in results})
+        tables = [build_table([r for r in results if r.dataset == name], protocol, part) for name in names]
+    return [judged(table, found) for table in tables]

@@ -1,0 +1,173 @@
+"""Tables as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM, SHOWN, SMALL_SLICE, Row, Standing, Table
+
+COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "train_seconds": ("train s", lambda value: f"{value:,.0f}"),
+    "users_per_second": ("users/s", lambda value: f"{value:,.0f}"),
+    "memory": ("memory", lambda value: f"{value / 2**20:,.0f} MiB"),
+    "device_memory": ("GPU memory", lambda value: f"{value / 2**20:,.0f} MiB"),
+    "trained": ("trained", lambda value: f"{value:,.0f}"),
+    "frozen": ("frozen", lambda value: f"{value:,.0f}"),
+    "trials": ("trials", lambda value: f"{value:,.0f}"),
+    "hours": ("tuning h", lambda value: f"{value:.1f}"),
+}
+"""Heading and text of each cost."""
+
+
+def as_markdown(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
+    """Markdown: a heading, a table and its notes for each.
+
+    Args:
+        tables: What to print.
+        slices: Slices whose primary metric is a column.
+    """
+    return "\n".join(_markdown(table, slices) for table in tables)
+
+
+def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
+    """CSV: one line for each row and metric; the primary metric of a slice is ``<slice>/<metric>``."""
+    stream = io.StringIO()
+    names = [
+        *("dataset", "protocol", "protocol_id", "part", "cases", "method", "rank", "rank_low", "rank_high", "group"),
+        *("seeds", "floor", "metric", "mean", "std", "n", "share", "information_set", "marks", *COSTS),
+    ]
+    writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in _records(tables):
+        low, high = record["ranks"] or (None, None)
+        flat = {name: "; ".join(record[name]) for name in ("information_set", "marks")}
+        flat |= {"rank_low": low, "rank_high": high} | record["costs"]
+        cells = record["metrics"] | {f"{name}/{record['primary']}": record["slices"][name] for name in slices}
+        for metric, cell in cells.items():
+            writer.writerow(record | flat | {"metric": metric} | cell)
+    return stream.getvalue()
+
+
+def as_json(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
+    """JSON: a list with an object a row, with all slices."""
+    return json.dumps(_records(tables), indent=2)
+
+
+def record_of(table: Table, row: Row) -> dict[str, Any]:
+    """A row as plain values."""
+    standing = row.standing or Standing(None, "", None, 0.0)
+    return {
+        name: getattr(table, name) for name in ("dataset", "protocol", "protocol_id", "part", "cases", "primary")
+    } | {
+        "method": row.method,
+        "rank": row.rank,
+        "ranks": standing.ranks,
+        "group": standing.group,
+        "lead": standing.lead,
+        "spread": standing.spread,
+        "seeds": row.seeds,
+        "share": row.share,
+        "floor": row.floor,
+        "information_set": list(row.information_set),
+        "marks": list(row.marks),
+        "costs": row.costs,
+        "runs": [run.run_id for run in row.runs],
+        "metrics": {name: vars(cell) for name, cell in row.metrics.items()},
+        "slices": {name: vars(cell) for name, cell in row.slices.items()},
+    }
+
+
+def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    return [record_of(table, row) for table in tables for row in table.rows]
+
+
+def _markdown(table: Table, slices: Sequence[str]) -> str:
+    columns = _columns(table, slices)
+    small = table.cases < SMALL_SLICE
+    lines = [
+        f"## {table.dataset}, {table.protocol}" + ("" if table.part == "overall" else f", {table.part}"),
+        "",
+        f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
+        + (f"; {table.note}" if table.note else "")
+        + (f". **Fewer than {SMALL_SLICE} cases: no conclusion.**" if small else "."),
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + " --- |" * len(columns),
+        *("| " + " | ".join(text(row) for text in columns.values()) + " |" for row in table.rows),
+        "",
+        *_footnotes(table),
+    ]
+    return "\n".join(lines)
+
+
+def _columns(table: Table, slices: Sequence[str]) -> Mapping[str, Callable[[Row], str]]:
+    """Heading and text of each column that any row fills."""
+    primary = table.primary
+    shown = {name: f"**{name}**" if name == primary else name for name in SHOWN}
+    columns: dict[str, Callable[[Row], str]] = {
+        "": lambda row: "" if row.rank is None else str(row.rank),
+        "ranks": lambda row: _ranks(row.standing),
+        "tie": lambda row: row.standing.group if row.standing else "",
+        "method": lambda row: f"*{row.method}*" if row.floor else row.method,
+    }
+    columns |= {head: _metric(name, table.cases) for name, head in shown.items()}
+    columns |= {f"{name} ({table.slices.get(name, 0):,})": _slice(name, table) for name in slices}
+    columns |= {
+        "vs best": lambda row: _lead(row.standing),
+        "seeds": lambda row: str(row.seeds),
+        "above floor": lambda row: "" if row.share is None else f"{row.share:+.1%}",
+        "reads": lambda row: ", ".join(row.information_set) or "nothing",
+    }
+    columns |= {head: _cost(name, text) for name, (head, text) in COSTS.items()}
+    columns["marks"] = lambda row: "; ".join(row.marks)
+    always = {"", "method", "marks"}
+    return {head: text for head, text in columns.items() if head in always or any(text(row) for row in table.rows)}
+
+
+def _metric(name: str, cases: int) -> Callable[[Row], str]:
+    return lambda row: _cell(str(row.metrics[name]), cases) if name in row.metrics else ""
+
+
+def _slice(name: str, table: Table) -> Callable[[Row], str]:
+    return lambda row: _cell(str(row.slices[name]), table.slices.get(name, 0)) if name in row.slices else ""
+
+
+def _cost(name: str, text: Callable[[float], str]) -> Callable[[Row], str]:
+    return lambda row: text(row.costs[name]) if row.costs.get(name) else ""
+
+
+def _cell(figure: str, cases: int) -> str:
+    return f"({figure})" if cases < SMALL_SLICE else figure
+
+
+def _ranks(standing: Standing | None) -> str:
+    if standing is None or standing.ranks is None:
+        return ""
+    first, last = standing.ranks
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _lead(standing: Standing | None) -> str:
+    if standing is None or standing.lead is None:
+        return ""
+    value, low, high = standing.lead
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _footnotes(table: Table) -> list[str]:
+    notes = [f"Floors are in italics. Sorted by {table.primary}; mean ± standard deviation over seeds."]
+    if any(row.share is not None for row in table.rows):
+        notes.append("*above floor*: share of the gap between the best floor that reads nothing more and 1.")
+    if any(row.rank is None for row in table.rows):
+        notes.append(f"Rows with fewer than {RANKED_SEEDS} seeds ({RANKED_SEEDS_LLM} with an LLM) have no rank.")
+    if any(row.standing for row in table.rows):
+        notes.append(
+            "*ranks*: each rank that a row may hold; rows that share a letter under *tie* are not separated (Welch's t "
+            "over seeds and paired bootstrap over users, both with Holm's correction over all pairs). *vs best*: "
+            "difference with its 95 % interval, uncorrected; for rows without a rank, a comparison of checkpoints."
+        )
+    return [" ".join(notes), ""]

@@ -1,0 +1,88 @@
+"""Verdicts on the rows of a table, from the runs' ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.leaderboard.rows import Row, Standing, Table
+from benchmarks.leaderboard.sources import Finished
+from benchmarks.statistics.bootstrap import RESAMPLES
+from benchmarks.statistics.verdicts import Evidence, Verdicts, compare, rank_intervals, tie_groups
+from common.errors import UserError
+
+
+def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -> Table:
+    """The table with verdicts on all pairs of its ranked rows, on its primary metric.
+
+    Rows without a rank get intervals alone. Ranks of a slice are not stored, so that a slice has no verdicts.
+
+    Args:
+        table: Rows, best first.
+        runs: Where the ranks of all its runs are.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        UserError: If ranks cannot be read, belie their result, or belong to other cases than the first row's.
+    """
+    rows = [row for row in table.rows if table.primary in row.metrics]
+    if table.part != "overall" or not rows:
+        return table
+    sources = {run.result.run_id: run for run in runs}
+    cases: NDArray[np.int64] | None = None
+    evidence = []
+    for row in rows:
+        totals = []
+        for result in row.runs:
+            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary)
+            if cases is None:
+                cases, users = case, user
+            elif not np.array_equal(cases, case):
+                raise UserError(
+                    f"{sources[result.run_id].place} holds ranks of other cases than {rows[0].method}.",
+                    "Test it again under the stored split with `recbench evaluate`.",
+                )
+            totals.append(gain)
+        evidence.append(Evidence(tuple(_primary(row, table)), np.mean(totals, axis=0), row.floor))
+    verdicts = compare(evidence, users, [row.eligible for row in rows], resamples)
+    standings = _standings(rows, verdicts)
+    others = [row for row in table.rows if table.primary not in row.metrics]
+    return replace(
+        table,
+        rows=(*(replace(row, standing=s) for row, s in zip(rows, standings, strict=True)), *others),
+        pairs=_pairs(verdicts),
+    )
+
+
+def _primary(row: Row, table: Table) -> list[float]:
+    return [run.metrics[f"test/{table.protocol}/{table.part}/{table.primary}"] for run in row.runs]
+
+
+def _standings(rows: list[Row], verdicts: Verdicts) -> list[Standing]:
+    ranked = [number for number, row in enumerate(rows) if row.eligible]
+    separated = verdicts.separated[np.ix_(ranked, ranked)]
+    means = [float(verdicts.difference[number, 0]) for number in ranked]
+    intervals = dict(zip(ranked, rank_intervals(separated, means), strict=True))
+    groups = dict(zip(ranked, tie_groups(separated), strict=True))
+    ends = (verdicts.difference, verdicts.low, verdicts.high)
+    return [
+        Standing(
+            ranks=intervals.get(number),
+            group=groups.get(number, ""),
+            lead=None
+            if number == 0
+            else (float(ends[0][number, 0]), float(ends[1][number, 0]), float(ends[2][number, 0])),
+            spread=float(verdicts.spread[number]),
+        )
+        for number in range(len(rows))
+    ]
+
+
+def _pairs(verdicts: Verdicts) -> dict[tuple[int, int], tuple[float, float, float, bool]]:
+    k = len(verdicts.difference)
+    columns = [values.tolist() for values in (verdicts.difference, verdicts.low, verdicts.high, verdicts.separated)]
+    d, low, high, separated = columns
+    return {(i, j): (d[i][j], low[i][j], high[i][j], separated[i][j]) for i in range(k) for j in range(k) if i != j}

@@ -1,0 +1,98 @@
+"""Finished runs and where their ranks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.runs import RANKS, Result, find_runs, read_result
+from common.errors import UserError
+from common.metrics.functional import hit_rate, mrr, ndcg
+
+NEEDED = ("protocol", "case_id", "user", "higher", "equal")
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        result: What it says of itself.
+        place: Its folder, or the file that it was packed in.
+        packed: Content of its ``ranks.parquet``, for a run that was packed.
+    """
+
+    result: Result
+    place: Path
+    packed: bytes | None = None
+
+    def ranks(self, protocol: str) -> pl.DataFrame:
+        """Its cases under one protocol, by case id: ``case_id``, ``user``, ``higher`` and ``equal``.
+
+        Raises:
+            UserError: If they are not there or cannot be read.
+        """
+        path = self.place / RANKS
+        try:
+            table = pl.read_parquet(path if self.packed is None else BytesIO(self.packed), columns=list(NEEDED))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            state = "is corrupted" if path.is_file() else "is missing"
+            reason = str(error).strip().splitlines()[0][:120]
+            raise UserError(
+                f"{path} {state}: {reason}",
+                "Nothing else was touched: name the other runs, or test this one again with `recbench evaluate`.",
+            ) from error
+        return table.filter(pl.col("protocol") == protocol).drop("protocol").sort("case_id")
+
+    def gains(self, protocol: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Case ids, users, and what each case gains under ``metric``.
+
+        Raises:
+            UserError: If their mean is not the figure that the result states.
+        """
+        table = self.ranks(protocol)
+        higher, equal = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in ("higher", "equal"))
+        gain = case_gains(metric, higher, equal).numpy()
+        stated = self.result.metrics.get(f"test/{protocol}/overall/{metric}")
+        if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
+            found = f"{gain.mean():.6f}" if len(gain) else "no case"
+            raise UserError(
+                f"{self.place}: its ranks give {metric} {found} under {protocol}, its result states {stated:.6f}.",
+                "One of the two files was changed: test the run again, or leave it out.",
+            )
+        case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
+        return case, user, gain
+
+
+def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
+    """What each case gains under a metric named like ``hr@10``, ``ndcg@10`` or ``mrr``."""
+    name, _, cutoff = metric.partition("@")
+    if name == "mrr":
+        return mrr(higher, equal)
+    return {"hr": hit_rate, "ndcg": ndcg}[name](higher, equal, int(cutoff))
+
+
+def gather(places: Iterable[Path]) -> list[Finished]:
+    """All finished runs at or below ``places``, each once.
+
+    Raises:
+        UserError: If a place does not exist, or two runs have the same id and differ in what they found.
+    """
+    found: dict[str, Finished] = {}
+    for folder in find_runs(places):
+        run = Finished(read_result(folder), folder)
+        other = found.setdefault(run.result.run_id, run)
+        if other.result.metrics != run.result.metrics:
+            raise UserError(
+                f"{other.place} and {run.place} have the same run id and different results.",
+                "Same configuration, data and seed should give the same: name only the one you trust.",
+            )
+    return list(found.values())

@@ -1,0 +1,98 @@
+"""What the command prints, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from tests.benchmarks.made_results import made_run
+
+
+def write_all(folder: Path) -> None:
+    made_run(folder, "popularity", 0.1, information_set=[], closed_form=True)
+    for seed in range(5):
+        made_run(folder, "model", 0.3 + seed / 200, seed)
+
+
+def test_command_prints_what_lies_below_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path)
+    assert main(["leaderboard", str(tmp_path), "--format", "json"]) == 0
+    assert {record["method"] for record in json.loads(capsys.readouterr().out)} == {"popularity", "model"}
+    assert main(["leaderboard", str(tmp_path / "toy" / "model"), "--format", "csv"]) == 0
+    assert "popularity" not in capsys.readouterr().out
+
+
+def test_rows_are_filtered_by_what_they_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path)
+    assert main(["leaderboard", str(tmp_path), "--reads"]) == 0
+    assert "| model |" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [(["--part", "cold_item"], "Did you mean 'cold_items'?"), (["--dataset", "toys"], "no finished run")],
+)
+def test_mistakes(arguments: list[str], cure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path)
+    assert main(["leaderboard", str(tmp_path), *arguments]) == 2
+    assert cure in capsys.readouterr().err
+
+
+def test_one_table_of_two_protocols_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path)
+    made_run(tmp_path, "other", 0.2, fields={"masking": "none"})
+    assert main(["leaderboard", str(tmp_path), "--protocol", "full"]) == 2
+    assert "masking" in capsys.readouterr().err
+
+
+def test_verdicts_stand_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path)
+    assert main(["leaderboard", str(tmp_path), "--slices", "cold_items"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert lines[0].startswith("|  | ranks | tie | method |")
+    assert "cold_items (23)" in lines[0]
+    assert lines[2].startswith("| 1 | 1 | a | model |")
+    assert lines[3].startswith("| 2 | 2 | b | *popularity* |")
+
+
+@pytest.mark.parametrize(("damage", "message"), [(b"PAR1 nonsense", "is corrupted"), (None, "is missing")])
+def test_ranks_that_cannot_be_read(
+    damage: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made_run(tmp_path, "model", 0.3) / "ranks.parquet"
+    path.write_bytes(damage) if damage else path.unlink()
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path} {message}" in error
+    assert "recbench evaluate" in error
+
+
+def test_figures_that_ranks_belie_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_run(tmp_path, "model", 0.3)
+    result = json.loads((folder / "result.json").read_text())
+    result["metrics"]["test/full/overall/ndcg@10"] += 0.01
+    (folder / "result.json").write_text(json.dumps(result))
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    assert "its ranks give ndcg@10" in capsys.readouterr().err
+
+
+def test_a_result_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_run(tmp_path, "model", 0.3)
+    result = json.loads((folder / "result.json").read_text()) | {"version": 0}
+    (folder / "result.json").write_text(json.dumps(result))
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    assert "version 0, not" in capsys.readouterr().err
+
+
+def test_a_copy_counts_once_and_a_changed_copy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_run(tmp_path, "model", 0.3)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert main(["leaderboard", str(tmp_path), "--format", "json"]) == 0
+    assert [record["seeds"] for record in json.loads(capsys.readouterr().out)] == [1]
+    result = json.loads((folder / "result.json").read_text())
+    result["metrics"]["test/full/overall/ndcg@10"] = 0.9
+    (tmp_path / "copy" / "result.json").write_text(json.dumps(result))
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    assert "the same run id and different results" in capsys.readouterr().err

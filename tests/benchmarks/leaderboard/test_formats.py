@@ -1,0 +1,38 @@
+"""The same rows as Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+
+from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
+from benchmarks.leaderboard.rows import build_table, build_tables
+from tests.benchmarks.made_results import made_result
+
+RESULTS = [
+    made_result("popularity", 0.1, information_set=[], closed_form=True),
+    *(made_result("model", 0.3 + seed / 100, seed) for seed in range(3)),
+]
+
+
+def test_markdown_marks_floors_primary_and_missing_ranks() -> None:
+    text = as_markdown(build_tables(RESULTS))
+    assert "| 1 | *popularity* |" in text
+    assert "|  | model | 0.3100 ± 0.0100 |" in text
+    assert "**ndcg@10**" in text
+    assert "fewer than 5 seeds (3 with an LLM) have no rank" in text
+
+
+def test_small_slices_are_put_in_brackets() -> None:
+    text = as_markdown([build_table(RESULTS, "full", "cold_items")])
+    assert "12 test cases" in text
+    assert "no conclusion" in text
+    assert "(0.5000 ± 0.0000)" in text
+
+
+def test_csv_and_json_hold_the_same_figures() -> None:
+    tables = build_tables(RESULTS)
+    rows = list(csv.DictReader(io.StringIO(as_csv(tables))))
+    records = json.loads(as_json(tables))
+    figures = {(r["method"], name): cell["mean"] for r in records for name, cell in r["metrics"].items()}
+    assert {(row["method"], row["metric"]): float(row["mean"]) for row in rows} == figures
+    assert {row["std"] for row in rows if row["method"] == "popularity"} == {""}

@@ -1,0 +1,55 @@
+"""Verdicts come from the runs' ranks, and only over rows with seeds enough."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.leaderboard.judge import judged
+from benchmarks.leaderboard.rows import Table, build_table
+from benchmarks.leaderboard.sources import gather
+from common.errors import UserError
+from tests.benchmarks.made_results import made_run
+
+
+def table_of(runs: Path) -> Table:
+    found = gather([runs])
+    return judged(build_table([run.result for run in found], "full"), found, resamples=1000)
+
+
+def test_twins_share_a_letter_and_a_planted_gain_has_its_own(tmp_path: Path) -> None:
+    for seed in range(5):
+        made_run(tmp_path, "best", 0.40 + seed / 1000, seed, cases=2000)
+        made_run(tmp_path, "one", 0.20 + seed / 1000, seed, cases=2000)
+        made_run(tmp_path, "twin", 0.20 + seed / 1000, seed, cases=2000)
+    rows = table_of(tmp_path).rows
+    assert [row.standing.group for row in rows if row.standing] == ["a", "b", "b"]
+    assert [row.standing.ranks for row in rows if row.standing] == [(1, 1), (2, 3), (2, 3)]
+
+
+def test_too_few_seeds_get_an_interval_and_no_verdict(tmp_path: Path) -> None:
+    for seed in range(5):
+        made_run(tmp_path, "many", 0.4, seed)
+    made_run(tmp_path, "few", 0.1)
+    table = table_of(tmp_path)
+    few = table.rows[1].standing
+    assert few is not None
+    assert (few.ranks, few.group) == (None, "")
+    assert few.lead is not None
+    assert few.lead[1] < few.lead[0] < few.lead[2] < 0
+    assert not table.pairs[0, 1][3]
+
+
+def test_difference_is_that_of_the_means_both_ways(tmp_path: Path) -> None:
+    made_run(tmp_path, "a", 0.4)
+    made_run(tmp_path, "b", 0.2)
+    table = table_of(tmp_path)
+    means = [row.metrics["ndcg@10"].mean for row in table.rows]
+    assert table.pairs[0, 1][0] == pytest.approx(means[0] - means[1])
+    assert table.pairs[1, 0][:2] == pytest.approx((-table.pairs[0, 1][0], -table.pairs[0, 1][2]))
+
+
+def test_ranks_of_other_cases_are_refused(tmp_path: Path) -> None:
+    made_run(tmp_path, "a", 0.4)
+    made_run(tmp_path, "b", 0.2, cases=100)
+    with pytest.raises(UserError, match="ranks of other cases"):
+        table_of(tmp_path)
