@@ -8,13 +8,15 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
 from allmrec.tokens import like_lengths
 from common.errors import UserError
 from common.text.encoders import packaged_minilm, unavailable
+
+PAPERS = "nq-distilbert-base-v1"
+"""The sentence model of the authors of A-LLMRec."""
 
 
 class TextTower(nn.Module):
@@ -39,12 +41,16 @@ class TextTower(nn.Module):
     ids: list[list[int]]
 
     def __init__(self, name: str, trained: bool = True, max_tokens: int | None = None, rows: int = 64) -> None:
+        # Here, because it takes seconds and few commands need it.
+        from sentence_transformers import SentenceTransformer
+
         super().__init__()
         place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
         try:
             model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
         except (OSError, ValueError) as error:
             raise unavailable(place, error) from error
+        self.name = name
         self.model: nn.Module = model if trained else Frozen(model)
         self.trained = trained
         self.rows = rows
@@ -61,7 +67,7 @@ class TextTower(nn.Module):
         """
         if not any(texts):
             raise UserError(
-                "the data set has no item texts, with which stage 1 aligns its vectors",
+                "the data set has no item texts, and a sentence model reads nothing else of an item",
                 "Choose a recipe with titles or descriptions (`recbench list datasets`).",
             )
         self.ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
@@ -86,11 +92,14 @@ class TextTower(nn.Module):
         self.train(mode)
         return cast(Tensor, vectors)
 
-    def _encode(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
-        rows = [self.ids[item] for item in items.tolist()]
+    def read(self, rows: Sequence[list[int]], device: torch.device) -> Float[Tensor, "n w"]:
+        """Vectors of texts given in tokens, read in batches of like length."""
         batches = like_lengths(torch.tensor([len(row) for row in rows]), self.rows)
-        vectors = [self._pass([rows[i] for i in batch.tolist()], items.device) for batch in batches]
-        return torch.cat(vectors)[torch.cat(batches).argsort().to(items.device)]
+        vectors = [self._pass([rows[i] for i in batch.tolist()], device) for batch in batches]
+        return torch.cat(vectors)[torch.cat(batches).argsort().to(device)]
+
+    def _encode(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
+        return self.read([self.ids[item] for item in items.tolist()], items.device)
 
     def _pass(self, rows: list[list[int]], device: torch.device) -> Float[Tensor, "n w"]:
         width = max(map(len, rows))

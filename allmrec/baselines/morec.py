@@ -1,0 +1,236 @@
+"""MoRec: SASRec over items that are nothing but their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from allmrec.baselines.tower import LayeredTower
+from common.errors import UserError
+from common.models.sasrec import SASRec, SASRecVariant
+from common.nn.losses import Objective
+from common.types import PAD, Catalogue, SequenceBatch
+
+
+class TextItems(nn.Module):
+    """Item vectors made of texts, ``v_i = GELU(W t_i + b)``, in the place of a table.
+
+    In training a step sees the rows of its own items alone (:meth:`holding`); in evaluation all rows are made once.
+
+    Args:
+        tower: Makes the text vectors ``t_i``.
+        width: Width of item vectors.
+    """
+
+    def __init__(self, tower: LayeredTower, width: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.project = nn.Linear(tower.width, width)
+        nn.init.xavier_normal_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        self.texts: Tensor | None = None
+        self.held: Tensor | None = None
+        self.made: Tensor | None = None
+
+    def forget(self) -> None:
+        """Drops what was made with other weights or other texts."""
+        self.texts = self.made = None
+
+    def vectors(self, items: Int[Tensor, "n"], learnt: bool = True) -> Float[Tensor, "n d"]:
+        """Vectors of distinct items, that of padding zero.
+
+        Args:
+            items: Item ids.
+            learnt: Whether the tower learns; otherwise its vectors of the whole catalogue are made once and kept.
+        """
+        if learnt:
+            texts = self.tower(items)
+        else:
+            if self.texts is None:
+                self.texts = self.tower.all(items.device)
+            texts = self.texts.to(items.device)[items]
+        return F.gelu(self.project(texts)).masked_fill((items == PAD)[:, None], 0.0)
+
+    @contextmanager
+    def holding(self, items: Int[Tensor, "n"], learnt: bool = True) -> Iterator[None]:
+        """Within it, ids are places among ``items``, whose vectors are made once."""
+        if learnt:
+            self.texts = None
+        self.held, self.made = self.vectors(items, learnt), None
+        try:
+            yield
+        finally:
+            self.held = None
+
+    def table(self) -> Float[Tensor, "n_plus_1 d"]:
+        """Vectors of the items held, or of all items, made once after each training step."""
+        if self.held is not None:
+            return self.held
+        if self.made is None:
+            everything = torch.arange(len(self.tower.ids), device=self.project.weight.device)
+            with torch.no_grad():
+                self.made = self.vectors(everything, learnt=False)
+        return self.made
+
+    def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """Looks up vectors."""
+        return F.embedding(items, self.table())
+
+
+class MoRec(SASRec):
+    """SASRec whose item vectors are a text encoder's, trained with it.
+
+    ``v_i = GELU(W encoder(title_i) + b)`` stands where SASRec has its table, for the history, the targets and the
+    negatives alike. Z. Yuan et al., "Where to Go Next for Recommender Systems? ID- vs. Modality-based Recommender
+    Models Revisited", SIGIR 2023 (https://arxiv.org/abs/2303.13835); with SBERT below and SASRec of width 50 above it
+    is a baseline of A-LLMRec (https://arxiv.org/abs/2404.11343), which says no more of it.
+
+    Other than the authors: an item that a batch holds several times is encoded once, under one dropout; layers below
+    the trained ones run without dropout, once for all; the body is A-LLMRec's SASRec (theirs is post-norm, of width
+    512); Adam in place of AdamW. ``frozen_epochs`` lets projection and body learn first, on the encoder's vectors as
+    they came, which costs a table look-up a step.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        max_history: Longest history that is read.
+        sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
+        trained_layers: Layers of it that learn, counted from the last; ``None`` for all and the word vectors (the
+            paper), 0 for none (the paper's two-stage variant).
+        frozen_epochs: Epochs before the encoder begins to learn.
+        reads: Whether the encoder reads titles, as the authors do, or the recipe's whole texts.
+        max_tokens: Longer texts are cut behind this many tokens.
+        variant: Whose SASRec.
+        width: d, width of vectors and states.
+        num_blocks: Number of blocks.
+        num_heads: Attention heads of a block.
+        dropout: Dropout of embeddings, attention weights and feed-forward maps.
+        objective: Training loss.
+        calibration: The ``t`` of gBCE.
+        score_penalty: Weight of BPR-max's penalty on negative scores.
+        lr: Learning rate of Adam.
+        encoder_lr: Learning rate of the encoder's layers.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text"})
+
+    def __init__(
+        self,
+        num_items: int,
+        max_history: int = 50,
+        sbert: str = "sentence-transformers/nq-distilbert-base-v1",
+        trained_layers: int | None = None,
+        frozen_epochs: int = 0,
+        reads: Literal["titles", "texts"] = "titles",
+        max_tokens: int | None = 30,
+        variant: SASRecVariant = "allmrec",
+        width: int = 50,
+        num_blocks: int = 2,
+        num_heads: int = 1,
+        dropout: float = 0.5,
+        objective: Objective = "bce",
+        calibration: float = 0.75,
+        score_penalty: float = 0.0,
+        lr: float = 1e-3,
+        encoder_lr: float = 5e-5,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        sizes: dict[str, Any] = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads, "dropout": dropout}
+        super().__init__(
+            num_items,
+            max_history,
+            variant,
+            tied=True,
+            objective=objective,
+            calibration=calibration,
+            score_penalty=score_penalty,
+            lr=lr,
+            weight_decay=weight_decay,
+            betas=betas,
+            **sizes,
+        )
+        self.save_hyperparameters()
+        # SASRec has noted its own, of which this class has one the less.
+        self.hparams.pop("tied")
+        self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
+        self.reads: Literal["titles", "texts"] = reads
+        self.item_embedding = TextItems(LayeredTower(sbert, trained_layers, max_tokens), width)  # type: ignore[assignment]
+
+    @property
+    def items(self) -> TextItems:
+        """What makes item vectors."""
+        assert isinstance(self.item_embedding, TextItems)
+        return self.item_embedding
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives titles or texts, and tokenises them.
+
+        Raises:
+            UserError: If no item has any.
+        """
+        super().attach(catalogue)
+        texts = catalogue[self.reads]
+        missing = sum(not text.strip() for text in texts[1:])
+        if 0 < missing < self.num_items:
+            rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: MoRec gives them one vector.")
+        self.items.tower.attach(texts)
+        self.items.forget()
+
+    @property
+    def encoder_learns(self) -> bool:
+        """Whether this epoch trains the encoder."""
+        return self.items.tower.trained and self.current_epoch >= self.frozen_epochs
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The objective over all positions; each distinct item of the batch is encoded once."""
+        items, local = self.within(batch)
+        with self.items.holding(items, self.encoder_learns):
+            return super().loss(local)
+
+    def within(self, batch: SequenceBatch) -> tuple[Int[Tensor, "n"], SequenceBatch]:
+        """The distinct items that a step needs, padding first, and the batch with places among them for ids."""
+        real = batch["targets"] != PAD
+        parts = {"history": batch["history"], "targets": batch["targets"]}
+        if self.objective == "ce":
+            return torch.arange(self.num_items + 1, device=real.device), batch
+        drawn = batch["negatives"]
+        asked = real[..., None] if drawn.size(1) == real.size(1) else real.any(1)[:, None, None]
+        parts["negatives"] = drawn.masked_fill(~asked, PAD)
+        padding = torch.full((1,), PAD, device=real.device)
+        items = torch.cat([padding, *(part.flatten() for part in parts.values())]).unique()  # type: ignore[no-untyped-call]
+        places = {name: torch.searchsorted(items, part) for name, part in parts.items()}
+        return items, {**batch, **places}  # type: ignore[typeddict-item]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The encoder with its own learning rate, and all else."""
+        encoder = list(self.items.tower.parameters())
+        known = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [{"params": rest}, *([{"params": encoder, "lr": self.encoder_lr}] if encoder else [])]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the sentence model's name and revision: layers that do not learn are not in the checkpoint."""
+        checkpoint["sbert"] = self.items.tower.identity()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Forgets vectors of other weights.
+
+        Raises:
+            UserError: If the sentence model is not that of the training.
+        """
+        self.items.forget()
+        now = self.items.tower.identity()
+        if checkpoint["sbert"] != now:
+            raise UserError(
+                f"the checkpoint was trained on sentence model {checkpoint['sbert']}, and this is {now}",
+                "Give the sentence model of the training with --model.init_args.sbert.",
+            )

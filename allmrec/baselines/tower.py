@@ -1,0 +1,152 @@
+"""A sentence model of which only the last layers learn, so that what lies below them is computed once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from allmrec.frozen import Frozen
+from allmrec.sentences import TextTower
+from allmrec.tokens import like_lengths
+from common.errors import UserError
+from common.text.encoders import revision
+
+
+class LayeredTower(TextTower):
+    """Vectors of item texts by a sentence model whose last layers are fine-tuned.
+
+    A model of which nothing learns gives each item's vector once. One of which some layers learn gives, once, what
+    the layers below them make of each item's tokens, and only the learning layers run again; dropout below them is
+    off. One that learns whole, word vectors included, runs whole.
+
+    Args:
+        name: ``minilm`` (packaged weights), a name on the hub, or a folder.
+        trained_layers: Layers that learn, counted from the last; ``None`` for the whole model.
+        max_tokens: Longer texts are cut behind this many tokens; ``None`` takes the model's own limit.
+        rows: Texts a forward pass.
+
+    Raises:
+        UserError: If the model cannot be loaded, or has fewer layers.
+    """
+
+    def __init__(
+        self, name: str, trained_layers: int | None = None, max_tokens: int | None = None, rows: int = 64
+    ) -> None:
+        super().__init__(name, trained=trained_layers != 0, max_tokens=max_tokens, rows=rows)
+        self.name = name
+        self.lower: Frozen[nn.Module] | None = None
+        if trained_layers:
+            transformer = cast(Any, self.model)[0]
+            lower, transformer.model = split_layers(transformer.auto_model, trained_layers, name)
+            self.lower = Frozen(lower)
+        elif trained_layers is None:
+            drop_pooler(cast(Any, self.model)[0].auto_model)
+        self.states: Float[Tensor, "m w"] | None = None
+
+    def attach(self, texts: Sequence[str]) -> None:
+        """Tokenises the text of each item; index 0 is padding."""
+        super().attach(texts)
+        self.states = None
+
+    def identity(self) -> dict[str, str]:
+        """Name and revision, or the hash of a folder's files."""
+        packaged = {"model": "minilm"} if self.name == "minilm" else None
+        return packaged or revision(self.name)
+
+    @torch.no_grad()
+    def lower_states(self, device: torch.device) -> Float[Tensor, "m w"]:
+        """States of all tokens of all items below the learning layers, item after item; computed once."""
+        if self.states is None:
+            batches = like_lengths(torch.tensor([len(row) for row in self.ids]), self.rows)
+            self.starts = torch.tensor([0, *(len(row) for row in self.ids)]).cumsum(0)[:-1]
+            self.states = torch.zeros(sum(map(len, self.ids)), self.width, device=device)
+            for batch in batches:
+                self._fill([self.ids[i] for i in batch.tolist()], self.starts[batch], self.states)
+        self.states = self.states.to(device)
+        return self.states
+
+    def _fill(self, rows: list[list[int]], starts: Int[Tensor, "n"], states: Float[Tensor, "m w"]) -> None:
+        ids, real = self._padded(rows, states.device)
+        assert self.lower is not None
+        made = self.lower(input_ids=ids, attention_mask=real.long()).last_hidden_state
+        place = starts.to(states.device)[:, None] + torch.arange(ids.size(1), device=states.device)
+        states[place[real]] = made[real]
+
+    def _encode(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
+        if self.lower is None:
+            return super()._encode(items)
+        states = self.lower_states(items.device)
+        chosen = items.tolist()
+        batches = like_lengths(torch.tensor([len(self.ids[item]) for item in chosen]), self.rows)
+        vectors = [self._upper([chosen[i] for i in batch.tolist()], states) for batch in batches]
+        return torch.cat(vectors)[torch.cat(batches).argsort().to(items.device)]
+
+    def _upper(self, items: list[int], states: Float[Tensor, "m w"]) -> Float[Tensor, "n w"]:
+        ids, real = self._padded([self.ids[item] for item in items], states.device)
+        place = self.starts[items].to(states.device)[:, None] + torch.arange(ids.size(1), device=states.device)
+        given = states[place.clamp(max=len(states) - 1)]
+        transformer, *after = cast(Any, self.model)
+        upper = transformer.auto_model(inputs_embeds=given, attention_mask=real.long()).last_hidden_state
+        features: dict[str, Tensor] = {"token_embeddings": upper, "attention_mask": real.long()}
+        for module in after:
+            features = module(features)
+        return features["sentence_embedding"]
+
+    def _padded(self, rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+        width = max(map(len, rows))
+        pad = int(self.tokenizer.pad_token_id or 0)
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+class GivenStates(nn.Module):
+    """Stands in the place of a model's embedding layer and lets through the states that it is given."""
+
+    def forward(self, *args: Tensor | None, inputs_embeds: Tensor | None = None, **kwargs: object) -> Tensor:
+        """Returns ``inputs_embeds``, the one tensor among the arguments."""
+        return inputs_embeds if inputs_embeds is not None else next(arg for arg in args if arg is not None)
+
+
+def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.Module]:
+    """Parts an encoder below its last ``top`` layers; one after the other they are the model.
+
+    Args:
+        model: A BERT, DistilBERT, RoBERTa or like them: embeddings, then a list of layers, then nothing but a pooler.
+        top: Layers of the upper part.
+        name: What the model is called in messages.
+
+    Raises:
+        UserError: If the model is built otherwise, or has no more than ``top`` layers.
+    """
+    upper = deepcopy(model)
+    stacks = [getattr(part, place, None) for part in (model, upper) for place in ("encoder", "transformer")]
+    found = [stack for stack in stacks if isinstance(getattr(stack, "layer", None), nn.ModuleList)]
+    if len(found) != 2 or not hasattr(model, "embeddings"):
+        raise UserError(
+            f"the layers of {name!r} ({type(model).__name__}) cannot be parted into frozen and trained ones",
+            "Give trained_layers 0 or null, or a BERT, DistilBERT, RoBERTa or MPNet model.",
+        )
+    count = len(cast(Any, found[0]).layer)
+    if top >= count:
+        raise UserError(
+            f"trained_layers is {top}, but {name!r} has {count} layers",
+            f"Give at most {count - 1}, or null to train the whole model.",
+        )
+    below, above = cast(Any, found[0]), cast(Any, found[1])
+    below.layer, above.layer = below.layer[: count - top], above.layer[count - top :]
+    upper.embeddings = GivenStates()
+    for part in (model, upper):
+        drop_pooler(part)
+    return model, upper
+
+
+def drop_pooler(model: nn.Module) -> None:
+    """Takes away what BERT makes of the first token, which sentence models do not read."""
+    if hasattr(model, "pooler"):
+        setattr(model, "pooler", None)  # noqa: B010

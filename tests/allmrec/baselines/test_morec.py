@@ -1,0 +1,170 @@
+"""MoRec: the shared properties, and what it does with texts."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from allmrec.baselines.morec import MoRec
+from common.errors import UserError
+from common.types import SequenceBatch
+from tests.common.models import toy
+from tests.common.models.cases import SequentialCases
+
+
+class TestMoRec(SequentialCases):
+    model = MoRec
+    steps, lr = 250, 3e-3
+    exceptions = {"test_untrained_items_score_alike": "an item that was never trained on has its own text"}
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        small = {"max_history": toy.MAX_HISTORY, "sbert": sbert, "width": 32, "dropout": 0.0, "trained_layers": 1}
+        monkeypatch.setattr(type(self), "arguments", small | {"objective": "ce"})
+
+
+def build(sbert: str, **options: Any) -> MoRec:  # noqa: ANN401
+    torch.manual_seed(0)
+    small = {"max_history": toy.MAX_HISTORY, "width": 8, "dropout": 0.0, "trained_layers": 1} | options
+    model = MoRec(toy.NUM_ITEMS, sbert=sbert, **small)
+    model.attach(toy.catalogue())
+    return model
+
+
+def only(role: str) -> SequenceBatch:
+    """One user whose history, target and negative are three items, named by role."""
+    items = {"history": 3, "targets": 5, "negatives": 7}
+    return {
+        "user_id": torch.tensor([1]),
+        "history": torch.tensor([[0, items["history"]]]),
+        "targets": torch.tensor([[0, items["targets"]]]),
+        "negatives": torch.tensor([[[9], [items["negatives"]]]]),
+    }
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each pass of the trained layers reads."""
+    from allmrec.baselines.tower import LayeredTower
+
+    counts: list[int] = []
+    one = LayeredTower._upper
+
+    def counted(tower: LayeredTower, items: list[int], states: Tensor) -> Tensor:
+        counts.append(len(items))
+        return one(tower, items, states)
+
+    monkeypatch.setattr(LayeredTower, "_upper", counted)
+    return counts
+
+
+def test_step_encodes_each_distinct_item_once(sbert: str, encoded: list[int]) -> None:
+    model, batch = build(sbert).train(), next(toy.sequence_batches())
+    model.loss(batch)
+    real = batch["targets"] != 0
+    used = torch.cat([batch["history"].flatten(), batch["targets"].flatten(), batch["negatives"][real].flatten()])
+    # The place of padding is among them, so that ids stay places.
+    assert sum(encoded) == len(set(used.tolist()))
+
+
+def test_evaluation_encodes_the_catalogue_once(sbert: str, encoded: list[int]) -> None:
+    model = build(sbert).eval()
+    with torch.no_grad():
+        for batch in (toy.sampled_batch(), toy.full_batch(), toy.sampled_batch()):
+            model.rank(batch)
+    assert sum(encoded) == toy.NUM_ITEMS + 1
+
+
+def test_vectors_are_made_anew_after_a_step(sbert: str) -> None:
+    model = build(sbert, lr=0.1)
+    optimizer = model.configure_optimizers()
+    assert optimizer is not None
+    before = model.eval().output_table().clone()
+    model.train().loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    assert not torch.allclose(model.eval().output_table(), before)
+
+
+def test_compact_ids_give_the_loss_of_the_whole_table(sbert: str) -> None:
+    model, batch = build(sbert).eval(), next(toy.sequence_batches())
+    whole = super(MoRec, model).loss(batch)["loss"]
+    torch.testing.assert_close(model.loss(batch)["loss"], whole)
+
+
+@pytest.mark.parametrize("role", ["history", "targets", "negatives"])
+def test_encoder_learns_through_each_role(sbert: str, role: str) -> None:
+    model, batch = build(sbert), only(role)
+    items, local = model.within(batch)
+    wanted = {"history": 3, "targets": 5, "negatives": 7}[role]
+    vectors = model.items.vectors(items)
+    vectors.retain_grad()
+    model.items.held = vectors
+    super(MoRec, model).loss(local)["loss"].backward()  # type: ignore[no-untyped-call]
+    assert vectors.grad is not None
+    assert bool(vectors.grad[int((items == wanted).nonzero())].any())
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.items.tower.parameters() if p.ndim == 2)
+
+
+def test_negatives_of_padded_places_are_not_encoded(sbert: str) -> None:
+    assert build(sbert).within(only(""))[0].tolist() == [0, 3, 5, 7]
+
+
+def test_another_title_changes_the_scores_of_every_user(sbert: str) -> None:
+    batch, changed = toy.full_batch(), toy.catalogue()
+    changed["titles"][9] = "item red wolf"
+    scores = []
+    for catalogue in (toy.catalogue(), changed):
+        model = build(sbert).eval()
+        model.attach(catalogue)
+        with torch.no_grad():
+            scores.append(model.score_catalogue(batch))
+    assert bool((scores[0][:, 9] != scores[1][:, 9]).all())
+
+
+def test_items_of_equal_text_tie_exactly(sbert: str) -> None:
+    same = toy.catalogue()
+    same["titles"][4] = same["titles"][30] = "item red"
+    model = build(sbert).eval()
+    model.attach(same)
+    with torch.no_grad():
+        scores = model.score_catalogue(toy.full_batch())
+    assert torch.equal(scores[:, 4], scores[:, 30])
+
+
+def test_frozen_epochs_leave_the_encoder_alone(sbert: str, encoded: list[int]) -> None:
+    model = build(sbert, frozen_epochs=1).train()
+    for _ in range(2):
+        model.loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    assert sum(encoded) == toy.NUM_ITEMS + 1
+    assert all(parameter.grad is None for parameter in model.items.tower.parameters())
+    assert model.items.project.weight.grad is not None
+
+
+def test_full_softmax_sees_the_whole_catalogue(sbert: str) -> None:
+    model, batch = build(sbert, objective="ce").eval(), next(toy.sequence_batches())
+    whole = super(MoRec, model).loss(batch)["loss"]
+    torch.testing.assert_close(model.loss(batch)["loss"], whole)
+
+
+def test_items_without_text_share_a_vector_and_are_counted(sbert: str) -> None:
+    few = toy.catalogue()
+    few["titles"][4] = few["titles"][30] = " "
+    model = build(sbert).eval()
+    with pytest.warns(UserWarning, match="2 of 40 items have no titles"):
+        model.attach(few)
+    assert torch.equal(model.output_table()[4], model.output_table()[30])
+
+
+def test_data_without_texts_are_refused(sbert: str) -> None:
+    none = toy.catalogue()
+    none["titles"] = [""] * (toy.NUM_ITEMS + 1)
+    with pytest.raises(UserError, match="no item texts"):
+        build(sbert).attach(none)
+
+
+def test_checkpoint_of_another_sentence_model_is_refused(sberts: dict[str, str]) -> None:
+    checkpoint: dict[str, Any] = {}
+    build(sberts["distilbert"]).on_save_checkpoint(checkpoint)
+    with pytest.raises(UserError, match="trained on sentence model"):
+        build(sberts["bert"]).on_load_checkpoint(checkpoint)

@@ -1,0 +1,74 @@
+"""A sentence model parted into layers that learn and layers that do not."""
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from allmrec.baselines.tower import GivenStates, LayeredTower
+from common.errors import UserError
+from tests.allmrec.world import catalogue
+
+CPU = torch.device("cpu")
+
+
+def build(name: str, trained: int | None, **options: int) -> LayeredTower:
+    tower = LayeredTower(name, trained, **options)
+    tower.attach(catalogue()["titles"])
+    return tower
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize("trained", [0, 1, None])
+def test_parted_model_says_what_the_library_says(sberts: dict[str, str], family: str, trained: int | None) -> None:
+    tower, titles = build(sberts[family], trained, rows=3), catalogue()["titles"]
+    wanted = SentenceTransformer(sberts[family], device="cpu").encode(titles[1:], convert_to_tensor=True)
+    torch.testing.assert_close(tower.all(CPU)[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [0, 1, None])
+def test_only_the_last_layers_learn(sbert: str, trained: int | None) -> None:
+    names = [name for name, _ in build(sbert, trained).named_parameters()]
+    layers = {name.split(".layer.")[1][0] for name in names if ".layer." in name}
+    assert layers == {0: set(), 1: {"0"}, None: {"0", "1"}}[trained]
+    assert any("word_embeddings" in name for name in names) is (trained is None)
+
+
+def test_layers_below_are_run_once_for_all(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = build(sbert, 1).train()
+    assert tower.lower is not None
+    counts: list[int] = []
+    tower.lower.module.register_forward_hook(lambda module, given, made: counts.append(len(made.last_hidden_state)))
+    for _ in range(3):
+        tower(torch.tensor([3, 5, 3])).sum().backward()
+    assert sum(counts) == len(catalogue()["titles"])
+
+
+def test_gradient_reaches_every_parameter_of_the_upper_part(sbert: str) -> None:
+    tower = build(sbert, 1)
+    (tower(torch.tensor([3, 5])) ** 2).sum().backward()
+    assert all(parameter.grad is not None for parameter in tower.parameters())
+
+
+def test_texts_are_cut_behind_the_limit(sbert: str) -> None:
+    long = LayeredTower(sbert, 1, max_tokens=4)
+    long.attach(["", "red wolf sea road city", "red wolf"])
+    assert [len(row) for row in long.ids] == [2, 4, 4]
+
+
+def test_too_many_trained_layers_are_refused(sbert: str) -> None:
+    with pytest.raises(UserError, match="2 layers"):
+        LayeredTower(sbert, 2)
+
+
+def test_a_model_without_such_layers_is_refused(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmrec.baselines import tower
+
+    with pytest.raises(UserError, match="cannot be parted"):
+        tower.split_layers(torch.nn.Linear(2, 2), 1, "linear")
+
+
+def test_given_states_pass_by_name_and_by_place() -> None:
+    states: Tensor = torch.ones(1, 2, 3)
+    assert GivenStates()(inputs_embeds=states) is states
+    assert GivenStates()(None, states, None) is states
