@@ -34,8 +34,8 @@ Loader: TypeAlias = DataLoader[SequenceBatch]
 
 FULL = {"full": True, "full-unmasked": False}
 """Protocols that need no stored candidates, and whether they leave out what the user has seen."""
-TEST_USERS_SEED = 0
-"""Seed of the draw of test users: never a run's own, so that all runs test the same users."""
+USERS_SEED = 0
+"""Seed of the draw of validation and test users: never a run's own, so that all runs have the same."""
 
 
 class SequenceDataModule(L.LightningDataModule):
@@ -61,6 +61,7 @@ class SequenceDataModule(L.LightningDataModule):
         val_protocol: Protocol of validation: ``full``, ``full-unmasked`` or stored candidates such as ``sampled-99``.
         test_protocols: Protocols of the test.
         test_users: Number of test users, the same for all runs; all if not given.
+        val_users: Number of validation users, the same for all runs; all if not given.
         allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches beside the training process; 0 builds them in it.
         seed: Seed of the order of instances and of negatives.
@@ -90,10 +91,12 @@ class SequenceDataModule(L.LightningDataModule):
         allow_imputed_time: bool = False,
         num_workers: int = 0,
         seed: int = 0,
+        val_users: int | None = None,
     ) -> None:
         super().__init__()
         _at_least(1, max_history=max_history, num_targets=num_targets, batch_size=batch_size)
         _at_least(1, eval_batch_size=eval_batch_size, test_users=1 if test_users is None else test_users)
+        _at_least(1, val_users=1 if val_users is None else val_users)
         _at_least(0, min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
         self.store = find_store(Path(root), dataset, recipe, store)
         self.manifest = self.store.manifest
@@ -103,7 +106,7 @@ class SequenceDataModule(L.LightningDataModule):
         self.num_negatives, self.negatives = num_negatives, negatives
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_protocol, self.test_protocols = val_protocol, list(test_protocols)
-        self.test_users = test_users
+        self.test_users, self.val_users = test_users, val_users
         self.allow_imputed_time = allow_imputed_time
         self.num_workers, self.seed = num_workers, seed
         self.predict_users: list[int] | None = None
@@ -163,7 +166,7 @@ class SequenceDataModule(L.LightningDataModule):
             )
         if self.instances == "session":
             return self._loader(dataset, None, EpochSampler(dataset, shuffle=False))
-        return self._loader(dataset, self.batch_size, EpochSampler(dataset, True, self.seed, rank, world_size))
+        return self._loader(dataset, self.batch_size, self._order(dataset, rank, world_size))
 
     def val_dataloader(self) -> Loader:
         """Validation cases under ``val_protocol``."""
@@ -193,7 +196,7 @@ class SequenceDataModule(L.LightningDataModule):
             protocol,
             negatives=None if protocol in FULL else self.store.negatives(self.split, protocol, phase),
             mask_seen=self._masks_seen(protocol),
-            rows=self._drawn_users(len(cases["user"])) if phase == "test" else None,
+            rows=self._drawn_users(len(cases["user"]), self.test_users if phase == "test" else self.val_users),
             batch_size=self.eval_batch_size,
         )
         return self._loader(dataset, self.eval_batch_size)
@@ -225,6 +228,9 @@ class SequenceDataModule(L.LightningDataModule):
             return WindowDataset(self.events, self.max_history, self.num_targets, sampler)
         return SessionDataset(self.events, self.batch_size, sampler, rank, world_size)
 
+    def _order(self, dataset: TrainingDataset, rank: int, world_size: int) -> EpochSampler:
+        return EpochSampler(dataset, True, self.seed, rank, world_size)
+
     def _loader(
         self, dataset: Dataset[SequenceBatch], batch_size: int | None, sampler: Sampler[int] | None = None
     ) -> Loader:
@@ -238,10 +244,10 @@ class SequenceDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def _drawn_users(self, cases: int) -> Int[Tensor, "r"] | None:
-        if self.test_users is None or self.test_users >= cases:
+    def _drawn_users(self, cases: int, wanted: int | None) -> Int[Tensor, "r"] | None:
+        if wanted is None or wanted >= cases:
             return None
-        return torch.randperm(cases, generator=seeded(TEST_USERS_SEED))[: self.test_users].sort().values
+        return torch.randperm(cases, generator=seeded(USERS_SEED))[:wanted].sort().values
 
     def _check_time(self) -> None:
         if self.split == "global_temporal" and self.manifest.time != "real" and not self.allow_imputed_time:

@@ -359,9 +359,12 @@ class EpochSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this process's instances."""
-        length = len(self.instances)
-        order = torch.randperm(length, generator=seeded(self.seed, self.epoch)) if self.shuffle else None
+        length, order = len(self.instances), self.order()
         for first in range(0, self.num_samples, _CHUNK):
             turn = torch.arange(first, min(first + _CHUNK, self.num_samples))
             index = (turn * self.num_replicas + self.rank) % length
             yield from (index if order is None else order[index]).tolist()
+
+    def order(self) -> Int[Tensor, "n"] | None:
+        """Order of the epoch over all processes, which take turns; ``None`` leaves the instances as they are."""
+        return torch.randperm(len(self.instances), generator=seeded(self.seed, self.epoch)) if self.shuffle else None

@@ -8,12 +8,13 @@ export and distributed evaluation come from here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.errors import UserError
@@ -24,6 +25,8 @@ from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
+MODEL = "model"
+"""Key of a checkpoint that holds the name of the model's class."""
 TOP_LIST = 10
 """Length of the top lists that full ranking keeps for coverage and mean popularity."""
 FEW_ITEMS = 16
@@ -44,6 +47,8 @@ class Recommender(L.LightningModule, ABC):
     information_set: frozenset[str] = frozenset()
     """What the model reads beyond item ids: ``history`` (which items, in no order), ``order`` (which includes it),
     ``event_times``, ``query_time``, ``user_id``, ``graph``, ``attributes``, ``text``."""
+    language_model: str | None = None
+    """Name of the language model inside, if there is one."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
     catalogue_chunk: ClassVar[int] = 4096
@@ -168,6 +173,33 @@ class Recommender(L.LightningModule, ABC):
         return torch.optim.Adam(
             self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas, fused=True
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the name of the class, so that a method built on this one can restore it."""
+        checkpoint[MODEL] = type(self).__name__
+
+    def leave(self, folder: Path) -> None:
+        """Writes what methods built on this one read, beside the tested checkpoint in the run folder; nothing here."""
+
+    def frozen_parameters(self) -> int:
+        """Number of parameters of modules that are used and never trained, outside the model's own tree."""
+        return sum(int(module.num_parameters) for module in self.modules() if hasattr(module, "num_parameters"))
+
+    def marks(self) -> list[str]:
+        """What a table says beside the method's name: something else than the paper uses, for example."""
+        return []
+
+    def reading(self) -> dict[str, str]:
+        """What sets the reading of the stored candidates apart from the headline's, for the protocol id."""
+        return {}
+
+    def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
+        """Slices of the test cases that only this model knows, by name.
+
+        Args:
+            ranks: Columns of the stored ranks, each of shape ``(m,)``.
+        """
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of parameters, each with the options that differ from the optimiser's; one group by default."""

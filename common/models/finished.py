@@ -1,0 +1,58 @@
+"""The model of a finished run, for methods that are built on another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import UserError
+from common.models.base import MODEL, Recommender
+
+WEIGHTS = "best.ckpt"
+"""File of a run folder that holds the weights that validation chose."""
+
+
+def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN401
+    """The model of a run folder: its class, its arguments and its best weights; not yet attached to a catalogue.
+
+    Args:
+        run: The run folder.
+        changes: Arguments to replace, or that the checkpoint does not hold: other runs' folders, for example.
+
+    Raises:
+        UserError: If the folder holds no checkpoint, or one of a model that is not known here.
+    """
+    content = read_checkpoint(run)
+    known = {cls.__name__: cls for cls in _descendants(Recommender)}
+    name = content.get(MODEL)
+    if name not in known:
+        raise UserError(f"{run} holds a model {name!r}, which is not known here.", "Run it again with --force.")
+    model: Recommender = known[name](**content.get("hyper_parameters", {}) | changes)
+    model.on_load_checkpoint(content)
+    model.load_state_dict(content["state_dict"])
+    return model.eval()
+
+
+def read_checkpoint(run: str | Path) -> dict[str, Any]:
+    """The checkpoint of a run folder, on the CPU.
+
+    Raises:
+        UserError: If it is not there or cannot be read.
+    """
+    path = Path(run) / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{run} holds no finished run: {WEIGHTS} is not there.", "Give a run folder.")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a checkpoint: {error}", "Run it again with --force.") from error
+    return content
+
+
+def _descendants(cls: type[Recommender]) -> Iterator[type[Recommender]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _descendants(child)
