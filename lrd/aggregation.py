@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from lrd.rounds import Rounds
+
 Pooling = Literal["mean", "max", "attention"]
 
 
@@ -96,11 +98,12 @@ class RelationEncoder(nn.Module):
         self.contract = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
+        self.memory: Rounds | None = None
 
     def forward(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         """Mixes the ``r`` summaries of each of ``n`` candidates, shape ``(n, r, d)``."""
         if not (torch.is_grad_enabled() or self.training or x.is_cuda):
-            return self._candidates_innermost(x)
+            return self._without_gradients(x)
         n, r, d = x.shape
         for _ in range(self.rounds):
             qkv = self.query_key_value(x).view(n, r, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
@@ -108,38 +111,12 @@ class RelationEncoder(nn.Module):
             x = self.norm(x + self.dropout(self.contract(self.expand(mixed).relu())))
         return x
 
-    def _candidates_innermost(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
-        """The same without gradients, with candidates in the innermost dimension.
-
-        Attention over a dozen relations is too small for a kernel a candidate: as elementwise products over all
-        candidates at once it takes two thirds of the time.
-        """
+    @torch.no_grad()
+    def _without_gradients(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         n, r, d = x.shape
-        x = x.permute(2, 1, 0).reshape(d, r * n)
-        gain, shift = self.norm.weight[:, None], self.norm.bias[:, None]
-        for _ in range(self.rounds):
-            query_key_value = (self.query_key_value.weight @ x).view(3, self.heads, d // self.heads, r, n)
-            mixed = attend(*query_key_value.unbind(0)).view(d, r * n)
-            hidden = torch.addmm(self.expand.bias[:, None], self.expand.weight, mixed).relu_()
-            x = torch.addmm(self.contract.bias[:, None], self.contract.weight, hidden).add_(x)
-            x.sub_(x.mean(0))
-            x = torch.addcmul(shift, x.mul_((x.square().mean(0) + self.norm.eps).rsqrt_()), gain)
-        return x.view(d, r, n).permute(2, 1, 0)
-
-
-def attend(
-    queries: Float[Tensor, "h e r n"], keys: Float[Tensor, "h e r n"], values: Float[Tensor, "h e r n"]
-) -> Float[Tensor, "h e r n"]:
-    """Scaled dot-product attention across ``r`` for ``n`` sets at a time, the sets innermost."""
-    heads, width, r, n = queries.shape
-    scores = queries.new_zeros(heads, r, r, n)
-    for part in range(width):
-        scores.addcmul_(queries[:, part, :, None], keys[:, part, None])
-    weights = scores.mul_(width**-0.5).softmax(2)
-    mixed = torch.zeros_like(values, memory_format=torch.contiguous_format)
-    for other in range(r):
-        mixed.addcmul_(weights[:, None, :, other], values[:, :, None, other])
-    return mixed
+        if self.memory is None or self.memory.key != Rounds.key_of(n, r, x):
+            self.memory = Rounds(n, r, d, self.heads, x)
+        return self.memory.run(x, self.rounds, self.query_key_value, self.expand, self.contract, self.norm)
 
 
 class RelationPooling(nn.Module):

@@ -54,7 +54,8 @@ class LRD(Recommender):
         discovery: Discovery of latent relations, or ``None`` for the plain backbone.
         weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default.
         weight_lrd: The paper's λ.
-        cache_candidates: Candidates scored at a time in evaluation, so that their relation vectors stay in cache.
+        cache_candidates: Candidates scored at a time by each thread in evaluation, so that their relation vectors
+            stay in cache.
         lr: Learning rate of Adam; the authors take 1e-4 for RCF and 1e-3 for KDA.
         weight_decay: L2 coefficient, not applied to biases.
     """
@@ -103,7 +104,7 @@ class LRD(Recommender):
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates, so few at a time that their relation vectors stay in cache."""
-        return self.backbone.score(batch, self.cache_candidates)
+        return self.backbone.score(batch, self.cache_candidates * torch.get_num_threads())
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts.

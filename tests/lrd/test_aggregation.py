@@ -82,14 +82,3 @@ def test_pooling_does_not_depend_on_the_order_of_relations(pooling: Pooling) -> 
     x, user = torch.randn(2, 3, 5, 6), torch.randn(2, 6)
     torch.testing.assert_close(pool(x[:, :, torch.randperm(5)], user), pool(x, user))
     torch.testing.assert_close(pool(x[:, :, :1].expand(-1, -1, 5, -1), user), x[:, :, 0])
-
-
-@pytest.mark.parametrize("sets", [1, 7])
-def test_rounds_without_gradient_are_those_with_it(sets: int) -> None:
-    encoder = RelationEncoder(16, rounds=3, heads=4).double().eval()
-    for parameter in encoder.parameters():
-        torch.nn.init.normal_(parameter)
-    x = torch.randn(sets, 5, 16, dtype=torch.float64)
-    with torch.no_grad():
-        without = encoder(x)
-    torch.testing.assert_close(without, encoder(x).detach(), rtol=1e-12, atol=1e-12)
