@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from allmrec.baselines.stages import require_patience
 from allmrec.baselines.tower import LayeredTower
 from common.errors import UserError
 from common.models.sasrec import SASRec, SASRecVariant
@@ -184,6 +185,11 @@ class MoRec(SASRec):
             rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: MoRec gives them one vector.")
         self.items.tower.attach(texts)
         self.items.forget()
+
+    def on_fit_start(self) -> None:
+        """Looks whether the run is long enough for the encoder to learn."""
+        if self.items.tower.trained:
+            require_patience(self.trainer, "frozen_epochs", self.frozen_epochs)
 
     @property
     def encoder_learns(self) -> bool:

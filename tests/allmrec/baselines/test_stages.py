@@ -1,0 +1,32 @@
+"""Runs that end before their last stage are refused."""
+
+from typing import Any
+
+import lightning as L
+import pytest
+from lightning.pytorch.callbacks import EarlyStopping
+
+from allmrec.baselines.stages import require_patience
+from common.errors import UserError
+
+
+def trainer(patience: int = 3, **options: Any) -> L.Trainer:  # noqa: ANN401
+    stop = EarlyStopping("val/ndcg@10", patience=patience)
+    return L.Trainer(callbacks=[stop], accelerator="cpu", logger=False, enable_checkpointing=False, **options)
+
+
+def test_long_enough_runs_pass() -> None:
+    require_patience(trainer(patience=5, max_epochs=9), "align_epochs", 4)
+    require_patience(trainer(patience=1, max_epochs=9, check_val_every_n_epoch=5), "align_epochs", 4)
+    require_patience(trainer(patience=1, fast_dev_run=True), "align_epochs", 4)
+
+
+def test_early_stopping_before_the_last_stage_is_refused() -> None:
+    with pytest.raises(UserError, match="align_epochs is 4") as mistake:
+        require_patience(trainer(patience=4, max_epochs=9), "align_epochs", 4)
+    assert "patience above 4" in str(mistake.value)
+
+
+def test_a_budget_that_ends_before_the_last_stage_is_refused() -> None:
+    with pytest.raises(UserError, match="ends after epoch 4"):
+        require_patience(trainer(patience=9, max_epochs=4), "align_epochs", 4)
