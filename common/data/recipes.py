@@ -189,6 +189,7 @@ def _table_2(users: int, items: int, interactions: int) -> dict[str, Printed]:
 _WORLD = Recipe("", "", filter="none", repeats="keep", items="all", text="allmrec")
 _WORLDS = {
     "planted": "latent relations drive part of the choices, and most texts reveal them",
+    "planted-half": "as planted, with half as many of those choices",
     "null-relations": "no latent relation drives a choice",
     "null-text": "texts permuted over items",
     "text-taste": "texts tell taste; there is no relation",

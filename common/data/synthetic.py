@@ -62,6 +62,7 @@ class Dials:
 
 WORLDS = {
     "planted": Dials(),
+    "planted-half": Dials(rho=0.2),
     "null-relations": Dials(rho=0.0),
     "null-text": Dials(own_text=False),
     "text-taste": Dials(rho=0.0, kappa=0.0, related=False),
