@@ -13,6 +13,7 @@ from torch import Tensor
 from allmrec.frozen import Frozen
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
+from common.models.finished import finished_model
 from common.models.ncf import NCF
 from common.types import Catalogue, SequenceBatch
 
@@ -26,14 +27,16 @@ class CollaborativeFilter(Frozen[Recommender]):
     model's score but for the bias.
 
     Args:
-        model: A trained model.
+        model: A trained model, or the folder of its run.
         dropout: Whether its dropout is on, as it is by oversight in the released stage 2.
 
     Raises:
-        UserError: If the model has no item vectors.
+        UserError: If the folder holds no model, or the model has no item vectors.
     """
 
-    def __init__(self, model: Recommender, dropout: bool = False) -> None:
+    def __init__(self, model: Recommender | str, dropout: bool = False) -> None:
+        if isinstance(model, str):
+            model = finished_model(model)
         if not isinstance(model, SequentialRecommender | NCF):
             raise UserError(
                 f"{type(model).__name__} has no user and item vectors to align",
@@ -90,6 +93,10 @@ class CollaborativeFilter(Frozen[Recommender]):
         return torch.cat(sides, dim=1)[:, None].expand(-1, batch["history"].size(1), -1)
 
 
+JOINT = "joint.safetensors"
+"""File of a stage-1 run folder that holds its joint vectors."""
+
+
 class JointVectors(NamedTuple):
     """Stage 1's result: each item's latents; row 0 is padding."""
 
@@ -100,17 +107,22 @@ class JointVectors(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Writes both tables."""
-        save_file({name: value.contiguous() for name, value in self._asdict().items()}, path)
+        save_file({name: value.cpu().contiguous() for name, value in self._asdict().items()}, path)
 
     @classmethod
-    def load(cls, path: Path, num_items: int) -> JointVectors:
+    def load(cls, path: Path | str, num_items: int) -> JointVectors:
         """Reads both tables.
+
+        Args:
+            path: The file, or the run folder of stage 1.
+            num_items: Number of items of the catalogue.
 
         Raises:
             UserError: If the file is absent, or of another number of items.
         """
+        path = Path(path) / JOINT if Path(path).is_dir() else Path(path)
         if not path.is_file():
-            raise UserError(f"joint vectors {path} do not exist", "Run stage 1 first, and give its file.")
+            raise UserError(f"joint vectors {path} do not exist", "Run stage 1 first, and give its run folder.")
         vectors = cls(**load_file(path))
         if len(vectors.items) != num_items + 1:
             raise UserError(

@@ -112,6 +112,28 @@ class Composer:
         )
         return Prompts(ids, slots)
 
+    def about(self, history: Int[Tensor, "b l"], question: str) -> Prompts:
+        """Prompts that tell of a user and a history, and then say ``question`` instead of listing candidates.
+
+        Args:
+            history: Items, right-aligned; the last ``max_history`` are shown, fewer where the context is short.
+            question: What follows.
+
+        Raises:
+            UserError: If a prompt does not fit even without history.
+        """
+        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        ids = self.llm.prompt_ids([self._profile(past) + question for past in pasts])
+        for row, past in enumerate(pasts):
+            while len(ids[row]) >= self.llm.context:
+                self._require_history(past, len(ids[row]), self.llm.context - 1, 0)
+                del past[0]
+                ids[row] = self.llm.prompt_ids([self._profile(past) + question])[0]
+        return Prompts(ids, [[USER_SLOT, *past] for past in pasts])
+
+    def _profile(self, past: list[int]) -> str:
+        return self.style.profile([self.titles[item] for item in past])
+
     def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
         titles = self.titles
         return self.style.compose([titles[i] for i in past], [titles[i] for i in items], user, soft)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,8 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -21,8 +24,9 @@ from allmrec.slotted import SlottedModel, check_folder, unreachable, without_dro
 from allmrec.tokens import Tokens, positions
 from common.errors import UserError
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32"]
 Quantization = Literal["none", "8bit", "4bit"]
+Weights = Literal["trained", "random"]
 IGNORED = -100
 """Label of a token that is not learnt."""
 
@@ -34,42 +38,58 @@ class FrozenLLM(SlottedModel):
 
     Args:
         name: Name on the hub, or a folder in Hugging Face layout.
-        precision: Type of weights and activations; parts that are quantised follow their own.
+        precision: Type of weights and activations; ``auto`` takes fp32 where they are stored so, else bf16. Parts that
+            are quantised follow their own.
         quantization: Weights in 8 or 4 bits (bitsandbytes), or as they are.
         device_map: ``auto`` spreads the layers over devices; ``None`` keeps the model with its owner.
         gradient_checkpointing: Whether layers are computed again in the backward pass rather than kept.
+        weights: The model's own, or ``random`` ones of its shape, always the same: a control.
 
     Raises:
         UserError: If the model cannot be loaded: folder absent or incomplete, hub unreachable, quantisation without
-            bitsandbytes.
+            bitsandbytes, or of random weights.
     """
 
     def __init__(
         self,
         name: str,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
         quantization: Quantization = "none",
         device_map: str | None = None,
         gradient_checkpointing: bool = False,
+        weights: Weights = "trained",
     ) -> None:
         check_folder(name)
         bits = quantization_config(quantization)
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForCausalLM.from_pretrained(
-                name,
-                config=without_dropout(AutoConfig.from_pretrained(name)),
-                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-                quantization_config=bits,
-                device_map=device_map,
-            )
+            config = without_dropout(AutoConfig.from_pretrained(name))
+            whole = precision == "fp32" or (precision == "auto" and config.dtype == torch.float32)
+            dtype = torch.float32 if whole else torch.bfloat16
+            if weights == "random":
+                model = random_model(config, dtype, bits or device_map)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(
+                    name, config=config, dtype=dtype, quantization_config=bits, device_map=device_map
+                )
         except (OSError, ValueError) as error:
             raise unreachable(name, error) from error
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         placed = device_map is not None or quantization != "none"
         super().__init__(name, model, tokenizer, movable=not placed, training=gradient_checkpointing)
+        self.weights: Weights = weights
         self.end_id = end_token(tokenizer, name)
+
+    def identity(self) -> dict[str, str]:
+        """As :meth:`SlottedModel.identity`, and whether weights are random."""
+        return super().identity() | ({} if self.weights == "trained" else {"weights": self.weights})
+
+    @property
+    def title(self) -> str:
+        """What a table calls the model: its name on the hub or its folder's."""
+        name = Path(self.name).name if Path(self.name).is_dir() else self.name
+        return name if self.weights == "trained" else f"{name}, random weights"
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of prompts, behind the beginning token if the tokenizer has one."""
@@ -139,6 +159,23 @@ def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> T
     """
     precise = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     return F.cross_entropy(precise.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def random_model(config: PretrainedConfig, dtype: torch.dtype, placed: object) -> PreTrainedModel:
+    """A model of random weights, the same at every call.
+
+    Raises:
+        UserError: If it shall be quantised or spread over devices.
+    """
+    if placed is not None:
+        raise UserError(
+            "a model of random weights can be neither quantised nor spread over devices",
+            "Leave quantization and device_map at their defaults.",
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model
 
 
 def quantization_config(quantization: Quantization) -> Any:  # noqa: ANN401

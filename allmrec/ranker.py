@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
@@ -62,6 +62,7 @@ class LanguageModelRanker(Recommender):
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         self.llm = llm
+        self.language_model = llm.title
         self.style = STYLES[domain]()
         self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
         self.scorer: Scorer = scorer
@@ -135,6 +136,18 @@ class LanguageModelRanker(Recommender):
         shown = candidates.gather(1, prompt_order(keys, candidates.size(1), self.order))
         history = batch["history"][:, :0] if null else batch["history"]
         return self.composer(history, shown, user=not null and self.soft_slots, soft=self.soft_slots)
+
+    def reading(self) -> dict[str, str]:
+        """Scorer and order of candidates, where they are not the headline's: summed likelihood in the first order."""
+        scorer = {} if self.scorer == "sum" else {"scorer": self.scorer}
+        return scorer | ({} if self.order == 0 else {"prompt_order": str(self.order)})
+
+    def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
+        """Cases by the place in the prompt where the target stands, in quarters of the list."""
+        cases, count = ranks["case_id"].long(), int(ranks["num_candidates"].max())
+        place = prompt_order(cases, count, self.order).argmin(1)
+        quarter = place * 4 // count
+        return {f"target_in_quarter_{number + 1}": quarter == number for number in range(4)}
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases, and judges what the language model writes."""

@@ -76,8 +76,8 @@ class ALLMRecRetrieval(SequentialRecommender):
 
     Args:
         num_items: Number of items of the catalogue.
-        collaborative: A trained recommender: the source of user vectors.
-        joint: File of stage 1's joint vectors.
+        collaborative: Run folder of a trained recommender, or the recommender: the source of user vectors.
+        joint: Run folder of stage 1, or its file of joint vectors.
         reader: Frozen model: ``minilm``, a name on the hub, or a folder; encoder or decoder.
         pooling: How its states become one.
         vectors: Joint vectors that are shown: ``items`` (e) or ``texts`` (q).
@@ -99,7 +99,7 @@ class ALLMRecRetrieval(SequentialRecommender):
     def __init__(
         self,
         num_items: int,
-        collaborative: Recommender,
+        collaborative: str | Recommender,
         joint: str,
         reader: str = "minilm",
         pooling: Literal["mean", "last"] = "mean",
@@ -118,7 +118,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
-        self.information_set = self.information_set | collaborative.information_set
+        self.information_set = self.information_set | self.collaborative.module.information_set
         self.reader = FrozenReader(reader, pooling)
         self.project_user = Projection(self.collaborative.width, self.reader.width, "leaky_relu")
         self.project_item = Projection(latent, self.reader.width, "gelu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -9,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
-from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.sentences import TextTower
+from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
+from allmrec.sentences import PAPERS, TextTower
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
 from common.types import PAD, Catalogue, SequenceBatch
@@ -30,7 +31,7 @@ class ALLMRecStage1(SequentialRecommender):
 
     Args:
         num_items: Number of items of the catalogue.
-        collaborative: A trained recommender: the source of item and user vectors.
+        collaborative: Run folder of a trained recommender, or the recommender: the source of item and user vectors.
         sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
         train_sbert: Whether it is fine-tuned.
         positions: Which items of each sequence are learnt from: the last, or all but the first, which follows nothing.
@@ -54,7 +55,7 @@ class ALLMRecStage1(SequentialRecommender):
     def __init__(
         self,
         num_items: int,
-        collaborative: Recommender,
+        collaborative: str | Recommender,
         sbert: str = "sentence-transformers/nq-distilbert-base-v1",
         train_sbert: bool = True,
         positions: Literal["last", "all"] = "last",
@@ -75,7 +76,7 @@ class ALLMRecStage1(SequentialRecommender):
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
-        self.information_set = self.information_set | collaborative.information_set
+        self.information_set = self.information_set | self.collaborative.module.information_set
         self.tower = TextTower(sbert, train_sbert, max_tokens)
         self.alignment = Alignment(
             self.collaborative.width,
@@ -127,6 +128,15 @@ class ALLMRecStage1(SequentialRecommender):
         q = self.alignment.texts.encode(self.tower.all(self.device))
         first = torch.zeros(1, dtype=torch.long, device=self.device)
         return JointVectors(e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0))
+
+    def leave(self, folder: Path) -> None:
+        """Writes the joint vectors that stage 2 reads."""
+        self.joint_vectors().save(folder / JOINT)
+
+    def marks(self) -> list[str]:
+        """The sentence model, where it is not the paper's."""
+        name = self.tower.name.rpartition("/")[2]
+        return [] if name == PAPERS else [f"texts by {name}"]
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """The filter's user vectors, shape ``(b, 1, d)``."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import USER_SLOT, Prompts, prompt_order
-from allmrec.decoding import Scorer
-from allmrec.llm import FrozenLLM, Precision, Quantization
+from allmrec.decoding import Scorer, greedy, read_prefix
+from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
 from allmrec.ranker import LanguageModelRanker
 from common.errors import UserError
@@ -58,8 +58,8 @@ class ALLMRecStage2(LanguageModelRanker):
 
     Args:
         num_items: Number of items of the catalogue.
-        collaborative: A trained recommender: the source of user vectors.
-        joint: File of stage 1's joint vectors.
+        collaborative: Run folder of a trained recommender, or the recommender: the source of user vectors.
+        joint: Run folder of stage 1, or its file of joint vectors.
         llm: Name or folder of the language model.
         vectors: Joint vectors that the prompt shows: ``items`` (e) or ``texts`` (q).
         latent: Width of joint vectors.
@@ -69,10 +69,11 @@ class ALLMRecStage2(LanguageModelRanker):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write.
-        precision: Type of the language model's weights.
+        precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
         gradient_checkpointing: Whether its layers are computed again in the backward pass.
+        llm_weights: The language model's own, or ``random`` ones, as a control.
         cf_dropout: Whether the collaborative filter's dropout is on, as in the released code.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
@@ -84,7 +85,7 @@ class ALLMRecStage2(LanguageModelRanker):
     def __init__(
         self,
         num_items: int,
-        collaborative: Recommender,
+        collaborative: str | Recommender,
         joint: str,
         llm: str,
         vectors: Literal["items", "texts"] = "items",
@@ -95,16 +96,17 @@ class ALLMRecStage2(LanguageModelRanker):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
         quantization: Quantization = "none",
         device_map: str | None = None,
         gradient_checkpointing: bool = False,
+        llm_weights: Weights = "trained",
         cf_dropout: bool = False,
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
+        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing, llm_weights)
         super().__init__(
             num_items,
             model,
@@ -120,7 +122,7 @@ class ALLMRecStage2(LanguageModelRanker):
         )
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)
-        self.information_set = self.information_set | collaborative.information_set
+        self.information_set = self.information_set | self.collaborative.module.information_set
         self.project_user = Projection(self.collaborative.width, self.llm.width, "leaky_relu")
         self.project_item = Projection(latent, self.llm.width, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
@@ -146,19 +148,42 @@ class ALLMRecStage2(LanguageModelRanker):
         vectors: Tensor = self.project_item(self.joint[distinct])[place]
         if prompts.slots[0][0] != USER_SLOT:
             return vectors
-        users = self.project_user(self.collaborative.user_vectors(batch))
+        users = self.project_user(self.user_vectors(batch))
         return vectors.masked_scatter((slots == USER_SLOT)[:, None], users)
+
+    def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
+        """The filter's vector of each row's user."""
+        return self.collaborative.user_vectors(batch)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Next-token loss on the title of the last target, which is shown among its negatives in a random order."""
         target = batch["targets"][:, -1:]
         columns = torch.cat([target, batch["negatives"][:, -1]], dim=1)
-        # Another order each epoch, so that no place in the list becomes a habit.
-        keys = batch["user_id"] + (self.current_epoch << 32)
+        # Another order for each target and epoch, so that no place in the list becomes a habit.
+        keys = batch["user_id"] * (self.num_items + 1) + target[:, 0] + (self.current_epoch << 48)
         shown = columns.gather(1, prompt_order(keys, columns.size(1), seed=self.order + 1))
         prompts = self.composer(batch["history"], shown)
         answers = [self.composer.answers[item] for item in target.squeeze(1).tolist()]
         return {"loss": self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))}
+
+    @torch.no_grad()
+    def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
+        """What the language model says of each row's user, whose vector and history it is told; the paper's figure 5.
+
+        Args:
+            batch: Known users and their histories.
+            question: What it shall go on from.
+            max_tokens: Longest text, cut short where the context ends.
+            penalty: Of tokens written before: free text repeats itself otherwise.
+
+        Raises:
+            UserError: If the question leaves no room in the context.
+        """
+        prompts = self.composer.about(batch["history"], question)
+        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
+        limits = [min(max_tokens, self.llm.context - max(map(len, prompts.ids)))] * len(prompts.ids)
+        texts = self.llm.tokenizer.batch_decode(greedy(self.llm, prefix, limits, penalty), skip_special_tokens=True)
+        return [str(text).strip() for text in texts]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The two projections."""
@@ -166,6 +191,7 @@ class ALLMRecStage2(LanguageModelRanker):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the language model's name and revision, all that a checkpoint holds of it."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["llm"] = self.llm.identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -34,11 +34,16 @@ from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
 from allmrec.prompts import STYLES, Domain, PromptStyle
 
 HEADS = 4
-VECTOR, USER, PLACE, WORD = range(4)
-"""Quarters of a token vector at the start of training: what a slot holds, the user's vector once it was fetched, where
-a token stands, which token it is."""
+PARTS = 2 * HEADS
+"""Parts of a token vector; a head compares two."""
+VECTOR, USER, PLACE, WORD, BEFORE, FOUND = range(6)
+"""What the parts hold at the start of training: a slot's vector, the user's vector once it was fetched, where a token
+stands, which token it is, which token stands before it, where the slot was found; two are free."""
 END = "</s>"
 REPORT = "standin.json"
+"""File of a stand-in's folder that says how it was made; no other language model has one."""
+VERSION = 2
+"""Raised when a change makes another model of the same settings."""
 
 
 class Level(NamedTuple):
@@ -73,6 +78,7 @@ class StandInSettings:
         batch_size: Prompts a step.
         text_rows: Texts a step, read as plain text.
         text_tokens: Tokens of a text that are read.
+        title_tokens: Tokens of a title that prompts show.
         lr: Learning rate of AdamW after 200 steps of warming up.
         passed: Share of whole answers that must be right, over 20 batches, before the next level.
         seed: Seed of all draws.
@@ -87,10 +93,15 @@ class StandInSettings:
     batch_size: int = 32
     text_rows: int = 8
     text_tokens: int = 48
+    title_tokens: int = 24
     lr: float = 1e-3
     passed: float = 0.8
     seed: int = 0
     levels: tuple[Level, ...] = LEVELS
+
+
+SMALL = StandInSettings(width=128, vocabulary=1500, steps=350, batch_size=16, text_rows=2, lr=2e-3)
+"""A stand-in for the small synthetic world, built in about a minute on two cores."""
 
 
 def build_standin(
@@ -113,9 +124,7 @@ def build_standin(
         Folder of the model, which appears whole or not at all.
     """
     settings = settings or StandInSettings()
-    recipe = {"kind": "standin-text", "domain": domain, **asdict(settings)}
-    catalogue = json.dumps([recipe, list(titles), list(texts)])
-    folder = root / f"standin-text-{hashlib.sha256(catalogue.encode()).hexdigest()[:12]}"
+    folder = root / standin_name(titles, texts, domain, settings)
     if (folder / REPORT).is_file():
         return folder
     partial = root / f"{folder.name}.{os.getpid()}.partial"
@@ -123,11 +132,22 @@ def build_standin(
     style = STYLES[domain]()
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        save_untrained(partial, train_tokenizer([*titles, *texts], style, settings.vocabulary), settings)
+        tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
+        save_untrained(partial, tokenizer, settings, titles)
         report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial)
-    (partial / REPORT).write_text(json.dumps(recipe | report, indent=2))
+    (partial / REPORT).write_text(json.dumps(_recipe(domain, settings) | report, indent=2))
     partial.replace(folder)
     return folder
+
+
+def standin_name(titles: Sequence[str], texts: Sequence[str], domain: Domain, settings: StandInSettings) -> str:
+    """Name of the folder: a hash of the catalogue, the settings and the version of the pretext."""
+    content = json.dumps([_recipe(domain, settings), list(titles), list(texts)])
+    return f"standin-text-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _recipe(domain: Domain, settings: StandInSettings) -> dict[str, object]:
+    return {"kind": "standin-text", "version": VERSION, "domain": domain, **asdict(settings)}
 
 
 def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Tokenizer:
@@ -145,7 +165,7 @@ def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Toke
     return tokenizer
 
 
-def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings) -> None:
+def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings, titles: Sequence[str]) -> None:
     """Writes tokenizer and initial model."""
     end = tokenizer.token_to_id(END)
     config = OPTConfig(
@@ -162,7 +182,8 @@ def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings
         eos_token_id=end,
     )
     model = OPTForCausalLM(config)
-    start_as_copier(model)
+    lengths = [len(tokens.ids) for tokens in tokenizer.encode_batch(list(titles), add_special_tokens=False)]
+    start_as_copier(model, sum(lengths) / len(lengths))
     model.save_pretrained(folder)
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token="<pad>"
@@ -171,40 +192,55 @@ def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings
 
 
 @torch.no_grad()
-def start_as_copier(model: OPTForCausalLM) -> None:
+def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
     """Initial weights with which the trick can be learnt in minutes.
 
-    From random weights a small model learns to name some candidate, and then no gradient tells it which. So three
-    heads start out as what the trick needs. In the first layer one fetches the user's vector, from the place where
-    prompts hold it, and one gathers at each slot the words that stand before it; in the second, one looks for the slot
-    whose vector equals the user's and takes its words. All other heads have equal query and key projections, so that
-    like attends to like. Training changes all of it.
+    From random weights a small model learns to name some candidate, and then no gradient tells it which. So a few heads
+    start out as what the trick needs. First layer: one fetches the user's vector, from the place where prompts hold it;
+    one notes at each token the word before it. Second: one looks for the slot whose vector equals the user's, and notes
+    its place. Third: one looks shortly before that place for a token that stands behind the word at hand, and says it.
+    All other heads have equal query and key projections, so that like attends to like. Training changes all of it.
+
+    Args:
+        model: A model of three layers or more.
+        title_tokens: Tokens of an average title, at whose end a slot stands.
     """
     decoder, width = model.model.decoder, model.config.hidden_size
-    quarter = width // HEADS
+    part = width // PARTS
     words, places = decoder.embed_tokens.weight, decoder.embed_positions.weight
-    words.zero_()[:, _part(WORD, quarter)] = torch.randn(len(words), quarter)
+    words.zero_()[:, _part(WORD, part)] = torch.randn(len(words), part)
     # Places a few tokens apart have like vectors.
-    angles = (torch.arange(len(places)) - 2)[:, None] * torch.logspace(-1.5, 0.4, quarter // 2)
-    places.zero_()[:, _part(PLACE, quarter)] = 1.4 * torch.cat([angles.sin(), angles.cos()], dim=1)
+    pace = torch.logspace(-1.5, 0.4, part // 2)
+    angles = (torch.arange(len(places)) - 2)[:, None] * pace
+    places.zero_()[:, _part(PLACE, part)] = 1.4 * torch.cat([angles.sin(), angles.cos()], dim=1)
     for layer in decoder.layers:
         attention = layer.self_attn
         for projection in (attention.q_proj, attention.v_proj):
             torch.nn.init.normal_(projection.weight, std=0.05)
         attention.k_proj.weight.copy_(attention.q_proj.weight)
         torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
-    first, second = decoder.layers[0].self_attn, decoder.layers[1].self_attn
-    _wire(first, 0, query=(PLACE, 0.0), key=(PLACE, 1.0), value=VECTOR, out=USER)
+    one, first, second, third = torch.eye(part), *(layer.self_attn for layer in decoder.layers[:3])
+    _wire(first, 0, [(PLACE, 0 * one, PLACE, one)], value=VECTOR, out=USER)
     # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
-    first.q_proj.bias[:quarter] = 3 * places[1 + 2, _part(PLACE, quarter)]
-    _wire(first, 1, query=(PLACE, 0.5), key=(PLACE, 0.5), value=WORD, out=WORD)
-    _wire(second, 0, query=(USER, 2.0), key=(VECTOR, 1.5), value=WORD, out=WORD)
+    first.q_proj.bias[:part] = 3 * places[1 + 2, _part(PLACE, part)]
+    _wire(first, 1, [(PLACE, 1.5 * _earlier(pace, 1), PLACE, 1.5 * one)], value=WORD, out=BEFORE)
+    _wire(second, 0, [(USER, 2 * one, VECTOR, 1.5 * one)], value=PLACE, out=FOUND)
+    # Slow paces alone see that a place is near without minding how many tokens exactly.
+    slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
+    near = (FOUND, 2 * _earlier(pace, 0.6 * title_tokens), PLACE, 2 * slow)
+    _wire(third, 0, [(WORD, 2 * one, BEFORE, 2 * one), near], value=WORD, out=WORD)
+
+
+def _earlier(pace: Float[Tensor, "p"], tokens: float) -> Float[Tensor, "w w"]:
+    """The matrix that turns the vector of a place into that of the place some tokens earlier."""
+    cos, sin = torch.diag((pace * tokens).cos()), torch.diag((pace * tokens).sin())
+    return torch.cat([torch.cat([cos, -sin], dim=1), torch.cat([sin, cos], dim=1)])
 
 
 def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Random vectors for slots, in the quarter where slots are read."""
+    """Random vectors for slots, in the part where slots are read."""
     vectors = torch.zeros(*shape, width)
-    vectors[..., _part(VECTOR, width // HEADS)] = torch.randn(*shape, width // HEADS, generator=generator)
+    vectors[..., _part(VECTOR, width // PARTS)] = torch.randn(*shape, width // PARTS, generator=generator)
     return vectors
 
 
@@ -248,7 +284,7 @@ def train(
     folder: Path,
 ) -> dict[str, int | float]:
     """Trains the model and saves it into ``folder``; returns the level reached and the last share of right answers."""
-    composer = Composer(llm, style, titles)
+    composer = Composer(llm, style, titles, max_title_tokens=settings.title_tokens)
     rows = [row[: settings.text_tokens] for row in llm.answer_ids([text for text in texts if text])]
     parameters = list(llm.module.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -289,22 +325,23 @@ def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) ->
     return ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1)
 
 
-def _part(number: int, quarter: int) -> slice:
-    return slice(number * quarter, (number + 1) * quarter)
+def _part(number: int, size: int) -> slice:
+    return slice(number * size, (number + 1) * size)
 
 
 def _wire(
-    attention: OPTAttention, head: int, query: tuple[int, float], key: tuple[int, float], value: int, out: int
+    attention: OPTAttention, head: int, comparisons: Sequence[tuple[int, Tensor, int, Tensor]], value: int, out: int
 ) -> None:
-    """Makes one head compare and move whole quarters, each comparison with its strength."""
-    quarter = attention.head_dim
-    own, one = _part(head, quarter), torch.eye(quarter)
-    for projection, (part, strength) in (
-        (attention.q_proj, query),
-        (attention.k_proj, key),
-        (attention.v_proj, (value, 1.0)),
-    ):
+    """Makes one head compare parts of tokens (query's part and map, key's part and map), and move one part."""
+    size = attention.head_dim // 2
+    own = _part(head, 2 * size)
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         projection.weight[own] = 0
-        projection.weight[own, _part(part, quarter)] = strength * one
     attention.out_proj.weight[:, own] = 0
-    attention.out_proj.weight[_part(out, quarter), own] = 2 * one
+    for turn, (query, query_map, key, key_map) in enumerate(comparisons):
+        rows = _part(2 * head + turn, size)
+        attention.q_proj.weight[rows, _part(query, size)] = query_map
+        attention.k_proj.weight[rows, _part(key, size)] = key_map
+    rows = _part(2 * head, size)
+    attention.v_proj.weight[rows, _part(value, size)] = torch.eye(size)
+    attention.out_proj.weight[_part(out, size), rows] = 2 * torch.eye(size)

@@ -63,7 +63,7 @@ def splice(
 
 def like_lengths(
     lengths: Int[Tensor, "n"], batch_size: int, generator: torch.Generator | None = None, window: int = 50
-) -> list[Int[Tensor, "b"]]:
+) -> list[Int[Tensor, "_"]]:
     """Batches of rows that are about as long as each other.
 
     Rows are shuffled and cut into windows of ``window`` batches; within a window they are sorted by length, and the
@@ -83,7 +83,7 @@ def like_lengths(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "b"]]) -> float:
+def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "_"]]) -> float:
     """Share of padded places among all places of the batches.
 
     >>> padding_share(torch.tensor([1, 4]), [torch.tensor([0, 1])])
@@ -93,5 +93,5 @@ def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "b"]]
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / places
 
 
-def _cut(rows: Int[Tensor, "n"], size: int) -> list[Int[Tensor, "b"]]:
+def _cut(rows: Int[Tensor, "n"], size: int) -> list[Int[Tensor, "_"]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]

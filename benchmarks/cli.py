@@ -45,6 +45,7 @@ COMMANDS = {
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
     "analyse": Command("benchmarks.analyse:analyse", "what a run of LRD has learnt of relations: pictures and JSON"),
     "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
+    "generate": Command("benchmarks.generate:generate", "free text about users, by the language model of a finished run"),
     "leaderboard": Command("benchmarks.leaderboard.command:leaderboard", "tables of finished runs"),
     "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
     "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),

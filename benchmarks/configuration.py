@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ import common.models
 from benchmarks.experiments import TRAINER, find_experiment
 from benchmarks.messages import explain
 from benchmarks.runs import config_id, run_id
+from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
 from common.data.schema import Manifest
@@ -30,13 +30,16 @@ from common.models.base import Recommender
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that only the data know."""
-PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path")
+PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs")
 """Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
 SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
-for _name in (*METHODS, "lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items"):
+OF_PAPERS = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items")
+OF_PAPERS += ("allmrec.data", "allmrec.stage1", "allmrec.stage2", "allmrec.retrieval", "allmrec.controls")
+OF_PAPERS += ("allmrec.baselines.llm_only", "allmrec.baselines.morec")
+for _name in (*METHODS, *OF_PAPERS):
     importlib.import_module(_name)  # a class is known by its short name once its module is imported
 
 
@@ -86,7 +89,13 @@ class RunCLI(LightningCLI):
             "--predecessors",
             type=dict[str, str],
             default={},
-            help="run folders that this run is made from, by role; their ids enter the run's id",
+            help="run folders that this run is made from, by method; their ids enter the run's id",
+        )
+        parser.add_argument(
+            "--needs",
+            type=list[str],
+            default=[],
+            help="methods that this one is made from; where the model takes a run folder, their names stand for theirs",
         )
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults({"data": {"class_path": "SequenceDataModule"}})
@@ -110,14 +119,33 @@ class RunCLI(LightningCLI):
         """Makes nothing yet: :meth:`build` does."""
 
     def build(self) -> tuple[SequenceDataModule, Recommender]:
-        """Makes the data and the model, which has what the data know of the catalogue."""
+        """Makes the data and the model, which has what the data know of the catalogue.
+
+        Raises:
+            UserError: If a run that the model is made from is not given, or an argument is wrong.
+        """
+        self._require_predecessors()
+        config = self.config.clone()
+        arguments, places = config.model.init_args, self.plan.places
+        for name, value in list(arguments.items()):
+            if isinstance(value, str):
+                arguments[name] = places.get(value, value)
         try:
-            self.config_init = self.parser.instantiate(self.config)
+            self.config_init = self.parser.instantiate(config)
         except ValueError as error:
             raise own_mistake(error) or self._unknown_size(error) or error from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
+
+    def _require_predecessors(self) -> None:
+        missing = [method for method in self.config.needs if method not in self.config.predecessors]
+        if missing:
+            given = " ".join(f"--predecessors.{method} RUN" for method in missing)
+            raise UserError(
+                f"{self.plan.method} is made from finished runs of {' and '.join(missing)}, which are not given.",
+                f"Add {given}, or run a suite that has them all (`recbench list suites`).",
+            )
 
     def _unknown_size(self, error: ValueError) -> UserError | None:
         """The mistake of data that do not know a size which the model needs."""
@@ -149,7 +177,8 @@ class Plan:
         method: Label of the method.
         run_id: Name of the run.
         config_id: Name that runs of the same configuration share.
-        predecessors: Run ids by role.
+        predecessors: Run ids by method, and the id of a stand-in language model.
+        places: Folders that names in the model's arguments stand for.
         folder: The run folder.
     """
 
@@ -159,6 +188,7 @@ class Plan:
     run_id: str
     config_id: str
     predecessors: dict[str, str]
+    places: dict[str, str]
     folder: Path
 
     @classmethod
@@ -177,20 +207,24 @@ class Plan:
         root, dataset = Path(data["root"]), data["dataset"]
         if not (root / dataset).is_dir():
             find_data_set(dataset)
-        manifest = find_store(root, dataset, data["recipe"], data["store"]).manifest
+        store = find_store(root, dataset, data["recipe"], data["store"])
         method = config["name"] or config["model"]["class_path"].rpartition(".")[2].lower()
         if not LABEL.fullmatch(method):
             raise UserError(f"--name {method!r} is no folder name.", "Use letters, digits, '-', '_', '+' and '.'.")
-        predecessors = {role: Path(run).name for role, run in config["predecessors"].items()}
-        portable = with_ids(config, config["predecessors"].values())
-        name = run_id(portable, manifest.fingerprint, predecessors)
+        places = dict(config["predecessors"])
+        if STANDIN in config["model"].get("init_args", {}).values():
+            places[STANDIN] = str(find_standin(store))
+        predecessors = {role: Path(folder).name for role, folder in places.items()}
+        own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
+        name = run_id(config, store.manifest.fingerprint, predecessors)
         return cls(
             config=config,
-            manifest=manifest,
+            manifest=store.manifest,
             method=method,
             run_id=name,
-            config_id=config_id(portable, manifest.fingerprint),
+            config_id=config_id(config | own, store.manifest.fingerprint),
             predecessors=predecessors,
+            places=places,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
 
@@ -221,14 +255,6 @@ def with_config_files(arguments: Sequence[str]) -> list[str]:
             reading = False
             result.append(argument)
     return result
-
-
-def with_ids(config: dict[str, Any], folders: Iterable[str]) -> dict[str, Any]:
-    """A copy in which run folders are named by their ids alone, so that moving them changes no identity."""
-    text = json.dumps(config)
-    for folder in folders:
-        text = text.replace(json.dumps(folder)[1:-1], Path(folder).name)
-    return dict(json.loads(text))
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def prepare(
     rho: float | None = None,
     tau: float | None = None,
     kappa: float | None = None,
+    encoder: str | None = None,
+    standin_llm: bool = False,
     json: bool = False,
 ) -> Store:
     """Makes the store of a data set, or finds the one made before from the same source and arguments.
@@ -54,6 +56,8 @@ def prepare(
         rho: Share of choices that latent relations drive (`synthetic` only).
         tau: Share of items whose text reveals them (`synthetic` only).
         kappa: Share of relation edges that is observed (`synthetic` only).
+        encoder: Text encoder whose item vectors are cached now, not on first use: `minilm`, `sbert:NAME`, ….
+        standin_llm: Build the stand-in language model too, from titles and texts alone: minutes, once.
         json: Print the manifest, and nothing else, to standard output.
 
     Raises:
@@ -77,8 +81,31 @@ def prepare(
         chosen = choose_recipe(entry, recipe, ready=raw.split is not None)
     with _steps() as show:
         store = _stored(root, entry, raw, chosen, seed, show)
+        models = [f"{name} -> {place}" for name, place in _models(store, encoder, standin_llm, show)]
     _report(store, json)
+    for line in models:
+        console.print(line, highlight=False)
     return store
+
+
+def _models(
+    store: Store, encoder: str | None, standin: bool, show: Callable[[str], None]
+) -> Iterator[tuple[str, Path]]:
+    """Caches text vectors and builds the stand-in, where they are wanted; yields what was made and where it lies."""
+    if encoder is not None:
+        from common.text.cache import text_vectors
+        from common.text.encoders import open_encoder
+        from lrd.data import CACHE
+
+        show(f"Encoding texts with {encoder}")
+        place = store.path.parents[1] / CACHE
+        text_vectors(open_encoder(encoder), store.items()["text"].to_list(), place)
+        yield f"Text vectors of {encoder}", place
+    if standin:
+        from benchmarks.standins import make_standin
+
+        show("Training the stand-in language model")
+        yield "Stand-in language model", make_standin(store)
 
 
 def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:

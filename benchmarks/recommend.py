@@ -51,10 +51,10 @@ def recommend(
                 f"{type(model).__name__} knows users by their id and cannot serve a history alone.", "Give --user."
             )
         tokens = [token.strip() for token in history.split(",") if token.strip()]
-        rows = {"history": (PAD, _ids(tokens, items["item"].to_list(), "item"))}
+        rows = {"history": (PAD, numbers_of(tokens, items["item"].to_list(), "item"))}
     else:
         names = user or []
-        ids = _ids(names, module.store.user_tokens(), "user")
+        ids = numbers_of(names, module.store.user_tokens(), "user")
         rows = {name: (number, whole_history(module, number)) for name, number in zip(names, ids, strict=True)}
     answers = {name: best_items(model, module, number, past, k, items) for name, (number, past) in rows.items()}
     write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n\n".join(map(_lines, answers.items())))
@@ -109,7 +109,12 @@ def event_times(module: SequenceDataModule, user: int, width: int, now: int) -> 
     return torch.nn.functional.pad(times, (width - len(times), 0))[None]
 
 
-def _ids(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[int]:
+def numbers_of(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[int]:
+    """Ids of users or items by their token in the source.
+
+    Raises:
+        UserError: If the data set has no such user or item.
+    """
     place = {token: number for number, token in enumerate(known, start=1)}
     for token in tokens:
         if token not in place:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from benchmarks.cli import write
-from benchmarks.experiments import EXPERIMENTS, find_suite
+from benchmarks.experiments import EXPERIMENTS, find_experiment, find_suite
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import LAST, RESULT, read_result, write_atomically
 from benchmarks.tables import as_markdown
@@ -67,9 +67,8 @@ class Suite:
         methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
         seeds: Seeds of each method; a closed-form method takes the first.
         options: Options of every run.
-        needs: For a method the options that take an earlier run's folder, and the method of that run: of the same data
-            set and seed, or of the first seed where it is a closed-form method.
         optional: Methods that some of the data sets may lack.
+        vary: Options and further values of theirs: each method also runs with each, one change at a time.
     """
 
     about: str
@@ -77,8 +76,17 @@ class Suite:
     methods: list[str]
     seeds: list[int] = field(default_factory=lambda: [1])
     options: dict[str, Any] = field(default_factory=dict)
-    needs: dict[str, dict[str, str]] = field(default_factory=dict)
     optional: list[str] = field(default_factory=list)
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+
+    def variants(self, method: str) -> dict[str, dict[str, Any]]:
+        """The method and what it is varied to, by label: options beyond those of every run."""
+        changes = {
+            f"{method}-{option.rpartition('.')[2]}-{value}": {option: value}
+            for option, values in self.vary.items()
+            for value in values
+        }
+        return {method: {}} | (changes if method in self.methods else {})
 
 
 def suite(
@@ -134,40 +142,60 @@ def read_suite(path: Path) -> Suite:
 
 
 def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
-    """All runs of a suite, predecessors first.
+    """All runs of a suite, predecessors first: those of the same data set and seed.
+
+    What a method's experiment says it ``needs`` is run, too, where the suite does not list it.
 
     Raises:
-        UserError: If a store, an experiment or a predecessor is not there.
+        UserError: If a store or an experiment is not there.
     """
     from benchmarks.configuration import RunCLI
     from benchmarks.train import quieten
 
     quieten()
-    entries: list[Entry] = []
-    folders: dict[tuple[str, str, int], Entry] = {}
+    entries: dict[tuple[str, str, int], Entry] = {}
     for dataset in suite.datasets:
-        for method in sorted(suite.methods, key=lambda name: (_wave(name, suite.needs), suite.methods.index(name))):
-            if method in suite.optional and not (EXPERIMENTS / dataset / f"{method}.yaml").is_file():
-                continue
-            for seed in suite.seeds:
-                needed = suite.needs.get(method, {})
-                first = {other: folders.get((dataset, other, seed)) for other in needed.values()}
-                earlier = {other: entry or folders[dataset, other, suite.seeds[0]] for other, entry in first.items()}
-                arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
-                arguments += [f"--runs={runs}", f"--name={method}"]
-                arguments += [f"--{option}={_text(value)}" for option, value in suite.options.items()]
-                arguments += [f"--{option}={earlier[other].folder}" for option, other in needed.items()]
-                arguments += [f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()]
-                cli = RunCLI(arguments)
-                # The store of the plan, also when another one is prepared meanwhile.
-                arguments.append(f"--data.store={cli.plan.manifest.store_id}")
-                wave = _wave(method, suite.needs)
-                entry = Entry(dataset, method, seed, tuple(arguments), cli.plan.folder, wave)
-                entries.append(entry)
-                folders[dataset, method, seed] = entry
-                if cli.closed_form:
-                    break
-    return sorted(entries, key=lambda entry: entry.wave)
+        listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
+        for method, needed in with_needs(dataset, listed).items():
+            for name, changes in suite.variants(method).items():
+                for seed in suite.seeds:
+                    first = [entries.get((dataset, other, seed)) for other in needed]
+                    earlier = [e or entries[dataset, o, suite.seeds[0]] for e, o in zip(first, needed, strict=True)]
+                    arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
+                    arguments += [f"--runs={runs}", f"--name={name}"]
+                    arguments += [f"--{option}={_text(value)}" for option, value in (suite.options | changes).items()]
+                    arguments += [f"--predecessors.{entry.method}={entry.folder}" for entry in earlier]
+                    cli = RunCLI(arguments)
+                    # The store of the plan, also when another one is prepared meanwhile.
+                    arguments.append(f"--data.store={cli.plan.manifest.store_id}")
+                    wave = 1 + max((entry.wave for entry in earlier), default=-1)
+                    entry = Entry(dataset, name, seed, tuple(arguments), cli.plan.folder, wave)
+                    entries[dataset, name, seed] = entry
+                    if cli.closed_form and not needed:
+                        break
+    return sorted(entries.values(), key=lambda entry: entry.wave)
+
+
+def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
+    """``methods`` and all that they are made from, each behind what it needs itself; with those needs.
+
+    Raises:
+        UserError: If an experiment is not there, or needs itself.
+    """
+    needs: dict[str, list[str]] = {}
+
+    def visit(method: str, above: tuple[str, ...]) -> None:
+        if method in above:
+            raise UserError(f"{dataset}/{method} needs itself.", f"Mend `needs` of {' or '.join(above)}.")
+        if method not in needs:
+            wanted = yaml.safe_load(find_experiment(f"{dataset}/{method}").read_text()).get("needs", [])
+            for other in wanted:
+                visit(other, (*above, method))
+            needs[method] = wanted
+
+    for method in methods:
+        visit(method, ())
+    return needs
 
 
 def execute(entries: Sequence[Entry], place: Path, jobs: int) -> Iterator[Entry]:
@@ -219,8 +247,8 @@ def _environment(jobs: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
 
-def _wave(method: str, needs: dict[str, dict[str, str]]) -> int:
-    return 1 + max((_wave(other, needs) for other in needs.get(method, {}).values()), default=-1)
+def _shipped(dataset: str, method: str) -> Path:
+    return EXPERIMENTS / dataset / f"{method}.yaml"
 
 
 def _text(value: object) -> str:

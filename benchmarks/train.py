@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
     """Makes the objects, trains, tests, and writes the folder; ``None`` on all processes but the first."""
     for predecessor in cli.config.predecessors.values():
-        read_result(Path(predecessor))
+        require_same_data(Path(predecessor), plan)
     resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
@@ -85,8 +85,25 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
         seconds=seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
     )
+    model.leave(plan.folder)
     finish(plan.folder, result, record, trainer.loggers)
     return result
+
+
+def require_same_data(run: Path, plan: Plan) -> None:
+    """Looks whether a run that this one is made from is finished and was trained on the same store.
+
+    Raises:
+        UserError: If it is not.
+    """
+    other = read_result(run)
+    if other.data.get("fingerprint") != plan.manifest.fingerprint:
+        known = str(other.data.get("fingerprint"))[:12]
+        raise UserError(
+            f"{run} was trained on {other.dataset} ({known}), not on {plan.manifest.dataset} "
+            f"({plan.manifest.fingerprint[:12]}), so that its users and items are others.",
+            f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
+        )
 
 
 def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:
@@ -100,7 +117,7 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
 
 def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: RunRecord, monitor: str) -> Result:
     """The result of a test, without what only training knows."""
-    masks = {protocol: data.slices(protocol, table) for protocol, table in record.ranks.items()}
+    masks = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks), masks)
     protocols = {}
     for protocol in record.ranks:
@@ -109,6 +126,7 @@ def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: R
             "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
             "scorer": "score",
             "prompt_order": "none",
+            **model.reading(),
             "metric_version": METRIC_VERSION,
             "cases": cases[f"test/{protocol}/overall"],
         }
@@ -130,9 +148,12 @@ def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: R
             "split": settings["split"],
             "time": plan.manifest.time,
         },
-        closed_form=model.closed_form,
+        # What is made from trained runs is no floor.
+        closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
+        language_model=model.language_model,
+        marks=model.marks(),
     )
 
 
@@ -239,8 +260,8 @@ def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Lo
 
 
 def parameter_counts(model: Recommender) -> dict[str, int]:
-    """Numbers of trained and of frozen parameters."""
-    counts = {"trained": 0, "frozen": 0}
+    """Numbers of trained and of frozen parameters, those held outside the model's tree included."""
+    counts = {"trained": 0, "frozen": model.frozen_parameters()}
     for parameter in model.parameters():
         counts["trained" if parameter.requires_grad else "frozen"] += parameter.numel()
     return counts

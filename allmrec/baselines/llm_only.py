@@ -28,7 +28,7 @@ class LLMOnly(LanguageModelRanker):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write.
-        precision: Type of the language model's weights.
+        precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
     """
@@ -46,7 +46,7 @@ class LLMOnly(LanguageModelRanker):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
         quantization: Quantization = "none",
         device_map: str | None = None,
     ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.configuration import with_config_files, with_ids, without_secrets
+from benchmarks.configuration import with_config_files, without_secrets
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runs import config_id, read_result, run_id, write_atomically
 from common.errors import UserError
@@ -81,8 +81,3 @@ def test_shipped_names_may_follow_one_config_option() -> None:
 def test_no_secret_is_stored() -> None:
     values = {"logger": {"api_key": "x", "project": "p"}, "hub_token": "y", "num_tokens": 3}
     assert without_secrets(values) == {"logger": {"api_key": None, "project": "p"}, "hub_token": None, "num_tokens": 3}
-
-
-def test_predecessors_are_known_by_id_wherever_they_lie() -> None:
-    one, two = ({"model": {"stage1": f"{place}/toy/a/abc/best.ckpt"}} for place in ("/x", "/y"))
-    assert with_ids(one, ["/x/toy/a/abc"]) == with_ids(two, ["/y/toy/a/abc"])

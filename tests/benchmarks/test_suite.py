@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.suite import plan, read_suite
+from benchmarks.suite import plan, read_suite, with_needs
+from common.errors import UserError
 from tests.benchmarks.conftest import options
 
 
@@ -52,14 +53,43 @@ def test_a_closed_form_method_takes_one_seed(root: Path, tmp_path: Path) -> None
     assert [(entry.method, entry.seed) for entry in entries] == [("popularity", 1), ("sasrec", 1), ("sasrec", 2)]
 
 
-def test_predecessors_come_first_and_are_handed_on(root: Path, tmp_path: Path) -> None:
-    needs = {"sasrec": {"trainer.default_root_dir": "bpr_mf"}}
-    suite = read_suite(suite_file(tmp_path, methods=["sasrec", "bpr_mf"], needs=needs, seeds=[3]))
-    first, second = plan(suite, root, tmp_path)
-    assert (first.method, second.method) == ("bpr_mf", "sasrec")
-    assert f"--predecessors.bpr_mf={first.folder}" in second.arguments
-    elsewhere = plan(suite, root, tmp_path / "elsewhere")[1]
-    assert elsewhere.folder.name == second.folder.name
+def test_predecessors_come_first_unasked_and_are_handed_on(root: Path, tmp_path: Path) -> None:
+    suite = read_suite(suite_file(tmp_path, methods=["joint_dot"], seeds=[3, 4]))
+    entries = plan(suite, root, tmp_path)
+    assert [(e.method, e.seed, e.wave) for e in entries] == [
+        ("sasrec_allmrec", 3, 0), ("sasrec_allmrec", 4, 0), ("allmrec_stage1", 3, 1), ("allmrec_stage1", 4, 1),
+        ("joint_dot", 3, 2), ("joint_dot", 4, 2),
+    ]  # fmt: skip
+    assert f"--predecessors.allmrec_stage1={entries[3].folder}" in entries[5].arguments
+    elsewhere = plan(suite, root, tmp_path / "elsewhere")
+    assert [e.folder.name for e in elsewhere] == [e.folder.name for e in entries]
+    assert len({e.folder.name for e in entries}) == 6
+
+
+def test_a_method_that_needs_itself_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.yaml").write_text("needs: [b]")
+    (tmp_path / "b.yaml").write_text("needs: [a]")
+    monkeypatch.setattr("benchmarks.suite.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
+    with pytest.raises(UserError, match="toy/a needs itself"):
+        with_needs("toy", ["a"])
+
+
+def test_a_run_without_its_predecessor_says_which(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path)]) == 2
+    assert "--predecessors.sasrec_allmrec RUN" in capsys.readouterr().err
+
+
+def test_a_predecessor_on_another_store_is_refused(
+    finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "stores"
+    assert main(["prepare", "synthetic", "--users", "50", "--items", "128", "--root", str(other), "--json"]) == 0
+    capsys.readouterr()
+    arguments = options(other, tmp_path, f"--predecessors.sasrec_allmrec={finished}")
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
+    assert "was trained on synthetic" in capsys.readouterr().err
 
 
 def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

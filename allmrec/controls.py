@@ -1,0 +1,119 @@
+"""Controls of stage 2: what its answers owe to each of the things that its prompt holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from allmrec.collaborative import CollaborativeFilter, JointVectors
+from allmrec.decoding import Likelihoods
+from allmrec.stage1 import ALLMRecStage1
+from allmrec.stage2 import ALLMRecStage2
+from common.models.base import SequentialRecommender
+from common.models.finished import finished_model, read_checkpoint
+from common.types import Catalogue, SequenceBatch
+
+PERMUTATION_SEED = 0
+
+
+class ALLMRecControl(ALLMRecStage2):
+    """A trained stage 2 from whose prompts something is taken away; nothing is trained again.
+
+    * ``null_context``: neither user nor history; what is left above chance is knowledge of titles and items alone.
+    * ``shuffled_users``: each user's vector is that of another one, the row before it.
+    * ``shuffled_joint``: each item's joint vector is that of an item drawn at random.
+    * ``untrained``: projections as they were before training.
+    * ``none``: as trained; with another ``order`` it tells what the order of candidates does.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        trained: Run folder of stage 2.
+        collaborative: Run folder of its collaborative filter.
+        joint: Run folder of its stage 1.
+        llm: Name or folder of its language model.
+        control: What is taken away.
+        order: Which of the orders of candidates in the prompt.
+    """
+
+    closed_form = True
+
+    def __init__(
+        self,
+        num_items: int,
+        trained: str,
+        collaborative: str,
+        joint: str,
+        llm: str,
+        control: Literal["none", "null_context", "shuffled_users", "shuffled_joint", "untrained"],
+        order: int = 0,
+    ) -> None:
+        saved = read_checkpoint(trained)
+        own = {"num_items": num_items, "collaborative": collaborative, "joint": joint, "llm": llm, "order": order}
+        super().__init__(**saved["hyper_parameters"] | own | {"generate_at_test": False})
+        self.control = control
+        if control != "untrained":
+            self.on_load_checkpoint(saved)
+            self.load_state_dict(saved["state_dict"])
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives titles and joint vectors, which ``shuffled_joint`` permutes."""
+        super().attach(catalogue)
+        if self.control == "shuffled_joint":
+            generator = torch.Generator().manual_seed(PERMUTATION_SEED)
+            others = 1 + torch.randperm(self.num_items, generator=generator).to(self.joint.device)
+            self.joint[1:] = self.joint[others]
+
+    def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
+        """As of stage 2, without user and history under ``null_context``."""
+        return super().likelihoods(batch, null or self.control == "null_context")
+
+    def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
+        """The filter's vector of each row's user, or of the row before it."""
+        vectors = super().user_vectors(batch)
+        return vectors.roll(1, dims=0) if self.control == "shuffled_users" else vectors
+
+
+class JointDot(SequentialRecommender):
+    """Joint vectors without a language model: candidates by ``s(x, dec(e))`` or ``s(x, dec(q))`` of a finished stage 1.
+
+    The authors report these rows in their reply to reviewers of A-LLMRec, KDD 2024 (https://arxiv.org/abs/2404.11343).
+
+    Args:
+        num_items: Number of items of the catalogue.
+        collaborative: Run folder of the collaborative filter.
+        joint: Run folder of stage 1.
+        vectors: ``items`` (e) or ``texts`` (q).
+    """
+
+    closed_form = True
+
+    def __init__(
+        self, num_items: int, collaborative: str, joint: str, vectors: Literal["items", "texts"] = "items"
+    ) -> None:
+        super().__init__(num_items)
+        self.save_hyperparameters()
+        stage1 = finished_model(joint, collaborative=collaborative)
+        assert isinstance(stage1, ALLMRecStage1)
+        self.collaborative: CollaborativeFilter = stage1.collaborative
+        self.information_set = stage1.information_set
+        latents = getattr(JointVectors.load(joint, num_items), vectors)
+        with torch.no_grad():
+            self.register_buffer("decoded", stage1.alignment.items.decoder(latents), persistent=False)
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Tells the filter which items were trained."""
+        super().attach(catalogue)
+        self.collaborative.require_items(self.num_items)
+        self.collaborative.attach(catalogue)
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
+        """The filter's user vectors, shape ``(b, 1, d)``."""
+        return self.collaborative.user_vectors(batch)[:, None]
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Item vectors decoded from joint vectors."""
+        table: Tensor = self.decoded
+        return table

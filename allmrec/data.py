@@ -1,0 +1,192 @@
+"""What stage 2 learns from: a next item among candidates as a test shows them, in batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from allmrec.tokens import like_lengths
+from common.data.candidates import CandidateSampler, title_groups
+from common.data.datamodule import SequenceDataModule
+from common.data.datasets import EpochSampler, PrefixDataset, TrainingDataset
+from common.data.negatives import seeded
+from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
+
+SHOWN_HISTORY = 10
+"""Items of a history that count towards a prompt's length."""
+AROUND_A_TITLE = 6
+"""Characters that a prompt spends on quotation marks, slot and comma."""
+
+
+class PromptDataset(PrefixDataset):
+    """One instance a user, its last training item, or one an item; each with candidates drawn anew in every epoch.
+
+    Candidates are drawn as those of a test are, but around the training target and from training events alone:
+    uniform, without replacement, outside the user's training items, and none with the target's title.
+
+    Args:
+        split: As in :class:`PrefixDataset`.
+        catalogue: What is known of items and training events.
+        max_history: As in :class:`PrefixDataset`.
+        num_negatives: Candidates beside the target.
+        positions: Which items are targets: each user's last, or all but the first.
+        seed: Seed of the candidates.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        catalogue: Catalogue,
+        max_history: int,
+        num_negatives: int = 19,
+        positions: Literal["last", "all"] = "last",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(split, max_history)
+        if positions == "last":
+            self.positions = (self.end - 1)[self.end - self.start >= 2]
+        self.seed, self.num_negatives = seed, num_negatives
+        self.candidates = CandidateSampler(catalogue["train"], title_groups(catalogue["titles"][1:]))
+        self.letters = torch.tensor([len(title) + AROUND_A_TITLE for title in catalogue["titles"]])
+        self.letters[PAD] = 0
+        self.cases = self._cases(catalogue)
+        # Shared memory, so that loader workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(1, dtype=torch.long)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._drawn: tuple[int, Tensor] = (-1, self.positions)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the draw of candidates."""
+        self._epoch.fill_(epoch)
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        """The batch of the instances ``indices``: ``targets`` ``(b, 1)`` and ``negatives`` ``(b, 1, k)``."""
+        rows = torch.as_tensor(indices)
+        batch = self.instances(rows)
+        batch["negatives"] = self.negatives()[rows][:, None].long()
+        return batch
+
+    def negatives(self) -> Int[Tensor, "n k"]:
+        """Candidates of the whole epoch, drawn once."""
+        epoch = int(self._epoch)
+        if self._drawn[0] != epoch:
+            drawn = self.candidates.draw(self.cases, self.num_negatives, [self.seed, epoch])
+            self._drawn = (epoch, torch.from_numpy(drawn))
+        return self._drawn[1]
+
+    def lengths(self) -> Int[Tensor, "n"]:
+        """Letters of each instance's titles in this epoch, which prompts are about proportional to."""
+        shown = self.letters[self.negatives().long()].sum(1)
+        batch = self.instances(torch.arange(len(self)))
+        recent = self.letters[batch["history"][:, -SHOWN_HISTORY:]].sum(1)
+        return shown + recent + self.letters[batch["targets"][:, 0]]
+
+    def _cases(self, catalogue: Catalogue) -> Cases:
+        """The instances as cases of the training events, which lie closer together than all events."""
+        user = torch.searchsorted(self.start, self.positions.long(), right=True) - 1
+        position = self.positions.long() - self.start[user] + catalogue["train"]["offsets"][user]
+        return {"user": user, "position": position}
+
+
+class LikeLengthSampler(EpochSampler):
+    """Order of an epoch in which rows that share a batch are about as long as each other.
+
+    Args:
+        dataset: Training instances.
+        batch_size: Rows a batch of one process.
+        seed: Seed of the order.
+        rank: This process.
+        world_size: Processes.
+    """
+
+    def __init__(
+        self, dataset: PromptDataset, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(dataset, True, seed, rank, world_size)
+        self.rows = batch_size * world_size
+
+    def order(self) -> Int[Tensor, "n"]:
+        """Batches of like length behind each other, the one that is not full last."""
+        lengths = cast(PromptDataset, self.instances).lengths()
+        batches = like_lengths(lengths, self.rows, seeded(self.seed, self.epoch))
+        return torch.cat(sorted(batches, key=len, reverse=True))
+
+
+class PromptDataModule(SequenceDataModule):
+    """Prompts to learn from: each training target among candidates, in batches of like length.
+
+    Arguments that are not listed are those of :class:`SequenceDataModule`.
+
+    Args:
+        dataset: Key of the data set.
+        root: Folder of all prepared stores.
+        recipe: Recipe of the store.
+        store: Id of the store.
+        split: How events are divided.
+        max_history: Newest events of a user that the collaborative filter sees; it must be that of its training.
+        positions: Which training items are targets: each user's last, as in the paper, or all but the first.
+        num_negatives: Candidates beside the target.
+        negatives: What candidates avoid; only the user's training items are possible.
+        batch_size: Prompts a batch; the authors take 4.
+        eval_batch_size: Evaluation cases a batch.
+        val_protocol: Protocol of validation.
+        test_protocols: Protocols of the test.
+        test_users: Number of test users.
+        val_users: Number of validation users.
+        num_workers: Processes that build batches.
+        seed: Seed of the order of instances and of their candidates.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str = "data",
+        recipe: str | None = None,
+        store: str | None = None,
+        split: Literal["leave_one_out", "global_temporal"] = "leave_one_out",
+        max_history: int = 50,
+        positions: Literal["last", "all"] = "last",
+        num_negatives: int = 19,
+        negatives: Literal["train"] = "train",
+        batch_size: int = 4,
+        eval_batch_size: int = 64,
+        val_protocol: str = "sampled-19",
+        test_protocols: Sequence[str] = ("sampled-19",),
+        test_users: int | None = None,
+        val_users: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            dataset,
+            root,
+            recipe,
+            store,
+            split,
+            instances="prefix",
+            max_history=max_history,
+            num_negatives=num_negatives,
+            negatives=negatives,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            val_protocol=val_protocol,
+            test_protocols=test_protocols,
+            test_users=test_users,
+            val_users=val_users,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.positions: Literal["last", "all"] = positions
+
+    def _training_set(self, rank: int, world_size: int) -> PromptDataset:
+        return PromptDataset(
+            self.events, self.catalogue, self.max_history, self.num_negatives, self.positions, self.seed
+        )
+
+    def _order(self, dataset: TrainingDataset, rank: int, world_size: int) -> LikeLengthSampler:
+        assert isinstance(dataset, PromptDataset)
+        return LikeLengthSampler(dataset, self.batch_size, self.seed, rank, world_size)

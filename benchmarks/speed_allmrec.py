@@ -1,0 +1,133 @@
+"""What `recbench speed allmrec` measures: shared prompts, padding, and texts that are encoded once."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allmrec.collaborative import JOINT, JointVectors
+from allmrec.data import PromptDataModule
+from allmrec.decoding import Likelihoods
+from allmrec.llm import labelled
+from allmrec.stage1 import ALLMRecStage1
+from allmrec.stage2 import ALLMRecStage2
+from benchmarks.standins import find_standin
+from common.data.datamodule import SequenceDataModule
+from common.models.sasrec import SASRec
+from common.types import PAD, SequenceBatch
+
+LATENT = 128
+USERS = 16
+PADDED_BATCHES = 100
+
+
+def measure_allmrec(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+    """Times of stage 2's scoring and of stage 1's text encoding; filter and joint vectors are untrained.
+
+    Args:
+        dataset: Key of the data set, whose stand-in was built.
+        root: Folder of the stores.
+        repeats: How often to measure; the best counts.
+    """
+    module = PromptDataModule(dataset, str(root), positions="all", batch_size=16, eval_batch_size=USERS)
+    with tempfile.TemporaryDirectory() as folder:
+        model = stage2(module, Path(folder))
+    batch = next(iter(module.val_dataloader()))
+    shared = best(lambda: model.likelihoods(batch), repeats)
+    separate = best(lambda: separate_passes(model, batch), repeats)
+    return {
+        "prompt_tokens": sum(map(len, model.prompts(batch).ids)) / USERS,
+        "shared_prefix_seconds": shared,
+        "separate_passes_seconds": separate,
+        "shared_prefix_speedup": separate / shared,
+        "likelihood_users_per_second": USERS / shared,
+        "generation_users_per_second": USERS / best(lambda: model.generate(batch), repeats),
+        "training_padding_share": padding(model, module),
+        **stage1_texts(dataset, root, repeats),
+    }
+
+
+def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
+    """Stage 2 on the data set's stand-in, over untrained vectors."""
+    random = torch.randn(2, module.num_items + 1, LATENT, generator=torch.Generator().manual_seed(0))
+    JointVectors(*random).save(folder / JOINT)
+    model = ALLMRecStage2(
+        module.num_items, _filter(module), str(folder), str(find_standin(module.store)), max_title_tokens=24
+    )
+    model.attach(module.catalogue)
+    return model.eval()
+
+
+@torch.no_grad()
+def separate_passes(model: ALLMRecStage2, batch: SequenceBatch) -> Likelihoods:
+    """What :meth:`ALLMRecStage2.likelihoods` returns, by a pass of its own for every candidate."""
+    prompts = model.prompts(batch)
+    soft = model.soft(batch, prompts)
+    totals, counts = [], []
+    for column in batch["candidates"].T.tolist():
+        answers = [model.composer.answers[item] for item in column]
+        tokens, labels = labelled(prompts.ids, answers, model.llm.device)
+        keep = max(map(len, answers)) + 1
+        logits = model.llm.logits(model.llm.embed(tokens, soft), tokens.real, keep)[:, :-1].float()
+        wanted = labels[:, 1 - keep :]
+        terms = logits.log_softmax(-1).gather(2, wanted.clamp(min=0)[..., None])[..., 0]
+        totals.append(terms.masked_fill(wanted < 0, 0).sum(1))
+        counts.append((wanted >= 0).sum(1))
+    return Likelihoods(torch.stack(totals, 1), torch.stack(counts, 1))
+
+
+def padding(model: ALLMRecStage2, module: PromptDataModule) -> float:
+    """Share of padding among the prompts' tokens of training batches."""
+    real = places = 0
+    for number, batch in enumerate(module.train_dataloader()):
+        columns = torch.cat([batch["targets"], batch["negatives"][:, -1]], dim=1)
+        lengths = [len(row) for row in model.composer(batch["history"], columns).ids]
+        real, places = real + sum(lengths), places + max(lengths) * len(lengths)
+        if number + 1 == PADDED_BATCHES:
+            break
+    return 1 - real / places
+
+
+def stage1_texts(dataset: str, root: Path, repeats: int) -> dict[str, float]:
+    """Seconds of a training step on all items of 32 users' sequences: each text once, and each occurrence anew."""
+    module = SequenceDataModule(dataset, str(root), batch_size=32)
+    model = ALLMRecStage1(module.num_items, _filter(module), "minilm", positions="all")
+    model.attach(module.catalogue)
+    batch = next(iter(module.train_dataloader()))
+    items = batch["targets"][batch["targets"] != PAD]
+
+    def step() -> None:
+        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+
+    once = best(step, repeats)
+    encode = model.tower._encode
+    # A number for each occurrence, so that none is seen twice.
+    model.tower.ids = [model.tower.ids[item] for item in items.tolist()]
+    model.tower.forward = lambda rows: encode(torch.arange(len(rows)))  # type: ignore[method-assign]
+    anew = best(step, repeats)
+    return {
+        "stage1_items": len(items),
+        "stage1_distinct_items": len(items.unique()),
+        "stage1_step_seconds": once,
+        "stage1_step_anew_seconds": anew,
+        "stage1_speedup": anew / once,
+    }
+
+
+def best(action: Callable[[], object], repeats: int) -> float:
+    """Least seconds of several repeats."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _filter(module: SequenceDataModule) -> SASRec:
+    return SASRec(module.num_items, max_history=module.max_history, width=50, num_blocks=2, variant="allmrec")

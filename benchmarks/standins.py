@@ -1,0 +1,65 @@
+"""Stand-in language models of the prepared data sets: where they are, and how large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from allmrec.prompts import Domain
+from allmrec.standin import REPORT, SMALL, StandInSettings, build_standin, standin_name
+from common.data.store import Store
+from common.errors import UserError
+
+STANDIN = "standin"
+"""Name of a data set's stand-in, where a model takes a language model."""
+FOLDER = "standins"
+"""Folder of all stand-ins, beside the stores."""
+DOMAINS: dict[str, Domain] = {
+    "ml-": "movies",
+    "amazon-movies": "movies",
+    "amazon-games": "games",
+    "amazon-beauty": "beauty",
+    "amazon-luxury-beauty": "beauty",
+    "amazon-toys": "toys",
+}
+"""Whose words a stand-in's prompts use, by the beginning of a data set's key; ``general`` for all others."""
+
+
+def find_standin(store: Store) -> Path:
+    """Folder of the stand-in of a data set.
+
+    Raises:
+        UserError: If it was not built.
+    """
+    titles, texts = _words(store)
+    folder = _root(store) / standin_name(titles, texts, *_recipe(store))
+    if not (folder / REPORT).is_file():
+        dataset = store.manifest.dataset
+        raise UserError(
+            f"The stand-in language model of {dataset} was not built.",
+            f"Build it with `recbench prepare {dataset} --standin-llm --root {store.path.parents[1]}`, or give a "
+            "language model: --model.init_args.llm facebook/opt-6.7b.",
+        )
+    return folder
+
+
+def make_standin(store: Store) -> Path:
+    """Builds the stand-in of a data set from its items' titles and texts, or finds it."""
+    titles, texts = _words(store)
+    return build_standin(titles, texts, _root(store), *_recipe(store))
+
+
+def _words(store: Store) -> tuple[list[str], list[str]]:
+    """Title and text of each item; index 0 is padding."""
+    items = store.items()
+    return ["", *items["title"].to_list()], ["", *items["text"].to_list()]
+
+
+def _recipe(store: Store) -> tuple[Domain, StandInSettings]:
+    """Words of the domain, and a size that the catalogue deserves."""
+    key = store.manifest.dataset
+    domain: Domain = next((name for begin, name in DOMAINS.items() if key.startswith(begin)), "general")
+    return domain, SMALL if key == "synthetic" else StandInSettings()
+
+
+def _root(store: Store) -> Path:
+    return store.path.parents[1] / FOLDER
