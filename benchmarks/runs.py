@@ -96,8 +96,21 @@ def read_result(folder: Path) -> Result:
     if not path.is_file():
         state = "was not finished" if (folder / CONFIG).is_file() else "is no run folder"
         raise UserError(f"{folder} {state}: it has no {RESULT}.", "Name a folder runs/<data set>/<method>/<run id>.")
+    return parse_result(path.read_text(), path)
+
+
+def parse_result(text: str, path: Path) -> Result:
+    """The content of a ``result.json``.
+
+    Args:
+        text: The content.
+        path: Where it is from.
+
+    Raises:
+        UserError: If it is none of this version.
+    """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(text)
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
         return Result(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,8 @@ from benchmarks.cli import write
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.rows import Table, build_table, build_tables
-from benchmarks.leaderboard.sources import Finished, gather
+from benchmarks.leaderboard.sources import Finished, own_runs
+from benchmarks.leaderboard.submission import settle, unpack
 from common.errors import UserError, nearest
 
 
@@ -54,6 +56,16 @@ def leaderboard(
         write(str(write_page(tables, found, html)))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
+
+
+def gather(places: Sequence[Path]) -> list[Finished]:
+    """Finished runs in folders and in files of `recbench submit`.
+
+    Raises:
+        UserError: If one cannot be trusted: see :func:`own_runs` and :func:`unpack`.
+    """
+    files = [place for place in places if place.is_file()]
+    return settle([*own_runs(place for place in places if place not in files), *map(unpack, files)])
 
 
 def tables_of(found: list[Finished], protocol: str | None = None, part: str = "overall") -> list[Table]:

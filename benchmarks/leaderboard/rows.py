@@ -290,7 +290,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         "stand-in LLM": (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
-    return tuple(name for name, applies in marks.items() if applies)
+    return tuple(dict.fromkeys([*first.marks, *(name for name, applies in marks.items() if applies)]))
 
 
 def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:

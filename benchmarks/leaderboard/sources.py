@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,30 +27,42 @@ class Finished:
     Attributes:
         result: What it says of itself.
         place: Its folder, or the file that it was packed in.
-        packed: Content of its ``ranks.parquet``, for a run that was packed.
+        files: Content of its files, for a run that was packed.
     """
 
     result: Result
     place: Path
-    packed: bytes | None = None
+    files: Mapping[str, bytes] | None = None
 
-    def ranks(self, protocol: str) -> pl.DataFrame:
-        """Its cases under one protocol, by case id: ``case_id``, ``user``, ``higher`` and ``equal``.
+    def text(self, name: str) -> str:
+        """A text file of its folder, empty where there is none."""
+        if self.files is not None:
+            return self.files.get(name, b"").decode()
+        path = self.place / name
+        return path.read_text() if path.is_file() else ""
+
+    def cases(self, protocol: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Its cases under one protocol, by case id.
+
+        Args:
+            protocol: The protocol.
+            columns: Columns to read; all when omitted.
 
         Raises:
             UserError: If they are not there or cannot be read.
         """
         path = self.place / RANKS
         try:
-            table = pl.read_parquet(path if self.packed is None else BytesIO(self.packed), columns=list(NEEDED))
+            source = path if self.files is None else BytesIO(self.files[RANKS])
+            table = pl.read_parquet(source, columns=None if columns is None else list(columns))
         except (OSError, pl.exceptions.PolarsError) as error:
             state = "is corrupted" if path.is_file() else "is missing"
-            reason = str(error).strip().splitlines()[0][:120]
+            reason = " ".join(str(error).split())[:120]
             raise UserError(
                 f"{path} {state}: {reason}",
                 "Nothing else was touched: name the other runs, or test this one again with `recbench evaluate`.",
             ) from error
-        return table.filter(pl.col("protocol") == protocol).drop("protocol").sort("case_id")
+        return table.filter(pl.col("protocol") == protocol).sort("case_id")
 
     def gains(self, protocol: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Case ids, users, and what each case gains under ``metric``.
@@ -58,7 +70,7 @@ class Finished:
         Raises:
             UserError: If their mean is not the figure that the result states.
         """
-        table = self.ranks(protocol)
+        table = self.cases(protocol, NEEDED)
         higher, equal = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in ("higher", "equal"))
         gain = case_gains(metric, higher, equal).numpy()
         stated = self.result.metrics.get(f"test/{protocol}/overall/{metric}")
@@ -80,7 +92,7 @@ def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.
     return {"hr": hit_rate, "ndcg": ndcg}[name](higher, equal, int(cutoff))
 
 
-def gather(places: Iterable[Path]) -> list[Finished]:
+def own_runs(places: Iterable[Path]) -> list[Finished]:
     """All finished runs at or below ``places``, each once.
 
     Raises:

@@ -6,13 +6,13 @@ import pytest
 
 from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.rows import Table, build_table
-from benchmarks.leaderboard.sources import gather
+from benchmarks.leaderboard.sources import own_runs
 from common.errors import UserError
 from tests.benchmarks.made_results import made_run
 
 
 def table_of(runs: Path) -> Table:
-    found = gather([runs])
+    found = own_runs([runs])
     return judged(build_table([run.result for run in found], "full"), found, resamples=1000)
 
 

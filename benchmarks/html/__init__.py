@@ -1,0 +1,1 @@
+"""The leaderboard as one page: a file that needs no server and no network."""

@@ -1,0 +1,44 @@
+function refresh() { drawTable(); drawCharts(); }
+
+function drawTabs() {
+  document.getElementById("tables").replaceChildren(...data.tables.map((table) =>
+    h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => show(table) }, h("b", {}, table.dataset), " ", h("span", {}, table.protocol))));
+}
+
+/** Shows one table with its plots. */
+function show(table) {
+  Object.assign(state, { table, sort: { key: "primary", down: true }, search: "", barred: new Set(), chosen: firstChoice(table), reference: 0 });
+  drawTabs();
+  document.getElementById("title").textContent = `${table.dataset}, ${table.protocol}`;
+  document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");
+  document.getElementById("legend").textContent =
+    `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: Welch's t over seeds and the paired bootstrap over users must both exclude zero, with Holm's correction over all pairs. ` +
+    "Other metrics and slices carry uncorrected intervals (hover). Rows with fewer than 5 seeds (3 with a language model) have no rank.";
+  drawControls();
+  refresh();
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  document.getElementById("theme").textContent = theme === "dark" ? "Light" : "Dark";
+}
+
+function systemTheme() { return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; }
+
+/** Opens the table and the run that the address names, so that a link to a run can be sent. */
+function follow() {
+  const [dataset, id, run] = location.hash.slice(1).split("/");
+  const table = data.tables.find((other) => other.dataset === dataset && other.id === id);
+  show(table ?? data.tables[0]);
+  const row = run && state.table.rows.find((other) => other.runs.includes(run));
+  if (row) openCard(row, run);
+}
+
+document.getElementById("made").textContent = `${number(Object.keys(data.runs).length)} runs, ${data.tables.length} ${data.tables.length === 1 ? "table" : "tables"}, made ${data.made}`;
+setTheme(systemTheme());
+document.getElementById("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); refresh(); });
+document.getElementById("card").addEventListener("close", () => history.replaceState(null, "", `#${state.table.dataset}/${state.table.id}`));
+document.getElementById("card").addEventListener("click", (event) => { if (event.target.id === "card") event.target.close(); });
+document.addEventListener("click", (event) => document.querySelectorAll("details.menu[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; }));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); }); });
+follow();

@@ -1,0 +1,156 @@
+"""What the page knows: tables and runs as plain values."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.leaderboard.formats import record_of
+from benchmarks.leaderboard.rows import PRIMARY, SHOWN, Cell, Row, Table
+from benchmarks.leaderboard.sources import Finished
+from benchmarks.runs import CONFIG, METRICS, Result
+
+DIGITS = 6
+LONGEST_CURVE = 200
+"""Points of a learning curve that are kept; longer ones are thinned."""
+
+
+def payload(tables: Sequence[Table], runs: Iterable[Finished]) -> dict[str, Any]:
+    """Tables with their rows, and a card for each run that stands in one."""
+    used = {run.run_id for table in tables for row in table.rows for run in row.runs}
+    environments: list[dict[str, Any]] = []
+    cards = {run.result.run_id: _card(run, environments) for run in runs if run.result.run_id in used}
+    return {"tables": [_table(table) for table in tables], "runs": cards, "environments": environments}
+
+
+def _table(table: Table) -> dict[str, Any]:
+    shown = [name for name in SHOWN if any(name in row.metrics for row in table.rows)]
+    first = table.rows[0].runs[0]
+    return {
+        "dataset": table.dataset,
+        "protocol": table.protocol,
+        "id": table.protocol_id,
+        "part": table.part,
+        "cases": table.cases,
+        "primary": table.primary,
+        "note": table.note,
+        "fields": first.protocols[table.protocol]["fields"],
+        "metrics": shown,
+        "slices": table.slices,
+        "rows": [_row(table, row) for row in table.rows],
+        "pairs": _pairs(table),
+    }
+
+
+def _row(table: Table, row: Row) -> dict[str, Any]:
+    record = record_of(table, row)
+    kept = ("method", "rank", "ranks", "group", "seeds", "floor", "marks", "runs")
+    key = f"test/{table.protocol}/{table.part}/{table.primary}"
+    return {name: record[name] for name in kept} | {
+        "reads": record["information_set"],
+        "lead": record["lead"] and [_short(value) for value in record["lead"]],
+        "spread": _short(record["spread"]),
+        "share": None if row.share is None else _short(row.share),
+        "costs": {name: _short(value) for name, value in row.costs.items()},
+        "metrics": {name: _cell(row.metrics[name]) for name in SHOWN if name in row.metrics},
+        "slices": {name: _cell(cell) for name, cell in row.slices.items()},
+        "points": [_short(run.metrics[key]) for run in row.runs if key in run.metrics],
+    }
+
+
+def _cell(cell: Cell) -> list[float | int | None]:
+    spread = None if cell.std is None else _short(cell.std)
+    return [_short(cell.mean), spread, cell.n, None if cell.reach is None else _short(cell.reach)]
+
+
+def _pairs(table: Table) -> list[list[list[Any] | None]]:
+    """For each row the difference, interval and verdict against each other one; empty without verdicts."""
+    if not table.pairs:
+        return []
+    k = 1 + max(number for number, _ in table.pairs)
+    return [
+        [[_short(v) for v in table.pairs[i, j][:3]] + [table.pairs[i, j][3]] if i != j else None for j in range(k)]
+        for i in range(k)
+    ]
+
+
+def _card(run: Finished, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    result = run.result
+    # Most runs were made on one machine, whose description need not be repeated.
+    if result.environment not in environments:
+        environments.append(result.environment)
+    return {
+        "method": result.method,
+        "dataset": result.dataset,
+        "seed": result.seed,
+        "place": str(run.place),
+        "environment": environments.index(result.environment),
+        "training": result.training,
+        "seconds": {name: _short(value) for name, value in result.seconds.items()},
+        "memory": result.peak_memory,
+        "parameters": result.parameters,
+        "predecessors": result.predecessors,
+        "tuning": result.tuning,
+        "language_model": result.language_model,
+        "data": result.data,
+        "protocols": {name: entry["id"] for name, entry in result.protocols.items()},
+        "figures": _figures(result),
+        "config": run.text(CONFIG),
+        "curve": _whole_curve(run, result.training.get("monitor", "val/ndcg@10")),
+    }
+
+
+def _figures(result: Result) -> dict[str, dict[str, float]]:
+    """Overall metrics under each protocol."""
+    found = {}
+    for protocol in result.protocols:
+        keys = {name: f"test/{protocol}/overall/{name}" for name in (*SHOWN, PRIMARY.get(protocol, "ndcg@10"))}
+        found[protocol] = {name: _short(result.metrics[key]) for name, key in keys.items() if key in result.metrics}
+    return found
+
+
+def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
+    r"""The monitored metric and the training loss by epoch, from a run's ``metrics.csv``.
+
+    >>> curve("epoch,train/loss,val/mrr\n0,,0.25\n0,0.5,\n1,0.4,\n", "val/mrr")
+    {'val/mrr': [[0, 0.25]], 'train/loss': [[0, 0.5], [1, 0.4]]}
+    """
+    rows = csv.reader(text.splitlines())
+    header = next(rows, [])
+    wanted = {name: header.index(name) for name in (monitor, "train/loss") if name in header}
+    if "epoch" not in header:
+        return {}
+    epoch = header.index("epoch")
+    points: dict[str, list[list[float]]] = {name: [] for name in wanted}
+    for row in rows:
+        for name, column in wanted.items():
+            if column < len(row) and row[column] and row[epoch]:
+                points[name].append([int(float(row[epoch])), _short(float(row[column]))])
+    return {name: values for name, values in points.items() if values}
+
+
+def _whole_curve(run: Finished, monitor: str) -> dict[str, list[list[float]]]:
+    """The curve of a run that may have been resumed: each part has a file of its own."""
+    earlier = sorted(run.place.glob("metrics-*.csv"), key=lambda path: int(path.stem.removeprefix("metrics-")))
+    whole: dict[str, dict[float, float]] = {}
+    for text in [*(path.read_text() for path in earlier), run.text(METRICS)]:
+        for name, points in curve(text, monitor).items():
+            whole.setdefault(name, {}).update((epoch, value) for epoch, value in points)
+    return {name: _thinned([[epoch, value] for epoch, value in points.items()]) for name, points in whole.items()}
+
+
+def _thinned(points: list[list[float]]) -> list[list[float]]:
+    step = math.ceil(len(points) / LONGEST_CURVE)
+    return points if step <= 1 else [*points[:-1:step], points[-1]]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def as_script(values: dict[str, Any]) -> str:
+    """JSON that may stand inside a ``script`` element."""
+    return json.dumps(values, separators=(",", ":"), default=str).replace("<", "\\u003c")

@@ -1,0 +1,106 @@
+"""The page in headless Chromium: what a reader does with it."""
+
+from typing import Any
+
+METHODS = "td.method button"
+
+
+def methods(page: Any) -> list[str]:  # noqa: ANN401
+    return list(page.locator(METHODS).all_inner_texts())
+
+
+def test_rows_are_sorted_and_sorting_turns(page: Any) -> None:  # noqa: ANN401
+    assert methods(page) == ["strong", "weak", "popularity"]
+    heading = page.get_by_role("button", name="ndcg@10", exact=True)
+    heading.click()
+    assert methods(page) == ["popularity", "weak", "strong"]
+    assert page.locator("th.primary").get_attribute("aria-sort") == "ascending"
+    page.get_by_role("button", name="method", exact=True).click()
+    assert methods(page) == ["popularity", "strong", "weak"]
+
+
+def test_verdicts_are_shown(page: Any) -> None:  # noqa: ANN401
+    assert page.locator(".letters").all_inner_texts() == ["a", "b", "c"]
+    assert "undertrained (5 of 5)" in page.locator("tr[data-method=weak]").inner_text()
+
+
+def test_filters_by_name_and_by_what_is_read(page: Any) -> None:  # noqa: ANN401
+    page.get_by_placeholder("Filter methods").fill("wea")
+    assert methods(page) == ["weak"]
+    assert page.locator("#count").inner_text() == "1 of 3 rows"
+    page.get_by_placeholder("Filter methods").fill("")
+    page.get_by_text("May read").click()
+    page.get_by_label("text", exact=True).uncheck()
+    assert methods(page) == ["strong", "popularity"]
+
+
+def test_slices_become_columns(page: Any) -> None:  # noqa: ANN401
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("cold items").check()
+    assert page.get_by_role("columnheader", name="cold items").count() == 1
+
+
+def test_a_row_opens_its_run_card(page: Any) -> None:  # noqa: ANN401
+    page.get_by_role("button", name="weak", exact=True).click()
+    card = page.locator("dialog[open]")
+    text = card.inner_text()
+    for part in ("undertrained", "0123456789ab", "torch", "val/ndcg@10", "leave_one_out", "PROTOCOL"):
+        assert part in text
+    card.get_by_text("config.yaml of").click()
+    assert "class_path: weak" in card.locator("pre").inner_text()
+    card.get_by_role("button", name="seed 3").click()
+    assert "seed_everything: 3" in (card.locator("pre").text_content() or "")
+    assert card.locator(".plot svg.main-svg").count() > 0
+
+
+def test_the_address_leads_to_a_run(page: Any) -> None:  # noqa: ANN401
+    page.get_by_role("button", name="weak", exact=True).click()
+    page.evaluate("document.getElementById('card').close()")
+    address = page.evaluate("`#${data.tables[0].dataset}/${data.tables[0].id}/${data.tables[0].rows[1].runs[0]}`")
+    page.evaluate(f"location.hash = '{address}'; follow()")
+    assert page.locator("dialog[open] h2").inner_text() == "weak"
+
+
+def test_plots_are_drawn_and_follow_the_ticks(page: Any) -> None:  # noqa: ANN401
+    for name in ("cost", "seeds", "differences", "slices", "curves"):
+        assert page.locator(f"#{name} svg.main-svg").count() > 0, name
+    before = page.locator("#curves .legendtext").count()
+    page.get_by_label("Plot weak").uncheck()
+    assert page.locator("#curves .legendtext").count() == before - 1
+
+
+def test_keyboard_alone_sorts_opens_and_closes(page: Any) -> None:  # noqa: ANN401
+    page.get_by_role("button", name="ndcg@10", exact=True).focus()
+    page.keyboard.press("Enter")
+    assert methods(page)[0] == "popularity"
+    assert page.evaluate("document.activeElement.dataset.key") == "primary"
+    page.get_by_role("button", name="strong", exact=True).focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.innerText") == "Close"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_light_and_dark_follow_the_system_and_the_button(page: Any) -> None:  # noqa: ANN401
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.get_by_role("button", name="Switch between light and dark").click()
+    dark = page.evaluate(background)
+    assert light != dark
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("systemTheme()") == "dark"
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate("systemTheme()") == "light"
+
+
+def test_phone_width_scrolls_the_table_and_not_the_page(page: Any) -> None:  # noqa: ANN401
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.getElementById('table').scrollWidth") > 390
+    assert page.locator("td.primary").first.bounding_box()["x"] < 390
+
+
+def test_names_are_text_and_other_tables_are_a_click_away(page: Any) -> None:  # noqa: ANN401
+    page.get_by_role("button", name="zoo full").click()
+    assert methods(page) == ["lonely <b>row</b>"]
+    assert page.locator("#table b").count() == 0

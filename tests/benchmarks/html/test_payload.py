@@ -1,0 +1,60 @@
+"""What the page knows equals what the tables say, and its file stands alone."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.html.payload import as_script, payload
+from benchmarks.leaderboard.judge import judged
+from benchmarks.leaderboard.rows import build_table
+from benchmarks.leaderboard.sources import own_runs
+from tests.benchmarks.made_results import made_run
+
+
+def payload_of(runs: Path) -> dict[str, Any]:
+    found = own_runs([runs])
+    return payload([judged(build_table([run.result for run in found], "full"), found, resamples=200)], found)
+
+
+def test_figures_and_pairs_are_those_of_the_table(tmp_path: Path) -> None:
+    made_run(tmp_path, "a", 0.4)
+    made_run(tmp_path, "b", 0.2)
+    table = payload_of(tmp_path)["tables"][0]
+    means = [row["metrics"]["ndcg@10"][0] for row in table["rows"]]
+    assert round(means[0] - means[1], 4) == round(table["pairs"][0][1][0], 4)
+    assert table["pairs"][0][0] is None
+    assert table["slices"] == {"cold_items": 23}
+
+
+def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
+    folder = made_run(tmp_path, "a", 0.4)
+    (folder / "metrics.csv").rename(folder / "metrics-1.csv")
+    (folder / "metrics.csv").write_text("epoch,val/ndcg@10\n2,0.3\n")
+    (card,) = payload_of(tmp_path)["runs"].values()
+    assert card["curve"]["val/ndcg@10"] == [[0, 0.1], [1, 0.2], [2, 0.3]]
+
+
+def test_one_machine_is_described_once(tmp_path: Path) -> None:
+    for seed in range(3):
+        made_run(tmp_path, "a", 0.4, seed, environment={"versions": {"torch": "2.13"}})
+    assert len(payload_of(tmp_path)["environments"]) == 1
+
+
+def test_data_cannot_leave_their_script_element() -> None:
+    text = as_script({"name": "</script><script>alert(1)"})
+    assert "<" not in text
+    assert json.loads(text)["name"].startswith("</script>")
+
+
+def test_the_page_names_no_other_place(site: Path) -> None:
+    page = (site / "index.html").read_text()
+    outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", outside)
+    assert "default-src 'none'" in page
+    assert sorted(path.name for path in site.iterdir()) == [
+        "index.html",
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.md",
+    ]
