@@ -1,0 +1,167 @@
+"""CTRL: SASRec that is first aligned with sentences about its users' pasts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from allmrec.baselines.fine_grained import Contrast, FineGrained
+from allmrec.baselines.history_texts import HistoryTexts
+from allmrec.baselines.stages import require_patience
+from common.models.sasrec import SASRec
+from common.nn.losses import Objective
+from common.types import PAD, Catalogue, SequenceBatch
+
+
+class CTRL(SASRec):
+    """SASRec whose states first learn to find the text of the history that they come from, and then to recommend.
+
+    Stage 1, the first ``align_epochs``: contrast between the state after a history and the sentence that lists it, over
+    several sub-vectors a side (:class:`FineGrained`). Stage 2: the supervised loss on the aligned model, its states
+    through one more linear map. The text is not read any more, also not in evaluation. X. Li et al., "CTRL: Connect
+    Collaborative and Language Model for CTR Prediction", ACM TORS 2025 (https://arxiv.org/abs/2306.02841).
+
+    The paper predicts clicks, with AutoInt on a user and an item; A-LLMRec (https://arxiv.org/abs/2404.11343) put
+    SASRec in its place and a sentence for each prefix of a history. We follow that, with the paper's InfoNCE and
+    temperature; ``contrast: bce, chunk: 32, latent: 50`` is A-LLMRec's code. Ours lists each title once (there: twice),
+    holds all pairs of a batch against each other, and goes on with Adam in stage 2.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        max_history: Longest history that is read.
+        sbert: Sentence model of stage 1: ``minilm``, a name on the hub, or a folder.
+        train_sbert: Whether it learns in stage 1.
+        align_epochs: Epochs of stage 1.
+        positions: Histories of stage 1: ``all`` prefixes of a user's sequence, or a ``random`` one each epoch.
+        shown_history: Items of a history that its sentence lists, the newest.
+        max_tokens: Tokens of a sentence; ``None`` takes the sentence model's own limit.
+        contrast: See :func:`allmrec.baselines.fine_grained.contrast`.
+        temperature: The paper's τ.
+        sub_vectors: Sub-spaces of each side, the paper's M.
+        latent: Width of the space in which states and texts meet.
+        chunk: Pairs that are held against each other; ``None`` for all of a batch.
+        width: d, width of vectors and states.
+        num_blocks: Number of blocks.
+        num_heads: Attention heads of a block.
+        dropout: Dropout of embeddings, attention weights and feed-forward maps.
+        objective: Training loss of stage 2.
+        calibration: The ``t`` of gBCE.
+        score_penalty: Weight of BPR-max's penalty on negative scores.
+        lr: Learning rate of Adam.
+        encoder_lr: Learning rate of the sentence model.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text"})
+
+    def __init__(
+        self,
+        num_items: int,
+        max_history: int = 50,
+        sbert: str = "sentence-transformers/nq-distilbert-base-v1",
+        train_sbert: bool = True,
+        align_epochs: int = 10,
+        positions: Literal["all", "random"] = "all",
+        shown_history: int = 10,
+        max_tokens: int | None = None,
+        contrast: Contrast = "infonce",
+        temperature: float = 0.7,
+        sub_vectors: int = 3,
+        latent: int = 128,
+        chunk: int | None = None,
+        width: int = 50,
+        num_blocks: int = 2,
+        num_heads: int = 1,
+        dropout: float = 0.5,
+        objective: Objective = "bce",
+        calibration: float = 0.75,
+        score_penalty: float = 0.0,
+        lr: float = 1e-3,
+        encoder_lr: float = 5e-5,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        sizes: dict[str, Any] = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads, "dropout": dropout}
+        sizes |= {"objective": objective, "calibration": calibration, "score_penalty": score_penalty}
+        super().__init__(num_items, max_history, "allmrec", lr=lr, weight_decay=weight_decay, betas=betas, **sizes)
+        self.save_hyperparameters()
+        # SASRec has noted its own, of which this class has two the less.
+        for name in ("variant", "tied"):
+            self.hparams.pop(name)
+        self.align_epochs, self.encoder_lr = align_epochs, encoder_lr
+        self.positions: Literal["all", "random"] = positions
+        self.contrast: Contrast = contrast
+        self.temperature, self.chunk = temperature, chunk
+        self.texts = HistoryTexts(sbert, train_sbert, shown_history, max_tokens) if align_epochs else None
+        self.alignment = (
+            FineGrained(width, self.texts.tower.width, latent, sub_vectors) if self.texts is not None else None
+        )
+        self.final = nn.Linear(width, width)
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives titles, if there is a stage 1."""
+        super().attach(catalogue)
+        if self.texts is not None:
+            self.texts.attach(catalogue["titles"])
+
+    def on_fit_start(self) -> None:
+        """Looks whether the run comes to stage 2."""
+        require_patience(self.trainer, "align_epochs", self.align_epochs)
+
+    @property
+    def aligning(self) -> bool:
+        """Whether this epoch belongs to stage 1."""
+        return self.current_epoch < self.align_epochs
+
+    def states(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """SASRec's states, which stage 1 aligns."""
+        return super().encode(batch)
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """States through the map that stage 2 adds."""
+        states: Tensor = self.final(self.states(batch))
+        return states
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The alignment in stage 1, the objective over all positions in stage 2; each is logged by its own name."""
+        if not self.aligning:
+            losses = super().loss(batch)
+            return losses | {"loss_recommend": losses["loss"]}
+        loss = self.alignment_loss(batch)
+        return {"loss": loss, "loss_align": loss}
+
+    def alignment_loss(self, batch: SequenceBatch) -> Tensor:
+        """Contrast between states and the sentences about their histories."""
+        assert self.texts is not None
+        assert self.alignment is not None
+        states, history = self.states(batch), batch["history"]
+        # SASRec cuts histories to what it reads, or fills them up to it.
+        length = min(states.size(1), history.size(1))
+        states, history = states[:, -length:], history[:, -length:]
+        chosen = self.chosen(history != PAD)
+        rows = [[item for item in row if item != PAD] for row in history.tolist()]
+        first = history.size(1) - (history != PAD).sum(1)
+        users, places = (index.tolist() for index in chosen.nonzero(as_tuple=True))
+        pasts = [rows[u][: p + 1 - int(first[u])] for u, p in zip(users, places, strict=True)]
+        return self.alignment.loss(
+            states[chosen], self.texts(pasts, states.device), self.contrast, self.temperature, self.chunk
+        )
+
+    def chosen(self, real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The places whose states stage 1 aligns: all that are real, or a random one of each row."""
+        if self.positions == "all":
+            return real
+        draws = torch.rand(real.shape, device=real.device).masked_fill(~real, -1.0)
+        first = torch.zeros_like(real).scatter_(1, draws.argmax(1, keepdim=True), True)
+        return first & real
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The sentence model with its own learning rate, and all else."""
+        encoder = list(self.texts.parameters()) if self.texts is not None else []
+        known = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [{"params": rest}, *([{"params": encoder, "lr": self.encoder_lr}] if encoder else [])]

@@ -1,0 +1,92 @@
+"""CTRL's alignment: several vectors a side, and the best match of each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Contrast = Literal["infonce", "bce"]
+
+
+def best_matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k"]:
+    """``sim(i, j) = Σ_p max_q ⟨a_ip, b_jq⟩``: each vector of ``i`` meets the vector of ``j`` that is nearest to it.
+
+    With one vector a side this is their product; it is not the same from ``b`` to ``a``. X. Li et al., "CTRL: Connect
+    Collaborative and Language Model for CTR Prediction" (https://arxiv.org/abs/2306.02841).
+
+    >>> a, b = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[2.0, 0.0], [3.0, 0.0]]])
+    >>> best_matches(a, b).item(), best_matches(b, a).item()
+    (3.0, 5.0)
+    """
+    return torch.einsum("ipd,jqd->ijpq", a, b).amax(3).sum(2)
+
+
+def contrast(there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Contrast, temperature: float) -> Tensor:
+    """How badly row ``i`` tells its own column ``i`` from the others, averaged over both directions.
+
+    Args:
+        there: Similarity of each state (row) to each text (column).
+        back: Similarity of each text to each state, with states in rows as well.
+        kind: ``infonce``: cross-entropy over the other side's rows of the batch, the paper's. ``bce``: every pair by
+            itself, mean over right pairs plus mean over wrong ones, without temperature, as in A-LLMRec's code.
+        temperature: The paper's τ.
+    """
+    if kind == "infonce":
+        own = torch.arange(len(there), device=there.device)
+        return (F.cross_entropy(there / temperature, own) + F.cross_entropy(back.T / temperature, own)) / 2
+    wrong = ~torch.eye(len(there), dtype=torch.bool, device=there.device)
+    terms = [F.softplus(-s.diagonal()).mean() + F.softplus(s[wrong]).mean() for s in (there, back)]
+    return (terms[0] + terms[1]) / 2
+
+
+class FineGrained(nn.Module):
+    """Projections of states and texts into one space, and from there into several sub-spaces a side.
+
+    Args:
+        state_width: Width of the collaborative side's states.
+        text_width: Width of text vectors.
+        latent: Width of the common space.
+        sub_vectors: Sub-spaces of each side, the paper's M, which it does not tell; A-LLMRec's code has 3.
+    """
+
+    def __init__(self, state_width: int, text_width: int, latent: int, sub_vectors: int) -> None:
+        super().__init__()
+        self.project_state = nn.Linear(state_width, latent)
+        self.project_text = nn.Linear(text_width, latent)
+        self.state_parts = nn.ModuleList(nn.Linear(latent, latent) for _ in range(sub_vectors))
+        self.text_parts = nn.ModuleList(nn.Linear(latent, latent) for _ in range(sub_vectors))
+
+    def forward(
+        self, states: Float[Tensor, "n d"], texts: Float[Tensor, "n w"]
+    ) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+        """Similarities of states to texts and of texts to states, both with states in rows."""
+        state, text = self.project_state(states), self.project_text(texts)
+        a = torch.stack([part(state) for part in self.state_parts], dim=1)
+        b = torch.stack([part(text) for part in self.text_parts], dim=1)
+        return best_matches(a, b), best_matches(b, a).T
+
+    def loss(
+        self,
+        states: Float[Tensor, "n d"],
+        texts: Float[Tensor, "n w"],
+        kind: Contrast,
+        temperature: float,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """The contrast of right and wrong pairs; a last chunk of a single pair has no wrong one and is left out.
+
+        Args:
+            states: A row a pair.
+            texts: A row a pair.
+            kind: See :func:`contrast`.
+            temperature: The paper's τ.
+            chunk: Pairs that are held against each other, whose losses are summed; ``None`` for all.
+        """
+        size = chunk or len(states)
+        parts = zip(states.split(size), texts.split(size), strict=True)
+        losses = [contrast(*self(a, b), kind, temperature) for a, b in parts if len(a) > 1]
+        return torch.stack(losses).sum() if losses else states.sum() * 0.0

@@ -1,0 +1,77 @@
+"""Sentences about a user's past, made of titles that are tokenised once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from allmrec.sentences import TextTower
+from common.errors import UserError
+
+INTRODUCTION, SEPARATOR = "chosen so far:", "|"
+
+
+class HistoryTexts(nn.Module):
+    """Vectors of sentences that list the titles of a history, oldest first.
+
+    A sentence that is longer than the encoder reads loses its oldest titles; a title that is too long alone is cut.
+    Where the encoder does not learn, a history is encoded once for all.
+
+    Args:
+        sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
+        trained: Whether it learns.
+        shown: Items of a history that the sentence lists, the newest.
+        max_tokens: Tokens of a sentence; ``None`` takes the model's own limit.
+    """
+
+    def __init__(self, sbert: str, trained: bool = True, shown: int = 10, max_tokens: int | None = None) -> None:
+        super().__init__()
+        self.tower = TextTower(sbert, trained, max_tokens)
+        self.shown = shown
+        self.known: dict[tuple[int, ...], Tensor] = {}
+        self.titles: list[list[int]] = []
+
+    def attach(self, titles: Sequence[str]) -> None:
+        """Tokenises the title of each item; index 0 is padding.
+
+        Raises:
+            UserError: If no item has a title.
+        """
+        if not any(title.strip() for title in titles):
+            raise UserError(
+                "the data set has no titles, and CTRL's sentences are made of them",
+                "Choose a recipe with titles (`recbench list datasets`).",
+            )
+        words = self.tower.tokenizer([*titles, INTRODUCTION, SEPARATOR], add_special_tokens=False)["input_ids"]
+        *self.titles, self.introduction, self.separator = words
+        around: list[int] = self.tower.tokenizer("")["input_ids"]
+        self.front, self.back = around[:1], around[1:]
+        self.known = {}
+
+    def tokens(self, items: Sequence[int]) -> list[int]:
+        """The sentence about a history, in tokens."""
+        start = [*self.front, *self.introduction]
+        room = self.tower.max_tokens - len(start) - len(self.back)
+        listed: list[int] = []
+        for item in reversed(items):
+            more = [*self.titles[item], *(self.separator if listed else [])]
+            if listed and len(listed) + len(more) > room:
+                break
+            listed = [*more[:room], *listed]
+        return [*start, *listed, *self.back]
+
+    def forward(self, histories: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "n w"]:
+        """Vectors of histories of which each has an item; equal ones are encoded once."""
+        shown = [tuple(items[-self.shown :]) for items in histories]
+        distinct = list(dict.fromkeys(shown))
+        if self.tower.trained:
+            vectors = self.tower.read([self.tokens(items) for items in distinct], device)
+            place = {items: row for row, items in enumerate(distinct)}
+            return vectors[[place[items] for items in shown]]
+        new = [items for items in distinct if items not in self.known]
+        if new:
+            self.known |= dict(zip(new, self.tower.read([self.tokens(items) for items in new], device), strict=True))
+        return torch.stack([self.known[items] for items in shown]).to(device)

@@ -1,0 +1,151 @@
+"""CTRL: the shared properties of its second stage, its sentences, and its first stage."""
+
+from typing import Any, ClassVar
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from allmrec.baselines.ctrl import CTRL
+from allmrec.baselines.history_texts import HistoryTexts
+from allmrec.sentences import TextTower
+from common.errors import UserError
+from tests.common.models import toy
+from tests.common.models.cases import SequentialCases
+
+CPU = torch.device("cpu")
+
+
+class TestCTRL(SequentialCases):
+    model = CTRL
+    steps = 150
+    arguments: ClassVar[dict[str, Any]] = {
+        "max_history": toy.MAX_HISTORY,
+        "width": 16,
+        "dropout": 0.1,
+        "align_epochs": 0,
+    }
+
+
+def build(sbert: str, **options: Any) -> CTRL:  # noqa: ANN401
+    torch.manual_seed(0)
+    small: dict[str, Any] = {"max_history": toy.MAX_HISTORY, "width": 8, "latent": 8, "dropout": 0.0}
+    model = CTRL(toy.NUM_ITEMS, sbert=sbert, **small | options)
+    model.attach(toy.catalogue())
+    return model
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sentences each pass reads."""
+    counts: list[int] = []
+    one = TextTower._pass
+
+    def counted(tower: TextTower, rows: list[list[int]], device: torch.device) -> Tensor:
+        counts.append(len(rows))
+        return one(tower, rows, device)
+
+    monkeypatch.setattr(TextTower, "_pass", counted)
+    return counts
+
+
+def texts(sbert: str, **options: Any) -> HistoryTexts:  # noqa: ANN401
+    made = HistoryTexts(sbert, **options)
+    made.attach(toy.catalogue()["titles"])
+    return made.eval()
+
+
+def test_sentence_is_what_the_tokenizer_makes_of_it(sbert: str) -> None:
+    made = texts(sbert)
+    whole = made.tower.tokenizer("chosen so far: item 7| item 3")["input_ids"]
+    assert made.tokens([7, 3]) == whole
+
+
+def test_long_sentences_lose_their_oldest_titles(sbert: str) -> None:
+    whole, short = texts(sbert), texts(sbert, max_tokens=12)
+    assert short.tokens([1, 2, 3, 4]) == whole.tokens([3, 4])
+    assert len(texts(sbert, max_tokens=7).tokens([1])) == 7
+
+
+def test_only_the_newest_items_are_listed(sbert: str) -> None:
+    made = texts(sbert, shown=2)
+    torch.testing.assert_close(made([[9, 1, 2]], CPU), made([[1, 2]], CPU))
+
+
+def test_equal_histories_are_read_once(sbert: str, read: list[int]) -> None:
+    texts(sbert, trained=True)([[1, 2], [3], [1, 2]], CPU)
+    assert sum(read) == 2
+
+
+def test_a_frozen_encoder_reads_each_history_once_for_all(sbert: str, read: list[int]) -> None:
+    made = texts(sbert, trained=False)
+    first = made([[1, 2], [3]], CPU)
+    assert torch.equal(made([[3], [1, 2], [4]], CPU)[:2], first.flip(0))
+    assert sum(read) == 3
+
+
+@pytest.mark.parametrize("contrast", ["infonce", "bce"])
+@pytest.mark.parametrize("positions", ["all", "random"])
+def test_alignment_learns_which_text_belongs_to_which_state(sbert: str, contrast: Any, positions: Any) -> None:  # noqa: ANN401
+    model = build(sbert, contrast=contrast, positions=positions, train_sbert=False)
+    batch = next(toy.sequence_batches())
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    course = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = model.loss(batch)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        course.append(losses["loss_align"].detach())
+    assert torch.stack(course[-5:]).mean() < 0.9 * torch.stack(course[:5]).mean()
+
+
+def test_first_stage_teaches_both_sides_and_the_second_only_one(sbert: str) -> None:
+    model, batch = build(sbert, align_epochs=1), next(toy.sequence_batches())
+    model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert {"texts", "alignment", "item_embedding", "blocks"} <= reached
+    assert "final" not in reached
+    model.zero_grad()
+    model.align_epochs = 0
+    model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert {"final", "item_embedding", "blocks"} <= reached
+    assert not reached & {"texts", "alignment"}
+
+
+def test_a_random_history_is_one_that_the_user_has(sbert: str) -> None:
+    model = build(sbert, positions="random")
+    real = torch.tensor([[False, True, True, True], [False, False, False, True], [False] * 4])
+    drawn = torch.stack([model.chosen(real) for _ in range(50)])
+    assert drawn.sum(2).tolist() == [[1, 1, 0]] * 50
+    assert torch.equal(drawn.any(0), real)
+
+
+def test_text_is_not_read_in_evaluation(sbert: str, read: list[int]) -> None:
+    model = build(sbert).eval()
+    with torch.no_grad():
+        model.rank(toy.sampled_batch())
+    assert not read
+
+
+def test_stages_are_logged_apart(sbert: str, tmp_path: Any) -> None:  # noqa: ANN401
+    model = build(sbert, align_epochs=1, train_sbert=False)
+    logs: list[set[str]] = []
+
+    class Note(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            logs.append(set(trainer.callback_metrics) - set().union(*logs))
+
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=2, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **options)
+    trainer.fit(model, toy.loader(next(toy.sequence_batches())))
+    assert logs == [{"train/loss", "train/loss_align"}, {"train/loss_recommend"}]
+
+
+def test_data_without_titles_are_refused(sbert: str) -> None:
+    none = toy.catalogue()
+    none["titles"] = [""] * (toy.NUM_ITEMS + 1)
+    with pytest.raises(UserError, match="no titles"):
+        build(sbert).attach(none)
