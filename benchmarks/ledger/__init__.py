@@ -1,0 +1,1 @@
+"""What papers print against what was measured."""
