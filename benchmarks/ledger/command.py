@@ -16,7 +16,7 @@ from benchmarks.cli import write
 from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.judge import Entry, Ledger
-from benchmarks.ledger.reported import REPORTED, Claim, Printed, paper_names, read_paper
+from benchmarks.ledger.reported import REPORTED, Claim, paper_names, read_paper
 from common.data.store import read_store
 
 
@@ -42,8 +42,7 @@ def ledger(
         paths = [Path(paper) if paper.endswith(".yaml") else REPORTED / f"{paper}.yaml"]
     papers = [read_paper(path) for path in paths]
     places = runs or [folder for folder in [Path("runs")] if folder.is_dir()]
-    reported: list[Printed | Claim] = [item for one in papers for item in (*one.cells, *one.claims)]
-    asked = {item.place for item in reported}
+    asked = {place for one in papers for place in one.places}
     mine = [run for run in gather(places) if run.result.dataset in {place.dataset for place in asked}]
     book = Ledger(mine, _tables(mine, {place.part for place in asked}), statistics(root))
     entries = {one.name: [e for e in book.entries(one) if e.verdict != "missing" or not found] for one in papers}

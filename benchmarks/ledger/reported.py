@@ -83,6 +83,11 @@ class Paper:
     cells: tuple[Printed, ...] = ()
     claims: tuple[Claim, ...] = ()
 
+    @property
+    def places(self) -> set[Place]:
+        """Where its figures and orderings stand."""
+        return {cell.place for cell in self.cells} | {claim.place for claim in self.claims}
+
 
 def paper_names() -> list[str]:
     """Names of the papers whose figures are kept."""
