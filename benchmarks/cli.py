@@ -51,6 +51,7 @@ COMMANDS = {
     "simulate": Command("benchmarks.statistics.simulation:simulate", "how often verdicts err, on invented systems"),
     "ledger": Command("benchmarks.ledger.command:ledger", "what the papers print, beside what was measured"),
     "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
+    "sweep": Command("benchmarks.sweeps.command:sweep", "hyper-parameters searched on validation, within a budget"),
     "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),
     "doctor": Command("benchmarks.doctor:doctor", "what is installed and usable here"),
 }

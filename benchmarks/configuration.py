@@ -97,6 +97,9 @@ class RunCLI(LightningCLI):
             default=[],
             help="methods that this one is made from; where the model takes a run folder, their names stand for theirs",
         )
+        parser.add_argument(
+            "--tuning", type=dict[str, Any], default={}, help="what `recbench sweep` spent on this configuration"
+        )
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults({"data": {"class_path": "SequenceDataModule"}})
         parser.link_arguments("seed_everything", "data.init_args.seed")

@@ -1,0 +1,82 @@
+"""``recbench sweep``: hyper-parameters searched on validation, within a budget that the leaderboard shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from benchmarks.cli import write
+from benchmarks.runs import write_atomically
+from benchmarks.sweeps.space import Space, find_space
+from common.errors import UserError
+
+
+def sweep(
+    space: str,
+    *,
+    trials: int,
+    hours: float | None = None,
+    backend: Literal["optuna", "wandb"] = "optuna",
+    root: Path = Path("data"),
+    runs: Path = Path("runs"),
+    seed: int = 1000,
+    options: list[str] | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Searches hyper-parameters on validation, never on the test; called again, it goes on.
+
+    Several processes or machines that share ``--runs`` share the search and its budget.
+
+    Args:
+        space: Search space in the W&B sweep schema, or a shipped experiment such as ``ml-100k/sasrec``.
+        trials: Budget in trials, pruned and failed ones too.
+        hours: Budget in hours of all trials together.
+        backend: Search here, or register the sweep with W&B and start an agent.
+        root: Folder of the stores.
+        runs: Folder of all runs; the search is in ``sweeps/<name>`` of it.
+        seed: Seed of trials and sampler: no seed that results are reported with.
+        options: Further options of every trial, such as ``trainer.max_epochs=20``.
+        dry_run: Check the space and print what a first trial would run.
+    """
+    found = find_space(space)
+    folder = runs / "sweeps" / found.name
+    common = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
+    here = [*common, f"--runs={folder / 'trials'}", "--trainer.enable_progress_bar=false"]
+    if backend == "wandb":
+        _with_wandb(found, [*common, f"--runs={runs}"], folder, trials, dry_run)
+        return
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("Optuna is not installed.", "Install it with `pip install 'recbench[sweep]'`.")
+    from benchmarks.sweeps.study import Budget, check, open_study, search, spent, write_best
+    from benchmarks.sweeps.trial import as_arguments
+
+    check(found, here)
+    if dry_run:
+        first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
+        write(f"recbench run {' '.join([*found.arguments, *common, *first])}")
+        return
+    study = open_study(found, folder, trials, seed)
+    search(found, study, Budget(trials, hours), here)
+    cost = spent(study)
+    sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours.\n")
+    write(str(write_best(found, study, folder)))
+
+
+def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:
+    """Registers the sweep and starts an agent, or writes the file that ``wandb sweep`` takes."""
+    from benchmarks.sweeps.agents import require_account, sweep_file
+
+    path = folder / "wandb.yaml"
+    write_atomically(path, yaml.safe_dump(sweep_file(space, options, trials), sort_keys=False))
+    if dry_run:
+        write(f"wandb sweep {path}")
+        return
+    require_account()
+    import wandb
+
+    sweep_id = wandb.sweep(yaml.safe_load(path.read_text()), project="recbench")
+    wandb.agent(sweep_id, project="recbench", count=trials)

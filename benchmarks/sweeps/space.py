@@ -1,0 +1,228 @@
+"""Search spaces in the W&B sweep schema (https://docs.wandb.ai/guides/sweeps/sweep-config-keys)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from benchmarks.experiments import CONFIGS, EXPERIMENTS, find_experiment
+from common.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import optuna
+
+SWEEPS = CONFIGS / "sweeps"
+ARGS = "${args}"
+KEYS = {"program", "command", "method", "metric", "parameters", "early_terminate", "name", "description", "run_cap"}
+KEYS |= {"project", "entity"}
+DISTRIBUTIONS = {
+    "constant": ("value",),
+    "categorical": ("values",),
+    "int_uniform": ("min", "max"),
+    "uniform": ("min", "max"),
+    "q_uniform": ("min", "max", "q"),
+    "log_uniform": ("min", "max"),
+    "log_uniform_values": ("min", "max"),
+    "q_log_uniform_values": ("min", "max", "q"),
+}
+"""Supported distributions and the keys that each needs; ``log_uniform`` takes exponents of e."""
+Method = Literal["grid", "random", "bayes"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a search.
+
+    Attributes:
+        name: Option of ``recbench run``, without dashes.
+        kind: Its distribution.
+        keys: What the distribution takes.
+    """
+
+    name: str
+    kind: str
+    keys: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, keys: Mapping[str, Any], place: str) -> Parameter:
+        """The parameter that the schema describes by ``keys``; the distribution may be left to their names."""
+        if not isinstance(keys, dict):
+            raise UserError(f"{place}: {name} is no mapping.", "Give value, values, or distribution with min and max.")
+        given = {key: value for key, value in keys.items() if key != "distribution"}
+        kind = keys.get("distribution") or _implied(given)
+        if kind not in DISTRIBUTIONS:
+            raise UserError(f"{place}: {name} has no distribution {kind!r}.", nearest(str(kind), DISTRIBUTIONS))
+        missing = [key for key in DISTRIBUTIONS[kind] if key not in given and key != "q"]
+        if missing:
+            raise UserError(f"{place}: {name} lacks {' and '.join(missing)}.", f"{kind} takes {DISTRIBUTIONS[kind]}.")
+        return cls(name, kind, given)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self.kind == "constant"
+
+    @property
+    def first(self) -> Any:  # noqa: ANN401
+        """A valid value."""
+        if self.kind == "categorical":
+            return self.keys["values"][0]
+        if self.kind == "log_uniform":
+            return math.exp(self.keys["min"])
+        return self.keys["value" if self.fixed else "min"]
+
+    def suggest(self, trial: optuna.Trial) -> Any:  # noqa: ANN401
+        """A value of Optuna's choice."""
+        keys = self.keys
+        if self.kind == "constant":
+            return keys["value"]
+        if self.kind == "categorical":
+            # Optuna's journal holds scalars alone, so that a list is chosen by its text.
+            texts = {yaml.safe_dump(value, default_flow_style=True).strip(): value for value in keys["values"]}
+            scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in keys["values"])
+            return (
+                trial.suggest_categorical(self.name, keys["values"])
+                if scalar
+                else texts[trial.suggest_categorical(self.name, list(texts))]
+            )
+        if self.kind == "int_uniform":
+            return trial.suggest_int(self.name, keys["min"], keys["max"])
+        low, high = (math.exp(keys[key]) if self.kind == "log_uniform" else float(keys[key]) for key in ("min", "max"))
+        value = trial.suggest_float(self.name, low, high, log="log" in self.kind)
+        step = keys.get("q", 1.0) if self.kind.startswith("q_") else None
+        return value if step is None else min(max(round(value / step) * step, low), high)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Attributes:
+        name: Name of the study.
+        method: ``grid``, ``random`` or ``bayes``.
+        metric: Validation metric to optimise.
+        goal: ``maximize`` or ``minimize``.
+        arguments: Arguments of ``recbench run`` before the chosen ones.
+        parameters: What is searched.
+        hyperband: ``min_iter`` and ``eta`` of early termination, or ``None``.
+        source: The file's content.
+    """
+
+    name: str
+    method: Method
+    metric: str
+    goal: str
+    arguments: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    hyperband: dict[str, int] | None
+    source: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that is tuned."""
+        return next(argument for argument in self.arguments if argument.startswith("--config=")).partition("=")[2]
+
+    def of(self, experiment: str) -> Space:
+        """The same space for another experiment."""
+        old, new = f"--config={self.experiment}", f"--config={experiment}"
+        command = [new if part == old else part for part in self.source["command"]]
+        arguments = tuple(new if part == old else part for part in self.arguments)
+        name = experiment.replace("/", "-")
+        return replace(self, name=name, arguments=arguments, source=self.source | {"command": command, "name": name})
+
+    def grid(self) -> dict[str, list[Any]]:
+        """All values of each parameter that is no constant.
+
+        Raises:
+            UserError: If one has a range instead.
+        """
+        chosen = [parameter for parameter in self.parameters if not parameter.fixed]
+        for parameter in chosen:
+            if parameter.kind != "categorical":
+                raise UserError(f"A grid cannot hold the range of {parameter.name}.", "Give values, or method: random.")
+        return {parameter.name: parameter.keys["values"] for parameter in chosen}
+
+
+def find_space(name: str) -> Space:
+    """The search space in a file, or the shipped one of an experiment ``<data set>/<method>``.
+
+    A variant of a method (``kda_lrd_random``) has the space of the method (``kda_lrd``).
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(name).is_file():
+        return read_space(Path(name))
+    path = find_experiment(name)
+    method = path.stem
+    owners = [owner for owner in shipped_spaces() if method == owner or method.startswith(f"{owner}_")]
+    if not owners or not path.is_relative_to(EXPERIMENTS):
+        raise UserError(f"There is no search space for {name!r}.", nearest(method, shipped_spaces()))
+    return read_space(SWEEPS / f"{max(owners, key=len)}.yaml").of(name)
+
+
+def shipped_spaces() -> list[str]:
+    """Methods that have a search space."""
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+
+
+def read_space(path: Path) -> Space:
+    """Reads a search space.
+
+    Raises:
+        UserError: If the file is none.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+    if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict):
+        raise UserError(f"{path} is no search space.", "It needs command, method, metric and parameters.")
+    for key in values:
+        if key not in KEYS:
+            raise UserError(f"{path}: a sweep has no {key!r}.", nearest(key, KEYS))
+    method, metric = values.get("method", "bayes"), values.get("metric") or {}
+    if method not in ("grid", "random", "bayes"):
+        raise UserError(f"{path}: there is no method {method!r}.", nearest(str(method), ("grid", "random", "bayes")))
+    name = str(metric.get("name", ""))
+    if not name.startswith("val/"):
+        raise UserError(f"{path} optimises {name!r}.", "Name a validation metric such as val/ndcg@10: never the test.")
+    return Space(
+        name=str(values.get("name", path.stem)),
+        method=method,
+        metric=name,
+        goal=metric.get("goal", "maximize"),
+        arguments=_arguments(values.get("command"), path),
+        parameters=tuple(Parameter.of(n, keys, str(path)) for n, keys in values["parameters"].items()),
+        hyperband=_hyperband(values.get("early_terminate"), path),
+        source=values,
+    )
+
+
+def _implied(keys: Mapping[str, Any]) -> str:
+    if "value" in keys or "values" in keys:
+        return "constant" if "value" in keys else "categorical"
+    return "int_uniform" if all(isinstance(keys.get(key), int) for key in ("min", "max")) else "uniform"
+
+
+def _arguments(command: object, path: Path) -> tuple[str, ...]:
+    parts = [str(part) for part in command] if isinstance(command, list) else []
+    if "run" not in parts or parts[-1:] != [ARGS] or not any(part.startswith("--config=") for part in parts):
+        raise UserError(
+            f"{path}: its command does not run an experiment.",
+            f"Write: command: [recbench, run, --config=DATASET/METHOD, --wandb, '{ARGS}'].",
+        )
+    return tuple(part for part in parts[parts.index("run") + 1 : -1] if part != "--wandb")
+
+
+def _hyperband(values: object, path: Path) -> dict[str, int] | None:
+    if values is None:
+        return None
+    if not isinstance(values, dict) or values.get("type") != "hyperband":
+        raise UserError(f"{path}: early_terminate must be of type hyperband.", "Leave it out to stop no trial early.")
+    return {"min_iter": int(values.get("min_iter", 1)), "eta": int(values.get("eta", 3))}

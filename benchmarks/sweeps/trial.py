@@ -1,0 +1,88 @@
+"""One trial: training with some hyper-parameters, judged by validation alone. No test is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import yaml
+
+from benchmarks.callbacks import EpochSeed, RunRecord
+from benchmarks.configuration import RunCLI
+from benchmarks.train import make_trainer, quieten, reads_unrecorded_time
+from common.errors import UserError
+
+Report = Callable[[float, int], bool]
+"""Takes the metric of an epoch; tells whether to go on."""
+
+
+class Reporter(L.Callback):
+    """Reports the metric of each epoch, and stops a trial that is not worth going on with.
+
+    Args:
+        metric: Name of the metric.
+        report: Who is told.
+    """
+
+    def __init__(self, metric: str, report: Report) -> None:
+        self.metric, self.report = metric, report
+        self.pruned = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports, once an epoch.
+
+        Raises:
+            UserError: If no such metric is logged.
+        """
+        if trainer.sanity_checking:
+            return
+        if self.metric not in trainer.callback_metrics:
+            known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+            raise UserError(f"Validation logs no {self.metric!r}.", f"Choose one of: {', '.join(known)}.")
+        if not self.report(float(trainer.callback_metrics[self.metric]), trainer.current_epoch):
+            self.pruned = trainer.should_stop = True
+
+
+def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) -> tuple[float, bool]:
+    """Trains, and returns the best value of ``metric`` and whether the trial was stopped early.
+
+    Args:
+        arguments: Arguments of ``recbench run``.
+        metric: Validation metric, which also stops training early.
+        goal: ``maximize`` or ``minimize``.
+        report: Takes the metric of each epoch; tells whether to go on.
+
+    Raises:
+        UserError: If an argument is not valid, or nothing was validated.
+    """
+    quieten()
+    mode = "max" if goal == "maximize" else "min"
+    cli = RunCLI([*arguments, f"--early_stopping.monitor={metric}", f"--early_stopping.mode={mode}"])
+    data, model = cli.build()
+    reads_unrecorded_time(model, data)
+    model.attach(data.catalogue)
+    record, reporter = RunRecord(metric, mode, {}), Reporter(metric, report)
+    cli.config_init.trainer.enable_checkpointing = False
+    cli.plan.folder.mkdir(parents=True, exist_ok=True)
+    trainer = make_trainer(cli, cli.plan, [EpochSeed(int(cli.plan.config["seed_everything"])), record, reporter])
+    if model.closed_form:
+        trainer.validate(model, data, verbose=False)
+    else:
+        trainer.fit(model, data)
+    if record.best is None:
+        raise UserError("Nothing was validated.", "Give --trainer.max_epochs of at least 1.")
+    return record.best, reporter.pruned
+
+
+def as_arguments(values: dict[str, Any]) -> list[str]:
+    """Options of ``recbench run``.
+
+    >>> as_arguments({"model.lr": 0.01, "model.layers": [8, 4]})
+    ['--model.lr=0.01', '--model.layers=[8, 4]']
+    """
+    return [f"--{name}={_text(value)}" for name, value in values.items()]
+
+
+def _text(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

@@ -1,0 +1,92 @@
+"""Search spaces are W&B's, each shipped one fits its experiment, and mistakes name the nearest valid word."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.experiments import experiment_names, find_experiment
+from benchmarks.sweeps.agents import agent_command, sweep_file
+from benchmarks.sweeps.space import SWEEPS, find_space, read_space, shipped_spaces
+from benchmarks.sweeps.study import check
+from common.errors import UserError
+
+UNTUNED = {"popularity", "newest_first", "newest_first_last", "joint_dot", "joint_dot_texts", "llm_only"}
+"""Methods without a hyper-parameter worth a search."""
+
+
+def written(folder: Path, **changes: object) -> Path:
+    values = yaml.safe_load((SWEEPS / "sasrec.yaml").read_text()) | changes
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("method", shipped_spaces())
+def test_each_shipped_space_fits_its_experiment(method: str) -> None:
+    space = read_space(SWEEPS / f"{method}.yaml")
+    assert space.experiment.partition("/")[2] == method
+    check(space, [])
+
+
+def test_every_method_that_has_experiments_has_a_space() -> None:
+    methods = {name.partition("/")[2]: name for name in experiment_names()}
+    controls = {m for m, n in methods.items() if "Control" in find_experiment(n).read_text()}
+    missing = []
+    for method, name in methods.items():
+        try:
+            find_space(name)
+        except UserError:
+            missing.append(method)
+    assert set(missing) <= UNTUNED | controls
+
+
+def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
+    space = find_space("amazon-office/kda_lrd_random")
+    assert space.experiment == "amazon-office/kda_lrd_random"
+    assert "model.weight_lrd" in {parameter.name for parameter in space.parameters}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metod": "grid"}, "Did you mean 'method'?"),
+        ({"method": "bayez"}, "Did you mean 'bayes'?"),
+        ({"metric": {"name": "test/full/overall/ndcg@10"}}, "never the test"),
+        ({"command": ["recbench", "run"]}, "does not run an experiment"),
+        (
+            {"parameters": {"model.lr": {"distribution": "log_unifrom", "min": 1, "max": 2}}},
+            "Did you mean 'log_uniform",
+        ),
+        ({"parameters": {"model.lr": {"distribution": "uniform", "min": 1}}}, "lacks max"),
+        ({"early_terminate": {"type": "envelope"}}, "of type hyperband"),
+        ({"parameters": 3}, "is no search space"),
+    ],
+)
+def test_mistakes(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        read_space(written(tmp_path, **changes))
+
+
+def test_an_unknown_parameter_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Did you mean 'dropout'"):
+        check(read_space(written(tmp_path, parameters={"model.dropuot": {"values": [0.1]}})), [])
+
+
+def test_a_grid_of_ranges_is_refused(tmp_path: Path) -> None:
+    space = read_space(written(tmp_path, method="grid"))
+    with pytest.raises(UserError, match="cannot hold the range of model"):
+        space.grid()
+
+
+def test_what_an_agent_runs_is_a_valid_run(tmp_path: Path) -> None:
+    from benchmarks.configuration import RunCLI
+
+    space = read_space(written(tmp_path))
+    file = sweep_file(space, ["--seed_everything=1000"], trials=7)
+    assert file["run_cap"] == 7
+    assert file["parameters"] == space.source["parameters"]
+    command = agent_command(file["command"], {"model.lr": 0.0005, "model.width": 64})
+    assert command[1:4] == ["-m", "benchmarks", "run"]
+    config = RunCLI(command[4:]).config
+    assert (config.model.init_args.lr, config.model.init_args.width, config.wandb) == (0.0005, 64, True)

@@ -1,0 +1,144 @@
+"""A search optimises validation, goes on where it stopped, spends its budget once, and writes a usable file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.__main__ import main
+from benchmarks.configuration import RunCLI
+from benchmarks.sweeps import study as studies
+from benchmarks.sweeps.space import Space, read_space
+from benchmarks.sweeps.study import Budget, open_study, search, spent, write_best
+from benchmarks.sweeps.trial import Report
+from common.errors import UserError
+
+
+def space_of(folder: Path, **changes: object) -> Space:
+    values = {
+        "command": ["recbench", "run", "--config=synthetic/sasrec", "--wandb", "${args}"],
+        "method": "bayes",
+        "metric": {"name": "val/ndcg@10", "goal": "maximize"},
+        "parameters": {
+            "model.lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1},
+            "model.width": {"values": [8, 16]},
+            "model.betas": {"values": [[0.9, 0.98], [0.9, 0.999]]},
+        },
+    }
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return read_space(path)
+
+
+class Trials:
+    """Stands in for training: a peak at a learning rate of .01, the epochs of a curve, failures where told."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.failing = failing
+        self.calls: list[dict[str, str]] = []
+
+    def __call__(self, arguments: list[str], metric: str, goal: str, report: Report) -> tuple[float, bool]:
+        self.calls.append(dict(argument[2:].split("=", 1) for argument in arguments))
+        if len(self.calls) <= self.failing:
+            raise UserError("The loss is no number.", "Lower the learning rate.")
+        quality = 1 / (1 + abs(float(self.calls[-1]["model.lr"]) - 0.01))
+        for epoch in range(9):
+            if not report(quality * (epoch + 1) / 9, epoch):
+                return quality, True
+        return quality, False
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
+    stand_in = Trials()
+    monkeypatch.setattr(studies, "run_trial", stand_in)
+    return stand_in
+
+
+def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    study = open_study(space, tmp_path, 12)
+    search(space, study, Budget(12), [])
+    path = write_best(space, study, tmp_path)
+    best = min(trials.calls, key=lambda call: abs(float(call["model.lr"]) - 0.01))
+    config = RunCLI(["--config", str(path)]).config
+    assert config.model.init_args.lr == pytest.approx(float(best["model.lr"]))
+    assert list(config.model.init_args.betas) == json.loads(best["model.betas"])
+    assert config.tuning["trials"] == 12
+    assert set(config.tuning) == {"study", "trials", "hours"}
+
+
+def test_the_budget_is_of_the_study_not_of_the_call(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    search(space, open_study(space, tmp_path, 3), Budget(3), [])
+    search(space, open_study(space, tmp_path, 5), Budget(5), [])
+    search(space, open_study(space, tmp_path, 5), Budget(5), [])
+    assert len(trials.calls) == 5
+    assert spent(open_study(space, tmp_path, 5)).trials == 5
+
+
+def test_hours_end_a_search(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    search(space, open_study(space, tmp_path, 50), Budget(50, hours=1e-9), [])
+    assert len(trials.calls) == 1
+
+
+def test_failed_trials_count_and_do_not_end_a_search(trials: Trials, tmp_path: Path) -> None:
+    trials.failing = 2
+    space = space_of(tmp_path)
+    study = open_study(space, tmp_path, 4)
+    search(space, study, Budget(4), [])
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_without_a_complete_trial_there_is_no_best(trials: Trials, tmp_path: Path) -> None:
+    trials.failing = 9
+    space = space_of(tmp_path)
+    study = open_study(space, tmp_path, 2)
+    search(space, study, Budget(2), [])
+    with pytest.raises(UserError, match="No trial of toy was complete"):
+        write_best(space, study, tmp_path)
+
+
+def test_hyperband_stops_bad_trials_early(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path, method="random", early_terminate={"type": "hyperband", "min_iter": 1, "eta": 3})
+    study = open_study(space, tmp_path, 30)
+    search(space, study, Budget(30), [])
+    states = [trial.state.name for trial in study.trials]
+    assert 3 <= states.count("PRUNED") < 30
+    assert spent(study).trials == 30
+
+
+def test_a_grid_visits_each_point_once(trials: Trials, tmp_path: Path) -> None:
+    parameters = {"model.lr": {"values": [0.001, 0.01]}, "model.width": {"values": [8, 16]}}
+    space = space_of(tmp_path, method="grid", parameters=parameters)
+    search(space, open_study(space, tmp_path, 10), Budget(10), [])
+    assert len({(call["model.lr"], call["model.width"]) for call in trials.calls}) == len(trials.calls) == 4
+
+
+def test_command_trains_validates_and_never_tests(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space_of(tmp_path, parameters={"model.width": {"values": [8]}})
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs")]
+    more = ["--options", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    capsys.readouterr()
+    assert main(["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", *places, *more]) == 0
+    best = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert yaml.safe_load(best.read_text())["tuning"]["trials"] == 1
+    written = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert "result.json" not in written
+    assert "ranks.parquet" not in written
+
+
+def test_wandb_without_a_key_is_a_clear_message(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    space_of(tmp_path)
+    arguments = ["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", "--backend", "wandb", "--runs", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "--backend optuna" in capsys.readouterr().err
+    assert yaml.safe_load((tmp_path / "sweeps" / "toy" / "wandb.yaml").read_text())["run_cap"] == 1
