@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Entry:
 
     Attributes:
         dataset: Key of the data set.
-        method: Name of the method's experiment.
+        method: Label of the method: the name of its experiment, and what was changed.
         seed: Its seed.
         arguments: Arguments of ``recbench run``.
         folder: Its run folder.
@@ -79,14 +80,17 @@ class Suite:
     optional: list[str] = field(default_factory=list)
     vary: dict[str, list[Any]] = field(default_factory=dict)
 
-    def variants(self, method: str) -> dict[str, dict[str, Any]]:
-        """The method and what it is varied to, by label: options beyond those of every run."""
-        changes = {
-            f"{method}-{option.rpartition('.')[2]}-{value}": {option: value}
+    def changes(self, method: str) -> dict[str, dict[str, Any]]:
+        """What is changed for a method, by the end of its label: nothing, then one option at a time.
+
+        Other data are changed for what a method is made from, too.
+        """
+        return {"": {}} | {
+            f"-{option.rpartition('.')[2]}-{value}": {option: value}
             for option, values in self.vary.items()
             for value in values
+            if method in self.methods or option.startswith("data.")
         }
-        return {method: {}} | (changes if method in self.methods else {})
 
 
 def suite(
@@ -157,23 +161,34 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
     for dataset in suite.datasets:
         listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
         for method, needed in with_needs(dataset, listed).items():
-            for name, changes in suite.variants(method).items():
-                for seed in suite.seeds:
-                    first = [entries.get((dataset, other, seed)) for other in needed]
-                    earlier = [e or entries[dataset, o, suite.seeds[0]] for e, o in zip(first, needed, strict=True)]
-                    arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
-                    arguments += [f"--runs={runs}", f"--name={name}"]
-                    arguments += [f"--{option}={_text(value)}" for option, value in (suite.options | changes).items()]
-                    arguments += [f"--predecessors.{entry.method}={entry.folder}" for entry in earlier]
-                    cli = RunCLI(arguments)
-                    # The store of the plan, also when another one is prepared meanwhile.
-                    arguments.append(f"--data.store={cli.plan.manifest.store_id}")
-                    wave = 1 + max((entry.wave for entry in earlier), default=-1)
-                    entry = Entry(dataset, name, seed, tuple(arguments), cli.plan.folder, wave)
-                    entries[dataset, name, seed] = entry
-                    if cli.closed_form and not needed:
-                        break
+            unchanged: dict[int, dict[str, Any]] = {}
+            for (ending, changes), seed in product(suite.changes(method).items(), suite.seeds):
+                earlier = {other: _earlier(entries, suite, dataset, other, ending, seed) for other in needed}
+                arguments = [f"--config={dataset}/{method}", f"--seed_everything={seed}", f"--data.root={root}"]
+                arguments += [f"--runs={runs}", f"--name={method}{ending}"]
+                arguments += [f"--{option}={_text(value)}" for option, value in (suite.options | changes).items()]
+                arguments += [f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()]
+                cli = RunCLI(arguments)
+                # A value that the experiment has anyway makes no other run; seeds make none of a closed form.
+                settings = cli.plan.config | {"name": method}
+                if settings == unchanged.setdefault(seed, settings) and ending:
+                    continue
+                if cli.closed_form and not needed and seed != suite.seeds[0]:
+                    continue
+                # The store of the plan, also when another one is prepared meanwhile.
+                arguments.append(f"--data.store={cli.plan.manifest.store_id}")
+                wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
+                entry = Entry(dataset, method + ending, seed, tuple(arguments), cli.plan.folder, wave)
+                entries[dataset, method + ending, seed] = entry
     return sorted(entries.values(), key=lambda entry: entry.wave)
+
+
+def _earlier(
+    entries: Mapping[tuple[str, str, int], Entry], suite: Suite, dataset: str, method: str, ending: str, seed: int
+) -> Entry:
+    """The run that another one is made from: of the same data and seed, as far as there is one."""
+    names = product((method + ending, method), (seed, suite.seeds[0]))
+    return next(entries[dataset, name, s] for name, s in names if (dataset, name, s) in entries)
 
 
 def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:

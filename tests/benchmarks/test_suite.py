@@ -98,6 +98,15 @@ def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pyte
     assert "is no run folder" in capsys.readouterr().err
 
 
+def test_options_vary_one_at_a_time_and_their_usual_value_is_no_other_run(root: Path, tmp_path: Path) -> None:
+    vary = {"model.init_args.dropout": [0.5, 0.1], "model.init_args.width": [8]}
+    suite = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[1], vary=vary))
+    plain, dropout, width = plan(suite, root, tmp_path)
+    assert [plain.method, dropout.method, width.method] == ["sasrec", "sasrec-dropout-0.1", "sasrec-width-8"]
+    assert "--model.init_args.dropout=0.1" in dropout.arguments
+    assert not any("dropout" in argument for argument in width.arguments if not argument.startswith("--name"))
+
+
 def test_a_suite_runs_and_then_has_nothing_to_do(
     places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
