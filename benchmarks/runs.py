@@ -18,7 +18,8 @@ RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 MACHINE = {
-    "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning", "data.root", "data.num_workers",
+    "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
+    "data.root", "data.num_workers",
     "data.recipe", "data.store",
     "trainer.accelerator", "trainer.strategy", "trainer.logger", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",

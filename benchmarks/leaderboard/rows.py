@@ -264,7 +264,7 @@ def _costs(runs: Sequence[Result]) -> dict[str, float]:
         cases = sum(count for key, count in run.cases.items() if key.endswith("/overall"))
         return cases / run.seconds["test"] if run.seconds.get("test") else None
 
-    found = {
+    found: dict[str, list[float | None]] = {
         "train_seconds": [None if run.closed_form else run.seconds.get("train") for run in runs],
         "users_per_second": [users_per_second(run) for run in runs],
         "memory": [run.peak_memory.get("host") for run in runs],

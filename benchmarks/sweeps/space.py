@@ -32,6 +32,7 @@ DISTRIBUTIONS = {
 }
 """Supported distributions and the keys that each needs; ``log_uniform`` takes exponents of e."""
 Method = Literal["grid", "random", "bayes"]
+Goal = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Space:
     name: str
     method: Method
     metric: str
-    goal: str
+    goal: Goal
     arguments: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     hyperband: dict[str, int] | None
@@ -192,11 +193,14 @@ def read_space(path: Path) -> Space:
     name = str(metric.get("name", ""))
     if not name.startswith("val/"):
         raise UserError(f"{path} optimises {name!r}.", "Name a validation metric such as val/ndcg@10: never the test.")
+    goal = metric.get("goal", "maximize")
+    if goal not in ("maximize", "minimize"):
+        raise UserError(f"{path}: there is no goal {goal!r}.", "Write maximize or minimize.")
     return Space(
         name=str(values.get("name", path.stem)),
         method=method,
         metric=name,
-        goal=metric.get("goal", "maximize"),
+        goal=goal,
         arguments=_arguments(values.get("command"), path),
         parameters=tuple(Parameter.of(n, keys, str(path)) for n, keys in values["parameters"].items()),
         hyperband=_hyperband(values.get("early_terminate"), path),
