@@ -210,3 +210,17 @@ def test_last_state_alone_is_trained_on_one_target() -> None:
     negative = model.match(states, batch["negatives"][:, 0])[:, 0]
     expected = (torch.nn.functional.softplus(-positive) + torch.nn.functional.softplus(negative)).mean()
     torch.testing.assert_close(model.loss(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("count", [1, toy.NUM_ITEMS])
+def test_training_scores_of_few_and_many_negatives_are_the_same_function(count: int) -> None:
+    model = _model().train()
+    items = torch.randint(1, toy.NUM_ITEMS + 1, (5, count))
+    states = torch.randn(5, 6)
+    model.match(states, items).square().sum().backward()
+    gradient = model.item_embedding.weight.grad
+    table = model.item_embedding.weight.detach().clone().requires_grad_()
+    scores = torch.stack([states[row] @ table[item] for row in range(5) for item in items[row].tolist()])
+    scores.square().sum().backward()
+    torch.testing.assert_close(model.match(states, items).flatten(), scores)
+    torch.testing.assert_close(gradient, table.grad)
