@@ -20,8 +20,9 @@ $(VENV)/dev: $(VENV)/run
 	@touch $@
 
 quickstart: $(VENV)/run ## install, then prepare, train, evaluate and rank on the embedded data set
-	$(RECBENCH) prepare synthetic
+	$(RECBENCH) prepare synthetic --standin-llm
 	$(RECBENCH) suite quickstart
+	$(RECBENCH) suite quickstart-allmrec
 
 test: lint ## install with the dev extras, then the whole gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow'

@@ -137,6 +137,14 @@ class LanguageModelRanker(Recommender):
         history = batch["history"][:, :0] if null else batch["history"]
         return self.composer(history, shown, user=not null and self.soft_slots, soft=self.soft_slots)
 
+    def shared_mean(self, mean: Tensor, count: int) -> Tensor:
+        """A mean over ``count`` terms, weighted so that its mean over processes is that over all their terms."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return mean
+        terms = torch.tensor(float(count), device=self.device)
+        total = self.trainer.strategy.reduce(terms.clone(), reduce_op="sum")
+        return mean * (self.trainer.world_size * terms / total)
+
     def reading(self) -> dict[str, str]:
         """Scorer and order of candidates, where they are not the headline's: summed likelihood in the first order."""
         scorer = {} if self.scorer == "sum" else {"scorer": self.scorer}
@@ -164,11 +172,17 @@ class LanguageModelRanker(Recommender):
         self.answer_rates = {}
 
     def on_test_epoch_end(self) -> None:
-        """Logs metrics of ranks, and ``test/<protocol>/overall/generated/<rate>``."""
+        """Logs metrics of ranks and rates of written answers."""
         super().on_test_epoch_end()
-        for protocol, rates in self.answer_rates.items():
-            values = {f"test/{protocol}/overall/generated/{name}": rate for name, rate in rates.compute().items()}
-            self.log_dict(values, reduce_fx="max", sync_dist=True)
+        self.log_dict(self.further_metrics(), reduce_fx="max", sync_dist=True)
+
+    def further_metrics(self) -> dict[str, float]:
+        """Rates of written answers, ``test/<protocol>/overall/generated/<rate>``."""
+        return {
+            f"test/{protocol}/overall/generated/{name}": float(rate)
+            for protocol, rates in self.answer_rates.items()
+            for name, rate in rates.compute().items()
+        }
 
     def _answers(self, candidates: Int[Tensor, "b c"]) -> Sequence[Sequence[Sequence[int]]]:
         return [[self.composer.answers[item] for item in row] for row in candidates.tolist()]

@@ -164,7 +164,8 @@ class ALLMRecStage2(LanguageModelRanker):
         shown = columns.gather(1, prompt_order(keys, columns.size(1), seed=self.order + 1))
         prompts = self.composer(batch["history"], shown)
         answers = [self.composer.answers[item] for item in target.squeeze(1).tolist()]
-        return {"loss": self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))}
+        loss = self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))
+        return {"loss": self.shared_mean(loss, sum(map(len, answers)))}
 
     @torch.no_grad()
     def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:

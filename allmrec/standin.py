@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -79,7 +79,7 @@ class StandInSettings:
         text_rows: Texts a step, read as plain text.
         text_tokens: Tokens of a text that are read.
         title_tokens: Tokens of a title that prompts show.
-        lr: Learning rate of AdamW after 200 steps of warming up.
+        lr: Learning rate of AdamW, after warming up for a tenth of the steps.
         passed: Share of whole answers that must be right, over 20 batches, before the next level.
         seed: Seed of all draws.
         levels: Lessons, in their order.
@@ -100,7 +100,15 @@ class StandInSettings:
     levels: tuple[Level, ...] = LEVELS
 
 
-SMALL = StandInSettings(width=128, vocabulary=1500, steps=350, batch_size=16, text_rows=2, lr=2e-3)
+SMALL = StandInSettings(
+    width=128,
+    vocabulary=2500,
+    steps=300,
+    batch_size=8,
+    text_rows=1,
+    lr=2e-3,
+    levels=(Level(2, 0, 0.0), Level(4, 0, 0.0), Level(8, 3, 0.0), Level(12, 5, 0.1), Level(20, 5, 0.3)),
+)
 """A stand-in for the small synthetic world, built in about a minute on two cores."""
 
 
@@ -110,6 +118,7 @@ def build_standin(
     root: Path,
     domain: Domain = "general",
     settings: StandInSettings | None = None,
+    show: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Trains a stand-in, or finds the one that the same catalogue and settings gave before.
 
@@ -119,6 +128,7 @@ def build_standin(
         root: Folder of stand-ins.
         domain: Whose words its prompts use.
         settings: Size and training.
+        show: Told of the step at hand.
 
     Returns:
         Folder of the model, which appears whole or not at all.
@@ -134,7 +144,7 @@ def build_standin(
         torch.manual_seed(settings.seed)
         tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
         save_untrained(partial, tokenizer, settings, titles)
-        report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial)
+        report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial, show)
     (partial / REPORT).write_text(json.dumps(_recipe(domain, settings) | report, indent=2))
     partial.replace(folder)
     return folder
@@ -223,7 +233,7 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
     _wire(first, 0, [(PLACE, 0 * one, PLACE, one)], value=VECTOR, out=USER)
     # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
     first.q_proj.bias[:part] = 3 * places[1 + 2, _part(PLACE, part)]
-    _wire(first, 1, [(PLACE, 1.5 * _earlier(pace, 1), PLACE, 1.5 * one)], value=WORD, out=BEFORE)
+    _wire(first, 1, [(PLACE, 1.5 * _earlier(pace, 1.0), PLACE, 1.5 * one)], value=WORD, out=BEFORE)
     _wire(second, 0, [(USER, 2 * one, VECTOR, 1.5 * one)], value=PLACE, out=FOUND)
     # Slow paces alone see that a place is near without minding how many tokens exactly.
     slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
@@ -282,16 +292,17 @@ def train(
     texts: Sequence[str],
     settings: StandInSettings,
     folder: Path,
+    show: Callable[[str], None],
 ) -> dict[str, int | float]:
     """Trains the model and saves it into ``folder``; returns the level reached and the last share of right answers."""
     composer = Composer(llm, style, titles, max_title_tokens=settings.title_tokens)
     rows = [row[: settings.text_tokens] for row in llm.answer_ids([text for text in texts if text])]
     parameters = list(llm.module.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 200))
+    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 10 * (step + 1) / settings.steps))
     generator = torch.Generator().manual_seed(settings.seed)
     level, right = 0, deque[float](maxlen=20)
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         batch = lesson(composer, settings.batch_size, settings.levels[level], generator)
         loss, share = copy_loss(llm, batch)
         if rows and settings.text_rows:
@@ -303,6 +314,7 @@ def train(
         optimizer.step()
         warm.step()
         right.append(share)
+        show(f"Stand-in: step {step + 1} of {settings.steps}, lesson {level + 1}, {sum(right) / len(right):.0%} right")
         if len(right) == 20 and sum(right) / 20 >= settings.passed and level + 1 < len(settings.levels):
             level += 1
             right.clear()

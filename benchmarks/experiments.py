@@ -27,7 +27,8 @@ def find_experiment(name: str) -> Path:
     Raises:
         UserError: If it is neither.
     """
-    return _find(name, EXPERIMENTS, experiment_names(), "configuration")
+    trainers = [f"trainer/{path.stem}" for path in TRAINER.parent.glob("*.yaml")]
+    return _find(name, TRAINER.parents[1] if name in trainers else EXPERIMENTS, experiment_names(), "configuration")
 
 
 def find_suite(name: str) -> Path:

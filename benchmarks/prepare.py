@@ -105,7 +105,7 @@ def _models(
         from benchmarks.standins import make_standin
 
         show("Training the stand-in language model")
-        yield "Stand-in language model", make_standin(store)
+        yield "Stand-in language model", make_standin(store, show)
 
 
 def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from allmrec.prompts import Domain
@@ -42,10 +43,10 @@ def find_standin(store: Store) -> Path:
     return folder
 
 
-def make_standin(store: Store) -> Path:
-    """Builds the stand-in of a data set from its items' titles and texts, or finds it."""
+def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) -> Path:
+    """Builds the stand-in of a data set from titles and texts, or finds it; ``show`` is told of each step."""
     titles, texts = _words(store)
-    return build_standin(titles, texts, _root(store), *_recipe(store))
+    return build_standin(titles, texts, _root(store), *_recipe(store), show)
 
 
 def _words(store: Store) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
@@ -44,9 +45,48 @@ def main(arguments: Sequence[str]) -> None:
     if (plan.folder / RESULT).is_file() and not cli.config.force:
         say(f"Done before: {plan.folder} (--force runs it again).")
         return
-    result = launch(cli, plan)
+    result = launch_within_memory(cli, plan)
     if result is not None:
         say("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
+
+
+def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
+    """Launches a run, and again with half the rows a batch as often as the device's memory demands it.
+
+    Gradients of as many batches are added up as were one before, so that a step stays what it was.
+
+    Raises:
+        UserError: If a batch that cannot be halved does not fit.
+    """
+    while True:
+        try:
+            return launch(cli, plan)
+        except RuntimeError as error:
+            if not is_oom_error(error):
+                raise
+            say(f"Out of device memory: {halve_batch(cli.config)}", error=True)
+        # Outside the handler, whose traceback still holds the tensors of the failed attempt.
+        garbage_collection_cuda()
+        L.seed_everything(int(plan.config["seed_everything"]), workers=True, verbose=False)
+
+
+def halve_batch(config: Namespace) -> str:
+    """Halves the rows a batch and adds up the gradients of twice as many; returns a line that says so.
+
+    Raises:
+        UserError: If the number of rows is odd.
+    """
+    data, trainer = config.data.init_args, config.trainer
+    if data.batch_size % 2:
+        raise UserError(
+            f"Out of device memory, and batches of {data.batch_size} rows cannot be halved.",
+            "Choose a smaller --data.batch_size, with --trainer.accumulate_grad_batches for the same effective batch.",
+        )
+    data.batch_size //= 2
+    trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
+    if isinstance(trainer.val_check_interval, int):
+        trainer.val_check_interval *= 2
+    return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
 
 
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
@@ -152,6 +192,7 @@ def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: R
         closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
+        tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
         marks=model.marks(),
     )

@@ -195,6 +195,10 @@ class Recommender(L.LightningModule, ABC):
         """What sets the reading of the stored candidates apart from the headline's, for the protocol id."""
         return {}
 
+    def further_metrics(self) -> dict[str, float]:
+        """Figures of a test that its ranks do not hold, ``test/<protocol>/overall/<name>``, gathered by all processes."""
+        return {}
+
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Slices of the test cases that only this model knows, by name.
 

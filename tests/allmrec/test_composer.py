@@ -81,3 +81,13 @@ def test_order_depends_on_case_and_seed_alone() -> None:
     assert torch.equal(order[0], order[2])
     assert torch.equal(prompt_order(keys[1:2], 20)[0], order[1])
     assert not torch.equal(prompt_order(keys, 20, seed=1), order)
+
+
+def test_orders_never_change() -> None:
+    # Stored nowhere: results of different versions compare because this stays.
+    assert prompt_order(torch.tensor([0, 7, 40]), 6).tolist() == [
+        [2, 0, 3, 5, 1, 4],
+        [0, 5, 2, 3, 4, 1],
+        [1, 5, 0, 2, 3, 4],
+    ]
+    assert prompt_order(torch.tensor([7]), 6, seed=1).tolist() == [[0, 5, 3, 1, 4, 2]]

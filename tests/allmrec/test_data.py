@@ -1,6 +1,5 @@
 """Training prompts: which items they hold, and how little of a batch is padding."""
 
-
 import pytest
 import torch
 
@@ -63,7 +62,9 @@ def test_candidates_are_distinct_and_neither_trained_by_the_user_nor_namesakes(
     batch = data.__getitems__(list(range(len(data))))
     start, end = split["sequences"]["offsets"][:-1], split["train_end"]
     held_out = 0
-    rows = zip(batch["user_id"].tolist(), batch["targets"][:, 0].tolist(), batch["negatives"][:, 0].tolist(), strict=True)
+    rows = zip(
+        batch["user_id"].tolist(), batch["targets"][:, 0].tolist(), batch["negatives"][:, 0].tolist(), strict=True
+    )
     for user, target, negatives in rows:
         trained = set(split["sequences"]["items"][start[user] : end[user]].tolist())
         later = set(split["sequences"]["items"][end[user] : end[user] + 2].tolist())

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.runs import read_result
+from benchmarks.runs import find_runs, read_result
 from common.metrics.functional import ndcg
 from common.models.sasrec import SASRec
+from common.types import SequenceBatch
 from tests.benchmarks.conftest import options
 
 
@@ -173,3 +174,35 @@ def test_result_json_has_no_secret_and_no_nan(finished: Path) -> None:
     assert "NaN" not in text
     assert not re.search(r"api_?key", text, re.IGNORECASE)
     assert json.loads(text)["version"] == 1
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, rows = SASRec.loss, []
+
+    def scarce(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        rows.append(len(batch["history"]))
+        if rows[-1] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(self, batch)
+
+    monkeypatch.setattr(SASRec, "loss", scarce)
+    arguments = options(root, tmp_path, "--trainer.max_epochs=1", "--model.width=8", "--data.batch_size=32")
+    assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
+    assert "4 batches of 8 rows are one step" in capsys.readouterr().err
+    assert rows[:3] == [32, 16, 8]
+    (folder,) = find_runs([tmp_path])
+    # 60 users are two steps of up to 32.
+    assert read_result(folder).training["steps"] == 2
+
+
+def test_a_row_that_does_not_fit_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def starved(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(SASRec, "loss", starved)
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--data.batch_size=6")]) == 2
+    assert "batches of 3 rows cannot be halved" in capsys.readouterr().err

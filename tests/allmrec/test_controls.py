@@ -1,0 +1,81 @@
+"""Each control takes away what it says, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from allmrec.controls import ALLMRecControl
+from allmrec.stage2 import ALLMRecStage2
+from common.models.base import Recommender
+from common.models.finished import WEIGHTS
+from common.types import SequenceBatch
+from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec
+
+
+def save(model: Recommender, folder: Path) -> str:
+    folder.mkdir()
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder / WEIGHTS)
+    return str(folder)
+
+
+@pytest.fixture
+def runs(folders: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    joint, llm = joint_file(tmp_path), folders["opt"]
+    torch.manual_seed(0)
+    trained = ALLMRecStage2(NUM_ITEMS, sasrec(), joint, llm, latent=LATENT, max_title_tokens=9)
+    places = {"trained": save(trained, tmp_path / "stage2"), "collaborative": save(sasrec(), tmp_path / "cf")}
+    return places | {"joint": joint, "llm": llm}
+
+
+def control(runs: dict[str, str], name: Any, **options: Any) -> ALLMRecControl:  # noqa: ANN401
+    torch.manual_seed(9)
+    model = ALLMRecControl(NUM_ITEMS, **runs, control=name, **options)
+    model.attach(catalogue())
+    return model.eval()
+
+
+def changed(batch: SequenceBatch, **values: torch.Tensor) -> SequenceBatch:
+    return {**batch, **values}  # type: ignore[typeddict-item]
+
+
+def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, str], folders: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    trained = ALLMRecStage2(NUM_ITEMS, sasrec(), runs["joint"], folders["opt"], latent=LATENT, max_title_tokens=9)
+    trained.attach(catalogue())
+    batch, model = evaluation_batch(), control(runs, "none")
+    torch.testing.assert_close(model.score(batch), trained.score(batch))
+    assert (model.max_title_tokens, model.reading()) == (9, {})
+    assert control(runs, "none", order=2).reading() == {"prompt_order": "2"}
+
+
+def test_null_context_knows_neither_user_nor_history(runs: dict[str, str]) -> None:
+    batch = evaluation_batch()
+    other = changed(batch, history=batch["history"].flip(0), user_id=batch["user_id"] + 1)
+    blind, seeing = control(runs, "null_context"), control(runs, "none")
+    torch.testing.assert_close(blind.score(other), blind.score(batch))
+    assert not torch.allclose(seeing.score(other), seeing.score(batch))
+
+
+def test_shuffled_users_have_the_vector_of_the_row_before(runs: dict[str, str]) -> None:
+    batch = evaluation_batch()
+    own, others = control(runs, "none").user_vectors(batch), control(runs, "shuffled_users").user_vectors(batch)
+    torch.testing.assert_close(others[1:], own[:-1])
+    torch.testing.assert_close(others[0], own[-1])
+
+
+def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, str]) -> None:
+    own, others = control(runs, "none").joint, control(runs, "shuffled_joint").joint
+    assert not torch.equal(own, others)
+    assert torch.equal(own[0], others[0])
+    assert torch.equal(own.sort(0).values, others.sort(0).values)
+    assert torch.equal(others, control(runs, "shuffled_joint").joint)
+
+
+def test_untrained_projections_are_fresh(runs: dict[str, str]) -> None:
+    trained, fresh = control(runs, "none"), control(runs, "untrained")
+    assert not torch.equal(trained.project_user.inner.weight, fresh.project_user.inner.weight)

@@ -1,0 +1,149 @@
+"""A-LLMRec from the command line: a chain of runs that know each other, on the smallest of stand-ins."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from allmrec.standin import SMALL, Level
+from benchmarks.__main__ import main
+from benchmarks.experiments import find_suite
+from benchmarks.runs import Result, find_runs, read_result
+from benchmarks.standins import find_standin
+from benchmarks.suite import read_suite, with_needs
+from common.data.store import find_store
+from common.errors import UserError
+from common.text.encoders import packaged_minilm
+from tests.benchmarks.conftest import options
+from tests.benchmarks.test_processes import process
+
+pytestmark = pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
+
+QUICK = ["--data.val_protocol=sampled-19", "--data.test_protocols=[sampled-19]", "--early_stopping.monitor=val/hr@1"]
+STAGE_2 = [*QUICK, "--trainer.max_steps=3", "--trainer.val_check_interval=3", "--model.lr=0.01"]
+METHODS = [
+    "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_shuffled_users", "allmrec_untrained", "joint_dot",
+    "joint_dot_texts",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def standin(root: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = replace(SMALL, vocabulary=400, steps=2, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
+        patch.setattr("benchmarks.standins.SMALL", tiny)
+        size = ["--users", "60", "--items", "128", "--interactions", "560"]
+        assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
+        yield find_standin(find_store(root, "synthetic"))
+
+
+@pytest.fixture(scope="module")
+def chain(root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders of all methods, by name."""
+    runs, folders = tmp_path_factory.mktemp("chain"), dict[str, Path]()
+    for method, needed in with_needs("synthetic", METHODS).items():
+        changes = {"sasrec_allmrec": [*QUICK, "--trainer.max_epochs=2"], "allmrec_stage1": QUICK}.get(method, QUICK)
+        changes = STAGE_2 if method in ("allmrec", "allmrec_retrieval") else changes
+        given = [f"--predecessors.{other}={folders[other]}" for other in needed]
+        assert main(["run", "--config", f"synthetic/{method}", *options(root, runs, *changes, *given)]) == 0
+        (folders[method],) = find_runs([runs / "synthetic" / method])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def results(chain: dict[str, Path]) -> dict[str, Result]:
+    return {method: read_result(folder) for method, folder in chain.items()}
+
+
+def hit(result: Result) -> float:
+    return result.metrics["test/sampled-19/overall/hr@1"]
+
+
+def test_runs_name_what_they_are_made_from(results: dict[str, Result], standin: Path) -> None:
+    made_from = results["allmrec"].predecessors
+    assert made_from == {
+        "sasrec_allmrec": results["sasrec_allmrec"].run_id,
+        "allmrec_stage1": results["allmrec_stage1"].run_id,
+        "standin": standin.name,
+    }
+    assert results["allmrec"].language_model == standin.name
+    assert results["sasrec_allmrec"].language_model is None
+
+
+def test_all_stand_under_one_protocol_and_none_that_is_made_from_runs_is_a_floor(results: dict[str, Result]) -> None:
+    assert len({result.protocols["sampled-19"]["id"] for result in results.values()}) == 1
+    assert not any(result.closed_form for result in results.values())
+
+
+def test_stage_1_leaves_its_joint_vectors(chain: dict[str, Path], results: dict[str, Result]) -> None:
+    vectors = load_file(chain["allmrec_stage1"] / "joint.safetensors")
+    assert {name: table.shape for name, table in vectors.items()} == {"items": (129, 128), "texts": (129, 128)}
+    assert hit(results["joint_dot"]) == hit(results["allmrec_stage1"])
+    assert results["joint_dot_texts"].run_id != results["joint_dot"].run_id
+
+
+def test_parameters_tell_trained_from_frozen(results: dict[str, Result]) -> None:
+    counts = results["allmrec"].parameters
+    # Two linear maps and a layer norm each, into token vectors of width 128.
+    user, item = ((width * 128 + 128) + 2 * 128 + (128 * 128 + 128) for width in (50, 128))
+    assert counts["trained"] == user + item
+    assert counts["frozen"] > 500_000
+
+
+def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result]) -> None:
+    metrics, cases = results["allmrec"].metrics, results["allmrec"].cases
+    assert metrics["test/sampled-19/overall/generated/out_of_list"] >= 0
+    assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 60
+
+
+def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, tmp_path: Path) -> None:
+    given = [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
+    config = ["run", "--config", "synthetic/allmrec"]
+    two = options(root, tmp_path / "two", *STAGE_2, *given, "--data.batch_size=4", "--trainer.devices=2")
+    running = process(*config, *two, "--trainer.strategy=ddp")
+    one = options(root, tmp_path / "one", *STAGE_2, *given, "--data.batch_size=8")
+    assert main([*config, *one]) == 0
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, errors
+    single, double = (
+        torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+        for folder in find_runs([tmp_path / name])
+    )
+    torch.testing.assert_close(double, single, rtol=1e-4, atol=1e-5)
+
+
+def test_generate_writes_about_known_users(
+    chain: dict[str, Path], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = find_store(root, "synthetic").user_tokens()[3]
+    assert main(["generate", str(chain["allmrec"]), "--user", user, "--prompt", "Likes", "--max-tokens", "4"]) == 0
+    assert capsys.readouterr().out.startswith(f"{user}: ")
+    assert main(["generate", str(chain["allmrec"]), "--user", "nobody"]) == 2
+    assert "has no user 'nobody'" in capsys.readouterr().err
+    assert main(["generate", str(chain["sasrec_allmrec"]), "--user", user]) == 2
+    assert "writes no text" in capsys.readouterr().err
+
+
+def test_a_finished_stage_2_can_be_evaluated_again(
+    chain: dict[str, Path], results: dict[str, Result], tmp_path: Path
+) -> None:
+    assert main(["evaluate", str(chain["allmrec"]), "--runs", str(tmp_path)]) == 0
+    (folder,) = find_runs([tmp_path])
+    assert read_result(folder).metrics == results["allmrec"].metrics
+
+
+def test_a_stand_in_that_was_not_built_says_how(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--standin-llm"):
+        find_standin(replace(find_store(root, "synthetic"), path=tmp_path / "synthetic" / "store"))
+
+
+@pytest.mark.parametrize("name", ["synthetic", "ml-100k", "beauty", "games", "movies", "toys", "luxury-beauty"])
+def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str) -> None:
+    suite = read_suite(find_suite(f"allmrec-{name}"))
+    assert {"sasrec_allmrec", "llm_only", "allmrec", "allmrec_texts", "allmrec_retrieval"} <= set(suite.methods)
+    assert {"allmrec_random_llm", "allmrec_shuffled_joint", *METHODS, "popularity", "item_knn"} <= set(suite.methods)
+    assert suite.options["data.test_users"] == 5000
