@@ -99,3 +99,5 @@ class Catalogue(TypedDict, total=False):
     """Head and tail items of each item-item relation, by name."""
     attributes: dict[str, Int[Tensor, "i_plus_1"]]
     """Value id of each item for each attribute, by name; 0 where unknown."""
+    words: dict[str, list[str]]
+    """Values of each attribute as words, by name, ``""`` where unknown; index 0 is padding; genres are one of them."""

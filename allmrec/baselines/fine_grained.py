@@ -87,6 +87,7 @@ class FineGrained(nn.Module):
             chunk: Pairs that are held against each other, whose losses are summed; ``None`` for all.
         """
         size = chunk or len(states)
-        parts = zip(states.split(size), texts.split(size), strict=True)
-        losses = [contrast(*self(a, b), kind, temperature) for a, b in parts if len(a) > 1]
+        parts = zip(torch.split(states, size), torch.split(texts, size), strict=True)
+        pairs = [self(a, b) for a, b in parts if len(a) > 1]
+        losses = [contrast(there, back, kind, temperature) for there, back in pairs]
         return torch.stack(losses).sum() if losses else states.sum() * 0.0

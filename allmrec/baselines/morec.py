@@ -225,6 +225,7 @@ class MoRec(SASRec):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sentence model's name and revision: layers that do not learn are not in the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["sbert"] = self.items.tower.identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from common.data.graph import value_ids
 from common.data.recipes import DATASETS
 from common.data.schema import Manifest
 from common.data.splits import build_sequences
+from common.data.templates import attribute_words
 from common.errors import DataError, UserError, nearest
 from common.types import Cases, Catalogue, Sequences, Split
 
@@ -129,9 +130,9 @@ class Store:
         path = self.path / "truth.safetensors"
         return _load(path) if path.exists() else {}
 
-    def catalogue(self, split: str = "leave_one_out") -> Catalogue:
-        """Returns what is known of items, with the training events of ``split``."""
-        parts, items = self.split(split), self.items()
+    def catalogue(self, events: Split | None = None) -> Catalogue:
+        """Returns what is known of items, with the training events of a split or of a view of one."""
+        parts, items = events or self.split(), self.items()
         attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
         train = _training_events(parts)
         count = torch.bincount(train["items"], minlength=self.manifest.num_items + 1)
@@ -146,6 +147,7 @@ class Store:
             texts=["", *items["text"].to_list()],
             relations=self._relations(),
             attributes={name: torch.from_numpy(value_ids(items[name])) for name in attributes},
+            words={name: ["", *values] for name, values in attribute_words(items, attributes).items()},
         )
 
     def _candidates(self, split: str, protocol: str) -> Path:

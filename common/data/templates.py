@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import polars as pl
@@ -51,6 +52,22 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
         short = title.str.split(" ").list.head(_LRD_WORDS).list.join(" ")
         text = _joined([short, *_genres(items, shifted=template == "lrd-shifted-genres"), *words])
     return items.select(text.alias("text"))["text"]
+
+
+def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns each attribute's values as words, ``""`` where there are none; a number is none, but for a year.
+
+    Args:
+        items: Items table with attributes.
+        names: Its attribute columns; those of genres become one attribute, ``genre``.
+    """
+    words = {name: pl.col(name) for name in names if not name.startswith("genre_")}
+    for name in words.keys() - {"year"}:
+        words[name] = pl.when(words[name].str.contains(r"^\d+$")).then(pl.lit("")).otherwise(words[name])
+    genres = _genres(items, shifted=False)
+    if genres:
+        words["genre"] = _joined(genres)
+    return {name: items.select(column.alias("words"))["words"].to_list() for name, column in words.items()}
 
 
 def _joined(parts: list[pl.Expr]) -> pl.Expr:

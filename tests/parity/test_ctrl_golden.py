@@ -76,7 +76,7 @@ def test_similarities_are_those_released(released: Golden, model: CTRL, batch: S
     states = model.states(batch)[batch["history"] != 0]
     assert_same(states, released.tensors["out.features"])
     chunk = released.args["chunk"]
-    pieces = zip(states.split(chunk), released.tensors["in.text"].split(chunk), strict=True)
+    pieces = zip(torch.split(states, chunk), torch.split(released.tensors["in.text"], chunk), strict=True)
     for i, (state, text) in enumerate(pieces):
         there, back = model.alignment(state, text)
         assert_same(there, released.tensors[f"out.similarity_tab_to_text.{i}"])
@@ -88,7 +88,7 @@ def test_alignment_and_gradients_are_those_released(released: Golden, model: CTR
     loss = model.alignment_loss(batch)
     assert_same(loss, released.tensors["out.loss"])
     loss.backward()  # type: ignore[no-untyped-call]
-    given = model.texts
+    given: nn.Module | None = model.texts
     assert isinstance(given, GivenTexts)
     assert given.vectors.grad is not None
     assert_same(given.vectors.grad, released.tensors["grad.in.text"])

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from common.data.templates import Template, build_text
+from common.data.templates import Template, attribute_words, build_text
 
 ITEMS = pl.DataFrame(
     {
@@ -47,3 +47,11 @@ def test_nothing_known_is_no_text(template: Template) -> None:
 
 def test_the_released_code_says_what_is_missing() -> None:
     assert build_text(ITEMS, "allmrec-released")[2] == "No Title, No Description"
+
+
+def test_attributes_are_words_and_genres_one_of_them() -> None:
+    words = attribute_words(ITEMS.with_columns(year=pl.Series(["1995", "", ""])), [*ITEMS.columns[3:], "year"])
+    assert words["genre"] == ["Animation Children's Comedy", "", ""]
+    assert words["category"] == ["Film", "", ""]
+    assert words["year"] == ["1995", "", ""]
+    assert set(words) == {"category", "category_leaf", "brand", "genre", "year"}

@@ -1,0 +1,260 @@
+"""RecFormer: items and histories as text, read by one Longformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from allmrec.baselines.recformer_encoder import RecFormerEncoder, WordHead, load, small_config
+from allmrec.baselines.recformer_text import (
+    Layout,
+    Pieces,
+    Text,
+    item_attributes,
+    lay_out,
+    masked,
+    pieces,
+    train_tokenizer,
+    wrapped,
+)
+from allmrec.baselines.stages import require_patience
+from allmrec.tokens import like_lengths
+from common.models.base import SequentialRecommender
+from common.nn.losses import softmax_loss
+from common.types import PAD, Catalogue, SequenceBatch
+
+
+class RecFormer(SequentialRecommender):
+    """Scores items by the cosine between the text of a history and the item's own text, ``cos(h_s, h_i) / τ``.
+
+    An item is a list of attribute names and values; a history is its items' text, the newest first. One Longformer
+    (:class:`RecFormerEncoder`) reads both. J. Li et al., "Text Is All You Need: Learning Language Representations for
+    Sequential Recommendation", KDD 2023 (https://arxiv.org/abs/2305.13731). Three stages in one run:
+
+    1. ``pretrain_epochs``: the next item's text is told from those of other rows of the batch, and hidden words are
+       found in both texts, ``L = L_IIC + λ L_MLM``; the target comes from the second half of the sequence.
+    2. ``refresh_epochs``: cross-entropy over a matrix of all items, which is made anew before every epoch and fixed
+       within it; a random target of each user an epoch.
+    3. The rest: the matrix stays for good, the encoder goes on.
+
+    Other than the authors: pre-training reads the training sequences of the data set itself rather than seven others;
+    validation sees the matrix of the weights at hand, not one that is an epoch older; stage 3 goes on from the last
+    weights of stage 2, not from its best; Adam without warming up. Without ``initial`` a small Longformer and its
+    tokenizer are trained from scratch on the catalogue, and word vectors learn in pre-training, too.
+
+    Train it on ``instances: sequence`` without negatives.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        max_history: Items of a text, the newest.
+        initial: Longformer to begin with, by name or folder; ``None`` makes one from scratch.
+        attributes: Attributes of an item's text, in their order, of which three are read at most.
+        max_attribute_tokens: Tokens of an attribute, its name included.
+        max_tokens: Tokens of a text; what is cut are the oldest items.
+        window: Tokens that a token sees, an even number.
+        width: Width of an encoder from scratch.
+        layers: Its layers.
+        heads: Its attention heads.
+        vocabulary: Its tokens.
+        dropout: Its dropout.
+        pretrain_epochs: Epochs of stage 1.
+        refresh_epochs: Epochs of stage 2.
+        weight_mlm: The paper's λ.
+        mask_share: Share of words that stage 1 hides.
+        temperature: The paper's τ.
+        catalogue_rows: Items that are read at a time when the matrix is made.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+    """
+
+    information_set = frozenset({"order", "text", "attributes"})
+    matrix: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        max_history: int = 50,
+        initial: str | None = "allenai/longformer-base-4096",
+        attributes: tuple[str, ...] = ("title", "brand", "category"),
+        max_attribute_tokens: int = 32,
+        max_tokens: int = 1024,
+        window: int = 64,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        vocabulary: int = 4000,
+        dropout: float = 0.1,
+        pretrain_epochs: int = 0,
+        refresh_epochs: int = 100,
+        weight_mlm: float = 0.1,
+        mask_share: float = 0.15,
+        temperature: float = 0.05,
+        catalogue_rows: int = 256,
+        lr: float = 5e-5,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__(num_items, objective="ce", lr=lr, weight_decay=weight_decay, betas=betas)
+        self.save_hyperparameters()
+        self.attributes, self.max_attribute_tokens = tuple(attributes), max_attribute_tokens
+        self.max_history, self.max_tokens, self.vocabulary = max_history, max_tokens, vocabulary
+        self.pretrain_epochs, self.refresh_epochs = pretrain_epochs, refresh_epochs
+        self.weight_mlm, self.mask_share, self.temperature = weight_mlm, mask_share, temperature
+        self.catalogue_rows, self.fixed_words = catalogue_rows, initial is not None
+        self.tokenizer: PreTrainedTokenizerFast | None = None
+        if initial is None:
+            config = small_config(vocabulary, width, layers, heads, window, max_tokens, dropout)
+            self.encoder = RecFormerEncoder(config, max_history)
+        else:
+            self.encoder, self.tokenizer = load(initial, max_history, window)
+        self.word_head = WordHead(self.encoder.config) if pretrain_epochs else None
+        self.register_buffer("matrix", torch.zeros(num_items + 1, self.encoder.config.hidden_size))
+        self.moved = True
+        self.known: Pieces | None = None
+
+    def attach(self, catalogue: Catalogue) -> None:
+        """Receives the items' attributes and tokenises them.
+
+        Raises:
+            UserError: If the data set does not know an attribute.
+            DataError: If no item has any of them.
+        """
+        super().attach(catalogue)
+        self.rows = item_attributes(catalogue["titles"], catalogue.get("words", {}), self.attributes)
+        self.rows[PAD] = []
+        if self.tokenizer is None:
+            texts = {text for row in self.rows for pair in row for text in pair}
+            self.tokenizer = train_tokenizer([*texts], self.vocabulary)
+        self._tokenise()
+
+    def _tokenise(self) -> None:
+        assert self.tokenizer is not None
+        self.known = pieces(self.rows, self.tokenizer, max_attribute_tokens=self.max_attribute_tokens)
+        begin, padding = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
+        self.layout = Layout(int(begin or 0), int(padding or 0), self.max_history, self.max_tokens, self.encoder.window)
+
+    def on_fit_start(self) -> None:
+        """Looks whether the run comes to the fine-tuning."""
+        require_patience(self.trainer, "pretrain_epochs", self.pretrain_epochs)
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether this epoch belongs to stage 1."""
+        return self.current_epoch < self.pretrain_epochs
+
+    @property
+    def settled(self) -> bool:
+        """Whether the matrix stays as it is: from the second epoch of stage 3, for the first makes it once more."""
+        return self.current_epoch > self.pretrain_epochs + self.refresh_epochs
+
+    def on_train_epoch_start(self) -> None:
+        """Makes the matrix that the epoch learns against."""
+        super().on_train_epoch_start()
+        if not self.pretraining:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Makes the matrix of the weights at hand, unless it is theirs already or stays for good."""
+        if self.moved and not (self.settled and bool(self.matrix.any())):
+            self.matrix = self.item_vectors()
+            self.moved = False
+
+    @torch.no_grad()
+    def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Vector of every item as a history of one, without dropout, read in batches of like length; padding's is 0."""
+        assert self.known is not None
+        mode = self.encoder.training
+        self.encoder.eval()
+        vectors = torch.zeros_like(self.matrix)
+        for rows in like_lengths(self.known.offsets.diff(), self.catalogue_rows):
+            vectors[rows] = self.pooled(self.text(rows[:, None].to(self.device))).to(vectors.dtype)
+        self.encoder.train(mode)
+        vectors[PAD] = 0
+        return vectors
+
+    def text(self, history: Int[Tensor, "b l"]) -> Text:
+        """The text of histories."""
+        assert self.known is not None
+        return lay_out(history, self.known, self.layout)
+
+    def pooled(self, text: Text) -> Float[Tensor, "b d"]:
+        """Vectors of texts: the last state of ``<s>``."""
+        states: Tensor = self.encoder(text)
+        return states[:, 0]
+
+    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
+        """The direction of a history, divided by τ, shape ``(b, 1, d)``."""
+        return (F.normalize(self.pooled(self.text(batch["history"])), dim=1) / self.temperature)[:, None]
+
+    def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """The items' directions, made once after the weights have moved."""
+        if not self.training:
+            self.refresh()
+        return F.normalize(self.matrix, dim=1)
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Pre-training or fine-tuning, each logged by its own names."""
+        history, target = self.cut(batch)
+        if not self.pretraining and not bool(self.matrix.any()):
+            self.refresh()
+        self.moved = True
+        if self.pretraining:
+            return self.pretraining_loss(self.text(history), self.text(target[:, None]))
+        loss = softmax_loss(self.match_all(self.encode({"history": history})[:, 0])[:, 1:], target - 1)
+        return {"loss": loss, "loss_recommend": loss}
+
+    def pretraining_loss(self, history: Text, target: Text) -> dict[str, Tensor]:
+        """``L = L_IIC + λ L_MLM``: the contrast of plain texts, and hidden words of the same texts."""
+        a, b = (self.encoder(text, self.fixed_words)[:, 0] for text in (history, target))
+        contrast = contrastive_loss(a, b, self.temperature)
+        words = self.word_loss(history) + self.word_loss(target)
+        return {"loss": contrast + self.weight_mlm * words, "loss_contrast": contrast, "loss_words": words}
+
+    def word_loss(self, text: Text) -> Tensor:
+        """Mean loss over the words that are hidden now."""
+        assert self.word_head is not None
+        assert self.tokenizer is not None
+        mask = int(self.tokenizer.mask_token_id or 0)
+        hidden, wanted = masked(text, mask, int(self.encoder.config.vocab_size), self.mask_share)
+        return self.word_head.loss(self.encoder(hidden, self.fixed_words), text.ids, wanted)
+
+    def cut(self, batch: SequenceBatch) -> tuple[Int[Tensor, "b l"], Int[Tensor, "b"]]:
+        """A random target of each row and what came before it; in pre-training it is of the sequence's second half."""
+        targets, history = batch["targets"], batch["history"]
+        real = targets != PAD
+        if self.pretraining:
+            real &= 2 * real.long().cumsum(1) >= real.sum(1, keepdim=True)
+        place = torch.rand(real.shape, device=real.device).masked_fill(~real, -1.0).argmax(1, keepdim=True)
+        column = place + history.size(1) - targets.size(1)
+        later = torch.arange(history.size(1), device=history.device) > column
+        return history.masked_fill(later, PAD), targets.gather(1, place).squeeze(1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the tokenizer, and whether the matrix is that of the weights."""
+        super().on_save_checkpoint(checkpoint)
+        assert self.tokenizer is not None
+        checkpoint["moved"] = self.moved
+        checkpoint["tokenizer"] = self.tokenizer.backend_tokenizer.to_str()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the tokenizer that the weights belong to; the matrix comes with them."""
+        self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
+        self.moved = bool(checkpoint["moved"])
+        if self.known is not None:
+            self._tokenise()
+
+
+def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: float) -> Tensor:
+    """Item-item contrast: cross-entropy of each history's own next item among those of all rows, by ``cos / τ``.
+
+    Only from histories to items, as in the released code.
+    """
+    scores = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
+    return F.cross_entropy(scores, torch.arange(len(a), device=a.device))

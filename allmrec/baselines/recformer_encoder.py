@@ -1,0 +1,157 @@
+"""RecFormer's encoder: Transformers' Longformer with places of items added to its embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, LongformerConfig, LongformerModel, PreTrainedTokenizerFast
+from transformers.models.longformer.modeling_longformer import LongformerLMHead
+
+from allmrec.baselines.recformer_text import Text
+from common.errors import UserError
+from common.text.encoders import unavailable
+
+TOKEN_TYPES = 4
+
+
+class RecFormerEncoder(nn.Module):
+    """A text's vector is the last state of ``<s>``, which alone looks at all tokens and is seen by all.
+
+    ``x_t = norm(word_t + position_t + type_t + item_t)``: tokens also know whether they name an attribute or value it,
+    and how many items ago theirs was. Other tokens see a window to either side.
+
+    Args:
+        config: Of the Longformer, with four token types.
+        max_items: Items of a text.
+        model: A Longformer with weights; by default one that is made from ``config``.
+    """
+
+    def __init__(self, config: LongformerConfig, max_items: int, model: LongformerModel | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.longformer = model if model is not None else LongformerModel(config, add_pooling_layer=False)
+        self.item_embedding = nn.Embedding(max_items + 1, config.hidden_size)
+        nn.init.normal_(self.item_embedding.weight, std=config.initializer_range)
+
+    @property
+    def window(self) -> int:
+        """Tokens that a token sees, half of them to either side."""
+        windows = self.config.attention_window
+        return windows if isinstance(windows, int) else max(windows)
+
+    def positions(self, real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+        """Place of each token among those of its text, counted from the row behind padding's, as RoBERTa counts."""
+        padding = int(self.config.pad_token_id or 0)
+        return padding + real.long().cumsum(1) * real
+
+    def words(self, text: Text, fixed: bool = False) -> Float[Tensor, "b t d"]:
+        """What enters Longformer's embedding layer: words and items' places, which it adds to the rest.
+
+        Args:
+            text: Texts.
+            fixed: Whether word vectors do not learn.
+        """
+        table = self.longformer.embeddings.word_embeddings.weight
+        words = F.embedding(text.ids, table.detach() if fixed else table)
+        placed: Tensor = words + self.item_embedding(text.places)
+        return placed
+
+    def forward(self, text: Text, fixed: bool = False) -> Float[Tensor, "b t d"]:
+        """Last states of all tokens; those of padding mean nothing.
+
+        Args:
+            text: Texts, as wide as a multiple of the window.
+            fixed: Whether word vectors do not learn.
+        """
+        front = torch.zeros_like(text.ids)
+        front[:, 0] = 1
+        states: Tensor = self.longformer(
+            inputs_embeds=self.words(text, fixed),
+            token_type_ids=text.types,
+            position_ids=self.positions(text.real),
+            attention_mask=text.real.long(),
+            global_attention_mask=front,
+        ).last_hidden_state
+        return states
+
+
+class WordHead(LongformerLMHead):
+    """Scores of the vocabulary for hidden words: linear, GELU, layer norm, and a matrix of its own with bias."""
+
+    def __init__(self, config: LongformerConfig) -> None:
+        super().__init__(config)  # type: ignore[no-untyped-call]
+        # Transformers ties this to the decoder's bias, under a second name.
+        del self.bias
+
+    def loss(self, states: Float[Tensor, "b t d"], ids: Int[Tensor, "b t"], wanted: Bool[Tensor, "b t"]) -> Tensor:
+        """Cross-entropy over hidden words, 0 where none is hidden."""
+        if not bool(wanted.any()):
+            return states.sum() * 0.0
+        return F.cross_entropy(self(states[wanted]), ids[wanted])
+
+
+def small_config(
+    vocabulary: int, width: int, layers: int, heads: int, window: int, max_tokens: int, dropout: float
+) -> LongformerConfig:
+    """Configuration of a Longformer that is trained from scratch, its feed-forward maps four times as wide.
+
+    Raises:
+        UserError: If ``width`` is no multiple of ``heads``, or ``window`` is odd.
+    """
+    if width % heads or window % 2 or window < 2:
+        raise UserError(
+            f"width {width} with {heads} heads, window {window}",
+            "Give a width that is a multiple of the heads, and an even window.",
+        )
+    return LongformerConfig(
+        attention_window=[window] * layers,
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        # Positions count from the row behind padding's, and texts are filled up to a multiple of the window.
+        max_position_embeddings=max_tokens + window + 2,
+        type_vocab_size=TOKEN_TYPES,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        layer_norm_eps=1e-5,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+
+
+def load(name: str, max_items: int, window: int) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
+    """A Longformer with its weights and tokenizer; token types and items' places start anew.
+
+    Args:
+        name: Name on the hub, or a folder.
+        max_items: Items of a text.
+        window: Tokens that a token sees.
+
+    Raises:
+        UserError: If it cannot be loaded, or is no Longformer.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from error
+    if not isinstance(config, LongformerConfig):
+        raise UserError(
+            f"{name!r} is a {config.model_type}, and RecFormer's encoder is a Longformer",
+            "Give a Longformer such as allenai/longformer-base-4096, or null to train a small one from scratch.",
+        )
+    config.type_vocab_size = TOKEN_TYPES
+    config.attention_window = [window] * config.num_hidden_layers
+    options: dict[str, Any] = {"add_pooling_layer": False, "ignore_mismatched_sizes": True}
+    try:
+        model = LongformerModel.from_pretrained(name, config=config, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from error
+    return RecFormerEncoder(config, max_items, model), cast(PreTrainedTokenizerFast, tokenizer)

@@ -1,0 +1,118 @@
+"""TALLRec: a language model that is tuned by LoRA to name the next item from titles alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import LoraConfig
+from peft.mapping import inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from allmrec.choice import ChoiceRanker
+from allmrec.decoding import Scorer
+from allmrec.llm import FrozenLLM, Precision, Quantization
+from allmrec.prompts import Domain
+from common.errors import UserError
+
+
+class TALLRec(ChoiceRanker):
+    """Tunes low-rank additions to a language model's maps, ``W x + (α / r) B A x``, on the text prompt of LLM-Only.
+
+    K. Bao et al., "TALLRec: An Effective and Efficient Tuning Framework to Align Large Language Model with
+    Recommendation", RecSys 2023 (https://arxiv.org/abs/2305.00447), by E. Hu et al., "LoRA", ICLR 2022
+    (https://arxiv.org/abs/2106.09685). Theirs answers yes or no to one item, after a first tuning on general
+    instructions; this is the form in which A-LLMRec compares it (https://arxiv.org/abs/2404.11343): one of 20 titles,
+    from the prompt of A-LLMRec without vectors, no general tuning. Rank, α, dropout and targets are TALLRec's, which
+    A-LLMRec does not tell; batch 4 and 5 epochs are A-LLMRec's. Loss on the title alone.
+
+    A checkpoint holds the additions and no other weight. Train it on a ``PromptDataModule``.
+
+    Args:
+        num_items: Number of items of the catalogue.
+        llm: Name or folder of the language model.
+        rank: r, the width of the additions.
+        alpha: α, their scale times ``rank``.
+        lora_dropout: Dropout of what the additions read.
+        targets: Names of the maps that have one.
+        domain: Whose words the prompt uses.
+        shown_history: Items of the history that a prompt shows.
+        max_title_tokens: Tokens that a title may have; longer ones are cut.
+        scorer: How candidates are scored.
+        order: Which of the orders of candidates in the prompt.
+        generate_at_test: Whether a test also lets the language model write.
+        precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
+        quantization: Bits of the language model's weights.
+        device_map: How the language model is spread over devices.
+        gradient_checkpointing: Whether its layers are computed again in the backward pass.
+        lr: Learning rate of Adam.
+        weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
+
+    Raises:
+        UserError: If the language model has no map of a name in ``targets``.
+    """
+
+    soft_slots = False
+
+    def __init__(
+        self,
+        num_items: int,
+        llm: str,
+        rank: int = 8,
+        alpha: float = 16.0,
+        lora_dropout: float = 0.05,
+        targets: tuple[str, ...] = ("q_proj", "v_proj"),
+        domain: Domain = "general",
+        shown_history: int = 10,
+        max_title_tokens: int = 64,
+        scorer: Scorer = "sum",
+        order: int = 0,
+        generate_at_test: bool = True,
+        precision: Precision = "auto",
+        quantization: Quantization = "none",
+        device_map: str | None = None,
+        gradient_checkpointing: bool = False,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
+        shown = (domain, shown_history, max_title_tokens)
+        super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
+        self.save_hyperparameters()
+        require_targets(model, targets)
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]
+        inject_adapter_in_model(config, model.module)
+        # The language model is hidden from this module, so that only what is listed here is saved and trained.
+        self.additions = nn.ParameterDict(
+            {name.replace(".", "/"): p for name, p in model.module.named_parameters() if "lora_" in name}
+        )
+        self.dropouts = [layer.lora_dropout for layer in model.module.modules() if isinstance(layer, LoraLayer)]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TALLRec:
+        """Switches the additions' dropout; the language model's own stays off."""
+        super().train(mode)
+        for dropout in getattr(self, "dropouts", []):
+            dropout.train(mode)
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The additions."""
+        return [{"params": list(self.additions.values())}]
+
+
+def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
+    """Looks whether a language model has maps of these names.
+
+    Raises:
+        UserError: If one is missing; it lists those that there are.
+    """
+    there = {name.rpartition(".")[2] for name, module in llm.module.named_modules() if isinstance(module, nn.Linear)}
+    missing = [name for name in targets if name not in there]
+    if missing:
+        raise UserError(
+            f"language model {llm.name!r} has no linear map called {missing[0]!r}",
+            f"Choose --model.init_args.targets from: {', '.join(sorted(there - {'lm_head'}))}.",
+        )

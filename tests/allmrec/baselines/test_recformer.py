@@ -1,0 +1,256 @@
+"""RecFormer: the shared properties, its matrix, its stages, and Transformers' Longformer below it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import BertConfig, BertModel, LongformerModel
+
+from allmrec.baselines.recformer import RecFormer, contrastive_loss
+from allmrec.baselines.recformer_encoder import load, small_config
+from common.errors import UserError
+from common.models.base import Recommender
+from common.types import SequenceBatch
+from tests.common.models import toy
+from tests.common.models.cases import SequentialCases
+
+SMALL: dict[str, Any] = {
+    "max_history": toy.MAX_HISTORY,
+    "initial": None,
+    "attributes": ("title",),
+    "window": 4,
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "vocabulary": 320,
+    "dropout": 0.0,
+}
+
+
+class TestRecFormer(SequentialCases):
+    model = RecFormer
+    steps, lr = 120, 5e-3
+    arguments: ClassVar[dict[str, Any]] = SMALL | {"width": 32}
+    exceptions: ClassVar[dict[str, str]] = {
+        "test_untrained_items_score_alike": "an item that was never trained on has its own text"
+    }
+
+    def batches(self) -> Iterator[SequenceBatch]:
+        # All targets of all users in a step, of which a sequence gives one a user.
+        return toy.prefix_batches()
+
+    def optimise(self, model: Recommender, optimiser: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+        assert isinstance(model, RecFormer)
+        # Without a trainer nobody says when an epoch begins.
+        model.refresh()
+        return super().optimise(model, optimiser, batch)
+
+
+def build(**options: Any) -> RecFormer:  # noqa: ANN401
+    torch.manual_seed(0)
+    model = RecFormer(toy.NUM_ITEMS, **SMALL | options)
+    model.attach(toy.catalogue())
+    return model
+
+
+def trainer(*callbacks: L.Callback, epochs: int = 4) -> L.Trainer:
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    options |= {"callbacks": list(callbacks), "enable_checkpointing": False, "accelerator": "cpu"}
+    return L.Trainer(max_epochs=epochs, num_sanity_val_steps=0, **options)
+
+
+class Course(L.Callback):
+    """Notes the matrix that each epoch learns against, and what it logs for the first time."""
+
+    def __init__(self) -> None:
+        self.matrices: list[torch.Tensor] = []
+        self.logged: list[set[str]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+        assert isinstance(pl_module, RecFormer)
+        self.matrices.append(pl_module.matrix.clone())
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.logged.append(set(trainer.callback_metrics) - set().union(*self.logged))
+
+
+def test_matrix_is_refreshed_every_epoch_and_then_stays() -> None:
+    course = Course()
+    model = build(refresh_epochs=2, lr=1e-2)
+    trainer(course, epochs=5).fit(model, toy.loader(next(toy.sequence_batches())))
+    changed = [not torch.equal(a, b) for a, b in zip(course.matrices[:-1], course.matrices[1:], strict=True)]
+    assert changed == [True, True, False, False]
+
+
+def test_stages_are_logged_apart_and_pretraining_learns_no_matrix() -> None:
+    course = Course()
+    model = build(pretrain_epochs=1, lr=1e-3)
+    trainer(course, epochs=2).fit(model, toy.loader(next(toy.sequence_batches())))
+    first, second = course.logged
+    assert first == {"train/loss", "train/loss_contrast", "train/loss_words"}
+    assert second == {"train/loss_recommend"}
+    assert not course.matrices[0].any()
+    assert course.matrices[1].any()
+
+
+def test_no_gradient_reaches_the_matrix_but_the_encoder_learns() -> None:
+    model = build()
+    model.refresh()
+    before = model.matrix.clone()
+    model.loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(model.matrix, before)
+    assert all(parameter.grad is not None for parameter in model.encoder.parameters())
+
+
+def test_a_history_of_one_has_the_vector_of_its_item() -> None:
+    model = build(layers=2).eval()
+    with torch.no_grad():
+        state = model.encode({"history": torch.tensor([[0, 0, 7]])})[0, 0]
+    torch.testing.assert_close(state * model.temperature, model.output_table()[7], rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_cosines_over_the_temperature() -> None:
+    model = build().eval()
+    with torch.no_grad():
+        scores = model.score_catalogue(toy.full_batch())[:, 1:]
+    assert float(scores.abs().max()) <= 1 / 0.05 + 1e-4
+
+
+def test_reversing_a_history_changes_its_vector() -> None:
+    model = build().eval()
+    with torch.no_grad():
+        there, back = (model.encode({"history": torch.tensor([row])}) for row in ([3, 7, 9], [9, 7, 3]))
+    assert not torch.allclose(there, back)
+
+
+def test_catalogue_is_encoded_once_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build().eval()
+    calls: list[int] = []
+    one = RecFormer.item_vectors
+
+    def counted(self: RecFormer) -> torch.Tensor:
+        calls.append(1)
+        return one(self)
+
+    monkeypatch.setattr(RecFormer, "item_vectors", counted)
+    with torch.no_grad():
+        for batch in (toy.full_batch(), toy.sampled_batch()):
+            model.rank(batch)
+    assert len(calls) == 1
+    model.train().loss(next(toy.sequence_batches()))
+    with torch.no_grad():
+        model.eval().rank(toy.full_batch())
+    assert len(calls) == 2
+
+
+def test_padding_tokens_change_nothing() -> None:
+    model = build().eval()
+    batch = torch.tensor([[0, 0, 3], [4, 5, 6]])
+    with torch.no_grad():
+        together, alone = model.encode({"history": batch})[0], model.encode({"history": batch[:1]})[0]
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_encoder_is_transformers_longformer_but_for_places_of_items() -> None:
+    model = build(layers=2).eval()
+    encoder, text = model.encoder, model.text(torch.tensor([[0, 3, 9], [5, 6, 7]]))
+    torch.nn.init.zeros_(encoder.item_embedding.weight)
+    theirs: torch.nn.Module = LongformerModel(encoder.config, add_pooling_layer=False)
+    theirs.eval()
+    theirs.load_state_dict(encoder.longformer.state_dict())
+    front = torch.zeros_like(text.ids).index_fill(1, torch.tensor([0]), 1)
+    with torch.no_grad():
+        wanted = theirs(
+            input_ids=text.ids,
+            token_type_ids=text.types,
+            attention_mask=text.real.long(),
+            global_attention_mask=front,
+        ).last_hidden_state
+        torch.testing.assert_close(encoder(text)[text.real], wanted[text.real])
+
+
+def test_contrast_is_that_of_a_loop() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 4, 6)
+    terms = []
+    for i in range(4):
+        scores = torch.stack([F.cosine_similarity(a[i], b[j], dim=0) / 0.05 for j in range(4)])
+        terms.append(scores.logsumexp(0) - scores[i])
+    torch.testing.assert_close(contrastive_loss(a, b, 0.05), torch.stack(terms).mean())
+
+
+@pytest.mark.parametrize("pretrain", [0, 1])
+def test_targets_follow_their_histories(pretrain: int) -> None:
+    model, batch = build(pretrain_epochs=pretrain), next(toy.sequence_batches())
+    seen = set()
+    for seed in range(30):
+        torch.manual_seed(seed)
+        history, target = model.cut(batch)
+        for row in range(toy.NUM_USERS):
+            items = [i for i in batch["history"][row].tolist() if i] + [int(batch["targets"][row, -1])]
+            past = [i for i in history[row].tolist() if i]
+            assert items[: len(past) + 1] == [*past, int(target[row])]
+            seen.add(2 * len(past) >= len(items) - 1)
+    assert seen == ({True} if pretrain else {True, False})
+
+
+def test_pretraining_lowers_both_losses() -> None:
+    model = build(pretrain_epochs=1, width=32)
+    batch, optimizer = next(toy.sequence_batches()), torch.optim.Adam(model.parameters(), lr=3e-3)
+    course: list[dict[str, float]] = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = model.loss(batch)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        course.append({name: value.item() for name, value in losses.items()})
+    for name in ("loss_contrast", "loss_words"):
+        assert sum(step[name] for step in course[-5:]) < sum(step[name] for step in course[:5])
+
+
+def test_checkpoint_of_the_last_stage_keeps_its_matrix(tmp_path: Path) -> None:
+    model = build(refresh_epochs=1, lr=1e-2)
+    runner = trainer(epochs=4)
+    runner.fit(model, toy.loader(next(toy.sequence_batches())))
+    runner.save_checkpoint(tmp_path / "last.ckpt")
+    restored = RecFormer.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True, map_location="cpu")
+    restored.attach(toy.catalogue())
+    assert torch.equal(restored.matrix, model.matrix)
+
+
+def test_a_longformer_by_folder_keeps_its_weights(tmp_path: Path) -> None:
+    model = build()
+    model.encoder.longformer.save_pretrained(tmp_path)
+    assert model.tokenizer is not None
+    model.tokenizer.save_pretrained(tmp_path)
+    encoder, tokenizer = load(str(tmp_path), 5, 8)
+    name = "encoder.layer.0.output.dense.weight"
+    same = model.encoder.longformer.get_parameter(name)
+    assert torch.equal(encoder.longformer.get_parameter(name), same)
+    assert tokenizer.get_vocab() == model.tokenizer.get_vocab()
+    assert encoder.window == 8
+
+
+def test_another_kind_of_encoder_is_refused(tmp_path: Path) -> None:
+    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(UserError, match="is a bert"):
+        load(str(tmp_path), 5, 8)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="width 9 with 2 heads"):
+        small_config(10, 9, 1, 2, 4, 64, 0.0)
+
+
+def test_texts_beyond_the_limit_lose_their_oldest_items() -> None:
+    model = build(max_tokens=9)
+    long: SequenceBatch = {"history": torch.tensor([[1, 2, 3, 4, 5, 6]])}
+    text = model.text(long["history"])
+    assert text.real.sum() <= 9
+    assert int(text.places[text.real].max()) < 6
