@@ -30,7 +30,7 @@ from common.models.base import Recommender
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that only the data know."""
-PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs")
+PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")
 """Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
 SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -81,6 +81,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument("--force", action="store_true", help="run again what is done")
         parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases, project recbench")
+        parser.add_argument("--suite", type=str | None, default=None, help="suite that the run is part of: W&B's group")
         parser.add_argument("--tensorboard", action="store_true", help="log to TensorBoard, in the run folder")
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; `last` is the run's own"

@@ -16,13 +16,14 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import environment, peak_memory
+from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
 from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, read_result, write_atomically
 from benchmarks.tables import summary_lines
@@ -277,8 +278,7 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trai
     if cli.config.tensorboard:
         loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))
     if cli.config.wandb:
-        label = f"{plan.manifest.dataset}/{plan.method}/{plan.run_id}"
-        loggers.append(WandbLogger(project="recbench", name=label, save_dir=plan.folder, config=plan.config))
+        loggers.append(wandb_logger(plan, cli.config.suite))
     bars: list[L.Callback] = [RichProgressBar()] if cli.config_init.trainer.enable_progress_bar is not False else []
     cli.trainer_defaults = {"callbacks": [*bars, *callbacks]}
     return cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
@@ -294,9 +294,7 @@ class MetricsFile(CSVLogger):
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
     """Writes ranks, tells the loggers of every slice, and seals the folder with ``result.json``."""
     write_ranks(rank_table(record.ranks), folder / RANKS)
-    for logger in loggers:
-        logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
-        logger.finalize("success")
+    log_result(loggers, result, folder)
     result.write(folder)
 
 
