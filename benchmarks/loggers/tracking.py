@@ -1,0 +1,147 @@
+"""Runs and tables on Weights & Biases: offline where there is no key, so that ``wandb sync`` can send them later."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from benchmarks.doctor import wandb_state
+from benchmarks.leaderboard.formats import record_of
+from benchmarks.leaderboard.rows import Table
+from benchmarks.runs import RANKS, RESULT, Result
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.configuration import Plan
+
+PROJECT = "recbench"
+
+
+def wandb_mode() -> str:
+    """``online`` with a key, ``offline`` without one, or what ``WANDB_MODE`` says.
+
+    Raises:
+        UserError: If ``WANDB_MODE`` asks to be online and there is no key.
+    """
+    asked, state = os.environ.get("WANDB_MODE"), wandb_state()
+    if asked in ("offline", "disabled", "dryrun"):
+        return "disabled" if asked == "disabled" else "offline"
+    if state.startswith("logged in"):
+        return "online"
+    if asked == "online":
+        raise UserError(
+            "WANDB_MODE=online, but W&B has no key.", "Run `wandb login`, or leave WANDB_MODE out to log offline."
+        )
+    return "offline"
+
+
+def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
+    """The logger of one run: group is the suite, job type the method.
+
+    Args:
+        plan: The run. Its configuration holds no secret.
+        suite: Suite that it is part of.
+    """
+    data = plan.config["data"]["init_args"]
+    tags = [plan.manifest.dataset, plan.method, f"seed-{plan.config['seed_everything']}", data["val_protocol"]]
+    return WandbLogger(
+        project=PROJECT,
+        name=f"{plan.manifest.dataset}/{plan.method}/{plan.run_id}",
+        save_dir=plan.folder,
+        group=suite or plan.manifest.dataset,
+        job_type=plan.method,
+        tags=tags,
+        mode=wandb_mode(),
+        config=plan.config | {"run_id": plan.run_id, "config_id": plan.config_id, "predecessors": plan.predecessors},
+    )
+
+
+def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
+    """Tells each logger the final figures; W&B also gets a summary, the protocol ids, and the run as an artifact.
+
+    Args:
+        loggers: The run's loggers.
+        result: What the run found.
+        folder: Folder that holds its ranks.
+    """
+    for logger in loggers:
+        logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
+        if isinstance(logger, WandbLogger):
+            _seal(logger.experiment, result, folder)
+        logger.finalize("success")
+
+
+def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
+    """Logs each table as a ``wandb.Table``, in a run of its own.
+
+    Args:
+        tables: The tables.
+        suite: The suite, whose group the run joins.
+        folder: Where offline runs are kept.
+    """
+    import wandb
+
+    run = wandb.init(
+        project=PROJECT,
+        group=suite,
+        job_type="leaderboard",
+        name=f"leaderboard {suite}",
+        dir=folder,
+        mode=wandb_mode(),  # type: ignore[arg-type]
+    )
+    for table in tables:
+        rows = [_flat(record_of(table, row)) for row in table.rows]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        content = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in rows])
+        run.log({f"leaderboard/{table.dataset}/{table.protocol}": content})
+    run.finish()
+
+
+def artifact_name(dataset: str, method: str, run_id: str) -> str:
+    """Name of a run's artifact.
+
+    >>> artifact_name("ml-100k", "sasrec", "0a1b")
+    'ml-100k-sasrec-0a1b'
+    """
+    return f"{dataset}-{method}-{run_id}"
+
+
+def _seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb's run has no public type)
+    import wandb
+
+    protocols = {name: entry["id"] for name, entry in result.protocols.items()}
+    run.config.update({"protocols": protocols, "information_set": result.information_set}, allow_val_change=True)
+    run.summary.update(result.metrics | _flat({"seconds": result.seconds, "peak_memory": result.peak_memory}))
+    run.summary.update(_flat({"parameters": result.parameters, "training": result.training}))
+    for role, predecessor in result.predecessors.items():
+        # An offline run cannot ask for an artifact; its lineage then stands in the metadata alone.
+        if not run.offline:
+            run.use_artifact(f"{artifact_name(result.dataset, role, predecessor)}:latest", type="run")
+    metadata = {"predecessors": result.predecessors, "protocols": protocols, "config_id": result.config_id}
+    artifact = wandb.Artifact(artifact_name(result.dataset, result.method, result.run_id), "run", metadata=metadata)
+    with artifact.new_file(RESULT) as stream:
+        stream.write(json.dumps(asdict(result), indent=2, sort_keys=True))
+    artifact.add_file(str(folder / RANKS))
+    run.log_artifact(artifact)
+    run.finish()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings under joined keys; lists as text.
+
+    >>> _flat({"a": {"b": 1}, "c": ["x", "y"]})
+    {'a/b': 1, 'c': 'x, y'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    return flat

@@ -1,0 +1,110 @@
+"""What W&B gets of a run is in its offline file; no key is in any."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.leaderboard.rows import build_tables
+from benchmarks.loggers.tracking import log_leaderboard, wandb_mode
+from benchmarks.runs import read_result
+from common.errors import UserError
+from tests.benchmarks.conftest import options
+from tests.benchmarks.loggers.offline import Offline
+from tests.benchmarks.made_results import made_result
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def tracked(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was logged to W&B, offline, while a key was set."""
+    runs = tmp_path_factory.mktemp("tracked")
+    arguments = options(root, runs, "--trainer.max_epochs=2", "--model.width=8", "--wandb", "--suite=toys")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        patch.setenv("WANDB_API_KEY", KEY)
+        assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
+    return next((runs / "synthetic" / "sasrec").iterdir())
+
+
+@pytest.fixture(scope="module")
+def seen(tracked: Path) -> Offline:
+    return Offline(tracked)
+
+
+def test_group_job_type_tags_and_name(seen: Offline, tracked: Path) -> None:
+    assert (seen.run.run_group, seen.run.job_type, seen.run.project) == ("toys", "sasrec", "recbench")
+    assert {"synthetic", "sasrec", "seed-0"} <= set(seen.run.tags)
+    assert seen.run.display_name == f"synthetic/sasrec/{tracked.name}"
+
+
+def test_configuration_and_protocol_ids(seen: Offline, tracked: Path) -> None:
+    result = read_result(tracked)
+    assert seen.config["model"]["init_args"]["width"] == 8
+    assert seen.config["protocols"] == {name: entry["id"] for name, entry in result.protocols.items()}
+    assert seen.config["run_id"] == tracked.name
+
+
+def test_metrics_of_each_epoch_and_parts_of_the_loss(seen: Offline) -> None:
+    validated = [row for row in seen.history if "val/ndcg@10" in row]
+    assert [row["epoch"] for row in validated] == [0, 1]
+    assert any("train/loss" in row for row in seen.history)
+
+
+def test_summary_holds_the_final_figures(seen: Offline, tracked: Path) -> None:
+    result = read_result(tracked)
+    for name in ("test/full/overall/ndcg@10", "test/full/overall/mrr"):
+        assert seen.summary[name] == pytest.approx(result.metrics[name])
+    assert seen.summary["seconds/train"] == pytest.approx(result.seconds["train"])
+    assert seen.summary["parameters/trained"] == result.parameters["trained"]
+
+
+def test_the_artifact_holds_ranks_result_and_lineage(seen: Offline, tracked: Path) -> None:
+    artifact = next(artifact for artifact in seen.artifacts if artifact.type == "run")
+    assert artifact.name == f"synthetic-sasrec-{tracked.name}"
+    assert {entry.path for entry in artifact.manifest.contents} == {"ranks.parquet", "result.json"}
+    assert json.loads(artifact.metadata)["predecessors"] == {}
+
+
+def test_no_file_holds_the_key(tracked: Path) -> None:
+    files = [path for path in tracked.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_leaderboard_is_a_table_of_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    log_leaderboard(build_tables([made_result("a", 0.1), made_result("b", 0.2)]), "toys", tmp_path)
+    seen = Offline(tmp_path)
+    assert (seen.run.run_group, seen.run.job_type) == ("toys", "leaderboard")
+    entry = next(row["leaderboard/toy/full"] for row in seen.history if "leaderboard/toy/full" in row)
+    assert entry["nrows"] == 2
+    (file,) = tmp_path.rglob("*.table.json")
+    table = json.loads(file.read_text())
+    assert [row[table["columns"].index("method")] for row in table["data"]] == ["b", "a"]
+
+
+def test_mode_is_offline_without_a_key_and_says_so_when_asked_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(UserError, match="has no key"):
+        wandb_mode()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert wandb_mode() == "online"
+
+
+def test_tensorboard_and_mlflow_by_configuration(root: Path, tmp_path: Path) -> None:
+    given = [f"--trainer.logger.tracking_uri=sqlite:///{tmp_path / 'mlflow.db'}", "--tensorboard"]
+    arguments = options(root, tmp_path, "--trainer.logger=MLFlowLogger", *given, "--trainer.max_epochs=1")
+    assert main(["run", "--config", "synthetic/bpr_mf", *arguments]) == 0
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    assert (tmp_path / "mlflow.db").is_file()
