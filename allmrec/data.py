@@ -14,6 +14,7 @@ from common.data.candidates import CandidateSampler, title_groups
 from common.data.datamodule import SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset, TrainingDataset
 from common.data.negatives import seeded
+from common.data.views import OVERALL
 from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
 
 SHOWN_HISTORY = 10
@@ -139,6 +140,7 @@ class PromptDataModule(SequenceDataModule):
         val_users: Number of validation users.
         num_workers: Processes that build batches.
         seed: Seed of the order of instances and of their candidates.
+        scenario: Who is trained on and who is tested, as in :class:`SequenceDataModule`.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class PromptDataModule(SequenceDataModule):
         val_users: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        scenario: str = OVERALL,
     ) -> None:
         super().__init__(
             dataset,
@@ -179,6 +182,7 @@ class PromptDataModule(SequenceDataModule):
             val_users=val_users,
             num_workers=num_workers,
             seed=seed,
+            scenario=scenario,
         )
         self.positions: Literal["last", "all"] = positions
 

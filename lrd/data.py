@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from common.data.datamodule import LazyLoader, SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset
 from common.data.negatives import NegativeRule, NegativeSampler
+from common.data.views import OVERALL
 from common.errors import UserError
 from common.text.encoders import open_encoder
 from common.types import Catalogue, SequenceBatch, Split
@@ -70,6 +71,7 @@ class RelationalDataModule(SequenceDataModule):
         allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches.
         seed: Seed of the order of instances, of negatives, triplets and corruptions.
+        scenario: Who is trained on and who is tested, as in :class:`SequenceDataModule`.
         graph: Item relations: the released ones (``kg-released``), co-occurrence in training with as many edges
             (``kg-train``), the released ones rewired with all degrees kept (``kg-rewired``), or none
             (``kg-attributes``).
@@ -100,6 +102,7 @@ class RelationalDataModule(SequenceDataModule):
         allow_imputed_time: bool = False,
         num_workers: int = 0,
         seed: int = 0,
+        scenario: str = OVERALL,
         graph: GraphRecipe = "kg-released",
         text_encoder: str | None = "minilm",
         vectors: Vectors = "text",
@@ -132,13 +135,14 @@ class RelationalDataModule(SequenceDataModule):
             allow_imputed_time=allow_imputed_time,
             num_workers=num_workers,
             seed=seed,
+            scenario=scenario,
         )
         self.cache = Path(root) / CACHE
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is known of items, with the chosen graph and, where there is an encoder, item vectors."""
-        known = self.store.catalogue(self.split)
+        known = self.store.catalogue(self.events)
         known["relations"] = item_relations(known, self.graph_recipe)
         if self.text_encoder is not None:
             encoder = open_encoder(self.text_encoder)

@@ -27,6 +27,7 @@ from common.data.negatives import NegativeRule, NegativeSampler, seeded
 from common.data.scenarios import slices
 from common.data.sessions import SessionDataset
 from common.data.store import find_store
+from common.data.views import OVERALL, View, view
 from common.errors import DataError, UserError
 from common.types import Catalogue, SequenceBatch, Split
 
@@ -65,9 +66,11 @@ class SequenceDataModule(L.LightningDataModule):
         allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches beside the training process; 0 builds them in it.
         seed: Seed of the order of instances and of negatives.
+        scenario: Who is trained on and who is tested: ``overall``, ``cold-users`` or ``few-shot-K``
+            (:func:`common.data.views.view`), the latter with ``leave_one_out`` only.
 
     Raises:
-        UserError: If there is no such store, split or protocol, or a number is out of range.
+        UserError: If there is no such store, split, protocol or scenario, or a number is out of range.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class SequenceDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         val_users: int | None = None,
+        scenario: str = OVERALL,
     ) -> None:
         super().__init__()
         _at_least(1, max_history=max_history, num_targets=num_targets, batch_size=batch_size)
@@ -106,23 +110,29 @@ class SequenceDataModule(L.LightningDataModule):
         self.num_negatives, self.negatives = num_negatives, negatives
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_protocol, self.test_protocols = val_protocol, list(test_protocols)
-        self.test_users, self.val_users = test_users, val_users
+        self.test_users, self.val_users, self.scenario = test_users, val_users, scenario
         self.allow_imputed_time = allow_imputed_time
         self.num_workers, self.seed = num_workers, seed
         self.predict_users: list[int] | None = None
         self._check_time()
+        self._check_scenario()
         for protocol in (val_protocol, *test_protocols):
             self.protocol_fields(protocol)
 
     @cached_property
+    def view(self) -> View:
+        """The stored split as the scenario sees it."""
+        return view(self.store.split(self.split), self.scenario)
+
+    @property
     def events(self) -> Split:
-        """All events and their division."""
-        return self.store.split(self.split)
+        """Events and their division."""
+        return self.view.split
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is known of items and training events, for ``Recommender.attach``."""
-        return self.store.catalogue(self.split)
+        return self.store.catalogue(self.events)
 
     def protocol_fields(self, protocol: str) -> dict[str, str | int]:
         """The data's part of what makes two figures of ``protocol`` comparable.
@@ -138,7 +148,7 @@ class SequenceDataModule(L.LightningDataModule):
             "candidates": "catalogue" if full else self.store.candidates_hash(self.split, protocol),
             "masking": "seen" if self._masks_seen(protocol) else "none",
             "test_users": "all" if self.test_users is None else self.test_users,
-        }
+        } | ({} if self.scenario == OVERALL else {"scenario": self.view.scenario})
 
     def _masks_seen(self, protocol: str) -> bool:
         # Where users come back to items, an item seen may be the target.
@@ -147,7 +157,8 @@ class SequenceDataModule(L.LightningDataModule):
     def slices(self, protocol: str, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
         cases = ranks["case_id"].long()
-        return {name: mask[cases] for name, mask in slices(self.events, self.num_items).items()}
+        masks = slices(self.events, self.num_items) | self.view.slices
+        return {name: mask[cases] for name, mask in masks.items()}
 
     def train_dataloader(self) -> Loader:
         """Training instances, in an order of seed and epoch.
@@ -196,7 +207,7 @@ class SequenceDataModule(L.LightningDataModule):
             protocol,
             negatives=None if protocol in FULL else self.store.negatives(self.split, protocol, phase),
             mask_seen=self._masks_seen(protocol),
-            rows=self._drawn_users(len(cases["user"]), self.test_users if phase == "test" else self.val_users),
+            rows=self._drawn_cases(phase, len(cases["user"])),
             batch_size=self.eval_batch_size,
         )
         return self._loader(dataset, self.eval_batch_size)
@@ -244,10 +255,20 @@ class SequenceDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def _drawn_users(self, cases: int, wanted: int | None) -> Int[Tensor, "r"] | None:
-        if wanted is None or wanted >= cases:
-            return None
-        return torch.randperm(cases, generator=seeded(USERS_SEED))[:wanted].sort().values
+    def _drawn_cases(self, phase: Literal["val", "test"], cases: int) -> Int[Tensor, "r"] | None:
+        """The cases that are tested: those of the scenario, or as many of them as are wanted; ``None`` for all."""
+        mask, wanted = (self.view.test, self.test_users) if phase == "test" else (self.view.val, self.val_users)
+        rows = torch.arange(cases) if mask is None else mask.nonzero().flatten()
+        if wanted is not None and wanted < len(rows):
+            rows = rows[torch.randperm(len(rows), generator=seeded(USERS_SEED))[:wanted]].sort().values
+        return None if len(rows) == cases else rows
+
+    def _check_scenario(self) -> None:
+        if self.scenario != OVERALL and self.split != "leave_one_out":
+            raise UserError(
+                f"--data.scenario {self.scenario} divides users, and --data.split {self.split} divides time",
+                "Choose --data.split leave_one_out.",
+            )
 
     def _check_time(self) -> None:
         if self.split == "global_temporal" and self.manifest.time != "real" and not self.allow_imputed_time:

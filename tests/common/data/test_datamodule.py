@@ -222,6 +222,25 @@ def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> N
     assert torch.equal(other.catalogue["train_count"], make().catalogue["train_count"])
 
 
+def test_a_scenario_trains_on_its_users_and_keeps_the_candidates_of_every_case(make: Make) -> None:
+    usual, few = make(val_protocol="sampled-9"), make(val_protocol="sampled-9", scenario="few-shot-5")
+    trained = {user for batch in few.train_dataloader() for user in batch["user_id"].tolist()}
+    rows = {case: row for batch in usual.val_dataloader() for case, row in by_case(batch)}
+    drawn = dict(pair for batch in few.val_dataloader() for pair in by_case(batch))
+    assert 0 < len(trained) <= 5
+    assert len(drawn) == 5
+    assert all(rows[case] == row for case, row in drawn.items())
+    assert few.catalogue["train_count"].sum() < usual.catalogue["train_count"].sum()
+    assert "scenario" not in usual.protocol_fields("full")
+    assert few.protocol_fields("full")["scenario"] == "few-shot-5"
+    cases = {"case_id": torch.arange(len(few.events["test"]["user"]))}
+    assert set(few.slices("full", cases)) - set(usual.slices("full", cases)) == {"trained_user", "other_user"}
+
+
+def by_case(batch: SequenceBatch) -> list[tuple[int, list[int]]]:
+    return list(zip(batch["case_id"].tolist(), batch["candidates"].tolist(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -231,6 +250,8 @@ def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> N
         ({"max_history": 0}, "--data.max_history is 0"),
         ({"num_negatives": -1}, "--data.num_negatives is -1"),
         ({"test_users": 0}, "--data.test_users is 0"),
+        ({"scenario": "few-shots-3"}, "is no scenario"),
+        ({"scenario": "few-shot-3", "split": "global_temporal"}, "divides time"),
     ],
 )
 def test_mistakes_are_told_with_the_cure(make: Make, arguments: dict[str, Any], message: str) -> None:

@@ -1,0 +1,125 @@
+"""Scenarios that change who is trained on: views of a stored split, which hold no copy of the data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from common.data.negatives import seeded
+from common.data.scenarios import COLD_USER_EVENTS
+from common.data.splits import leave_one_out
+from common.errors import UserError, nearest
+from common.types import Sequences, Split
+
+OVERALL, COLD_USERS, FEW_SHOT = "overall", "cold-users", "few-shot-"
+MOST_COLD_USERS = 500
+"""Users that are drawn to be cold; their number in A-LLMRec is not known."""
+SEED = 0
+"""Seed of every draw: never a run's own, so that all runs of a scenario have the same users."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A split as a scenario sees it; cases keep their places, so that stored candidates still belong to them.
+
+    Attributes:
+        scenario: Its name, with the rule that was followed.
+        split: Events, training events and cases.
+        val: Whether each validation case takes part; ``None`` for all.
+        test: Whether each test case takes part; ``None`` for all.
+        slices: Slices of the test cases that the scenario tells apart.
+    """
+
+    scenario: str
+    split: Split
+    val: Bool[Tensor, "v"] | None = None
+    test: Bool[Tensor, "m"] | None = None
+    slices: dict[str, Bool[Tensor, "m"]] = field(default_factory=dict)
+
+
+def view(split: Split, scenario: str) -> View:
+    """A split under a scenario.
+
+    ``few-shot-K`` trains and validates on K users and tests on all, told apart by the slices ``trained_user`` and
+    ``other_user``. ``cold-users`` trains on nothing of the users that it tests: those with exactly three events (as in
+    A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3); where there are none, users drawn from all, of whom only the
+    last three events are kept.
+
+    Args:
+        split: A leave-one-out split.
+        scenario: ``overall``, ``cold-users`` or ``few-shot-K``.
+
+    Raises:
+        UserError: If there is no such scenario, or not enough users for it.
+    """
+    if scenario == OVERALL:
+        return View(OVERALL, split)
+    if scenario == COLD_USERS:
+        return _cold_users(split)
+    if re.fullmatch(FEW_SHOT + "[1-9][0-9]*", scenario):
+        return _few_shot(split, int(scenario.removeprefix(FEW_SHOT)))
+    offered = [OVERALL, COLD_USERS, FEW_SHOT + "256"]
+    raise UserError(f"--data.scenario {scenario!r} is no scenario", nearest(scenario, offered))
+
+
+def _few_shot(split: Split, count: int) -> View:
+    users = split["val"]["user"]
+    if count > len(users):
+        raise UserError(f"--data.scenario {FEW_SHOT}{count} asks for {count} users", f"There are {len(users)}.")
+    kept = _mask(split, _drawn(users, count))
+    trained = kept[split["test"]["user"]]
+    return View(
+        f"{FEW_SHOT}{count}",
+        without_training(split, ~kept),
+        val=kept[users],
+        slices={"trained_user": trained, "other_user": ~trained},
+    )
+
+
+def _cold_users(split: Split) -> View:
+    sequences, users = split["sequences"], split["test"]["user"]
+    exact = users[sequences["offsets"].diff()[users] == COLD_USER_EVENTS]
+    # A tenth of the users at most: the others must still teach the model.
+    wanted = min(MOST_COLD_USERS, len(users) // 10)
+    if not wanted:
+        raise UserError(f"--data.scenario {COLD_USERS} needs ten users or more", f"There are {len(users)}.")
+    cold = _mask(split, _drawn(exact, wanted) if len(exact) else _drawn(users, wanted))
+    if not len(exact):
+        split = leave_one_out(_newest(sequences, cold))
+    return View(
+        f"{COLD_USERS} ({'three events' if len(exact) else 'truncated'}, {int(cold.sum())})",
+        without_training(split, cold),
+        val=~cold[split["val"]["user"]],
+        test=cold[users],
+    )
+
+
+def without_training(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
+    """The split in which no event of ``users`` is a training event; their cases keep their histories."""
+    start = split["sequences"]["offsets"][:-1]
+    return {**split, "train_end": torch.where(users, start, split["train_end"])}
+
+
+def _newest(sequences: Sequences, users: Bool[Tensor, "u_plus_1"]) -> Sequences:
+    """Sequences in which ``users`` have their last three events alone."""
+    offsets = sequences["offsets"]
+    lengths = offsets.diff()
+    kept_lengths = torch.where(users, lengths.clamp(max=COLD_USER_EVENTS), lengths)
+    position = torch.arange(int(offsets[-1]))
+    kept = position >= torch.repeat_interleave(offsets[1:] - kept_lengths, lengths)
+    shorter = torch.zeros_like(offsets)
+    torch.cumsum(kept_lengths, 0, out=shorter[1:])
+    return Sequences(offsets=shorter, items=sequences["items"][kept], times=sequences["times"][kept])
+
+
+def _drawn(users: Int[Tensor, "n"], count: int) -> Int[Tensor, "k"]:
+    return users[torch.randperm(len(users), generator=seeded(SEED))[:count]]
+
+
+def _mask(split: Split, users: Int[Tensor, "k"]) -> Bool[Tensor, "u_plus_1"]:
+    mask = torch.zeros(len(split["train_end"]), dtype=torch.bool)
+    return mask.index_fill(0, users, True)

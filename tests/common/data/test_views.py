@@ -1,0 +1,100 @@
+"""Scenarios against lists of histories: who is trained on, who is tested, and that nothing else changes."""
+
+import pytest
+import torch
+
+from common.data.scenarios import COLD_USER_EVENTS
+from common.data.views import view
+from common.errors import UserError
+from common.types import Cases, Split
+from tests.fixtures.histories import random_histories, split_of, training_items
+
+USERS, ITEMS = 80, 40
+LONG = [history * 5 for history in random_histories(USERS, ITEMS, 6)]
+"""Histories of five events or more: nobody is cold by nature."""
+
+
+def histories_of(split: Split, cases: Cases) -> list[tuple[list[int], int]]:
+    """History and target of each case."""
+    items, offsets = split["sequences"]["items"].tolist(), split["sequences"]["offsets"].tolist()
+    pairs = zip(cases["user"].tolist(), cases["position"].tolist(), strict=True)
+    return [(items[offsets[user] : position], items[position]) for user, position in pairs]
+
+
+def trained_users(split: Split) -> set[int]:
+    return {user for user, items in training_items(split).items() if items}
+
+
+def test_overall_is_the_split_itself() -> None:
+    split = split_of(LONG)
+    assert view(split, "overall").split is split
+
+
+@pytest.mark.parametrize("count", [1, 7, USERS])
+def test_few_shot_trains_and_validates_on_k_users_and_tests_on_all(count: int) -> None:
+    split = split_of(LONG)
+    seen = view(split, f"few-shot-{count}")
+    kept = trained_users(seen.split)
+    assert len(kept) == count
+    assert {user: items for user, items in training_items(seen.split).items() if user in kept} == {
+        user: items for user, items in training_items(split).items() if user in kept
+    }
+    assert seen.val is not None
+    assert set(seen.split["val"]["user"][seen.val].tolist()) == kept
+    assert seen.test is None
+    assert histories_of(seen.split, seen.split["test"]) == histories_of(split, split["test"])
+    assert seen.slices["trained_user"].tolist() == [user in kept for user in split["test"]["user"].tolist()]
+    assert (seen.slices["trained_user"] ^ seen.slices["other_user"]).all()
+
+
+def test_more_users_are_added_to_fewer() -> None:
+    split = split_of(LONG)
+    few, more = (trained_users(view(split, f"few-shot-{count}").split) for count in (5, 20))
+    assert few < more
+
+
+def test_users_with_three_events_are_the_cold_ones() -> None:
+    split = split_of(random_histories(USERS, ITEMS, 6))
+    lengths = split["sequences"]["offsets"].diff()
+    seen = view(split, "cold-users")
+    assert seen.test is not None
+    cold = split["test"]["user"][seen.test]
+    assert 0 < len(cold) <= USERS // 10
+    assert set(lengths[cold].tolist()) == {COLD_USER_EVENTS}
+    assert seen.scenario == f"cold-users (three events, {len(cold)})"
+    assert trained_users(seen.split) == trained_users(split) - set(cold.tolist())
+    assert histories_of(seen.split, seen.split["test"]) == histories_of(split, split["test"])
+
+
+def test_where_nobody_is_cold_drawn_users_keep_their_last_three_events() -> None:
+    split = split_of(LONG)
+    seen = view(split, "cold-users")
+    assert seen.test is not None
+    assert seen.val is not None
+    cold = set(split["test"]["user"][seen.test].tolist())
+    assert len(cold) == len(split["test"]["user"]) // 10
+    assert not cold & trained_users(seen.split)
+    assert not cold & set(split["val"]["user"][seen.val].tolist())
+    assert torch.equal(seen.split["test"]["user"], split["test"]["user"])  # stored candidates belong to places
+    pairs = zip(histories_of(split, split["test"]), histories_of(seen.split, seen.split["test"]), strict=True)
+    for user, ((before, target), (after, same)) in zip(split["test"]["user"].tolist(), pairs, strict=True):
+        assert same == target
+        assert after == (before[-2:] if user in cold else before)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        ("few-shot-100", "asks for 100 users\nThere are 80"),
+        ("few-shot-0", "is no scenario"),
+        ("cold-user", "Did you mean 'cold-users'"),
+    ],
+)
+def test_mistakes_are_told_with_the_cure(scenario: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        view(split_of(LONG), scenario)
+
+
+def test_cold_users_need_ten_users() -> None:
+    with pytest.raises(UserError, match="needs ten users or more\nThere are 9"):
+        view(split_of(LONG[:9]), "cold-users")
