@@ -79,9 +79,9 @@ class Ledger:
         rows = [(table, row) for table, row in self._rows(printed.place, printed.method) if _has(row, printed.metric)]
         if not rows:
             return Entry(printed, None, "missing")
-        _, row = max(rows, key=lambda pair: pair[1].seeds)
+        table, row = max(rows, key=lambda pair: pair[1].seeds)
         ours, runs = cell_of(row, printed.metric), tuple(run.run_id for run in row.runs)
-        why = [printed.place.differs, *self.differences(paper, row)]
+        why = [printed.place.differs, *self.differences(paper, table, row)]
         if any(why):
             return Entry(printed, ours, "not comparable", "; ".join(filter(None, why)), runs)
         return Entry(printed, ours, *against_band(printed, ours), runs)
@@ -100,7 +100,7 @@ class Ledger:
         runs = tuple(run.run_id for run in (*better.runs, *worse.runs))
         lead = cell_of(better, claim.metric).mean - cell_of(worse, claim.metric).mean
         ours = Cell(lead, None, min(better.seeds, worse.seeds))
-        why = [claim.place.differs, *self.differences(paper, better), *self.differences(paper, worse)]
+        why = [claim.place.differs, *(text for row in (better, worse) for text in self.differences(paper, table, row))]
         if any(why):
             return Entry(claim, ours, "not comparable", "; ".join(dict.fromkeys(filter(None, why))), runs)
         pair = table.pairs.get((table.rows.index(better), table.rows.index(worse)))
@@ -111,10 +111,10 @@ class Ledger:
             return Entry(claim, ours, "inconclusive", "too few seeds" if few else "not separated", runs)
         return Entry(claim, ours, "reproduced" if lead > 0 else "not reproduced", "separated", runs)
 
-    def differences(self, paper: Paper, row: Row) -> list[str]:
+    def differences(self, paper: Paper, table: Table, row: Row) -> list[str]:
         """What a row was made with that is not the paper's."""
         first = row.runs[0]
-        found = []
+        found = ["other cold users (truncated)"] if "truncated" in _scenario(table, row) else []
         if first.data.get("recipe") not in paper.recipes:
             found.append(f"other data (recipe {first.data.get('recipe')})")
         if first.language_model and first.language_model not in paper.language_models:
@@ -130,8 +130,7 @@ class Ledger:
             if (table.dataset, table.protocol, table.part) != (place.dataset, place.protocol, place.part):
                 continue
             for row in table.rows:
-                fields = row.runs[0].protocols[table.protocol]["fields"]
-                if row.runs[0].method == method and fields.get("scenario", "overall") == place.scenario:
+                if row.runs[0].method == method and _scenario(table, row).partition(" (")[0] == place.scenario:
                     yield table, row
 
 
@@ -165,6 +164,10 @@ def settings_of(run: Finished) -> dict[str, Any]:
                 yield name, value
 
     return dict(walk(yaml.safe_load(run.text(CONFIG)) or {}, ""))
+
+
+def _scenario(table: Table, row: Row) -> str:
+    return str(row.runs[0].protocols[table.protocol]["fields"].get("scenario", "overall"))
 
 
 def _has(row: Row, metric: str) -> bool:

@@ -75,6 +75,15 @@ def test_what_is_not_the_papers_faces_no_figure(
     assert record["ours"] == pytest.approx(0.2)
 
 
+def test_scenarios_face_their_own_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paper = written(tmp_path, TINY.replace("    about: all users", "    about: cold\n    scenario: cold-users"))
+    for scenario in ("cold-users (truncated, 50)", "few-shot-256"):
+        made_run(tmp_path / "runs", "sasrec", 0.2, fields={"scenario": scenario}, **DATA | {"run_id": scenario[:4]})
+    assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--format", "json"]) == 0
+    record = next(r for r in json.loads(capsys.readouterr().out) if r["method"] == "sasrec")
+    assert (record["runs"], record["why"]) == (["cold"], "other cold users (truncated)")
+
+
 def test_an_ordering_is_reproduced_where_its_methods_are_separated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
