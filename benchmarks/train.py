@@ -132,7 +132,7 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
 
 
 def require_same_data(run: Path, plan: Plan) -> None:
-    """Looks whether a run that this one is made from is finished and was trained on the same store.
+    """Looks whether a run that this one is made from is finished and was trained on the same store and users.
 
     Raises:
         UserError: If it is not.
@@ -144,6 +144,13 @@ def require_same_data(run: Path, plan: Plan) -> None:
             f"{run} was trained on {other.dataset} ({known}), not on {plan.manifest.dataset} "
             f"({plan.manifest.fingerprint[:12]}), so that its users and items are others.",
             f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
+        )
+    scenario = plan.config["data"]["init_args"]["scenario"]
+    theirs = yaml.safe_load((run / CONFIG).read_text())["data"]["init_args"].get("scenario", scenario)
+    if theirs != scenario:
+        raise UserError(
+            f"{run} was trained under the scenario {theirs}, not {scenario}: it has seen other users.",
+            "Give a run of the same scenario, or let a suite make it.",
         )
 
 

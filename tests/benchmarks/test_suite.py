@@ -85,11 +85,19 @@ def test_a_predecessor_on_another_store_is_refused(
     finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "stores"
-    assert main(["prepare", "synthetic", "--users", "50", "--items", "128", "--root", str(other), "--json"]) == 0
+    assert main(["prepare", "synthetic", "--users", "50", "--items", "128", "--interactions", "500", "--root", str(other), "--json"]) == 0
     capsys.readouterr()
     arguments = options(other, tmp_path, f"--predecessors.sasrec_allmrec={finished}")
     assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
     assert "was trained on synthetic" in capsys.readouterr().err
+
+
+def test_a_predecessor_that_was_trained_on_other_users_is_refused(
+    finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = options(root, tmp_path, f"--predecessors.sasrec_allmrec={finished}", "--data.scenario=few-shot-5")
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
+    assert "was trained under the scenario overall, not few-shot-5" in capsys.readouterr().err
 
 
 def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
