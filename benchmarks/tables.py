@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import SHOWN
 from benchmarks.results import metric_of
 from benchmarks.runs import Result
-
-__all__ = ("as_markdown", "summary_lines")
 
 
 def summary_lines(result: Result) -> list[str]:

@@ -280,7 +280,7 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
 def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
     """The Trainer of the configuration, with the run's loggers and callbacks."""
     given = cli.config_init.trainer.logger
-    loggers: list[Logger] = [MetricsFile(plan.folder, name="", version="")]
+    loggers: list[Logger] = [MetricsFile(plan.folder, name="", version="", flush_logs_every_n_steps=1)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     if cli.config.tensorboard:
         loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))

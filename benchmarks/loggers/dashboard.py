@@ -33,13 +33,16 @@ def wandb(action: Literal["dashboard"], *, entity: str | None = None, project: s
     import wandb as client
 
     owner = entity or client.Api().default_entity
-    saved = workspace(owner, project).save()
+    if owner is None:
+        raise UserError("W&B knows no default entity of yours.", "Give --entity.")
+    saved = workspace(owner, project)
+    saved.save()  # type: ignore[no-untyped-call]
     write(saved.url)
 
 
 def workspace(entity: str, project: str) -> Workspace:
     """The definition: leaderboard, learning curves, quality against cost, tuning, and system, grouped by method."""
-    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.reports.v2.interface as panels
     import wandb_workspaces.workspaces as views
 
     def section(name: str, *members: object, is_open: bool = True) -> views.Section:

@@ -97,8 +97,8 @@ def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
     )
     for table in tables:
         rows = [_flat(record_of(table, row)) for row in table.rows]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        content = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in rows])
+        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+        content = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
         run.log({f"leaderboard/{table.dataset}/{table.protocol}": content})
     run.finish()
 

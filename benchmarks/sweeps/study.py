@@ -122,6 +122,7 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     config: dict[str, Any] = yaml.safe_load(find_experiment(space.experiment).read_text())
     for name, value in best.user_attrs["values"].items():
         _set(config, name, value)
+    config["name"] = f"{config.get('name') or Path(space.experiment).stem}_tuned"
     config["tuning"] = {"study": space.name, "trials": cost.trials, "hours": round(cost.hours or 0.0, 4)}
     head = f"# Best of {cost.trials} trials ({space.metric} {best.value:.6g}, trial {best.number}) of {space.name}.\n"
     write_atomically(folder / BEST, head + yaml.safe_dump(config, sort_keys=False))

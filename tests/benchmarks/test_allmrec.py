@@ -1,5 +1,6 @@
 """A-LLMRec from the command line: a chain of runs that know each other, on the smallest of stand-ins."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ from safetensors.torch import load_file
 from allmrec.standin import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_suite
+from benchmarks.launch.plan import read_suite, with_needs
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin
-from benchmarks.suite import read_suite, with_needs
 from common.data.store import find_store
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
@@ -23,17 +24,17 @@ from tests.benchmarks.test_processes import process
 pytestmark = pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
 
 QUICK = ["--data.val_protocol=sampled-19", "--data.test_protocols=[sampled-19]", "--early_stopping.monitor=val/hr@1"]
+QUICK += ["--data.test_users=16", "--data.val_users=8", "--data.eval_batch_size=8"]
 STAGE_2 = [*QUICK, "--trainer.max_steps=3", "--trainer.val_check_interval=3", "--model.lr=0.01"]
 METHODS = [
-    "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_shuffled_users", "allmrec_untrained", "joint_dot",
-    "joint_dot_texts",
+    "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_untrained", "joint_dot", "joint_dot_texts",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def standin(root: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        tiny = replace(SMALL, vocabulary=400, steps=2, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
+        tiny = replace(SMALL, vocabulary=400, steps=1, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
         patch.setattr("benchmarks.standins.SMALL", tiny)
         size = ["--users", "60", "--items", "128", "--interactions", "560"]
         assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
@@ -96,7 +97,7 @@ def test_parameters_tell_trained_from_frozen(results: dict[str, Result]) -> None
 def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result]) -> None:
     metrics, cases = results["allmrec"].metrics, results["allmrec"].cases
     assert metrics["test/sampled-19/overall/generated/out_of_list"] >= 0
-    assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 60
+    assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 16
 
 
 def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, tmp_path: Path) -> None:
@@ -137,13 +138,22 @@ def test_a_finished_stage_2_can_be_evaluated_again(
 
 
 def test_a_stand_in_that_was_not_built_says_how(root: Path, tmp_path: Path) -> None:
+    store = tmp_path / "synthetic" / "store"
+    shutil.copytree(find_store(root, "synthetic").path, store)
     with pytest.raises(UserError, match="--standin-llm"):
-        find_standin(replace(find_store(root, "synthetic"), path=tmp_path / "synthetic" / "store"))
+        find_standin(replace(find_store(root, "synthetic"), path=store))
 
 
 @pytest.mark.parametrize("name", ["synthetic", "ml-100k", "beauty", "games", "movies", "toys", "luxury-beauty"])
 def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str) -> None:
     suite = read_suite(find_suite(f"allmrec-{name}"))
     assert {"sasrec_allmrec", "llm_only", "allmrec", "allmrec_texts", "allmrec_retrieval"} <= set(suite.methods)
-    assert {"allmrec_random_llm", "allmrec_shuffled_joint", *METHODS, "popularity", "item_knn"} <= set(suite.methods)
+    assert {
+        "allmrec_random_llm",
+        "allmrec_shuffled_joint",
+        "allmrec_shuffled_users",
+        *METHODS,
+        "popularity",
+        "item_knn",
+    } <= set(suite.methods)
     assert suite.options["data.test_users"] == 5000

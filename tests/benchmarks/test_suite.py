@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.suite import plan, read_suite, with_needs
+from benchmarks.launch.plan import plan, read_suite, with_needs
+from benchmarks.launch.task import Task
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -19,19 +20,27 @@ def suite_file(folder: Path, **changes: object) -> Path:
 
 
 class Runs:
-    """Stands in for the processes of a suite: makes results by hand, fails where told."""
+    """Stands in for a launcher: runs in this process when asked how it goes, and fails where told."""
 
-    def __init__(self, folder: Path, failures: dict[str, int]) -> None:
-        self.folder, self.failures = folder, failures
+    def __init__(self, failures: dict[str, int]) -> None:
+        self.failures = failures
         self.commands: list[list[str]] = []
+        self.begun: list[Task] = []
 
-    def __call__(self, command: list[str], log: Path, environment: dict[str, str]) -> int:
-        self.commands.append(command)
-        name = next(argument for argument in command if argument.startswith("--config="))
+    def start(self, task: Task) -> None:
+        self.commands.append(task.command)
+        self.begun.append(task)
+
+    def wait(self, seconds: float) -> list[tuple[Task, int]]:
+        task = self.begun.pop(0)
+        name = next(argument for argument in task.arguments if argument.startswith("--config="))
         if self.failures.get(name, 0):
             self.failures[name] -= 1
-            return 1
-        return main([*command[3:], "--trainer.accelerator=cpu"])
+            return [(task, 1)]
+        return [(task, main(["run", *task.arguments, "--trainer.accelerator=cpu"]))]
+
+    def close(self) -> None:
+        assert self.begun == []
 
 
 @pytest.fixture
@@ -40,8 +49,8 @@ def places(root: Path, tmp_path: Path) -> list[str]:
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: dict[str, int] | None = None) -> Runs:
-    runs = Runs(tmp_path, failures or {})
-    monkeypatch.setattr("benchmarks.suite.launch", runs)
+    runs = Runs(failures or {})
+    monkeypatch.setattr("benchmarks.suite.make_launcher", lambda *_: runs)
     return runs
 
 
@@ -69,7 +78,7 @@ def test_predecessors_come_first_unasked_and_are_handed_on(root: Path, tmp_path:
 def test_a_method_that_needs_itself_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text("needs: [b]")
     (tmp_path / "b.yaml").write_text("needs: [a]")
-    monkeypatch.setattr("benchmarks.suite.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
+    monkeypatch.setattr("benchmarks.launch.plan.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
     with pytest.raises(UserError, match="toy/a needs itself"):
         with_needs("toy", ["a"])
 
@@ -85,7 +94,24 @@ def test_a_predecessor_on_another_store_is_refused(
     finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "stores"
-    assert main(["prepare", "synthetic", "--users", "50", "--items", "128", "--interactions", "500", "--root", str(other), "--json"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "synthetic",
+                "--users",
+                "50",
+                "--items",
+                "128",
+                "--interactions",
+                "500",
+                "--root",
+                str(other),
+                "--json",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     arguments = options(other, tmp_path, f"--predecessors.sasrec_allmrec={finished}")
     assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2

@@ -1,0 +1,1 @@
+"""Many runs: in which order, on which processes or machines, and what happened to each."""

@@ -1,0 +1,78 @@
+"""What happened to each run of a suite, a line an event, kept over restarts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+NAME, LOCK = "journal.jsonl", "lock"
+
+
+class Journal:
+    """A suite's journal.
+
+    Args:
+        place: Folder of the suite.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.path = place / NAME
+
+    def write(self, event: str, run: str, **details: object) -> None:
+        """Adds an event. A full disk ends no suite: the event is then told on standard error alone."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, "run": run, **details}) + "\n"
+        try:
+            # One write to a file opened for appending: a kill leaves whole lines, or one torn last line.
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, line.encode())
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            sys.stderr.write(f"{self.path} cannot be written ({error.strerror}): {line}")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole events; a line that a kill has torn is passed over."""
+        if not self.path.is_file():
+            return []
+        events = []
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and {"event", "run", "time"} <= set(event):
+                events.append(event)
+        return events
+
+    def last(self) -> dict[str, dict[str, Any]]:
+        """The last event of each run."""
+        return {event["run"]: event for event in self.read()}
+
+
+@contextmanager
+def only_one(place: Path) -> Iterator[None]:
+    """Keeps a second process from running the same suite; a killed one leaves no trace.
+
+    Raises:
+        UserError: If another process runs it.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"Another process runs the suite in {place}.", "Wait for it, or watch it with --status."
+            ) from error
+        yield

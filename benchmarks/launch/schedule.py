@@ -1,0 +1,136 @@
+"""Which run starts when: as soon as what it needs is done and a place is free; a failed one once again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.launch.journal import Journal
+from benchmarks.launch.task import Launcher, Task
+
+if TYPE_CHECKING:
+    from benchmarks.launch.plan import Entry
+
+ATTEMPTS = 2
+MISTAKE = 2
+"""Exit code of a mistake that the same run would make again."""
+POLL = 0.5
+
+
+@dataclass
+class Attempt:
+    """A run that is under way.
+
+    Attributes:
+        entry: Which.
+        number: 1 for the first attempt.
+        started: When it was started.
+        resumed: Whether it continues an earlier one.
+    """
+
+    entry: Entry
+    number: int
+    started: float
+    resumed: bool
+
+
+class Schedule:
+    """The runs of a suite and how far they are.
+
+    Args:
+        entries: All runs, predecessors before what needs them.
+        launcher: Who carries them out.
+        place: Folder of logs and journal.
+        jobs: How many devices are busy at a time.
+        threads: Threads of each run; 0 for as many as it likes.
+        options: Further options of every run.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        launcher: Launcher,
+        place: Path,
+        jobs: int,
+        threads: int = 0,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.launcher, self.place, self.jobs = launcher, place, jobs
+        self.threads, self.options = threads, tuple(options)
+        self.journal = Journal(place)
+        self.done = {entry.folder for entry in entries if entry.state == "done"}
+        self.waiting = [(entry, 1) for entry in entries if entry.folder not in self.done]
+        self.running: dict[str, Attempt] = {}
+        self.failed: dict[Path, Entry] = {}
+        self.events: list[str] = []
+
+    def run(self, tick: Callable[[], None]) -> list[Entry]:
+        """Runs everything, and returns what failed or could not start.
+
+        Args:
+            tick: Called whenever something has changed, and about twice a second.
+        """
+        try:
+            while self.waiting or self.running:
+                self._drop_blocked()
+                self._start_ready()
+                tick()
+                for task, code in self.launcher.wait(POLL):
+                    self._ended(self.running.pop(task.label), code)
+            tick()
+        finally:
+            self.launcher.close()
+        return list(self.failed.values())
+
+    def _drop_blocked(self) -> None:
+        """Gives up runs whose predecessor failed."""
+        blocked = [entry for entry, _ in self.waiting if any(folder in self.failed for folder in entry.after)]
+        for entry in blocked:
+            self.failed[entry.folder] = entry
+            self._note("blocked", entry)
+        self.waiting = [(entry, number) for entry, number in self.waiting if entry.folder not in self.failed]
+
+    def _start_ready(self) -> None:
+        busy = sum(attempt.entry.devices for attempt in self.running.values())
+        for entry, number in list(self.waiting):
+            # A run that wants more devices than there are has them all to itself.
+            fits = busy + entry.devices <= self.jobs or not busy
+            if not fits or not self.done.issuperset(entry.after):
+                continue
+            self.waiting.remove((entry, number))
+            busy += entry.devices
+            resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
+            resume = ("--ckpt_path=last",) if resumed else ()
+            arguments = (*entry.arguments, *self.options, *resume, "--trainer.enable_progress_bar=false")
+            task = Task(entry.label, arguments, self.place / entry.log_name, self.threads, entry.devices)
+            self.running[entry.label] = Attempt(entry, number, time.monotonic(), resumed)
+            self._note("started", entry, attempt=number, resumed=resumed)
+            self.launcher.start(task)
+
+    def _mistaken(self, entry: Entry) -> bool:
+        last = self.journal.last().get(entry.label, {})
+        return last.get("code") == MISTAKE
+
+    def _ended(self, attempt: Attempt, code: int) -> None:
+        entry, seconds = attempt.entry, round(time.monotonic() - attempt.started, 2)
+        if code == 0 and entry.state == "done":
+            self.done.add(entry.folder)
+            self._note("done", entry, seconds=seconds, code=code)
+            return
+        # A mistake is made once, but for a checkpoint that cannot be read: then the run starts afresh.
+        again = attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed)
+        self._note("retry" if again else "failed", entry, seconds=seconds, code=code)
+        if again:
+            self.waiting.insert(0, (entry, attempt.number + 1))
+        else:
+            self.failed[entry.folder] = entry
+
+    def _note(self, event: str, entry: Entry, **details: object) -> None:
+        self.journal.write(event, entry.label, run_id=entry.folder.name, **details)
+        if event != "started":
+            seconds = f" after {details['seconds']:.0f} s" if "seconds" in details else ""
+            code = f" ({details['code']})" if details.get("code") else ""
+            self.events.append(f"{entry.label}: {event}{code}{seconds}")

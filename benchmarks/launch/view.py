@@ -1,0 +1,138 @@
+"""What is to be seen while a suite runs, what a plan will take, and what state it is in."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from benchmarks.launch.journal import Journal
+from benchmarks.launch.schedule import Attempt, Schedule
+from benchmarks.runs import CONFIG, METRICS, find_runs, read_result
+
+if TYPE_CHECKING:
+    from benchmarks.launch.plan import Entry
+
+
+class View:
+    """A table of the runs under way, redrawn in place; one line an event where there is no terminal.
+
+    Args:
+        schedule: What is shown.
+        total: Number of runs of the suite.
+    """
+
+    def __init__(self, schedule: Schedule, total: int) -> None:
+        self.schedule, self.total = schedule, total
+        self.console = Console(stderr=True)
+        self.live = Live(console=self.console, refresh_per_second=2) if self.console.is_terminal else None
+
+    def __enter__(self) -> View:
+        if self.live:
+            self.live.start()
+        else:
+            sys.stderr.write(f"{len(self.schedule.done)} of {self.total} runs are done.\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def update(self) -> None:
+        """Shows what is new."""
+        for line in self.schedule.events:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.schedule.events.clear()
+        if self.live:
+            self.live.update(self.table())
+
+    def table(self) -> Table:
+        """State, epoch, metric and time left of each run under way."""
+        state = self.schedule
+        title = f"{len(state.done)} of {self.total} done, {len(state.waiting)} waiting, {len(state.failed)} failed"
+        table = Table(title=title, title_justify="left")
+        for name in ("run", "state", "epoch", "metric", "elapsed", "at most"):
+            table.add_column(name, justify="left" if name in ("run", "state") else "right")
+        for label, attempt in state.running.items():
+            epoch, metric, left = progress(attempt)
+            again = "resumed" if attempt.resumed else "retried" if attempt.number > 1 else "running"
+            table.add_row(label, again, epoch, metric, clock(time.monotonic() - attempt.started), left)
+        return table
+
+
+def progress(attempt: Attempt) -> tuple[str, str, str]:
+    """Epoch, monitored metric and the longest time left, as far as the run has written them down."""
+    folder = attempt.entry.folder
+    path, config = folder / METRICS, folder / CONFIG
+    if not (path.is_file() and config.is_file()):
+        return "", "", ""
+    settings = yaml.safe_load(config.read_text())
+    monitor, last = settings["early_stopping"]["monitor"], settings["trainer"]["max_epochs"] or -1
+    with path.open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row.get(monitor)]
+    if not rows:
+        return "", "", ""
+    epoch, elapsed = int(float(rows[-1]["epoch"])) + 1, time.monotonic() - attempt.started
+    # Early stopping may end it sooner.
+    left = clock(elapsed * (last - epoch) / epoch) if last > 0 and not attempt.resumed else ""
+    return f"{epoch}/{last}" if last > 0 else str(epoch), f"{monitor} {float(rows[-1][monitor]):.4f}", left
+
+
+def durations(runs: Path) -> dict[tuple[str, str], float]:
+    """Median seconds of the finished runs of each method on each data set."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for folder in find_runs([runs]) if runs.is_dir() else ():
+        result = read_result(folder)
+        seconds = result.seconds.get("train", 0.0) + result.seconds.get("test", 0.0)
+        found[result.dataset, result.method].append(seconds)
+    return {key: statistics.median(values) for key, values in found.items()}
+
+
+def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
+    """The command of each run, and what all will take, judged by earlier runs of the same methods."""
+    known = durations(runs)
+    times = [known.get((entry.dataset, entry.method), math.nan) for entry in entries]
+    todo = [time for entry, time in zip(entries, times, strict=True) if entry.state != "done"]
+    lines = [f"recbench run {' '.join(entry.arguments)}" for entry in entries]
+    guess = [time for time in todo if not math.isnan(time)]
+    text = clock(sum(guess) / jobs) if guess else "unknown"
+    unknown = f", and {len(todo) - len(guess)} runs of methods that have not run yet" if len(guess) < len(todo) else ""
+    return [*lines, f"# {len(todo)} of {len(entries)} runs to do, about {text}{unknown}; {jobs} at a time"]
+
+
+def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:
+    """The state of each run, with what the journal last says of it."""
+    last = Journal(place).last()
+    lines = []
+    for entry in entries:
+        event = last.get(entry.label, {})
+        seconds = f"  {clock(event['seconds'])}" if event.get("seconds") is not None else ""
+        code = f"  exit {event['code']}" if event.get("code") else ""
+        state = (
+            entry.state if entry.state == "done" or event.get("event") not in ("failed", "blocked") else event["event"]
+        )
+        lines.append(f"{state:<11}{entry.label}{seconds}{code}")
+    return lines
+
+
+def clock(seconds: float) -> str:
+    """A length of time.
+
+    >>> clock(42.4), clock(3700)
+    ('42 s', '1 h 02 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
