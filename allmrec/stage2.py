@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from allmrec.choice import ChoiceRanker
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.composer import USER_SLOT, Prompts, prompt_order
+from allmrec.composer import USER_SLOT, Prompts
 from allmrec.decoding import Scorer, greedy, read_prefix
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
-from allmrec.ranker import LanguageModelRanker
-from common.errors import UserError
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
@@ -44,7 +43,7 @@ class Projection(nn.Module):
         return projected
 
 
-class ALLMRecStage2(LanguageModelRanker):
+class ALLMRecStage2(ChoiceRanker):
     """Asks a frozen language model which candidate comes next, in a prompt that holds vectors beside titles.
 
     ``O_u = F_U(x_u)`` and ``O_i = F_I(e_i)`` stand in the prompt's slots: the user's first, then one behind each title
@@ -155,18 +154,6 @@ class ALLMRecStage2(LanguageModelRanker):
         """The filter's vector of each row's user."""
         return self.collaborative.user_vectors(batch)
 
-    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Next-token loss on the title of the last target, which is shown among its negatives in a random order."""
-        target = batch["targets"][:, -1:]
-        columns = torch.cat([target, batch["negatives"][:, -1]], dim=1)
-        # Another order for each target and epoch, so that no place in the list becomes a habit.
-        keys = batch["user_id"] * (self.num_items + 1) + target[:, 0] + (self.current_epoch << 48)
-        shown = columns.gather(1, prompt_order(keys, columns.size(1), seed=self.order + 1))
-        prompts = self.composer(batch["history"], shown)
-        answers = [self.composer.answers[item] for item in target.squeeze(1).tolist()]
-        loss = self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))
-        return {"loss": self.shared_mean(loss, sum(map(len, answers)))}
-
     @torch.no_grad()
     def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
         """What the language model says of each row's user, whose vector and history it is told; the paper's figure 5.
@@ -189,21 +176,3 @@ class ALLMRecStage2(LanguageModelRanker):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The two projections."""
         return [{"params": [*self.project_user.parameters(), *self.project_item.parameters()]}]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the language model's name and revision, all that a checkpoint holds of it."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["llm"] = self.llm.identity()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks whether the language model is that of the training.
-
-        Raises:
-            UserError: If it is another one.
-        """
-        now = self.llm.identity()
-        if checkpoint["llm"] != now:
-            raise UserError(
-                f"the checkpoint was trained on language model {checkpoint['llm']}, and this is {now}",
-                "Give the language model of the training with --model.init_args.llm.",
-            )

@@ -36,9 +36,10 @@ SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
-OF_PAPERS = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items")
+OF_PAPERS: tuple[str, ...] = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items")
 OF_PAPERS += ("allmrec.data", "allmrec.stage1", "allmrec.stage2", "allmrec.retrieval", "allmrec.controls")
-OF_PAPERS += ("allmrec.baselines.llm_only", "allmrec.baselines.morec")
+BASELINES = ("morec", "ctrl", "recformer", "llm_only", "tallrec", "mlp_llm")
+OF_PAPERS += tuple(f"allmrec.baselines.{name}" for name in BASELINES)
 for _name in (*METHODS, *OF_PAPERS):
     importlib.import_module(_name)  # a class is known by its short name once its module is imported
 

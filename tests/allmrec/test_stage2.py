@@ -121,9 +121,9 @@ def test_candidates_are_shown_in_another_order_each_epoch(
     model, batch, shown = build(folders["opt"], joint), training_batch(), []
     compose = Composer.__call__
 
-    def watched(composer: Composer, history: Tensor, candidates: Tensor) -> Prompts:
+    def watched(composer: Composer, history: Tensor, candidates: Tensor, **parts: bool) -> Prompts:
         shown.append(candidates)
-        return compose(composer, history, candidates)
+        return compose(composer, history, candidates, **parts)
 
     monkeypatch.setattr(Composer, "__call__", watched)
     for epoch in (0, 1):
