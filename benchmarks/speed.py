@@ -21,6 +21,7 @@ from benchmarks.environment import hardware
 from benchmarks.memory import MemoryAbove
 from benchmarks.prepare import prepare
 from benchmarks.speed_allmrec import measure_allmrec
+from benchmarks.speed_baselines import measure_baselines
 from benchmarks.train import quieten
 from common.data.datamodule import SequenceDataModule
 from common.data.negatives import NegativeSampler, seeded
@@ -31,7 +32,7 @@ from lrd.data import RelationalDataModule
 from lrd.discovery import LatentRelationDiscovery
 from lrd.module import LRD
 
-Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec"]
+Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines"]
 DEFAULTS = {
     "rank": "amazon-beauty",
     "train": "ml-100k",
@@ -39,6 +40,7 @@ DEFAULTS = {
     "prepare": "amazon-games",
     "lrd": "amazon-office",
     "allmrec": "ml-100k",
+    "baselines": "ml-100k",
 }
 NEGATIVE_BATCH = 1 << 20
 
@@ -59,8 +61,9 @@ def speed(
     Args:
         name: `rank` (full-ranking test of SASRec), `train` (SASRec: target positions per second, seconds to the best
             validation), `negatives` (samples per second that avoid the user's training items), `prepare`, `lrd` (KDA
-            with 8 latent relations as its authors train it: an epoch, and scoring 100 candidates a user) or `allmrec`
-            (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once).
+            with 8 latent relations as its authors train it: an epoch, and scoring 100 candidates a user), `allmrec`
+            (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once) or
+            `baselines` (A-LLMRec's rivals: steps, catalogues, users; TALLRec beside A-LLMRec).
         dataset: Data set; by default the one that the suite's targets name.
         root: Folder of the stores; `prepare` writes to a temporary one.
         source: Local source of `prepare`.
@@ -78,6 +81,7 @@ def speed(
         "prepare": lambda: measure_prepare(key, source, repeats),
         "lrd": lambda: measure_lrd(key, root, repeats, test_users),
         "allmrec": lambda: measure_allmrec(key, root, repeats),
+        "baselines": lambda: measure_baselines(key, root, repeats),
     }
     figures, hardware_now = measures[name](), machine()
     # Seconds of machines of different speed compare by what they could have multiplied in that time.

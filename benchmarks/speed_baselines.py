@@ -1,0 +1,111 @@
+"""What ``recbench speed baselines`` measures: steps, catalogues and users of A-LLMRec's rivals."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allmrec.baselines.ctrl import CTRL
+from allmrec.baselines.mlp_llm import MLPLLM
+from allmrec.baselines.morec import MoRec
+from allmrec.baselines.recformer import RecFormer
+from allmrec.baselines.tallrec import TALLRec
+from allmrec.choice import ChoiceRanker
+from allmrec.data import PromptDataModule
+from benchmarks.speed_allmrec import best, stage2
+from benchmarks.standins import find_standin
+from common.data.datamodule import SequenceDataModule
+from common.models.base import Recommender
+from common.models.sasrec import SASRec
+from common.types import SequenceBatch
+
+USERS = 16
+TEXT_USERS = 32
+"""Users a step of the methods that encode texts."""
+
+
+def measure_baselines(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+    """Seconds of a training step, of encoding the catalogue, and users per second, method by method.
+
+    Models are untrained and have the sizes of the shipped configurations; language models are the data set's stand-in.
+    ``tallrec_training_ratio`` and ``tallrec_inference_ratio`` say how many times as long TALLRec takes as A-LLMRec's
+    stage 2 for the same prompts; the paper has 2.53 and 1.71 with OPT-6.7B.
+
+    Args:
+        dataset: Key of the data set, whose stand-in was built.
+        root: Folder of the stores.
+        repeats: How often to measure; the best counts.
+    """
+    figures = text_methods(dataset, root, repeats)
+    module = PromptDataModule(dataset, str(root), positions="all", batch_size=USERS, eval_batch_size=USERS)
+    standin = str(find_standin(module.store))
+    with tempfile.TemporaryDirectory() as folder:
+        allmrec = stage2(module, Path(folder))
+    rivals: dict[str, ChoiceRanker] = {
+        "allmrec": allmrec,
+        "mlp_llm": MLPLLM(module.num_items, _filter(module), standin, max_title_tokens=24),
+        "tallrec": TALLRec(module.num_items, standin, max_title_tokens=24),
+    }
+    train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    for name, model in rivals.items():
+        model.attach(module.catalogue)
+        figures[f"{name}_step_seconds"] = best(step(model, train), repeats)
+        figures[f"{name}_users_per_second"] = USERS / best(ranking(model, test), repeats)
+    figures["tallrec_training_ratio"] = figures["tallrec_step_seconds"] / figures["allmrec_step_seconds"]
+    figures["tallrec_inference_ratio"] = figures["allmrec_users_per_second"] / figures["tallrec_users_per_second"]
+    return figures
+
+
+def text_methods(dataset: str, root: Path, repeats: int) -> dict[str, float]:
+    """Figures of the methods that rank catalogues: a step of 32 users, all item vectors, full ranking after these."""
+    figures: dict[str, float] = {}
+    module = SequenceDataModule(dataset, str(root), max_history=20, batch_size=TEXT_USERS, eval_batch_size=TEXT_USERS)
+    size = (module.num_items, module.max_history)
+    small: dict[str, Any] = {"initial": None, "attributes": ("title",), "max_tokens": 384, "window": 32}
+    methods: dict[str, Recommender] = {
+        "morec": MoRec(*size, sbert="minilm", trained_layers=1),
+        "ctrl": CTRL(*size, sbert="minilm", train_sbert=False, positions="random"),
+        "recformer": RecFormer(*size, **small, width=64, heads=2),
+    }
+    train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    for name, model in methods.items():
+        model.attach(module.catalogue)
+        model.train().loss(train)
+        figures[f"{name}_step_seconds"] = best(step(model, train), repeats)
+        model.eval()
+        figures[f"{name}_catalogue_seconds"] = best(lambda model=model: _first_ranking(model, test), 1)  # type: ignore[misc]
+        figures[f"{name}_users_per_second"] = TEXT_USERS / best(ranking(model, test), repeats)
+    return figures
+
+
+def step(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
+    """A training step without the optimiser's part."""
+
+    def action() -> None:
+        model.train().loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+
+    return action
+
+
+def ranking(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
+    """Ranks a batch of users, item vectors being there."""
+
+    @torch.no_grad()
+    def action() -> None:
+        model.eval().rank(batch)
+
+    return action
+
+
+def _first_ranking(model: Recommender, batch: SequenceBatch) -> None:
+    """Ranks one user, for whom item vectors are made."""
+    one: SequenceBatch = {key: value[:1] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[assignment]
+    ranking(model, one)()
+
+
+def _filter(module: SequenceDataModule) -> SASRec:
+    return SASRec(module.num_items, max_history=module.max_history, width=50, num_blocks=2, variant="allmrec")
