@@ -89,6 +89,7 @@ class JointDot(SequentialRecommender):
     """
 
     closed_form = True
+    decoded: Tensor
 
     def __init__(
         self, num_items: int, collaborative: str, joint: str, vectors: Literal["items", "texts"] = "items"
@@ -115,5 +116,4 @@ class JointDot(SequentialRecommender):
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """Item vectors decoded from joint vectors."""
-        table: Tensor = self.decoded
-        return table
+        return self.decoded

@@ -36,32 +36,35 @@ from allmrec.prompts import STYLES, Domain, PromptStyle
 HEADS = 4
 PARTS = 2 * HEADS
 """Parts of a token vector; a head compares two."""
-VECTOR, USER, PLACE, WORD, BEFORE, FOUND = range(6)
-"""What the parts hold at the start of training: a slot's vector, the user's vector once it was fetched, where a token
-stands, which token it is, which token stands before it, where the slot was found; two are free."""
+USER, PLACE, WORD, BEFORE, FOUND, MARK = 0, 2, 3, 4, 5, 6
+"""What the parts hold at the start of training: what was read of the user's vector (two parts), where a token stands,
+which token it is, which token stands before it, where the slot was found, whether this is the user's place."""
+READ = (WORD, FOUND, 7)
+"""Parts of a slot's vector that are compared: those that no head of the first layer writes to."""
 END = "</s>"
 REPORT = "standin.json"
 """File of a stand-in's folder that says how it was made; no other language model has one."""
-VERSION = 2
+VERSION = 4
 """Raised when a change makes another model of the same settings."""
 
 
 class Level(NamedTuple):
-    """One lesson: how many candidates, how many history items, and how unlike the user and the right candidate are."""
+    """One lesson."""
 
     candidates: int
     history: int
     noise: float
+    """How unlike the vectors of the user and of the right candidate are."""
 
 
 LEVELS = (
     Level(2, 0, 0.0),
     Level(3, 0, 0.0),
-    Level(5, 2, 0.0),
-    Level(8, 4, 0.0),
-    Level(12, 7, 0.1),
-    Level(20, 10, 0.2),
-    Level(20, 10, 0.5),
+    Level(5, 2, 0.1),
+    Level(8, 4, 0.2),
+    Level(12, 7, 0.3),
+    Level(20, 10, 0.4),
+    Level(20, 10, 0.6),
 )
 
 
@@ -70,8 +73,8 @@ class StandInSettings:
     """Size and training of a stand-in.
 
     Args:
-        width: Width of token vectors, a multiple of 8.
-        layers: Layers, at least 2.
+        width: Width of token vectors, a multiple of 16.
+        layers: Layers, at least 3.
         vocabulary: Tokens of the byte-pair tokenizer.
         context: Tokens that fit into the context.
         steps: Training steps.
@@ -85,29 +88,27 @@ class StandInSettings:
         levels: Lessons, in their order.
     """
 
-    width: int = 256
+    width: int = 128
     layers: int = 3
     vocabulary: int = 4000
     context: int = 1024
-    steps: int = 3000
-    batch_size: int = 32
-    text_rows: int = 8
+    steps: int = 600
+    batch_size: int = 16
+    text_rows: int = 4
     text_tokens: int = 48
     title_tokens: int = 24
-    lr: float = 1e-3
+    lr: float = 2e-3
     passed: float = 0.8
     seed: int = 0
     levels: tuple[Level, ...] = LEVELS
 
 
 SMALL = StandInSettings(
-    width=128,
     vocabulary=2500,
     steps=300,
     batch_size=8,
     text_rows=1,
-    lr=2e-3,
-    levels=(Level(2, 0, 0.0), Level(4, 0, 0.0), Level(8, 3, 0.0), Level(12, 5, 0.1), Level(20, 5, 0.3)),
+    levels=(*LEVELS[:3], Level(8, 3, 0.2), Level(12, 5, 0.3), Level(20, 5, 0.5)),
 )
 """A stand-in for the small synthetic world, built in about a minute on two cores."""
 
@@ -220,25 +221,38 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
     words, places = decoder.embed_tokens.weight, decoder.embed_positions.weight
     words.zero_()[:, _part(WORD, part)] = torch.randn(len(words), part)
     # Places a few tokens apart have like vectors.
-    pace = torch.logspace(-1.5, 0.4, part // 2)
+    pace = torch.logspace(-2.5, 0.4, part // 2)
     angles = (torch.arange(len(places)) - 2)[:, None] * pace
-    places.zero_()[:, _part(PLACE, part)] = 1.4 * torch.cat([angles.sin(), angles.cos()], dim=1)
+    places.zero_()[:, _part(PLACE, part)] = 3 * torch.cat([angles.sin(), angles.cos()], dim=1)
     for layer in decoder.layers:
         attention = layer.self_attn
         for projection in (attention.q_proj, attention.v_proj):
             torch.nn.init.normal_(projection.weight, std=0.05)
         attention.k_proj.weight.copy_(attention.q_proj.weight)
         torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
-    one, first, second, third = torch.eye(part), *(layer.self_attn for layer in decoder.layers[:3])
-    _wire(first, 0, [(PLACE, 0 * one, PLACE, one)], value=VECTOR, out=USER)
+    one, read = torch.eye(part), torch.zeros(2 * part, width)
+    for number in READ:
+        read[:, _part(number, part)] = torch.randn(2 * part, part) / (len(READ) * part) ** 0.5
+    word, place, before, found, mark = (torch.zeros(part, width) for _ in range(5))
+    for matrix, number in ((word, WORD), (place, PLACE), (before, BEFORE), (found, FOUND), (mark, MARK)):
+        matrix[:, _part(number, part)] = one
+    user = torch.zeros(2 * part, width)
+    user[:, : 2 * part] = torch.eye(2 * part)
+    first, second, third = (layer.self_attn for layer in decoder.layers[:3])
     # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
-    first.q_proj.bias[:part] = 3 * places[1 + 2, _part(PLACE, part)]
-    _wire(first, 1, [(PLACE, 1.5 * _earlier(pace, 1.0), PLACE, 1.5 * one)], value=WORD, out=BEFORE)
-    _wire(second, 0, [(USER, 2 * one, VECTOR, 1.5 * one)], value=PLACE, out=FOUND)
+    places[1 + 2, _part(MARK, part)] = 4.0
+    _wire(first, 0, 0 * mark, mark, value=read, out=USER)
+    first.q_proj.bias[:part] = 3.0
+    _wire(first, 1, _earlier(pace, 1.0) @ place, place, value=word, out=BEFORE)
+    seek, keys = 2.5 * user, 2.5 * read
+    # The user's slot holds the user's vector too, and is not what is looked for.
+    seek[0], keys[0] = 0.0, -mark.sum(0)
+    _wire(second, 0, seek, keys, value=place, out=FOUND)
+    second.q_proj.bias[0] = 3.2
     # Slow paces alone see that a place is near without minding how many tokens exactly.
     slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
-    near = (FOUND, 2 * _earlier(pace, 0.6 * title_tokens), PLACE, 2 * slow)
-    _wire(third, 0, [(WORD, 2 * one, BEFORE, 2 * one), near], value=WORD, out=WORD)
+    near = 2 * _earlier(pace, 0.6 * title_tokens) @ found, 2 * slow @ place
+    _wire(third, 0, torch.cat([2 * word, near[0]]), torch.cat([2 * before, near[1]]), value=word, out=WORD)
 
 
 def _earlier(pace: Float[Tensor, "p"], tokens: float) -> Float[Tensor, "w w"]:
@@ -248,10 +262,8 @@ def _earlier(pace: Float[Tensor, "p"], tokens: float) -> Float[Tensor, "w w"]:
 
 
 def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Random vectors for slots, in the part where slots are read."""
-    vectors = torch.zeros(*shape, width)
-    vectors[..., _part(VECTOR, width // PARTS)] = torch.randn(*shape, width // PARTS, generator=generator)
-    return vectors
+    """Random vectors for slots."""
+    return torch.randn(*shape, width, generator=generator)
 
 
 class Lesson(NamedTuple):
@@ -270,10 +282,12 @@ def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generat
     )
     history, shown = items[:, level.candidates :], items[:, : level.candidates]
     width = composer.llm.width
-    vectors = fresh_vectors((rows, count), width, generator)
+    # Projections that learn are as long as they like.
+    lengths = 0.4 + 0.8 * torch.rand(rows, 1, 1, generator=generator)
+    vectors = lengths * fresh_vectors((rows, count), width, generator)
     target = torch.randint(level.candidates, (rows,), generator=generator)
     row = torch.arange(rows)
-    noise = level.noise * fresh_vectors((rows,), width, generator)
+    noise = level.noise * lengths[:, 0] * fresh_vectors((rows,), width, generator)
     users = (vectors[row, target] + noise) / (1 + level.noise**2) ** 0.5
     prompts = composer(history, shown)
     # A prompt that had to be shortened has fewer slots, of which the oldest history is missing.
@@ -299,7 +313,7 @@ def train(
     rows = [row[: settings.text_tokens] for row in llm.answer_ids([text for text in texts if text])]
     parameters = list(llm.module.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 10 * (step + 1) / settings.steps))
+    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 10 * (step + 1) / max(1, settings.steps)))
     generator = torch.Generator().manual_seed(settings.seed)
     level, right = 0, deque[float](maxlen=20)
     for step in range(settings.steps):
@@ -342,18 +356,23 @@ def _part(number: int, size: int) -> slice:
 
 
 def _wire(
-    attention: OPTAttention, head: int, comparisons: Sequence[tuple[int, Tensor, int, Tensor]], value: int, out: int
+    attention: OPTAttention,
+    head: int,
+    query: Float[Tensor, "h w"],
+    key: Float[Tensor, "h w"],
+    value: Float[Tensor, "m w"],
+    out: int,
 ) -> None:
-    """Makes one head compare parts of tokens (query's part and map, key's part and map), and move one part."""
-    size = attention.head_dim // 2
-    own = _part(head, 2 * size)
-    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+    """Makes one head compare what ``query`` and ``key`` read of tokens, and move what ``value`` reads to part ``out``."""
+    own = _part(head, attention.head_dim)
+    start, part = own.start, attention.head_dim // 2
+    for projection, matrix in (
+        (attention.q_proj, query),
+        (attention.k_proj, key),
+        (attention.v_proj, value),
+    ):
         projection.weight[own] = 0
+        projection.weight[start : start + len(matrix)] = matrix
     attention.out_proj.weight[:, own] = 0
-    for turn, (query, query_map, key, key_map) in enumerate(comparisons):
-        rows = _part(2 * head + turn, size)
-        attention.q_proj.weight[rows, _part(query, size)] = query_map
-        attention.k_proj.weight[rows, _part(key, size)] = key_map
-    rows = _part(2 * head, size)
-    attention.v_proj.weight[rows, _part(value, size)] = torch.eye(size)
-    attention.out_proj.weight[_part(out, size), rows] = 2 * torch.eye(size)
+    rows = slice(out * part, out * part + len(value))
+    attention.out_proj.weight[rows, start : start + len(value)] = 2 * torch.eye(len(value))

@@ -12,7 +12,7 @@ import torch
 
 from allmrec.collaborative import JOINT, JointVectors
 from allmrec.data import PromptDataModule
-from allmrec.decoding import Likelihoods
+from allmrec.decoding import Likelihoods, precise
 from allmrec.llm import labelled
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
@@ -73,9 +73,9 @@ def separate_passes(model: ALLMRecStage2, batch: SequenceBatch) -> Likelihoods:
         answers = [model.composer.answers[item] for item in column]
         tokens, labels = labelled(prompts.ids, answers, model.llm.device)
         keep = max(map(len, answers)) + 1
-        logits = model.llm.logits(model.llm.embed(tokens, soft), tokens.real, keep)[:, :-1].float()
+        logits = model.llm.logits(model.llm.embed(tokens, soft), tokens.real, keep)[:, :-1]
         wanted = labels[:, 1 - keep :]
-        terms = logits.log_softmax(-1).gather(2, wanted.clamp(min=0)[..., None])[..., 0]
+        terms = precise(logits).log_softmax(-1).gather(2, wanted.clamp(min=0)[..., None])[..., 0]
         totals.append(terms.masked_fill(wanted < 0, 0).sum(1))
         counts.append((wanted >= 0).sum(1))
     return Likelihoods(torch.stack(totals, 1), torch.stack(counts, 1))
@@ -108,7 +108,7 @@ def stage1_texts(dataset: str, root: Path, repeats: int) -> dict[str, float]:
     encode = model.tower._encode
     # A number for each occurrence, so that none is seen twice.
     model.tower.ids = [model.tower.ids[item] for item in items.tolist()]
-    model.tower.forward = lambda rows: encode(torch.arange(len(rows)))  # type: ignore[method-assign]
+    model.tower.forward = lambda items: encode(torch.arange(len(items)))  # type: ignore[method-assign]
     anew = best(step, repeats)
     return {
         "stage1_items": len(items),

@@ -196,7 +196,7 @@ class Recommender(L.LightningModule, ABC):
         return {}
 
     def further_metrics(self) -> dict[str, float]:
-        """Figures of a test that its ranks do not hold, ``test/<protocol>/overall/<name>``, gathered by all processes."""
+        """Figures of a test that ranks do not hold, ``test/<protocol>/overall/<name>``, the same on all processes."""
         return {}
 
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:

@@ -26,7 +26,7 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
         UserError: If the folder holds no checkpoint, or one of a model that is not known here.
     """
     content = read_checkpoint(run)
-    known = {cls.__name__: cls for cls in _descendants(Recommender)}
+    known = {cls.__name__: cls for cls in _descendants(Recommender)}  # type: ignore[type-abstract]
     name = content.get(MODEL)
     if name not in known:
         raise UserError(f"{run} holds a model {name!r}, which is not known here.", "Run it again with --force.")

@@ -24,7 +24,7 @@ def save(model: Recommender, folder: Path) -> str:
 
 
 @pytest.fixture
-def runs(folders: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def runs(folders: dict[str, str], tmp_path: Path) -> dict[str, Any]:
     joint, llm = joint_file(tmp_path), folders["opt"]
     torch.manual_seed(0)
     trained = ALLMRecStage2(NUM_ITEMS, sasrec(), joint, llm, latent=LATENT, max_title_tokens=9)
@@ -32,9 +32,9 @@ def runs(folders: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return places | {"joint": joint, "llm": llm}
 
 
-def control(runs: dict[str, str], name: Any, **options: Any) -> ALLMRecControl:  # noqa: ANN401
+def control(runs: dict[str, Any], name: Any, **options: Any) -> ALLMRecControl:  # noqa: ANN401
     torch.manual_seed(9)
-    model = ALLMRecControl(NUM_ITEMS, **runs, control=name, **options)
+    model = ALLMRecControl(num_items=NUM_ITEMS, control=name, **runs, **options)
     model.attach(catalogue())
     return model.eval()
 
@@ -43,7 +43,7 @@ def changed(batch: SequenceBatch, **values: torch.Tensor) -> SequenceBatch:
     return {**batch, **values}  # type: ignore[typeddict-item]
 
 
-def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, str], folders: dict[str, str]) -> None:
+def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, Any], folders: dict[str, Any]) -> None:
     torch.manual_seed(0)
     trained = ALLMRecStage2(NUM_ITEMS, sasrec(), runs["joint"], folders["opt"], latent=LATENT, max_title_tokens=9)
     trained.attach(catalogue())
@@ -53,7 +53,7 @@ def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, str], fold
     assert control(runs, "none", order=2).reading() == {"prompt_order": "2"}
 
 
-def test_null_context_knows_neither_user_nor_history(runs: dict[str, str]) -> None:
+def test_null_context_knows_neither_user_nor_history(runs: dict[str, Any]) -> None:
     batch = evaluation_batch()
     other = changed(batch, history=batch["history"].flip(0), user_id=batch["user_id"] + 1)
     blind, seeing = control(runs, "null_context"), control(runs, "none")
@@ -61,14 +61,14 @@ def test_null_context_knows_neither_user_nor_history(runs: dict[str, str]) -> No
     assert not torch.allclose(seeing.score(other), seeing.score(batch))
 
 
-def test_shuffled_users_have_the_vector_of_the_row_before(runs: dict[str, str]) -> None:
+def test_shuffled_users_have_the_vector_of_the_row_before(runs: dict[str, Any]) -> None:
     batch = evaluation_batch()
     own, others = control(runs, "none").user_vectors(batch), control(runs, "shuffled_users").user_vectors(batch)
     torch.testing.assert_close(others[1:], own[:-1])
     torch.testing.assert_close(others[0], own[-1])
 
 
-def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, str]) -> None:
+def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, Any]) -> None:
     own, others = control(runs, "none").joint, control(runs, "shuffled_joint").joint
     assert not torch.equal(own, others)
     assert torch.equal(own[0], others[0])
@@ -76,6 +76,6 @@ def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, str]
     assert torch.equal(others, control(runs, "shuffled_joint").joint)
 
 
-def test_untrained_projections_are_fresh(runs: dict[str, str]) -> None:
+def test_untrained_projections_are_fresh(runs: dict[str, Any]) -> None:
     trained, fresh = control(runs, "none"), control(runs, "untrained")
     assert not torch.equal(trained.project_user.inner.weight, fresh.project_user.inner.weight)

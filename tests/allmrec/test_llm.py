@@ -101,8 +101,9 @@ def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[st
     torch.testing.assert_close(losses[0], losses[1])
 
 
-def test_half_precision_is_the_default(folders: dict[str, str]) -> None:
-    llm = FrozenLLM(folders["llama"])
+def test_weights_keep_their_precision_unless_told(folders: dict[str, str]) -> None:
+    assert FrozenLLM(folders["llama"]).embedding.weight.dtype == torch.float32
+    llm = FrozenLLM(folders["llama"], precision="bf16")
     assert llm.embedding.weight.dtype == torch.bfloat16
     ids = llm.prompt_ids(TEXTS)
     loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft_for(llm, ids))

@@ -74,21 +74,21 @@ def test_untrained_heads_find_the_slot_of_the_users_vector(tmp_path: Path) -> No
     slots = llm.is_slot(ids)[0].nonzero()[1:, 0]
     embedded = llm.module.get_input_embeddings()(ids.masked_fill(llm.is_slot(ids), 0))
     embedded[llm.is_slot(ids)] = batch.soft
-    weights = llm(inputs_embeds=embedded, output_attentions=True).attentions[1][0, 0, -1, slots]
+    found = llm(inputs_embeds=embedded, output_attentions=True).attentions[1][0, 0, -1]
     target = int((batch.soft[1:] == batch.soft[0]).all(1).nonzero())
-    assert int(weights.argmax()) == target
+    assert int(found.argmax()) == int(slots[target])
 
 
-def test_vectors_are_fresh_and_stay_in_their_quarter() -> None:
-    vectors = fresh_vectors((500, 2), 32, torch.Generator().manual_seed(0))
-    assert not vectors[..., 8:].any()
-    assert vectors[..., :8].std().item() == pytest.approx(1.0, abs=0.05)
+def test_vectors_are_fresh() -> None:
+    first, second = (fresh_vectors((500, 2), 32, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert first.std().item() == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.slow
 def test_it_learns_to_name_the_candidate_that_the_user_points_at(tmp_path: Path) -> None:
     level = Level(2, 0, 0.0)
-    settings = replace(TINY, width=64, steps=400, batch_size=16, text_rows=0, lr=2e-3, levels=(level,))
+    settings = replace(TINY, steps=250, batch_size=16, text_rows=0, levels=(level,))
     llm = FrozenLLM(str(build(tmp_path, settings)), "fp32")
     composer = Composer(llm, PromptStyle(), TITLES)
     batch = lesson(composer, 200, level, torch.Generator().manual_seed(99))
