@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class RayLauncher:
             raise UserError("Ray is not installed.", "Install it with `pip install 'recbench[ray]'`.")
         import ray
 
+        if address:
+            _require_answer(address)
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(
@@ -41,11 +44,7 @@ class RayLauncher:
                 ignore_reinit_error=True,
             )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"There is no Ray cluster at {address or 'this machine'}: {reason}",
-                "Start one with `ray start --head`, and give what it prints as --address.",
-            ) from error
+            raise _no_cluster(address or "this machine", error) from error
         self._ray = ray
         # A lost worker is retried by the suite, which writes it down.
         remote = ray.remote(num_cpus=processors, num_gpus=accelerators, max_retries=0)
@@ -81,6 +80,23 @@ class RayLauncher:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Knocks at ``host:port``: Ray itself would try for minutes, and then end the process."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0]
+    cure = "Start one with `ray start --head`, and give what it prints as --address."
+    return UserError(f"There is no Ray cluster at {address}: {reason}", cure)
 
 
 def _perform(arguments: tuple[str, ...], log: str, threads: int, folder: str) -> int:

@@ -32,9 +32,11 @@ class Journal:
         line = json.dumps({"time": round(time.time(), 3), "event": event, "run": run, **details}) + "\n"
         try:
             # One write to a file opened for appending: a kill leaves whole lines, or one torn last line.
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(handle, line.encode())
+                size = os.fstat(handle).st_size
+                torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+                os.write(handle, (b"\n" if torn else b"") + line.encode())
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -78,7 +78,7 @@ class Schedule:
                 self._drop_blocked()
                 self._start_ready()
                 tick()
-                for task, code in self.launcher.wait(POLL):
+                for task, code in self.launcher.wait(POLL) if self.running else ():
                     self._ended(self.running.pop(task.label), code)
             tick()
         finally:
@@ -86,12 +86,15 @@ class Schedule:
         return list(self.failed.values())
 
     def _drop_blocked(self) -> None:
-        """Gives up runs whose predecessor failed."""
-        blocked = [entry for entry, _ in self.waiting if any(folder in self.failed for folder in entry.after)]
-        for entry in blocked:
-            self.failed[entry.folder] = entry
-            self._note("blocked", entry)
-        self.waiting = [(entry, number) for entry, number in self.waiting if entry.folder not in self.failed]
+        """Gives up runs whose predecessors failed, and theirs."""
+        while True:
+            blocked = [entry for entry, _ in self.waiting if not self.failed.keys().isdisjoint(entry.after)]
+            if not blocked:
+                return
+            for entry in blocked:
+                self.failed[entry.folder] = entry
+                self._note("blocked", entry)
+            self.waiting = [(entry, number) for entry, number in self.waiting if entry.folder not in self.failed]
 
     def _start_ready(self) -> None:
         busy = sum(attempt.entry.devices for attempt in self.running.values())

@@ -184,9 +184,10 @@ def test_dry_run_prints_commands_that_would_run(
     places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["suite", str(suite_file(tmp_path)), *places, "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, estimate = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("recbench run --config=synthetic/") for line in lines)
+    assert estimate.startswith("# 3 of 3 runs to do")
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,0 +1,101 @@
+"""A real Ray cluster of two nodes on loopback carries out a suite and survives the loss of a worker."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.launch.journal import Journal
+from tests.benchmarks.launch.test_killed import begun, children, suite_file, wait_for_event
+
+pytest.importorskip("ray", reason="ray is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def node(*arguments: str) -> subprocess.Popen[bytes]:
+    """A node that ends with its process, started as a user would start it."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *arguments]
+    command += ["--object-store-memory=80000000", "--disable-usage-stats"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=silent, stderr=silent, env=environment, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    address = f"127.0.0.1:{free_port()}"
+    head = node(
+        "--head", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"
+    )
+    until = time.monotonic() + 120
+    while socket.socket().connect_ex(("127.0.0.1", int(address.partition(":")[2]))):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    nodes = [head, node(f"--address={address}", "--node-ip-address=127.0.0.1")]
+    yield address, nodes
+    for process in nodes:
+        family = [*children(process.pid), process.pid]
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            for pid in family:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+def test_a_suite_runs_on_two_nodes_and_a_killed_worker_is_replaced(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], root: Path, tmp_path: Path
+) -> None:
+    address, nodes = cluster
+    suite = suite_file(tmp_path, methods=["bpr_mf"])
+    suite.write_text(suite.read_text().replace("max_epochs: 3", "max_epochs: 60"))
+    runs = tmp_path / "runs"
+    more = ["--root", str(root), "--runs", str(runs), "--jobs", "2", "--threads", "1"]
+    process = begun("suite", str(suite), *more, "--launcher", "ray", "--address", address)
+    place = runs / "suites" / "toy"
+    wait_for_event(place, "started", seconds=240)
+    until = time.monotonic() + 120
+    while not list((runs / "synthetic").rglob("last.ckpt")) and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    workers = [pid for head in nodes for pid in children(head.pid) if _is_running_a_task(pid)]
+    for pid in workers[:1]:
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    events = Journal(place).read()
+    assert [event["event"] for event in events].count("done") == 2
+    assert workers
+    assert [event["code"] for event in events if event["event"] == "retry"] == [-9]
+
+
+def _is_running_a_task(pid: int) -> bool:
+    try:
+        return b"synthetic/bpr_mf" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_an_unreachable_address_is_a_clear_message(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["suite", str(suite_file(tmp_path)), "--root", str(root), "--runs", str(tmp_path / "runs")]
+    assert main([*arguments, "--launcher", "ray", "--address", address]) == 2
+    error = capsys.readouterr().err
+    assert f"There is no Ray cluster at {address}" in error
+    assert "ray start --head" in error

@@ -1,0 +1,115 @@
+"""Runs start when what they need is done and a place is free; failures are tried once more and stop only heirs."""
+
+from pathlib import Path
+
+from benchmarks.launch.journal import Journal
+from benchmarks.launch.plan import Entry
+from benchmarks.launch.schedule import MISTAKE, Schedule
+from benchmarks.launch.task import KILLED, Task
+from benchmarks.launch.view import progress, status_lines
+
+
+def entry(runs: Path, name: str, *after: Entry, devices: int = 1) -> Entry:
+    return Entry("toy", name, 1, (f"--name={name}",), runs / name, 0, tuple(e.folder for e in after), devices)
+
+
+class Fake:
+    """A launcher whose runs end in the order of their start, with the codes they are told."""
+
+    def __init__(self, runs: Path, codes: dict[str, list[int]] | None = None) -> None:
+        self.runs, self.codes = runs, codes or {}
+        self.running: list[Task] = []
+        self.started: list[str] = []
+        self.most = 0
+        self.resumed: list[bool] = []
+
+    def start(self, task: Task) -> None:
+        self.running.append(task)
+        self.started.append(task.arguments[0].removeprefix("--name="))
+        self.resumed.append("--ckpt_path=last" in task.arguments)
+        self.most = max(self.most, sum(task.devices for task in self.running))
+
+    def wait(self, seconds: float) -> list[tuple[Task, int]]:
+        task = self.running.pop(0)
+        name = task.arguments[0].removeprefix("--name=")
+        code = self.codes[name].pop(0) if self.codes.get(name) else 0
+        folder = self.runs / name
+        folder.mkdir(exist_ok=True)
+        (folder / ("last.ckpt" if code else "result.json")).touch()
+        return [(task, code)]
+
+    def close(self) -> None:
+        assert self.running == []
+
+
+def run(entries: list[Entry], launcher: Fake, place: Path, jobs: int = 2) -> list[str]:
+    place.mkdir(exist_ok=True)
+    failed = Schedule(entries, launcher, place, jobs).run(lambda: None)
+    return [entry.method for entry in failed]
+
+
+def test_heirs_wait_for_what_they_are_made_from(tmp_path: Path) -> None:
+    first = entry(tmp_path, "sasrec")
+    second = entry(tmp_path, "stage1", first)
+    third = entry(tmp_path, "stage2", first, second)
+    launcher = Fake(tmp_path)
+    assert run([third, second, first, entry(tmp_path, "free")], launcher, tmp_path / "s") == []
+    assert [name for name in launcher.started if name != "free"] == ["sasrec", "stage1", "stage2"]
+    assert launcher.most == 2
+
+
+def test_a_lost_run_is_resumed_and_a_second_loss_ends_it(tmp_path: Path) -> None:
+    launcher = Fake(tmp_path, {"once": [KILLED], "twice": [KILLED, KILLED]})
+    entries = [entry(tmp_path, "once"), entry(tmp_path, "twice"), entry(tmp_path, "fine")]
+    assert run(entries, launcher, tmp_path / "s", jobs=1) == ["twice"]
+    assert launcher.started == ["once", "once", "twice", "twice", "fine"]
+    assert launcher.resumed == [False, True, False, True, False]
+
+
+def test_heirs_of_a_failed_run_are_blocked_and_others_go_on(tmp_path: Path) -> None:
+    first = entry(tmp_path, "sasrec")
+    heir = entry(tmp_path, "stage1", first)
+    grandchild = entry(tmp_path, "stage2", heir)
+    launcher = Fake(tmp_path, {"sasrec": [1, 1]})
+    failed = run([first, heir, grandchild, entry(tmp_path, "free")], launcher, tmp_path / "s")
+    assert failed == ["sasrec", "stage1", "stage2"]
+    assert "free" in launcher.started
+    lines = status_lines([first, heir, grandchild], tmp_path / "s")
+    assert [line.split()[0] for line in lines] == ["failed", "blocked", "blocked"]
+
+
+def test_a_mistake_is_made_once_but_a_bad_checkpoint_is_given_up(tmp_path: Path) -> None:
+    stale = entry(tmp_path, "stale")
+    stale.folder.mkdir()
+    (stale.folder / "last.ckpt").touch()
+    launcher = Fake(tmp_path, {"wrong": [MISTAKE], "stale": [MISTAKE]})
+    assert run([entry(tmp_path, "wrong"), stale], launcher, tmp_path / "s", jobs=1) == ["wrong"]
+    assert launcher.started == ["wrong", "stale", "stale"]
+    assert launcher.resumed == [False, True, False]
+
+
+def test_a_run_of_many_devices_has_them_to_itself(tmp_path: Path) -> None:
+    launcher = Fake(tmp_path)
+    entries = [entry(tmp_path, "a"), entry(tmp_path, "wide", devices=2), entry(tmp_path, "b")]
+    assert run(entries, launcher, tmp_path / "s", jobs=2) == []
+    assert launcher.most == 2
+
+
+def test_the_journal_tells_what_happened(tmp_path: Path) -> None:
+    run([entry(tmp_path, "once")], Fake(tmp_path, {"once": [KILLED]}), tmp_path / "s")
+    events = Journal(tmp_path / "s").read()
+    assert [(e["event"], e.get("code")) for e in events] == [
+        ("started", None), ("retry", KILLED), ("started", None), ("done", 0),
+    ]  # fmt: skip
+
+
+def test_progress_is_what_the_run_has_written(tmp_path: Path) -> None:
+    from benchmarks.launch.schedule import Attempt
+
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("early_stopping: {monitor: val/mrr}\ntrainer: {max_epochs: 10}\n")
+    (folder / "metrics.csv").write_text("epoch,val/mrr\n0,0.1\n1,0.25\n")
+    epoch, metric, left = progress(Attempt(entry(tmp_path, "a"), 1, 0.0, False))
+    assert (epoch, metric) == ("2/10", "val/mrr 0.2500")
+    assert left
