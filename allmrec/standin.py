@@ -36,15 +36,16 @@ from allmrec.prompts import STYLES, Domain, PromptStyle
 HEADS = 4
 PARTS = 2 * HEADS
 """Parts of a token vector; a head compares two."""
-USER, PLACE, WORD, BEFORE, FOUND, MARK = 0, 2, 3, 4, 5, 6
+USER, PLACE, WORD, BEFORE, FOUND, BAG, MARK = 0, 2, 3, 4, 5, 6, 7
 """What the parts hold at the start of training: what was read of the user's vector (two parts), where a token stands,
-which token it is, which token stands before it, where the slot was found, whether this is the user's place."""
-READ = (WORD, FOUND, 7)
+which token it is, which token stands before it, where the slot was found, which words stand about here, whether this is
+the user's place."""
+READ = (WORD, FOUND)
 """Parts of a slot's vector that are compared: those that no head of the first layer writes to."""
 END = "</s>"
 REPORT = "standin.json"
 """File of a stand-in's folder that says how it was made; no other language model has one."""
-VERSION = 4
+VERSION = 5
 """Raised when a change makes another model of the same settings."""
 
 
@@ -105,9 +106,10 @@ class StandInSettings:
 
 SMALL = StandInSettings(
     vocabulary=2500,
-    steps=300,
+    steps=500,
     batch_size=8,
     text_rows=1,
+    passed=0.65,
     levels=(*LEVELS[:3], Level(8, 3, 0.2), Level(12, 5, 0.3), Level(20, 5, 0.5)),
 )
 """A stand-in for the small synthetic world, built in about a minute on two cores."""
@@ -208,9 +210,10 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
 
     From random weights a small model learns to name some candidate, and then no gradient tells it which. So a few heads
     start out as what the trick needs. First layer: one fetches the user's vector, from the place where prompts hold it;
-    one notes at each token the word before it. Second: one looks for the slot whose vector equals the user's, and notes
-    its place. Third: one looks shortly before that place for a token that stands behind the word at hand, and says it.
-    All other heads have equal query and key projections, so that like attends to like. Training changes all of it.
+    one notes at each token the word before it; one the words shortly before. Second: one looks for the slot with the
+    user's vector, notes its place and says its words. Third: one looks shortly before that place for a token that
+    stands behind the word at hand, and says it. All other heads have equal query and key projections, so that like
+    attends to like. Training changes all of it.
 
     Args:
         model: A model of three layers or more.
@@ -230,29 +233,28 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
             torch.nn.init.normal_(projection.weight, std=0.05)
         attention.k_proj.weight.copy_(attention.q_proj.weight)
         torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
-    one, read = torch.eye(part), torch.zeros(2 * part, width)
+    read = torch.zeros(2 * part, width)
     for number in READ:
         read[:, _part(number, part)] = torch.randn(2 * part, part) / (len(READ) * part) ** 0.5
-    word, place, before, found, mark = (torch.zeros(part, width) for _ in range(5))
-    for matrix, number in ((word, WORD), (place, PLACE), (before, BEFORE), (found, FOUND), (mark, MARK)):
-        matrix[:, _part(number, part)] = one
-    user = torch.zeros(2 * part, width)
-    user[:, : 2 * part] = torch.eye(2 * part)
+    parts = torch.eye(width).view(PARTS, part, width)
+    word, place, before, found, bag, mark = (parts[number] for number in (WORD, PLACE, BEFORE, FOUND, BAG, MARK))
+    user = parts[USER : USER + 2].flatten(0, 1)
     first, second, third = (layer.self_attn for layer in decoder.layers[:3])
     # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
     places[1 + 2, _part(MARK, part)] = 4.0
-    _wire(first, 0, 0 * mark, mark, value=read, out=USER)
+    slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
+    _wire(first, 0, 0 * mark, mark, (read, USER, 2.0))
     first.q_proj.bias[:part] = 3.0
-    _wire(first, 1, _earlier(pace, 1.0) @ place, place, value=word, out=BEFORE)
-    seek, keys = 2.5 * user, 2.5 * read
+    _wire(first, 1, _earlier(pace, 1.0) @ place, place, (word, BEFORE, 2.0))
+    # Slow paces alone see that a place is near without minding how many tokens exactly.
+    _wire(first, 2, _earlier(pace, 0.6 * title_tokens) @ place, slow @ place, (word, BAG, 2.0))
+    seek, keys = 2.2 * user, 2.2 * read
     # The user's slot holds the user's vector too, and is not what is looked for.
     seek[0], keys[0] = 0.0, -mark.sum(0)
-    _wire(second, 0, seek, keys, value=place, out=FOUND)
+    _wire(second, 0, seek, keys, (place, FOUND, 2.0), (bag, WORD, 0.5))
     second.q_proj.bias[0] = 3.2
-    # Slow paces alone see that a place is near without minding how many tokens exactly.
-    slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
     near = 2 * _earlier(pace, 0.6 * title_tokens) @ found, 2 * slow @ place
-    _wire(third, 0, torch.cat([2 * word, near[0]]), torch.cat([2 * before, near[1]]), value=word, out=WORD)
+    _wire(third, 0, torch.cat([2 * word, near[0]]), torch.cat([2 * before, near[1]]), (word, WORD, 2.0))
 
 
 def _earlier(pace: Float[Tensor, "p"], tokens: float) -> Float[Tensor, "w w"]:
@@ -358,21 +360,28 @@ def _part(number: int, size: int) -> slice:
 def _wire(
     attention: OPTAttention,
     head: int,
-    query: Float[Tensor, "h w"],
-    key: Float[Tensor, "h w"],
-    value: Float[Tensor, "m w"],
-    out: int,
+    query: Float[Tensor, "q w"],
+    key: Float[Tensor, "q w"],
+    *moves: tuple[Tensor, int, float],
 ) -> None:
-    """Makes one head compare what ``query`` and ``key`` read of tokens, and move what ``value`` reads to part ``out``."""
+    """Makes one head compare what ``query`` and ``key`` read of tokens, and move what it finds.
+
+    Args:
+        attention: The layer's attention.
+        head: Number of the head.
+        query: What is read of the token that asks.
+        key: What is read of the tokens that are asked.
+        moves: What is read of the found token, the part that it is added to, and how many times.
+    """
     own = _part(head, attention.head_dim)
     start, part = own.start, attention.head_dim // 2
-    for projection, matrix in (
-        (attention.q_proj, query),
-        (attention.k_proj, key),
-        (attention.v_proj, value),
-    ):
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         projection.weight[own] = 0
-        projection.weight[start : start + len(matrix)] = matrix
     attention.out_proj.weight[:, own] = 0
-    rows = slice(out * part, out * part + len(value))
-    attention.out_proj.weight[rows, start : start + len(value)] = 2 * torch.eye(len(value))
+    attention.q_proj.weight[start : start + len(query)] = query
+    attention.k_proj.weight[start : start + len(key)] = key
+    for value, out, gain in moves:
+        end = start + len(value)
+        attention.v_proj.weight[start:end] = value
+        attention.out_proj.weight[out * part : out * part + len(value), start:end] = gain * torch.eye(len(value))
+        start = end

@@ -45,7 +45,7 @@ COMMANDS = {
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
     "analyse": Command("benchmarks.analyse:analyse", "what a run of LRD has learnt of relations: pictures and JSON"),
     "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
-    "generate": Command("benchmarks.generate:generate", "free text about users, by the language model of a finished run"),
+    "generate": Command("benchmarks.generate:generate", "free text about users, from a finished run of A-LLMRec"),
     "leaderboard": Command("benchmarks.leaderboard.command:leaderboard", "tables of finished runs"),
     "submit": Command("benchmarks.leaderboard.submission:submit", "a run as one file for somebody else's leaderboard"),
     "simulate": Command("benchmarks.statistics.simulation:simulate", "how often verdicts err, on invented systems"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from allmrec.standin import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_suite
-from benchmarks.launch.plan import read_suite, with_needs
+from benchmarks.launch.rows import read_suite, with_needs
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin
 from common.data.store import find_store
@@ -100,8 +100,9 @@ def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result
     assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 16
 
 
-def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, tmp_path: Path) -> None:
-    given = [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
+def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, standin: Path, tmp_path: Path) -> None:
+    given = [f"--model.llm={standin}"]
+    given += [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
     config = ["run", "--config", "synthetic/allmrec"]
     two = options(root, tmp_path / "two", *STAGE_2, *given, "--data.batch_size=4", "--trainer.devices=2")
     running = process(*config, *two, "--trainer.strategy=ddp")
