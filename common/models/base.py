@@ -185,7 +185,8 @@ class Recommender(L.LightningModule, ABC):
 
     def frozen_parameters(self) -> int:
         """Number of parameters of modules that are used and never trained, outside the model's own tree."""
-        return sum(int(module.num_parameters) for module in self.modules() if hasattr(module, "num_parameters"))
+        counts = (getattr(module, "num_parameters", 0) for module in self.modules())
+        return sum(count for count in counts if isinstance(count, int))
 
     def marks(self) -> list[str]:
         """What a table says beside the method's name: something else than the paper uses, for example."""

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from allmrec.standin import SMALL, Level
 from benchmarks.__main__ import main
-from benchmarks.experiments import find_suite
-from benchmarks.launch.rows import read_suite, with_needs
+from benchmarks.experiments import find_experiment, find_suite
+from benchmarks.launch.rows import read_suite
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin
 from common.data.store import find_store
@@ -45,7 +46,8 @@ def standin(root: Path) -> Iterator[Path]:
 def chain(root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Run folders of all methods, by name."""
     runs, folders = tmp_path_factory.mktemp("chain"), dict[str, Path]()
-    for method, needed in with_needs("synthetic", METHODS).items():
+    for method in ("sasrec_allmrec", "allmrec_stage1", *METHODS):
+        needed = yaml.safe_load(find_experiment(f"synthetic/{method}").read_text()).get("needs", [])
         changes = {"sasrec_allmrec": [*QUICK, "--trainer.max_epochs=2"], "allmrec_stage1": QUICK}.get(method, QUICK)
         changes = STAGE_2 if method in ("allmrec", "allmrec_retrieval") else changes
         given = [f"--predecessors.{other}={folders[other]}" for other in needed]
