@@ -52,7 +52,7 @@ COMMANDS = {
     "ledger": Command("benchmarks.ledger.command:ledger", "what the papers print, beside what was measured"),
     "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
     "sweep": Command("benchmarks.sweeps.command:sweep", "hyper-parameters searched on validation, within a budget"),
-    "wandb": Command("benchmarks.loggers.dashboard:wandb", "`wandb dashboard`: a saved workspace for suites and sweeps"),
+    "wandb": Command("benchmarks.loggers.dashboard:wandb", "`wandb dashboard`: a workspace for suites and sweeps"),
     "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),
     "doctor": Command("benchmarks.doctor:doctor", "what is installed and usable here"),
 }

@@ -1,10 +1,10 @@
 """A journal outlives kills and full disks, and one process at a time runs a suite."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks.launch import journal as journals
 from benchmarks.launch.journal import Journal, only_one
 from common.errors import UserError
 
@@ -33,7 +33,7 @@ def test_a_full_disk_ends_no_suite(
     def full(handle: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journals.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     Journal(tmp_path).write("done", "a")
     assert "No space left on device" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto import wandb_internal_pb2 as messages
 
 BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
 
@@ -25,7 +25,7 @@ def records(folder: Path) -> Iterator[Any]:
         position += length
         # 1 is a whole record, 4 the last part of one.
         if kind in (1, 4):
-            record = Record()
+            record = messages.Record()  # type: ignore[attr-defined]
             record.ParseFromString(parts)
             yield record
             parts = b""
