@@ -112,4 +112,4 @@ def test_tensorboard_and_mlflow_by_configuration(root: Path, tmp_path: Path, mon
     arguments = options(root, tmp_path, "--trainer.logger=MLFlowLogger", *given, "--trainer.max_epochs=1")
     assert main(["run", "--config", "synthetic/bpr_mf", *arguments]) == 0
     assert list(tmp_path.rglob("events.out.tfevents.*"))
-    assert [path for path in (tmp_path / "mlflow").rglob("*") if "ndcg@10" in path.name]
+    assert [path for path in (tmp_path / "mlflow").rglob("*") if path.name == "ndcg10"]
