@@ -13,7 +13,7 @@ from benchmarks.cli import write
 from benchmarks.configuration import RunCLI
 from benchmarks.environment import peak_memory
 from benchmarks.runs import BEST, CONFIG, RESULT, hash_of, read_result
-from benchmarks.tables import summary_lines
+from benchmarks.summary import summary_lines
 from benchmarks.train import describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest

@@ -26,7 +26,7 @@ from benchmarks.environment import environment, peak_memory
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
 from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, read_result, write_atomically
-from benchmarks.tables import summary_lines
+from benchmarks.summary import summary_lines
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender

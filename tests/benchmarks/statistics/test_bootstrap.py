@@ -1,10 +1,13 @@
 """The matrix product is the paired bootstrap that a loop would make."""
 
+import time
+
 import numpy as np
 import pytest
 
 from benchmarks.statistics import bootstrap
 from benchmarks.statistics.bootstrap import by_user, resampled_deviations
+from benchmarks.statistics.verdicts import Evidence, compare
 
 
 def gains(users: int, systems: int = 3) -> np.ndarray:
@@ -51,3 +54,11 @@ def test_copies_of_a_case_are_no_further_evidence() -> None:
     once = resampled_deviations(by_user(np.arange(200), values), 2000).std()
     thrice = resampled_deviations(by_user(np.repeat(np.arange(200), 3), np.repeat(values, 3, axis=0)), 2000).std()
     assert thrice == pytest.approx(once, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_all_pairs_of_twenty_systems_on_beauty_take_less_than_a_minute() -> None:
+    rows = [Evidence((0.1, 0.101, 0.102), column) for column in gains(22_363, 20).T]
+    started = time.perf_counter()
+    compare(rows, np.arange(22_363))
+    assert time.perf_counter() - started < 60
