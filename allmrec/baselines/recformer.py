@@ -166,6 +166,8 @@ class RecFormer(SequentialRecommender):
             self.matrix = self.item_vectors()
             self.moved = False
 
+    # Validation runs in inference mode, whose tensors a checkpoint could not be loaded into.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
         """Vector of every item as a history of one, without dropout, read in batches of like length; padding's is 0."""

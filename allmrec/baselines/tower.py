@@ -58,6 +58,8 @@ class LayeredTower(TextTower):
         packaged = {"model": "minilm"} if self.name == "minilm" else None
         return packaged or revision(self.name)
 
+    # Validation runs in inference mode, whose tensors no later training step could learn from.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def lower_states(self, device: torch.device) -> Float[Tensor, "m w"]:
         """States of all tokens of all items below the learning layers, item after item; computed once."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -139,6 +140,15 @@ def test_frozen_epochs_leave_the_encoder_alone(sbert: str, encoded: list[int]) -
     assert sum(encoded) == toy.NUM_ITEMS + 1
     assert all(parameter.grad is None for parameter in model.items.tower.parameters())
     assert model.items.project.weight.grad is not None
+
+
+@pytest.mark.parametrize("frozen_epochs", [0, 2])
+def test_training_and_validation_follow_each_other(sbert: str, frozen_epochs: int) -> None:
+    model = build(sbert, frozen_epochs=frozen_epochs)
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=3, accelerator="cpu", enable_checkpointing=False, num_sanity_val_steps=1, **options)
+    trainer.fit(model, toy.loader(next(toy.sequence_batches())), toy.loader(toy.sampled_batch()))
+    assert trainer.global_step == 3
 
 
 def test_full_softmax_sees_the_whole_catalogue(sbert: str) -> None:

@@ -226,6 +226,20 @@ def test_checkpoint_of_the_last_stage_keeps_its_matrix(tmp_path: Path) -> None:
     assert torch.equal(restored.matrix, model.matrix)
 
 
+def test_training_validation_and_test_of_a_checkpoint_follow_each_other(tmp_path: Path) -> None:
+    model = build(pretrain_epochs=1, refresh_epochs=1, lr=1e-3)
+    runner, batch = trainer(epochs=4), toy.loader(next(toy.sequence_batches()))
+    runner.fit(model, batch, toy.loader(toy.sampled_batch()))
+    runner.save_checkpoint(tmp_path / "last.ckpt")
+    with torch.no_grad():
+        wanted = model.eval().score(toy.sampled_batch())
+    runner.test(
+        model, toy.loader(toy.sampled_batch()), ckpt_path=tmp_path / "last.ckpt", weights_only=True, verbose=False
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval().score(toy.sampled_batch()), wanted)
+
+
 def test_a_longformer_by_folder_keeps_its_weights(tmp_path: Path) -> None:
     model = build()
     model.encoder.longformer.save_pretrained(tmp_path)
