@@ -12,7 +12,8 @@ from benchmarks.cli import write
 from benchmarks.experiments import find_suite
 from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
-from benchmarks.launch.plan import Entry, plan, read_suite
+from benchmarks.launch.plan import Entry, plan
+from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
 from benchmarks.launch.task import Launcher
 from benchmarks.launch.view import View, plan_lines, status_lines

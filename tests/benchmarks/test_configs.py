@@ -9,7 +9,7 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
-from benchmarks.launch.plan import read_suite
+from benchmarks.launch.rows import read_suite
 from common.data.recipes import DATASETS
 from tests.benchmarks.conftest import options
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.launch.plan import plan, read_suite, with_needs
+from benchmarks.launch.plan import plan
+from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
 from common.errors import UserError
 from tests.benchmarks.conftest import options
@@ -78,9 +79,46 @@ def test_predecessors_come_first_unasked_and_are_handed_on(root: Path, tmp_path:
 def test_a_method_that_needs_itself_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text("needs: [b]")
     (tmp_path / "b.yaml").write_text("needs: [a]")
-    monkeypatch.setattr("benchmarks.launch.plan.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
+    monkeypatch.setattr("benchmarks.launch.rows.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
     with pytest.raises(UserError, match="toy/a needs itself"):
-        with_needs("toy", ["a"])
+        rows_of(read_suite(suite_file(tmp_path, methods=["a"])), "toy")
+
+
+def test_a_scenario_is_that_of_all_that_a_row_is_made_from(root: Path, tmp_path: Path) -> None:
+    vary = {"data.scenario": ["few-shot-20", "overall"]}
+    suite = read_suite(suite_file(tmp_path, methods=["joint_dot"], seeds=[3], vary=vary))
+    entries = plan(suite, root, tmp_path)
+    assert [entry.method for entry in entries] == [
+        "sasrec_allmrec", "sasrec_allmrec", "allmrec_stage1", "allmrec_stage1", "joint_dot", "joint_dot"
+    ]  # fmt: skip
+    few = [entry for entry in entries if "--data.scenario=few-shot-20" in entry.arguments]
+    assert [entry.method for entry in few] == ["sasrec_allmrec", "allmrec_stage1", "joint_dot"]
+    assert few[2].after == (few[0].folder, few[1].folder)
+
+
+def test_variants_change_options_or_what_they_are_made_from(root: Path, tmp_path: Path) -> None:
+    variants = {
+        "wide": {"of": "joint_dot", "with": {"allmrec_stage1": "wide_stage1"}},
+        "wide_stage1": {"of": "allmrec_stage1", "options": {"model.init_args.latent": 64}},
+    }
+    suite = read_suite(suite_file(tmp_path, methods=["sasrec_allmrec"], seeds=[3], variants=variants))
+    entries = {entry.method: entry for entry in plan(suite, root, tmp_path)}
+    assert entries["wide"].after == (entries["sasrec_allmrec"].folder, entries["wide_stage1"].folder)
+    assert "--model.init_args.latent=64" in entries["wide_stage1"].arguments
+    assert entries["joint_dot"].after[1] == entries["allmrec_stage1"].folder != entries["wide_stage1"].folder
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"options": {}}, "the variant x is not understood"),
+        ({"of": "joint_dot", "made": {}}, "the variant x is not understood"),
+        ({"of": "joint_dot", "with": {"allmrec_stage1": "allmrec_stage2"}}, "Did you mean 'allmrec_stage1'"),
+    ],
+)
+def test_variants_that_cannot_be_made_are_refused(tmp_path: Path, variant: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        rows_of(read_suite(suite_file(tmp_path, methods=["popularity"], variants={"x": variant})), "synthetic")
 
 
 def test_a_run_without_its_predecessor_says_which(

@@ -1,0 +1,159 @@
+"""The rows of a suite: its methods, what those are made from, and what is changed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.experiments import EXPERIMENTS, find_experiment
+from common.errors import UserError, nearest
+
+OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
+"""Options whose values stand in different tables, so that a row keeps its label under each."""
+VARIANT = {"of", "options", "with"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite's file.
+
+    Attributes:
+        about: What it is for, in a line.
+        datasets: Keys of the data sets.
+        methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
+        seeds: Seeds of each method; a closed-form method takes the first.
+        options: Options of every run.
+        optional: Methods that some of the data sets may lack.
+        vary: Options and further values of theirs: each method also runs with each, one change at a time. Other data
+            are changed for what a method is made from, too.
+        variants: Further rows by label: the method that each is a variant ``of``, ``options`` that are changed, and
+            ``with`` which other rows it is made, by the method in whose place they stand.
+    """
+
+    about: str
+    datasets: list[str]
+    methods: list[str]
+    seeds: list[int] = field(default_factory=lambda: [1])
+    options: dict[str, Any] = field(default_factory=dict)
+    optional: list[str] = field(default_factory=list)
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SuiteRow:
+    """A row of a suite, for all its seeds.
+
+    Attributes:
+        key: Its name within the suite.
+        label: What its runs are called.
+        method: Its experiment.
+        options: What is changed of it.
+        needs: For each method that it is made from, the key of the row that makes it.
+    """
+
+    key: str
+    label: str
+    method: str
+    options: dict[str, Any]
+    needs: dict[str, str]
+
+
+def read_suite(path: Path) -> Suite:
+    """Reads a suite's file.
+
+    Raises:
+        UserError: If it is no such file.
+    """
+    values = yaml.safe_load(path.read_text())
+    known = set(Suite.__dataclass_fields__)
+    if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):
+        raise UserError(f"{path} is no suite.", "A suite has about, datasets and methods.")
+    for key in values:
+        if key not in known:
+            raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, known))
+    for label, variant in values.get("variants", {}).items():
+        if "of" not in variant or not set(variant) <= VARIANT:
+            raise UserError(f"{path}: the variant {label} is not understood.", "A variant has of, options and with.")
+    return Suite(**values)
+
+
+def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
+    """All rows of a suite on one data set, each behind what it is made from.
+
+    Raises:
+        UserError: If an experiment or a row is not there, or needs itself.
+    """
+    listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
+    needs = with_needs(dataset, [*listed, *(variant["of"] for variant in suite.variants.values())])
+    rows = {
+        method: SuiteRow(method, label_of(method), method, {}, {other: other for other in n})
+        for method, n in needs.items()
+    }
+    for option, value in ((option, value) for option, values in suite.vary.items() for value in values):
+        ending, data = f"-{option.rpartition('.')[2]}-{value}", option.startswith("data.")
+        for method, needed in needs.items():
+            if data or method in listed:
+                label = label_of(method) + ("" if option in OWN_TABLE else ending)
+                others = {other: other + ending if data else other for other in needed}
+                rows[method + ending] = SuiteRow(method + ending, label, method, {option: value}, others)
+    for label, variant in suite.variants.items():
+        others = {other: variant.get("with", {}).get(other, other) for other in needs[variant["of"]]}
+        rows[label] = SuiteRow(label, label, variant["of"], variant.get("options", {}), others)
+    return [rows[key] for key in _ordered(dataset, {key: list(row.needs.values()) for key, row in rows.items()})]
+
+
+def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
+    """``methods`` and all that they are made from, with what each needs.
+
+    Raises:
+        UserError: If an experiment is not there.
+    """
+    needs: dict[str, list[str]] = {}
+    waiting = list(methods)
+    while waiting:
+        method = waiting.pop(0)
+        if method not in needs:
+            path = find_experiment(experiment_of(dataset, method))
+            needs[method] = list(yaml.safe_load(path.read_text()).get("needs", []))
+            waiting = needs[method] + waiting
+    return needs
+
+
+def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keys, each behind what it needs."""
+    done: dict[str, None] = {}
+
+    def visit(key: str, above: tuple[str, ...]) -> None:
+        if key in above:
+            raise UserError(f"{dataset}/{key} needs itself.", f"Mend what {' or '.join(above)} is made from.")
+        if key not in needs:
+            raise UserError(f"{above[-1]} is to be made with {key!r}, which is no row.", nearest(key, needs))
+        for other in needs[key]:
+            visit(other, (*above, key))
+        done[key] = None
+
+    for key in needs:
+        visit(key, ())
+    return list(done)
+
+
+def experiment_of(dataset: str, method: str) -> str:
+    """The configuration of a method: a shipped experiment, or a file such as a sweep's best."""
+    return method if method.endswith(".yaml") else f"{dataset}/{method}"
+
+
+def label_of(method: str) -> str:
+    """What a method is called: a file says it itself."""
+    if not method.endswith(".yaml"):
+        return method
+    name: str = yaml.safe_load(find_experiment(method).read_text()).get("name") or Path(method).stem
+    return name
+
+
+def _shipped(dataset: str, method: str) -> Path:
+    return EXPERIMENTS / dataset / f"{method}.yaml"
