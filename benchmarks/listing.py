@@ -10,7 +10,9 @@ from typing import Literal
 
 import yaml
 
+import allmrec
 import common.models
+import lrd
 from benchmarks.cli import write
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
 
@@ -64,8 +66,8 @@ def _methods() -> list[tuple[str, ...]]:
 
 def _class_summaries() -> dict[str, str]:
     summaries = {}
-    for folder in common.models.__path__:
-        for path in sorted(Path(folder).glob("*.py")):
+    for folder in (*common.models.__path__, *lrd.__path__, *allmrec.__path__):
+        for path in sorted(Path(folder).rglob("*.py")):
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.ClassDef) and (text := ast.get_docstring(node)):
                     summaries[node.name] = " ".join(text.split("\n\n")[0].split())
