@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cli import write
 from benchmarks.statistics.bootstrap import RESAMPLES, resampled_deviations
-from benchmarks.statistics.verdicts import LEVEL, Evidence, two_sided, welch
+from benchmarks.statistics.verdicts import LEVEL, Evidence, joined, two_sided, welch
 
 USERS = (943, 4_905, 22_363)
 """Test cases of ML-100K, Office and Beauty."""
@@ -112,6 +112,7 @@ def _separated(rates: NDArray[np.float64], error: NDArray[np.float64], users: in
         rows = [Evidence(tuple(one), np.empty(0)), Evidence(tuple(other), np.empty(0))]
         seed_error, freedom = welch(rows, np.array([0]), np.array([1]))
         difference = np.array([one.mean() - other.mean()])
-        over_users = two_sided(difference, np.array([user_error]), np.array([users - 1.0]))
-        verdicts.append(bool(max(two_sided(difference, seed_error, freedom)[0], over_users[0]) < LEVEL))
+        sources = (seed_error, freedom), (np.array([user_error]), np.array([users - 1.0]))
+        p = [two_sided(difference, *source)[0] for source in (*sources, joined(*sources))]
+        verdicts.append(bool(max(p) < LEVEL))
     return np.array(verdicts)

@@ -2,7 +2,9 @@
 
 Two rows are separated only where both sources of chance are excluded: another draw of seeds (Welch's t over seed
 means) and another draw of users (the paired bootstrap of seed-averaged gains). With thousands of users almost any
-difference passes the second alone, and with few seeds a lucky pair the first. Rank-based tests are not offered: their
+difference passes the second alone, and with few seeds a lucky pair the first. Where the two are of one size, a
+difference that each alone excludes may still come from both together, in one of ten pairs of equally good methods: the
+sum of the two variances must exclude it, too. Rank-based tests are not offered: their
 errors on such data are inflated (Ihemelandu and Ekstrand, https://arxiv.org/abs/2305.02461).
 """
 
@@ -54,7 +56,7 @@ class Verdicts:
         high: Upper end.
         p_seeds: Holm-corrected p of Welch's t; NaN outside the family.
         p_users: Holm-corrected p of the studentised bootstrap; NaN outside the family.
-        separated: Whether both are below 0.05.
+        separated: Whether both are below 0.05, and so is the p of both sources together.
         spread: Half-width of each row's own 95 % interval over users, shape ``(k,)``.
     """
 
@@ -99,10 +101,11 @@ def compare(
     # A row without seeds enough has an interval over users alone.
     reach = np.where(pair_inside, reach, 0.0)
     low, high = difference + np.minimum(low, -reach), difference + np.maximum(high, reach)
-    corrected = [np.where(pair_inside, 1.0, np.nan) for _ in range(2)]
-    for target, p in zip(corrected, (p_seeds, p_users), strict=True):
+    p_both = two_sided(difference, *joined((seed_error, freedom), (error, np.full(len(error), users - 1.0))))
+    corrected = [np.full(len(difference), np.nan) for _ in range(3)]
+    for target, p in zip(corrected, (p_seeds, p_users, p_both), strict=True):
         target[pair_inside] = holm(p[pair_inside])
-    separated = pair_inside & (corrected[0] < LEVEL) & (corrected[1] < LEVEL)
+    separated = pair_inside & (np.stack(corrected) < LEVEL).all(0)
     return Verdicts(
         difference=means[:, None] - means[None, :],
         low=_square(k, first, second, low, -high),
@@ -139,6 +142,15 @@ def welch(
     below = spent[first] + spent[second]
     freedom = np.divide(total**2, below, out=np.full_like(total, np.inf), where=below > 0)
     return np.sqrt(total), freedom
+
+
+def joined(
+    seeds: tuple[NDArray[np.float64], NDArray[np.float64]], users: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard error and degrees of freedom (Satterthwaite's) of two independent sources of chance together."""
+    total = seeds[0] ** 2 + users[0] ** 2
+    spent = seeds[0] ** 4 / seeds[1] + users[0] ** 4 / users[1]
+    return np.sqrt(total), np.divide(total**2, spent, out=np.full_like(total, np.inf), where=spent > 0)
 
 
 def two_sided(

@@ -98,12 +98,14 @@ def test_a_suite_killed_at_random_moments_ends_with_the_table_of_an_undisturbed_
     suite, calm, wild = suite_file(tmp_path), tmp_path / "calm", tmp_path / "wild"
     assert begun(*arguments(suite, root, calm)).wait(timeout=600) == 0
     moments = random.Random(0)
-    for _ in range(6):
+    journal = Journal(wild / "suites" / "toy")
+    for _ in range(4):
         process = begun(*arguments(suite, root, wild))
-        try:
-            process.wait(timeout=moments.uniform(4, 25))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        events = len(journal.read()) + moments.randint(1, 5)
+        while len(journal.read()) < events and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        process.wait()
     assert begun(*arguments(suite, root, wild)).wait(timeout=600) == 0
     assert figures(wild, capsys) == figures(calm, capsys)

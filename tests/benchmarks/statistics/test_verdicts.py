@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.statistics.verdicts import Evidence, compare, holm, rank_intervals, tie_groups, welch
+from benchmarks.statistics.verdicts import (
+    Evidence,
+    compare,
+    holm,
+    joined,
+    rank_intervals,
+    tie_groups,
+    two_sided,
+    welch,
+)
 
 USERS = np.arange(3000)
 
@@ -101,3 +110,16 @@ def test_rank_interval_counts_what_is_surely_above_and_below() -> None:
     separated = np.ones((4, 4), dtype=bool) & ~np.eye(4, dtype=bool)
     separated[1, 2] = separated[2, 1] = False
     assert rank_intervals(separated, [0.4, 0.3, 0.2, 0.1]) == [(1, 1), (2, 3), (2, 3), (4, 4)]
+
+
+def test_equally_good_methods_are_rarely_separated_where_seeds_and_users_scatter_alike() -> None:
+    draw, pairs, seeds = np.random.default_rng(0), 4000, 5
+    first, second = np.arange(0, 2 * pairs, 2), np.arange(1, 2 * pairs, 2)
+    by_seed = draw.standard_normal((2 * pairs, seeds))
+    user_error = np.full(pairs, np.sqrt(2 / seeds))
+    error, freedom = welch([Evidence(tuple(row), np.empty(0)) for row in by_seed], first, second)
+    difference = by_seed[first].mean(1) - by_seed[second].mean(1) + user_error * draw.standard_normal(pairs)
+    sources = (error, freedom), (user_error, np.full(pairs, 1e4))
+    below = [two_sided(difference, *source) < 0.05 for source in sources]
+    assert np.mean(below[0] & below[1]) > 0.09
+    assert np.mean(two_sided(difference, *joined(*sources)) < 0.05) < 0.06
