@@ -15,10 +15,18 @@ def trainer(patience: int = 3, **options: Any) -> L.Trainer:  # noqa: ANN401
     return L.Trainer(callbacks=[stop], accelerator="cpu", logger=False, enable_checkpointing=False, **options)
 
 
-def test_long_enough_runs_pass() -> None:
-    require_patience(trainer(patience=5, max_epochs=9), "align_epochs", 4)
-    require_patience(trainer(patience=1, max_epochs=9, check_val_every_n_epoch=5), "align_epochs", 4)
-    require_patience(trainer(patience=1, fast_dev_run=True), "align_epochs", 4)
+@pytest.mark.parametrize("options", [{"patience": 4}, {"patience": 2, "check_val_every_n_epoch": 2}])
+def test_one_more_validation_of_patience_makes_a_run_long_enough(options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="early stopping may end the run"):
+        require_patience(trainer(max_epochs=9, **options), "align_epochs", 4)
+    longer = options | {"patience": options["patience"] + 1}
+    require_patience(trainer(max_epochs=9, **longer), "align_epochs", 4)
+
+
+def test_a_trial_of_one_batch_needs_no_patience() -> None:
+    brief = trainer(patience=1, fast_dev_run=True)
+    require_patience(brief, "align_epochs", 4)
+    assert brief.max_epochs == 1
 
 
 def test_early_stopping_before_the_last_stage_is_refused() -> None:
