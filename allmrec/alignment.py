@@ -119,7 +119,8 @@ class Alignment(nn.Module):
 
     ``L = L_matching + α L_item + β L_text + L_rec``: latents of an item and of its text are pulled together, both are
     decoded again so that they cannot collapse, and the decoded item vector still has to please its user. An argument
-    left at ``None`` takes the formulation's way.
+    left at ``None`` takes the formulation's way. The other two losses have weights of our own, to be left out as in
+    the paper's table 8.
 
     Args:
         item_width: Width of the collaborative filter's vectors.
@@ -132,6 +133,8 @@ class Alignment(nn.Module):
         detach: Whether text reconstruction leaves its target alone.
         weight_item: The paper's α.
         weight_text: The paper's β: 0.5 for Movies and Games, 0.2 for Beauty and Toys; 0.2 in the released code.
+        weight_matching: Weight of the matching loss.
+        weight_recommendation: Weight of the recommendation loss.
     """
 
     def __init__(
@@ -146,6 +149,8 @@ class Alignment(nn.Module):
         detach: bool | None = None,
         weight_item: float = 0.5,
         weight_text: float = 0.2,
+        weight_matching: float = 1.0,
+        weight_recommendation: float = 1.0,
     ) -> None:
         super().__init__()
         given = {"activation": activation, "product": product, "negatives": negatives, "detach": detach}
@@ -155,6 +160,8 @@ class Alignment(nn.Module):
         self.texts = AutoEncoder(text_width, latent, self.switches.activation)
         self.weight_item = weight_item
         self.weight_text = weight_text
+        self.weight_matching = weight_matching
+        self.weight_recommendation = weight_recommendation
 
     def forward(self, users: Float[Tensor, "n d"], positive: Pairs, negative: Pairs) -> dict[str, Tensor]:
         """The joint loss and its four parts.
@@ -175,7 +182,8 @@ class Alignment(nn.Module):
         rec = recommendation_loss(
             product(users, decoded, self.switches.product), product(users, negative_decoded, self.switches.product)
         )
-        loss = matching + self.weight_item * item + self.weight_text * text + rec
+        reconstruction = self.weight_item * item + self.weight_text * text
+        loss = self.weight_matching * matching + reconstruction + self.weight_recommendation * rec
         return {"loss": loss, "loss_matching": matching, "loss_item": item, "loss_text": text, "loss_rec": rec}
 
     def _meet(self, pairs: Pairs, e: Float[Tensor, "n z"]) -> tuple[Tensor, Tensor]:

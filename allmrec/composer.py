@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,20 @@ class Prompts(NamedTuple):
 
     ids: list[list[int]]
     slots: list[list[int]]
+
+
+class Shown(NamedTuple):
+    """What the prompts of an ablation still show."""
+
+    user: bool = True
+    joint: bool = True
+    """Whether slots stand behind titles."""
+    titles: bool = True
+    in_order: bool = True
+    """Whether the history is shown oldest first; else in an order that depends on its items alone."""
+
+
+EVERYTHING = Shown()
 
 
 def prompt_order(keys: Int[Tensor, "b"], count: int, seed: int = 0) -> Int[Tensor, "b {count}"]:
@@ -56,6 +71,7 @@ class Composer:
         titles: Title of each item; index 0 is padding.
         max_history: Items of the history that a prompt shows, the newest.
         max_title_tokens: Tokens that a title may have.
+        shown: What prompts show.
 
     Raises:
         DataError: If no item has a title.
@@ -68,6 +84,7 @@ class Composer:
         titles: Sequence[str],
         max_history: int = 10,
         max_title_tokens: int = 64,
+        shown: Shown = EVERYTHING,
     ) -> None:
         if not any(titles):
             raise DataError(
@@ -77,6 +94,7 @@ class Composer:
         self.llm = llm
         self.style = style
         self.max_history = max_history
+        self.shown = shown
         self.titles, self.cut_titles = readable(llm, titles, max_title_tokens)
         self.answers = llm.answer_ids([style.answer(title) for title in self.titles])
         self.shortened = 0
@@ -96,7 +114,8 @@ class Composer:
         Raises:
             UserError: If a prompt does not fit even without history.
         """
-        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        user = user and self.shown.user
+        pasts = self._pasts(history)
         shown: list[list[int]] = candidates.tolist()
         ids = self.llm.prompt_ids([self._text(*row, user, soft) for row in zip(pasts, shown, strict=True)])
         for row, items in enumerate(shown):
@@ -106,11 +125,12 @@ class Composer:
                 self._require_history(pasts[row], len(ids[row]), room, len(items))
                 del pasts[row][0]
                 ids[row] = self.llm.prompt_ids([self._text(pasts[row], items, user, soft)])[0]
-        front = [USER_SLOT] if user else []
-        slots = (
-            [[*front, *past, *items] for past, items in zip(pasts, shown, strict=True)] if soft else [[] for _ in ids]
+        if not soft:
+            return Prompts(ids, [[] for _ in ids])
+        front, joint = [USER_SLOT] if user else [], self.shown.joint
+        return Prompts(
+            ids, [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
         )
-        return Prompts(ids, slots)
 
     def about(self, history: Int[Tensor, "b l"], question: str) -> Prompts:
         """Prompts that tell of a user and a history, and then say ``question`` instead of listing candidates.
@@ -122,7 +142,7 @@ class Composer:
         Raises:
             UserError: If a prompt does not fit even without history.
         """
-        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        pasts = self._pasts(history)
         ids = self.llm.prompt_ids([self._profile(past) + question for past in pasts])
         for row, past in enumerate(pasts):
             while len(ids[row]) >= self.llm.context:
@@ -131,12 +151,21 @@ class Composer:
                 ids[row] = self.llm.prompt_ids([self._profile(past) + question])[0]
         return Prompts(ids, [[USER_SLOT, *past] for past in pasts])
 
+    def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
+        """The items of each history that its prompt shows, in their order there."""
+        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        if not self.shown.in_order:
+            for past in pasts:
+                past.sort()
+                Random(str(past)).shuffle(past)
+        return pasts
+
     def _profile(self, past: list[int]) -> str:
         return self.style.profile([self.titles[item] for item in past])
 
     def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
-        titles = self.titles
-        return self.style.compose([titles[i] for i in past], [titles[i] for i in items], user, soft)
+        history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in (past, items))
+        return self.style.compose(history, candidates, user, soft, self.shown.joint)
 
     def _require_history(self, past: list[int], length: int, room: int, candidates: int) -> None:
         if not past:

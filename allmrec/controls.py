@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from allmrec.ablations import Ablation
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.decoding import Likelihoods
 from allmrec.stage1 import ALLMRecStage1
@@ -26,6 +27,7 @@ class ALLMRecControl(ALLMRecStage2):
     * ``shuffled_users``: each user's vector is that of another one, the row before it.
     * ``shuffled_joint``: each item's joint vector is that of an item drawn at random.
     * ``untrained``: projections as they were before training.
+    * an :data:`Ablation`: prompts without it, which the projections were not trained for.
     * ``none``: as trained; with another ``order`` it tells what the order of candidates does.
 
     Args:
@@ -47,11 +49,19 @@ class ALLMRecControl(ALLMRecStage2):
         collaborative: str,
         joint: str,
         llm: str,
-        control: Literal["none", "null_context", "shuffled_users", "shuffled_joint", "untrained"],
+        control: Ablation | Literal["null_context", "shuffled_users", "shuffled_joint", "untrained"],
         order: int = 0,
     ) -> None:
         saved = read_checkpoint(trained)
-        own = {"num_items": num_items, "collaborative": collaborative, "joint": joint, "llm": llm, "order": order}
+        own: dict[str, Any] = {
+            "num_items": num_items,
+            "collaborative": collaborative,
+            "joint": joint,
+            "llm": llm,
+            "order": order,
+        }
+        if control != "none" and control in get_args(Ablation):
+            own["ablation"] = control
         super().__init__(**saved["hyper_parameters"] | own | {"generate_at_test": False})
         self.control = control
         if control != "untrained":

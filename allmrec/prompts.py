@@ -44,19 +44,28 @@ class PromptStyle:
         """What the language model should say; its end token follows."""
         return f' "{title}"'
 
-    def compose(self, history: Sequence[str], candidates: Sequence[str], user: bool = True, soft: bool = True) -> str:
+    def compose(
+        self,
+        history: Sequence[str],
+        candidates: Sequence[str],
+        user: bool = True,
+        soft: bool = True,
+        joint: bool = True,
+    ) -> str:
         """The prompt.
 
         Args:
-            history: Titles, oldest first; the clause is left out if there are none.
+            history: Titles, oldest first; the clause is left out if there are none. An empty one is not shown.
             candidates: Titles in the order in which they are shown.
             user: Whether the user's clause is there. Without it and without history this is the null context.
-            soft: Whether slots stand behind titles; a prompt without any slot has neither these nor a user's clause.
+            soft: Whether there are slots; a prompt without any has no user's clause either.
+            joint: Whether slots stand behind titles.
         """
+        slots = (HISTORY, CANDIDATE) if soft and joint else ("", "")
         clauses = [self.introduce()] if user and soft else []
         if history:
-            clauses.append(self.remember(self._listed(history, HISTORY if soft else "")))
-        return "".join([*clauses, self.ask(self._listed(candidates, CANDIDATE if soft else ""))])
+            clauses.append(self.remember(self._listed(history, slots[0])))
+        return "".join([*clauses, self.ask(self._listed(candidates, slots[1]))])
 
     def profile(self, history: Sequence[str]) -> str:
         """The user's and the history's clauses alone, for a model that only reads."""
@@ -67,7 +76,7 @@ class PromptStyle:
         return self._listed([title], CANDIDATE)
 
     def _listed(self, titles: Sequence[str], slot: str) -> str:
-        return self.separator.join(f'"{title}"{slot}' for title in titles)
+        return self.separator.join(f'"{title}"{slot}' if title else slot for title in titles)
 
 
 class MoviePrompt(PromptStyle):

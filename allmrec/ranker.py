@@ -75,7 +75,11 @@ class LanguageModelRanker(Recommender):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles."""
         super().attach(catalogue)
-        self.composer = Composer(self.llm, self.style, catalogue["titles"], self.shown_history, self.max_title_tokens)
+        self.composer = self.make_composer(catalogue["titles"])
+
+    def make_composer(self, titles: Sequence[str]) -> Composer:
+        """What writes the prompts of a catalogue."""
+        return Composer(self.llm, self.style, titles, self.shown_history, self.max_title_tokens)
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
         """Vectors for the slots of a batch's prompts, in order; none here."""

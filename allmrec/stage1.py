@@ -43,6 +43,8 @@ class ALLMRecStage1(SequentialRecommender):
         detach: Whether text reconstruction leaves its target alone.
         weight_item: The paper's α.
         weight_text: The paper's β.
+        weight_matching: Weight of the matching loss; the paper has none, and leaves the loss out in table 8.
+        weight_recommendation: Weight of the recommendation loss, likewise.
         vectors: Joint vectors that candidates are ranked by.
         max_tokens: Longer texts are cut; ``None`` takes the sentence model's own limit.
         lr: Learning rate of Adam.
@@ -67,6 +69,8 @@ class ALLMRecStage1(SequentialRecommender):
         detach: bool | None = None,
         weight_item: float = 0.5,
         weight_text: float = 0.2,
+        weight_matching: float = 1.0,
+        weight_recommendation: float = 1.0,
         vectors: Literal["items", "texts"] = "items",
         max_tokens: int | None = None,
         lr: float = 1e-4,
@@ -89,6 +93,8 @@ class ALLMRecStage1(SequentialRecommender):
             detach,
             weight_item,
             weight_text,
+            weight_matching,
+            weight_recommendation,
         )
         self.positions, self.vectors = positions, vectors
         self._decoded: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from allmrec.ablations import SHOWN, Ablation, anonymous, random_like
 from allmrec.choice import ChoiceRanker
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.composer import USER_SLOT, Prompts
+from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer, greedy, read_prefix
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
@@ -74,6 +76,7 @@ class ALLMRecStage2(ChoiceRanker):
         gradient_checkpointing: Whether its layers are computed again in the backward pass.
         llm_weights: The language model's own, or ``random`` ones, as a control.
         cf_dropout: Whether the collaborative filter's dropout is on, as in the released code.
+        ablation: What the method goes without, in training and test.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
@@ -101,6 +104,7 @@ class ALLMRecStage2(ChoiceRanker):
         gradient_checkpointing: bool = False,
         llm_weights: Weights = "trained",
         cf_dropout: bool = False,
+        ablation: Ablation = "none",
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -126,6 +130,9 @@ class ALLMRecStage2(ChoiceRanker):
         self.project_item = Projection(latent, self.llm.width, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
+        self.ablation: Ablation = ablation
+        self.project_user.requires_grad_(ablation != "no_user")
+        self.project_item.requires_grad_(ablation != "no_joint")
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles, and reads the joint vectors.
@@ -137,6 +144,14 @@ class ALLMRecStage2(ChoiceRanker):
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
+        if self.ablation == "random_joint":
+            self.joint.copy_(random_like(self.joint))
+
+    def make_composer(self, titles: Sequence[str]) -> Composer:
+        """What writes the prompts of a catalogue, as far as the ablation shows it."""
+        names = anonymous(titles) if self.ablation == "anonymous_titles" else titles
+        shown = SHOWN.get(self.ablation, EVERYTHING)
+        return Composer(self.llm, self.style, names, self.shown_history, self.max_title_tokens, shown)
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
         """Vectors for the slots of a batch's prompts, in order; each distinct item is projected once."""
@@ -174,5 +189,10 @@ class ALLMRecStage2(ChoiceRanker):
         return [str(text).strip() for text in texts]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The two projections."""
-        return [{"params": [*self.project_user.parameters(), *self.project_item.parameters()]}]
+        """The two projections, but for one that an ablation has no slot for."""
+        both = [*self.project_user.parameters(), *self.project_item.parameters()]
+        return [{"params": [parameter for parameter in both if parameter.requires_grad]}]
+
+    def marks(self) -> list[str]:
+        """The ablation, if there is one."""
+        return [*super().marks(), *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]

@@ -74,3 +74,12 @@ def test_mean_product_is_the_dot_product_over_the_width() -> None:
 def test_recommendation_loss_falls_as_the_chosen_item_rises() -> None:
     low, high = (recommendation_loss(torch.tensor([s]), torch.zeros(1)) for s in (0.0, 1.0))
     assert high < low
+
+
+@pytest.mark.parametrize("part", ["matching", "item", "text", "recommendation"])
+def test_each_loss_can_be_left_out(part: str) -> None:
+    weights = {f"weight_{name}": 0.0 for name in ("matching", "item", "text", "recommendation")}
+    model = Alignment(6, 7, 4, **(weights | {f"weight_{part}": 2.0}))  # type: ignore[arg-type]
+    losses = model(*sides())
+    name = "rec" if part == "recommendation" else part
+    assert losses["loss"].item() == pytest.approx(2 * losses[f"loss_{name}"].item())

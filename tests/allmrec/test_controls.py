@@ -79,3 +79,11 @@ def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, Any]
 def test_untrained_projections_are_fresh(runs: dict[str, Any]) -> None:
     trained, fresh = control(runs, "none"), control(runs, "untrained")
     assert not torch.equal(trained.project_user.inner.weight, fresh.project_user.inner.weight)
+
+
+@pytest.mark.parametrize("name", ["no_user", "vectors_only", "anonymous_titles", "shuffled_history"])
+def test_ablations_may_be_asked_of_what_was_trained_without_them(runs: dict[str, Any], name: Any) -> None:  # noqa: ANN401
+    batch, trained = evaluation_batch(), control(runs, "none")
+    model = control(runs, name)
+    torch.testing.assert_close(model.project_item.inner.weight, trained.project_item.inner.weight)
+    assert not torch.allclose(model.score(batch), trained.score(batch))
