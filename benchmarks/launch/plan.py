@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from benchmarks.launch.rows import Suite, experiment_of, rows_of
+from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, rows_of
 from benchmarks.runs import LAST, RESULT
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
                 f"--data.root={root}",
                 f"--runs={runs}",
                 f"--name={row.label}",
-                *(f"--{option}={_text(value)}" for option, value in (suite.options | row.options).items()),
+                *options_of(suite, row),
                 *(f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()),
             ]
             cli = RunCLI(arguments)
@@ -102,6 +102,11 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
                 dataset, row.label, seed, tuple(arguments), cli.plan.folder, wave, after, _devices(cli)
             )
     return sorted(dict.fromkeys(entries.values()), key=lambda entry: entry.wave)
+
+
+def options_of(suite: Suite, row: SuiteRow) -> list[str]:
+    """Arguments of ``recbench run`` for all that a suite and one of its rows change."""
+    return [f"--{option}={_text(value)}" for option, value in (suite.options | row.options).items()]
 
 
 def _devices(cli: RunCLI) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Suite:
         seeds: Seeds of each method; a closed-form method takes the first.
         options: Options of every run.
         optional: Methods that some of the data sets may lack.
+        changes: Options of single methods, and of their variants, by method: what the paper trains with, for example.
         vary: Options and further values of theirs: each method also runs with each, one change at a time. Other data
             are changed for what a method is made from, too.
         variants: Further rows by label: the method that each is a variant ``of``, ``options`` that are changed, and
@@ -40,6 +41,7 @@ class Suite:
     seeds: list[int] = field(default_factory=lambda: [1])
     options: dict[str, Any] = field(default_factory=dict)
     optional: list[str] = field(default_factory=list)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -90,8 +92,9 @@ def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
     """
     listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
     needs = with_needs(dataset, [*listed, *(variant["of"] for variant in suite.variants.values())])
+    own = _changes(suite, dataset, needs)
     rows = {
-        method: SuiteRow(method, label_of(method), method, {}, {other: other for other in n})
+        method: SuiteRow(method, label_of(method), method, own[method], {other: other for other in n})
         for method, n in needs.items()
     }
     for option, value in ((option, value) for option, values in suite.vary.items() for value in values):
@@ -100,10 +103,11 @@ def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
             if data or method in listed:
                 label = label_of(method) + ("" if option in OWN_TABLE else ending)
                 others = {other: other + ending if data else other for other in needed}
-                rows[method + ending] = SuiteRow(method + ending, label, method, {option: value}, others)
+                rows[method + ending] = SuiteRow(method + ending, label, method, own[method] | {option: value}, others)
     for label, variant in suite.variants.items():
         others = {other: variant.get("with", {}).get(other, other) for other in needs[variant["of"]]}
-        rows[label] = SuiteRow(label, label, variant["of"], variant.get("options", {}), others)
+        options = own[variant["of"]] | variant.get("options", {})
+        rows[label] = SuiteRow(label, label, variant["of"], options, others)
     return [rows[key] for key in _ordered(dataset, {key: list(row.needs.values()) for key, row in rows.items()})]
 
 
@@ -122,6 +126,19 @@ def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
             needs[method] = list(yaml.safe_load(path.read_text()).get("needs", []))
             waiting = needs[method] + waiting
     return needs
+
+
+def _changes(suite: Suite, dataset: str, methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a suite changes of each of ``methods``.
+
+    Raises:
+        UserError: If it changes a method that has no row.
+    """
+    known = [*methods, *suite.optional]
+    for method in suite.changes:
+        if method not in known:
+            raise UserError(f"The suite changes {method!r}, which has no row on {dataset}.", nearest(method, known))
+    return {method: suite.changes.get(method, {}) for method in known}
 
 
 def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:

@@ -9,12 +9,16 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
-from benchmarks.launch.rows import read_suite
+from benchmarks.launch.plan import options_of
+from benchmarks.launch.rows import read_suite, rows_of
+from benchmarks.ledger.reported import REPORTED, read_paper
 from common.data.recipes import DATASETS
 from tests.benchmarks.conftest import options
 
 IN_CHAINS = ("needs:", "llm: standin")
 """What is made from earlier runs or a stand-in runs in chains: test_allmrec.py."""
+TINY = ("allmrec-synthetic-ablations", "allmrec-synthetic-backbones")
+"""The suites of the same form on other data sets differ from these in the data set alone."""
 METHODS = [
     name
     for name in experiment_names()
@@ -66,6 +70,32 @@ def test_suite_names_shipped_experiments(name: str) -> None:
     shipped = set(experiment_names())
     assert {f"{dataset}/{method}" for dataset in suite.datasets for method in suite.methods} <= shipped
     assert suite.about
+
+
+@pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("allmrec-paper") or n in TINY])
+def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    rows = rows_of(suite, suite.datasets[-1])
+    assert set(suite.variants) <= {row.label for row in rows}
+    for row in rows:
+        if row.options:
+            RunCLI(["--config", f"{suite.datasets[-1]}/{row.method}", *options_of(suite, row)])
+
+
+@pytest.mark.parametrize("kind", ["", "-users", "-ablations", "-backbones"])
+def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
+    assert {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")} <= {
+        *suite_names()
+    }
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_labels_are_those_of_the_printed_figures(name: str) -> None:
+    paper = read_paper(REPORTED / "allmrec.yaml")
+    tables = {"Table 8", "Table 9", "Table 10"} if name.endswith("ablations") else {"Table 11"}
+    printed = {cell.method for cell in paper.cells if cell.place.table in tables}
+    rows = rows_of(read_suite(find_suite(name)), "synthetic")
+    assert printed - {row.label for row in rows} == ({"tallrec"} if "Table 10" in tables else set())
 
 
 @pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("baselines")])

@@ -108,6 +108,26 @@ def test_variants_change_options_or_what_they_are_made_from(root: Path, tmp_path
     assert entries["joint_dot"].after[1] == entries["allmrec_stage1"].folder != entries["wide_stage1"].folder
 
 
+def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: Path) -> None:
+    path = suite_file(
+        tmp_path,
+        methods=["sasrec"],
+        changes={"sasrec": {"model.width": 8, "model.lr": 0.1}},
+        variants={"narrow": {"of": "sasrec", "options": {"model.width": 4}}},
+        vary={"data.scenario": ["few-shot-20"]},
+    )
+    options = {row.key: row.options for row in rows_of(read_suite(path), "synthetic")}
+    assert options["sasrec"] == {"model.width": 8, "model.lr": 0.1}
+    assert options["narrow"] == {"model.width": 4, "model.lr": 0.1}
+    assert options["sasrec-scenario-few-shot-20"] == options["sasrec"] | {"data.scenario": "few-shot-20"}
+
+
+def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:
+    suite = read_suite(suite_file(tmp_path, changes={"sasrek": {"model.width": 8}}))
+    with pytest.raises(UserError, match="Did you mean 'sasrec'"):
+        rows_of(suite, "synthetic")
+
+
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
