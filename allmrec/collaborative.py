@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
 from common.models.finished import finished_model
 from common.models.ncf import NCF
+from common.nn.embedding import ItemEmbedding
 from common.types import Catalogue, SequenceBatch
 
 
@@ -60,6 +61,27 @@ class CollaborativeFilter(Frozen[Recommender]):
                 f"the collaborative filter knows {self.module.num_items} items, the data set has {num_items}",
                 "Give a run of the same data set and recipe.",
             )
+
+    def adopt(self, items: Float[Tensor, "i_plus_1 d"]) -> None:
+        """Lets the model read other items than those of its training.
+
+        Args:
+            items: Their vectors, in the space of the model's own; row 0 is padding.
+
+        Raises:
+            UserError: If the model does not read items by the vectors that its states are compared with.
+        """
+        model = self.module
+        own = getattr(model, "item_embedding", None)
+        if not isinstance(own, ItemEmbedding) or getattr(model, "output_embedding", None) not in (None, own):
+            raise UserError(
+                f"{type(model).__name__} has other vectors for the items that it reads than for those that it scores: "
+                "on items of another data set it is not applicable",
+                "Choose SASRec or GRU4Rec as collaborative filter.",
+            )
+        table = ItemEmbedding(len(items) - 1, items.size(1), own.padding_idx).requires_grad_(False)
+        table.weight.copy_(items)
+        model.item_embedding, model.num_items = table.eval(), len(items) - 1
 
     @torch.no_grad()
     def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from allmrec.ablations import Ablation
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.decoding import Likelihoods
-from allmrec.stage1 import ALLMRecStage1
+from allmrec.frozen import Frozen
+from allmrec.stage1 import ALLMRecStage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
 from common.models.base import SequentialRecommender
 from common.models.finished import finished_model, read_checkpoint
@@ -71,6 +72,14 @@ class ALLMRecControl(ALLMRecStage2):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles and joint vectors, which ``shuffled_joint`` permutes."""
         super().attach(catalogue)
+        self._shuffle()
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """As of stage 2, with joint vectors permuted under ``shuffled_joint``."""
+        super().transfer(checkpoint, catalogue)
+        self._shuffle()
+
+    def _shuffle(self) -> None:
         if self.control == "shuffled_joint":
             generator = torch.Generator().manual_seed(PERMUTATION_SEED)
             others = 1 + torch.randperm(self.num_items, generator=generator).to(self.joint.device)
@@ -108,17 +117,32 @@ class JointDot(SequentialRecommender):
         self.save_hyperparameters()
         stage1 = finished_model(joint, collaborative=collaborative)
         assert isinstance(stage1, ALLMRecStage1)
+        self.stage1 = Frozen(stage1)
         self.collaborative: CollaborativeFilter = stage1.collaborative
         self.information_set = stage1.information_set
-        latents = getattr(JointVectors.load(joint, num_items), vectors)
-        with torch.no_grad():
-            self.register_buffer("decoded", stage1.alignment.items.decoder(latents), persistent=False)
+        self.joint, self.vectors = joint, vectors
+        self.register_buffer("decoded", torch.zeros(num_items + 1, self.collaborative.width), persistent=False)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Tells the filter which items were trained."""
+        """Reads the joint vectors, and tells the filter which items were trained."""
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
+        latents = getattr(JointVectors.load(self.joint, self.num_items), self.vectors)
+        with torch.no_grad():
+            self.decoded.copy_(self.stage1.module.alignment.items.decoder(latents))
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Decodes joint vectors of another data set's items from their texts, for the filter's histories, too.
+
+        Raises:
+            UserError: If it is about e, the items have no texts, or the filter cannot read vectors.
+        """
+        require_texts(self.vectors)
+        super().attach(catalogue)
+        _, items = self.stage1.module.read(catalogue["texts"])
+        self.collaborative.adopt(items)
+        self.decoded.copy_(items)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """The filter's user vectors, shape ``(b, 1, d)``."""

@@ -120,8 +120,8 @@ class ALLMRecRetrieval(SequentialRecommender):
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
         self.reader = FrozenReader(reader, pooling)
-        self.project_user = Projection(self.collaborative.width, self.reader.width, "leaky_relu")
-        self.project_item = Projection(latent, self.reader.width, "gelu")
+        self.project_user = Projection(self.collaborative.width, self.reader.embedding.weight, "leaky_relu")
+        self.project_item = Projection(latent, self.reader.embedding.weight, "gelu")
         self.user_head = nn.Linear(self.reader.state_width, width)
         self.item_head = nn.Linear(self.reader.state_width, width)
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)

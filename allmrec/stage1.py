@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,20 @@ from allmrec.sentences import PAPERS, TextTower
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
 from common.types import PAD, Catalogue, SequenceBatch
+
+
+def require_texts(vectors: Literal["items", "texts"]) -> None:
+    """Looks whether joint vectors can be had of items of another data set.
+
+    Raises:
+        UserError: If they are e, which only items of the filter's training have.
+    """
+    if vectors != "texts":
+        raise UserError(
+            "joint vectors e come from the collaborative filter's items: on items of another data set they are not "
+            "applicable",
+            "Name a run on q, the joint vectors from texts, such as allmrec_texts.",
+        )
 
 
 class ALLMRecStage1(SequentialRecommender):
@@ -134,6 +149,20 @@ class ALLMRecStage1(SequentialRecommender):
         q = self.alignment.texts.encode(self.tower.all(self.device))
         first = torch.zeros(1, dtype=torch.long, device=self.device)
         return JointVectors(e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0))
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> tuple[Float[Tensor, "i_plus_1 z"], Float[Tensor, "i_plus_1 d"]]:
+        """Items of another data set by their texts: their q, and ``dec_I(q)``, where the filter's own vectors lie.
+
+        Raises:
+            UserError: If no item has a text.
+        """
+        self.tower.attach(texts)
+        q = self.alignment.texts.encode(self.tower.all(self.device))
+        q[PAD] = 0
+        items: Tensor = self.alignment.items.decoder(q)
+        items[PAD] = 0
+        return q, items
 
     def leave(self, folder: Path) -> None:
         """Writes the joint vectors that stage 2 reads."""

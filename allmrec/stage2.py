@@ -17,27 +17,37 @@ from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer, greedy, read_prefix
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
+from allmrec.stage1 import ALLMRecStage1, require_texts
 from common.models.base import Recommender
+from common.models.finished import finished_model
 from common.types import Catalogue, SequenceBatch
 
 
 class Projection(nn.Module):
     """Two linear maps into the space of token vectors, layer norm and an activation between them.
 
+    Weights start as in the released code, but for the size of what comes out, which is that of the model's own words:
+    longer vectors drown the words around them, and attention between them starts too sharp to learn from.
+
     Args:
         width: Width of the vectors.
-        token_width: Width of token vectors.
+        tokens: The model's token vectors.
         activation: ``leaky_relu`` for users, ``gelu`` for items, as in the released code; the paper says MLP.
     """
 
-    def __init__(self, width: int, token_width: int, activation: Literal["leaky_relu", "gelu"]) -> None:
+    def __init__(
+        self, width: int, tokens: Float[Tensor, "v t"], activation: Literal["leaky_relu", "gelu"]
+    ) -> None:
         super().__init__()
+        token_width = tokens.size(1)
         self.inner = nn.Linear(width, token_width)
         self.norm = nn.LayerNorm(token_width)
         self.activation = nn.LeakyReLU() if activation == "leaky_relu" else nn.GELU()
         self.outer = nn.Linear(token_width, token_width)
-        for layer in (self.inner, self.outer):
-            nn.init.xavier_normal_(layer.weight)
+        nn.init.xavier_normal_(self.inner.weight)
+        # Either activation halves the mean square of what layer norm gives.
+        size = tokens.detach().float().square().mean().sqrt().item()
+        nn.init.xavier_normal_(self.outer.weight, gain=size * 2**0.5)
 
     def forward(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n t"]:
         """Vectors that the language model can read among its words."""
@@ -126,8 +136,8 @@ class ALLMRecStage2(ChoiceRanker):
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)
         self.information_set = self.information_set | self.collaborative.module.information_set
-        self.project_user = Projection(self.collaborative.width, self.llm.width, "leaky_relu")
-        self.project_item = Projection(latent, self.llm.width, "gelu")
+        self.project_user = Projection(self.collaborative.width, self.llm.embedding.weight, "leaky_relu")
+        self.project_item = Projection(latent, self.llm.embedding.weight, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
         self.ablation: Ablation = ablation
@@ -143,9 +153,33 @@ class ALLMRecStage2(ChoiceRanker):
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
-        self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
-        if self.ablation == "random_joint":
-            self.joint.copy_(random_like(self.joint))
+        self._place(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes trained projections to items of another data set, which are known by their texts alone.
+
+        Slots hold their q. The filter, which knows none of them, reads a history by the vectors that stage 1 decodes
+        from q, so that a user has a vector, too; the paper does not say what its filter does (its table 7).
+
+        Args:
+            checkpoint: Of a stage 2 on q.
+            catalogue: Titles and texts of the items.
+
+        Raises:
+            UserError: If slots hold e, the items have no texts, or the filter cannot read vectors.
+        """
+        require_texts(self.vectors)
+        super().attach(catalogue)
+        stage1 = finished_model(self.joint_file, collaborative=self.collaborative.module)
+        assert isinstance(stage1, ALLMRecStage1)
+        q, items = stage1.read(catalogue["texts"])
+        self.collaborative.adopt(items)
+        self._place(q)
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
+
+    def _place(self, joint: Float[Tensor, "i_plus_1 z"]) -> None:
+        self.joint.copy_(random_like(joint) if self.ablation == "random_joint" else joint)
 
     def make_composer(self, titles: Sequence[str]) -> Composer:
         """What writes the prompts of a catalogue, as far as the ablation shows it."""

@@ -45,7 +45,7 @@ READ = (WORD, FOUND)
 END = "</s>"
 REPORT = "standin.json"
 """File of a stand-in's folder that says how it was made; no other language model has one."""
-VERSION = 6
+VERSION = 7
 """Raised when a change makes another model of the same settings."""
 
 
@@ -235,8 +235,10 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
         attention.k_proj.weight.copy_(attention.q_proj.weight)
         torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
     read = torch.zeros(2 * part, width)
-    for number in READ:
-        read[:, _part(number, part)] = torch.randn(2 * part, part) / (len(READ) * part) ** 0.5
+    # Orthogonal, so that vectors are as like each other where they are read as where they stand.
+    turned = torch.nn.init.orthogonal_(torch.empty(2 * part, 2 * part)).split(part, dim=1)
+    for number, columns in zip(READ, turned, strict=True):
+        read[:, _part(number, part)] = columns
     parts = torch.eye(width).view(PARTS, part, width)
     word, place, before, found, bag, mark = (parts[number] for number in (WORD, PLACE, BEFORE, FOUND, BAG, MARK))
     user = parts[USER : USER + 2].flatten(0, 1)

@@ -217,7 +217,8 @@ class Plan:
         if not LABEL.fullmatch(method):
             raise UserError(f"--name {method!r} is no folder name.", "Use letters, digits, '-', '_', '+' and '.'.")
         places = dict(config["predecessors"])
-        if STANDIN in config["model"].get("init_args", {}).values():
+        # An evaluation on other data names the stand-in of the training.
+        if STANDIN in config["model"].get("init_args", {}).values() and STANDIN not in places:
             places[STANDIN] = str(find_standin(store))
         predecessors = {role: Path(folder).name for role, folder in places.items()}
         own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,11 +13,13 @@ from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
 from benchmarks.configuration import RunCLI
 from benchmarks.environment import peak_memory
-from benchmarks.runs import BEST, CONFIG, RESULT, hash_of, read_result
+from benchmarks.runs import BEST, CONFIG, RESULT, Result, hash_of, read_result
+from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
-from benchmarks.train import describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
+from benchmarks.train import ORIGIN, describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
+from common.data.views import OVERALL
 from common.errors import UserError
 from common.models.base import Recommender
 
@@ -35,7 +38,8 @@ def evaluate(
     Args:
         run: Run folder.
         protocol: Protocols to test under; the run's own when omitted.
-        data: Data set to test on; it must have the run's items and users, unless nothing of the method was trained.
+        data: Data set to test on, of whose items the run knows nothing but texts, as the scenario ``from-<own data
+            set>``; not applicable to methods that know items by their ids. One without training is made anew of it.
         root: Folder of the stores, where it is not the run's.
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
         force: Evaluate again what was evaluated before.
@@ -44,8 +48,8 @@ def evaluate(
     changes = [f"--runs={runs or run.resolve().parents[2]}", f"--name={own.method}"]
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
     changes += [f"--data.root={root}"] if root else []
-    changes += [f"--data.dataset={data}", "--data.recipe=null", "--data.store=null"] if data else []
-    cli, module, model = load_run(run, changes)
+    changes += across(run, data) if data else []
+    cli, module, model = load_run(run, changes, data is not None)
     roles = {"checkpoint": own.run_id}
     name = hash_of(cli.plan.run_id, roles)
     plan = replace(cli.plan, run_id=name, folder=cli.plan.folder.with_name(name), predecessors=roles)
@@ -62,7 +66,7 @@ def evaluate(
         return
     prepare_folder(plan, None)
     result = replace(
-        describe(plan, module, model, record, monitor),
+        describe(plan, module, model, record, monitor, origin_of(own, cli)),
         imputed_time=imputed,
         training=own.training,
         parameters=parameter_counts(model),
@@ -74,49 +78,93 @@ def evaluate(
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
 
 
-def load_run(run: Path, changes: Sequence[str] = ()) -> tuple[RunCLI, SequenceDataModule, Recommender]:
+def across(run: Path, data: str) -> list[str]:
+    """Changes of a run's configuration for a test on another data set: its store, and whose words prompts use.
+
+    Its stand-in language model remains that of the training.
+
+    Raises:
+        UserError: If the run was trained on some users alone.
+    """
+    trained = RunCLI(["--config", str(run / CONFIG)])
+    arguments, scenario = trained.config.model.init_args, trained.config.data.init_args.scenario
+    if scenario != OVERALL:
+        raise UserError(f"{run} was trained under {scenario}, which is not of {data}.", "Name a run of all users.")
+    changes = [f"--data.dataset={data}", "--data.recipe=null", "--data.store=null"]
+    changes += [f"--model.init_args.domain={domain_of(data)}"] if "domain" in arguments else []
+    place = None if _untrained(trained) else trained.plan.places.get(STANDIN)
+    return changes if place is None else [*changes, f"--predecessors.{STANDIN}={place}"]
+
+
+def origin_of(own: Result, cli: RunCLI) -> str | None:
+    """The data set of a run's training, where its test is on another; a method without training has none."""
+    other = cli.plan.manifest.fingerprint != own.data["fingerprint"] or ORIGIN in own.data
+    return own.data.get(ORIGIN, own.dataset) if other and not _untrained(cli) else None
+
+
+def load_run(
+    run: Path, changes: Sequence[str] = (), elsewhere: bool = False
+) -> tuple[RunCLI, SequenceDataModule, Recommender]:
     """The data and the tested model of a finished run.
 
     Args:
         run: Run folder, of a training or of an evaluation.
         changes: Options that override its configuration.
+        elsewhere: Whether the data may be others than those of its training.
 
     Raises:
-        UserError: If the run is not finished, or its checkpoint was trained on other items or users.
+        UserError: If the run is not finished, its checkpoint was trained on other items or users, or the method
+            cannot rank items of another data set.
     """
     quieten()
     result = read_result(run)
     weights = (Path(result.checkpoint) if result.checkpoint else run) / BEST
     cli = RunCLI(["--config", str(run / CONFIG), *changes])
     module, model = cli.build()
-    model.attach(module.catalogue)
-    # On another data set a closed-form model is made anew of that catalogue, not restored.
-    if not model.closed_form or cli.plan.manifest.fingerprint == result.data["fingerprint"]:
-        restore(model, weights, module.manifest)
+    if _untrained(cli) and cli.plan.manifest.fingerprint != result.data["fingerprint"]:
+        model.attach(module.catalogue)
+        return cli, module, model.eval()
+    content = read_weights(weights)
+    if (elsewhere or ORIGIN in result.data) and not _same(content, "items", module.manifest):
+        model.transfer(content, module.catalogue)
+    else:
+        refuse_other_data(content, weights, module.manifest)
+        model.attach(module.catalogue)
+        model.load_state_dict(content["state_dict"])
     return cli, module, model.eval()
 
 
-def restore(model: Recommender, path: Path, manifest: Manifest) -> None:
-    """Loads a checkpoint's weights.
+def _untrained(cli: RunCLI) -> bool:
+    """Whether a model is made of a catalogue alone, so that on other data it is made anew."""
+    return cli.closed_form and not set(cli.config.predecessors) - {STANDIN}
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """A checkpoint.
 
     Raises:
-        UserError: If it is not there, cannot be read, or belongs to other items or users.
+        UserError: If it is not there or cannot be read.
     """
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}.", "Train the run again with --force.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
             f"{path} cannot be read as a checkpoint: {error}", "Train the run again with --force."
         ) from error
-    refuse_other_data(content.get(STAMP, {}), path, manifest)
-    model.load_state_dict(content["state_dict"])
+    return content
 
 
-def refuse_other_data(stamp: dict[str, str], path: Path, manifest: Manifest) -> None:
-    """Raises a :class:`UserError` if ``stamp`` speaks of other items or users than the store's."""
-    if any(stamp.get(name) != manifest.hashes[f"{name}.parquet"] for name in ("items", "users")):
+def _same(content: dict[str, Any], table: str, manifest: Manifest) -> bool:
+    known: dict[str, str] = content.get(STAMP, {})
+    return known.get(table) == manifest.hashes[f"{table}.parquet"]
+
+
+def refuse_other_data(content: dict[str, Any], path: Path, manifest: Manifest) -> None:
+    """Raises a :class:`UserError` if a checkpoint speaks of other items or users than the store's."""
+    stamp: dict[str, str] = content.get(STAMP, {})
+    if not (_same(content, "items", manifest) and _same(content, "users", manifest)):
         raise UserError(
             f"{path} was trained on {stamp.get('dataset', 'unknown data')} ({str(stamp.get('fingerprint'))[:12]}), "
             f"whose items and users are not those of {manifest.dataset} ({manifest.fingerprint[:12]}).",

@@ -22,7 +22,7 @@ DOMAINS: dict[str, Domain] = {
     "amazon-luxury-beauty": "beauty",
     "amazon-toys": "toys",
 }
-"""Whose words a stand-in's prompts use, by the beginning of a data set's key; ``general`` for all others."""
+"""Whose words prompts use, by the beginning of a data set's key; ``general`` for all others."""
 
 
 def find_standin(store: Store) -> Path:
@@ -49,6 +49,11 @@ def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) 
     return build_standin(titles, texts, _root(store), *_recipe(store), show)
 
 
+def domain_of(dataset: str) -> Domain:
+    """Whose words prompts about a data set use."""
+    return next((name for begin, name in DOMAINS.items() if dataset.startswith(begin)), "general")
+
+
 def _words(store: Store) -> tuple[list[str], list[str]]:
     """Title and text of each item; index 0 is padding."""
     items = store.items()
@@ -58,8 +63,7 @@ def _words(store: Store) -> tuple[list[str], list[str]]:
 def _recipe(store: Store) -> tuple[Domain, StandInSettings]:
     """Words of the domain, and a size that the catalogue deserves."""
     key = store.manifest.dataset
-    domain: Domain = next((name for begin, name in DOMAINS.items() if key.startswith(begin)), "general")
-    return domain, SMALL if key == "synthetic" else StandInSettings()
+    return domain_of(key), SMALL if key == "synthetic" else StandInSettings()
 
 
 def _root(store: Store) -> Path:

@@ -32,6 +32,10 @@ from common.errors import UserError
 from common.models.base import Recommender
 
 TIME_READERS = {"event_times", "query_time"}
+ACROSS = "from-"
+"""Beginning of the scenario of a test on another data set than that of the training, which follows."""
+ORIGIN = "trained_on"
+"""Where a result's ``data`` name the data set of the training, if it is another."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -163,14 +167,31 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
 
 
-def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: RunRecord, monitor: str) -> Result:
-    """The result of a test, without what only training knows."""
+def describe(
+    plan: Plan,
+    data: SequenceDataModule,
+    model: Recommender,
+    record: RunRecord,
+    monitor: str,
+    origin: str | None = None,
+) -> Result:
+    """The result of a test, without what only training knows.
+
+    Args:
+        plan: The run.
+        data: Its data.
+        model: The tested model.
+        record: Ranks of the test.
+        monitor: Metric that chose the checkpoint.
+        origin: Data set of the training, where it is another than that of the test.
+    """
     masks = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks), masks)
     protocols = {}
     for protocol in record.ranks:
         fields: dict[str, Any] = {
             **data.protocol_fields(protocol),
+            **({} if origin is None else {"scenario": f"{ACROSS}{origin}"}),
             "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
             "scorer": "score",
             "prompt_order": "none",
@@ -195,14 +216,15 @@ def describe(plan: Plan, data: SequenceDataModule, model: Recommender, record: R
             "recipe": plan.manifest.recipe,
             "split": settings["split"],
             "time": plan.manifest.time,
-        },
+        }
+        | ({} if origin is None else {ORIGIN: origin}),
         # What is made from trained runs is no floor.
         closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
         tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
-        marks=model.marks(),
+        marks=[*model.marks(), *([] if origin is None else [f"trained on {origin}"])],
     )
 
 

@@ -186,6 +186,16 @@ class MoRec(SASRec):
         self.items.tower.attach(texts)
         self.items.forget()
 
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes encoder and body to another data set, whose items it knows by their texts.
+
+        Raises:
+            UserError: If no item has any.
+        """
+        self.attach(catalogue)
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
+
     def on_fit_start(self) -> None:
         """Looks whether the run is long enough for the encoder to learn."""
         if self.items.tower.trained:

@@ -134,6 +134,18 @@ class RecFormer(SequentialRecommender):
             self.tokenizer = train_tokenizer([*texts], self.vocabulary)
         self._tokenise()
 
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes encoder and tokenizer to another data set, of whose items it makes a matrix anew.
+
+        Raises:
+            UserError: If the data set does not know an attribute.
+            DataError: If no item has any of them.
+        """
+        self.attach(catalogue)
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"] | {"matrix": self.matrix})
+        self.moved = True
+
     def _tokenise(self) -> None:
         assert self.tokenizer is not None
         self.known = pieces(self.rows, self.tokenizer, max_attribute_tokens=self.max_attribute_tokens)

@@ -14,6 +14,7 @@ from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
 from allmrec.prompts import Domain
 from common.errors import UserError
+from common.types import Catalogue
 
 
 class TALLRec(ChoiceRanker):
@@ -97,6 +98,12 @@ class TALLRec(ChoiceRanker):
         for dropout in getattr(self, "dropouts", []):
             dropout.train(mode)
         return self
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes the additions to another data set, whose items it knows by their titles."""
+        self.attach(catalogue)
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The additions."""

@@ -183,6 +183,23 @@ class Recommender(L.LightningModule, ABC):
     def leave(self, folder: Path) -> None:
         """Writes what methods built on this one read, beside the tested checkpoint in the run folder; nothing here."""
 
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes weights of another data set to ``catalogue``, of whose items only texts are known; refuses here.
+
+        A model that reads items by their texts alone overrides this.
+
+        Args:
+            checkpoint: Of a training on another data set.
+            catalogue: What is known of the items to be ranked; stands in the place of :meth:`attach`.
+
+        Raises:
+            UserError: If the model knows items by their ids, so that this is not applicable.
+        """
+        raise UserError(
+            f"{type(self).__name__} knows items by their ids: on items of another data set it is not applicable",
+            "Train it on that data set, or name a run of a method that reads items by their texts alone.",
+        )
+
     def frozen_parameters(self) -> int:
         """Number of parameters of modules that are used and never trained, outside the model's own tree."""
         counts = (getattr(module, "num_parameters", 0) for module in self.modules())

@@ -77,7 +77,7 @@ def test_shuffled_history_depends_on_its_items_alone(folders: dict[str, str], jo
 
 
 def test_random_vectors_are_as_large_and_the_same_in_every_run(folders: dict[str, str], joint: str) -> None:
-    own, drawn = (build(folders["opt"], joint, name).joint for name in ("none", "random_joint"))  # type: ignore[arg-type]
+    own, drawn = (build(folders["opt"], joint, name).joint for name in ("none", "random_joint"))
     assert not torch.allclose(own, drawn)
     assert torch.equal(drawn, random_like(own))
     assert float(drawn.std() / own.std()) == pytest.approx(1, rel=0.3)

@@ -14,6 +14,7 @@ from allmrec.standin import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite
+from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin
 from common.data.store import find_store
@@ -29,6 +30,7 @@ QUICK += ["--data.test_users=16", "--data.val_users=8", "--data.eval_batch_size=
 STAGE_2 = [*QUICK, "--trainer.max_steps=3", "--trainer.val_check_interval=3", "--model.lr=0.01"]
 METHODS = [
     "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_untrained", "joint_dot", "joint_dot_texts",
+    "allmrec_texts",
 ]  # fmt: skip
 
 
@@ -49,7 +51,7 @@ def chain(root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -
     for method in ("sasrec_allmrec", "allmrec_stage1", *METHODS):
         needed = yaml.safe_load(find_experiment(f"synthetic/{method}").read_text()).get("needs", [])
         changes = {"sasrec_allmrec": [*QUICK, "--trainer.max_epochs=2"], "allmrec_stage1": QUICK}.get(method, QUICK)
-        changes = STAGE_2 if method in ("allmrec", "allmrec_retrieval") else changes
+        changes = STAGE_2 if method in ("allmrec", "allmrec_texts", "allmrec_retrieval") else changes
         given = [f"--predecessors.{other}={folders[other]}" for other in needed]
         assert main(["run", "--config", f"synthetic/{method}", *options(root, runs, *changes, *given)]) == 0
         (folders[method],) = find_runs([runs / "synthetic" / method])
@@ -139,6 +141,53 @@ def test_a_finished_stage_2_can_be_evaluated_again(
     assert main(["evaluate", str(chain["allmrec"]), "--runs", str(tmp_path)]) == 0
     (folder,) = find_runs([tmp_path])
     assert read_result(folder).metrics == results["allmrec"].metrics
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of an evaluation on a data set of other items and users."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    size = ["--users", "50", "--items", "110", "--interactions", "480"]
+    assert main(["prepare", "synthetic", *size, "--root", str(root)]) == 0
+    return ["--data", "synthetic", "--root", str(root)]
+
+
+def test_texts_are_ranked_on_another_data_set(
+    chain: dict[str, Path], results: dict[str, Result], elsewhere: list[str], tmp_path: Path
+) -> None:
+    for method in ("allmrec_texts", "joint_dot_texts"):
+        assert main(["evaluate", str(chain[method]), *elsewhere, "--runs", str(tmp_path)]) == 0
+    found = {read_result(folder).method: read_result(folder) for folder in find_runs([tmp_path])}
+    result = found["allmrec_texts"]
+    assert result.protocols["sampled-19"]["fields"]["scenario"] == "from-synthetic"
+    assert (result.language_model, "trained on synthetic" in result.marks) == (results["allmrec"].language_model, True)
+    (across,) = build_tables(list(found.values()))
+    assert {row.method for row in across.rows} == set(found)
+    assert not any(row.floor for row in across.rows)
+    tables = build_tables([*found.values(), *results.values()])
+    assert [("from-synthetic" in table.note, len(table.rows)) for table in tables].count((True, 2)) == 1
+
+
+def test_a_test_on_another_data_set_can_be_repeated(
+    chain: dict[str, Path], elsewhere: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", str(chain["allmrec_texts"]), *elsewhere, "--runs", str(tmp_path)]
+    assert main(command) == main(command) == 0
+    assert "Done before" in capsys.readouterr().out
+    (first,) = find_runs([tmp_path])
+    assert main(["evaluate", str(first), "--runs", str(tmp_path / "again")]) == 0
+    (second,) = find_runs([tmp_path / "again"])
+    assert read_result(second).metrics == read_result(first).metrics
+    assert read_result(second).protocols == read_result(first).protocols
+
+
+def test_methods_that_know_ids_are_not_applicable_elsewhere(
+    chain: dict[str, Path], elsewhere: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method in ("sasrec_allmrec", "allmrec", "joint_dot", "allmrec_retrieval"):
+        assert main(["evaluate", str(chain[method]), *elsewhere, "--runs", str(tmp_path)]) == 2
+        assert "not applicable" in capsys.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stand_in_that_was_not_built_says_how(root: Path, tmp_path: Path) -> None:

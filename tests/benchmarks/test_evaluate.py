@@ -51,7 +51,7 @@ def test_an_evaluation_is_not_repeated(finished: Path, tmp_path: Path, capsys: p
 def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
     floor: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = ["--users", "70", "--items", "128", "--interactions", "600"]
+    size = ["--users", "70", "--items", "130", "--interactions", "600"]
     assert main(["prepare", "synthetic", *size, "--root", str(tmp_path / "stores")]) == 0
     other = ["--data", "synthetic", "--root", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     assert main(["evaluate", str(floor), *other]) == 0
@@ -59,6 +59,9 @@ def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
     assert result.cases["test/full/overall"] == 70
     capsys.readouterr()
     assert main(["evaluate", str(finished), *other]) == 2
+    assert "SASRec knows items by their ids" in capsys.readouterr().err
+    own = ["--root", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    assert main(["evaluate", str(finished), *own]) == 2
     assert "items and users are not those" in capsys.readouterr().err
 
 
