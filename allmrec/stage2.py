@@ -35,9 +35,7 @@ class Projection(nn.Module):
         activation: ``leaky_relu`` for users, ``gelu`` for items, as in the released code; the paper says MLP.
     """
 
-    def __init__(
-        self, width: int, tokens: Float[Tensor, "v t"], activation: Literal["leaky_relu", "gelu"]
-    ) -> None:
+    def __init__(self, width: int, tokens: Float[Tensor, "v t"], activation: Literal["leaky_relu", "gelu"]) -> None:
         super().__init__()
         token_width = tokens.size(1)
         self.inner = nn.Linear(width, token_width)
@@ -48,6 +46,7 @@ class Projection(nn.Module):
         # Either activation halves the mean square of what layer norm gives.
         size = tokens.detach().float().square().mean().sqrt().item()
         nn.init.xavier_normal_(self.outer.weight, gain=size * 2**0.5)
+        nn.init.zeros_(self.outer.bias)
 
     def forward(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n t"]:
         """Vectors that the language model can read among its words."""

@@ -1,7 +1,7 @@
 """Stage 2: what is trained, what is scored, and what changes neither."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from allmrec.collaborative import JointVectors
 from allmrec.composer import Composer, Prompts
-from allmrec.stage2 import ALLMRecStage2
+from allmrec.stage2 import ALLMRecStage2, Projection
 from common.errors import UserError
 from common.types import SequenceBatch
 from tests.allmrec.world import (
@@ -59,6 +59,14 @@ def test_training_lowers_the_loss_through_the_projections_alone(
     after = [*model.llm.module.parameters(), *model.collaborative.module.parameters()]
     assert all(torch.equal(before, now) for before, now in zip(frozen, after, strict=True))
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"project_user", "project_item"}
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "gelu"])
+def test_projected_vectors_start_as_large_as_words(activation: Literal["leaky_relu", "gelu"]) -> None:
+    torch.manual_seed(0)
+    tokens = 0.05 * torch.randn(1000, 256)
+    projected = Projection(50, tokens, activation)(7 * torch.randn(400, 50))
+    assert projected.square().mean().sqrt().item() == pytest.approx(0.05, rel=0.15)
 
 
 def test_slots_hold_projected_vectors_in_order(folders: dict[str, str], joint: str) -> None:
