@@ -27,6 +27,7 @@ from common.data.schema import Manifest
 from common.data.store import find_store
 from common.errors import UserError
 from common.models.base import Recommender
+from common.models.finished import descendants
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that only the data know."""
@@ -163,8 +164,7 @@ class RunCLI(LightningCLI):
     @property
     def closed_form(self) -> bool:
         """Whether the model is finished without training."""
-        module, _, name = self.config.model.class_path.rpartition(".")
-        return bool(getattr(importlib.import_module(module), name).closed_form)
+        return closed_form(self.config.model.class_path)
 
     @cached_property
     def plan(self) -> Plan:
@@ -233,6 +233,12 @@ class Plan:
             places=places,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
+
+
+def closed_form(class_path: str) -> bool:
+    """Whether a model of this class, by path or short name, is finished without training."""
+    name = class_path.rpartition(".")[2]
+    return any(known.__name__ == name and known.closed_form for known in descendants(Recommender))  # type: ignore[type-abstract]
 
 
 def own_mistake(error: BaseException | None) -> UserError | None:

@@ -12,6 +12,7 @@ from benchmarks.cli import write
 from benchmarks.experiments import find_suite
 from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
+from benchmarks.launch.overview import as_lines, overviews
 from benchmarks.launch.plan import Entry, plan
 from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
@@ -28,7 +29,7 @@ LEADERBOARD = "leaderboard.md"
 
 
 def suite(
-    name: str,
+    name: str | None = None,
     *,
     root: Path = Path("data"),
     runs: Path = Path("runs"),
@@ -39,6 +40,7 @@ def suite(
     wandb: bool = False,
     dry_run: bool = False,
     status: bool = False,
+    list: bool = False,
 ) -> None:
     """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and goes on.
 
@@ -55,7 +57,13 @@ def suite(
         wandb: Log every run, and the leaderboard at the end, to W&B; offline where there is no key.
         dry_run: Print the commands, with what they will take, and do nothing.
         status: Print the state of each run and do nothing.
+        list: Print all shipped suites, with the data that they need, their runs, what is left and their state.
     """
+    if list:
+        write("\n".join(as_lines(overviews(root, runs))))
+        return
+    if name is None:
+        raise UserError("No suite is named.", "Name one, or give --list for all.")
     path = find_suite(name)
     entries = plan(read_suite(path), root, runs)
     place = runs / "suites" / path.stem

@@ -154,6 +154,15 @@ def cell_of(row: Row, metric: str) -> Cell:
 
 def settings_of(run: Finished) -> dict[str, Any]:
     """A run's settings by dotted name, without ``init_args``."""
+    return flat(yaml.safe_load(run.text(CONFIG)) or {})
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's values by dotted name, without ``init_args``.
+
+    >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
+    {'model.class_path': 'SASRec', 'model.width': 8}
+    """
 
     def walk(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
         for key, value in values.items():
@@ -163,7 +172,7 @@ def settings_of(run: Finished) -> dict[str, Any]:
             else:
                 yield name, value
 
-    return dict(walk(yaml.safe_load(run.text(CONFIG)) or {}, ""))
+    return dict(walk(config, ""))
 
 
 def _scenario(table: Table, row: Row) -> str:

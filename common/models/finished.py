@@ -26,7 +26,7 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
         UserError: If the folder holds no checkpoint, or one of a model that is not known here.
     """
     content = read_checkpoint(run)
-    known = {cls.__name__: cls for cls in _descendants(Recommender)}  # type: ignore[type-abstract]
+    known = {cls.__name__: cls for cls in descendants(Recommender)}  # type: ignore[type-abstract]
     name = content.get(MODEL)
     if name not in known:
         raise UserError(f"{run} holds a model {name!r}, which is not known here.", "Run it again with --force.")
@@ -52,7 +52,8 @@ def read_checkpoint(run: str | Path) -> dict[str, Any]:
     return content
 
 
-def _descendants(cls: type[Recommender]) -> Iterator[type[Recommender]]:
+def descendants(cls: type[Recommender]) -> Iterator[type[Recommender]]:
+    """All classes built on ``cls``, as far as their modules are imported."""
     for child in cls.__subclasses__():
         yield child
-        yield from _descendants(child)
+        yield from descendants(child)

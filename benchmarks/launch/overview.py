@@ -1,0 +1,182 @@
+"""What there is to run: every shipped suite with the data that it needs, its size, what it will take, and its state."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.experiments import find_experiment, find_suite, suite_names
+from benchmarks.launch.journal import LOCK
+from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
+from benchmarks.launch.view import clock, durations
+from benchmarks.ledger.judge import flat
+from benchmarks.runs import CONFIG, find_runs, read_result
+from benchmarks.standins import STANDIN, find_standin
+from common.data.store import find_store
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A suite at a glance.
+
+    Attributes:
+        name: Its name.
+        data: For each data set, what is missing: ``ready``, ``not prepared`` or ``no stand-in``.
+        runs: Number of its runs, at most: a variant may turn out to be what its method is anyway.
+        done: How many of them are done.
+        seconds: What those that are left will take, as far as such methods have run before.
+        unknown: How many of those that are left are of methods that have not.
+        running: Whether a process runs it now.
+    """
+
+    name: str
+    data: dict[str, str]
+    runs: int
+    done: int
+    seconds: float
+    unknown: int
+    running: bool
+
+    @property
+    def state(self) -> str:
+        """Where it stands, in words."""
+        if self.running:
+            return f"running, {self.done} of {self.runs} done"
+        return "done" if self.done == self.runs else f"{self.done} of {self.runs} done" if self.done else "to do"
+
+    @property
+    def left(self) -> str:
+        """What is left, in words."""
+        known = self.runs - self.done - self.unknown
+        if not known:
+            return "" if self.done == self.runs else "unknown"
+        return clock(self.seconds) + (f" and {self.unknown} unknown" if self.unknown else "")
+
+
+def overviews(root: Path, runs: Path) -> list[Overview]:
+    """All shipped suites.
+
+    Args:
+        root: Folder of the stores.
+        runs: Folder of all runs.
+    """
+    settings = finished_settings(runs)
+    known = durations(runs)
+    return [overview(name, read_suite(find_suite(name)), root, runs, settings, known) for name in suite_names()]
+
+
+def overview(
+    name: str,
+    suite: Suite,
+    root: Path,
+    runs: Path,
+    settings: Mapping[tuple[str, str, int], Sequence[Mapping[str, Any]]],
+    known: Mapping[tuple[str, str], float],
+) -> Overview:
+    """A suite at a glance.
+
+    Args:
+        name: Its name.
+        suite: Its file.
+        root: Folder of the stores.
+        runs: Folder of all runs.
+        settings: What :func:`finished_settings` found.
+        known: Median seconds of a method on a data set.
+    """
+    data, done, left = {}, 0, list[float]()
+    for dataset in suite.datasets:
+        rows = rows_of(suite, dataset)
+        data[dataset] = readiness(root, dataset, suite, rows)
+        for row in rows:
+            wanted = {key.replace(".init_args", ""): value for key, value in (suite.options | row.options).items()}
+            for seed in suite.seeds[:1] if _once(dataset, row) else suite.seeds:
+                found = settings.get((dataset, row.label, seed), ())
+                if any(all(_equal(run.get(key), value) for key, value in wanted.items()) for run in found):
+                    done += 1
+                else:
+                    usual = known.get((dataset, row.method), math.nan)
+                    left.append(known.get((dataset, row.label), usual))
+    times = [seconds for seconds in left if not math.isnan(seconds)]
+    return Overview(
+        name, data, done + len(left), done, sum(times), len(left) - len(times), _running(runs / "suites" / name)
+    )
+
+
+def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """Settings of all finished runs by dotted name without ``init_args``, by data set, label and seed."""
+    found = defaultdict(list)
+    for folder in find_runs([runs]) if runs.is_dir() else ():
+        result = read_result(folder)
+        if result.checkpoint is None and (folder / CONFIG).is_file():
+            settings = flat(yaml.safe_load((folder / CONFIG).read_text()))
+            found[result.dataset, result.method, result.seed].append(settings)
+    return found
+
+
+def readiness(root: Path, dataset: str, suite: Suite, rows: Sequence[SuiteRow]) -> str:
+    """Whether a data set has the store that a suite needs, and the stand-in language model if any row wants it."""
+    try:
+        store = find_store(root, dataset, suite.options.get("data.recipe"), suite.options.get("data.store"))
+    except UserError:
+        return "not prepared"
+    if any(_arguments(dataset, row).get("llm") == STANDIN for row in rows):
+        try:
+            find_standin(store)
+        except UserError:
+            return "no stand-in"
+    return "ready"
+
+
+def as_lines(found: Sequence[Overview]) -> list[str]:
+    """A table of suites, a line each."""
+    table = [("suite", "state", "runs", "time left", "data")]
+    for one in found:
+        data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
+        table.append((one.name, one.state, str(one.runs), one.left, data))
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in table
+    ]
+
+
+def _once(dataset: str, row: SuiteRow) -> bool:
+    """Whether a row is one run, whatever its seed: a closed form that is made from no other run."""
+    from benchmarks.configuration import closed_form
+
+    return not row.needs and closed_form(str(_model(dataset, row.method)["class_path"]))
+
+
+def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:
+    changed = {key.rpartition(".")[2]: value for key, value in row.options.items() if key.startswith("model.")}
+    return {**_model(dataset, row.method).get("init_args", {}), **changed}
+
+
+@cache
+def _model(dataset: str, method: str) -> dict[str, Any]:
+    model: dict[str, Any] = yaml.safe_load(find_experiment(experiment_of(dataset, method)).read_text())["model"]
+    return model
+
+
+def _equal(have: object, want: object) -> bool:
+    return have == want or (isinstance(want, int | float) and str(have) == str(want))
+
+
+def _running(place: Path) -> bool:
+    """Whether a process holds a suite's lock."""
+    if not (place / LOCK).is_file():
+        return False
+    with (place / LOCK).open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

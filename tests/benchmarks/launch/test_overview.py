@@ -1,0 +1,64 @@
+"""The list of suites knows sizes, states and data without planning a run."""
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.experiments import suite_names
+from benchmarks.launch.journal import LOCK
+from benchmarks.launch.overview import Overview, finished_settings, overview
+from benchmarks.launch.plan import plan
+from benchmarks.launch.rows import Suite
+from benchmarks.launch.view import durations
+from tests.benchmarks.conftest import options
+
+SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
+
+
+def look(suite: Suite, root: Path, runs: Path) -> Overview:
+    return overview("toy", suite, root, runs, finished_settings(runs), durations(runs))
+
+
+def test_a_closed_form_counts_once_like_in_the_plan(root: Path, tmp_path: Path) -> None:
+    suite = Suite("toy", ["synthetic"], ["popularity", "sasrec", "joint_dot"], [1, 2])
+    assert look(suite, root, tmp_path).runs == len(plan(suite, root, tmp_path)) == 9
+
+
+def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_path: Path) -> None:
+    suite = Suite("toy", ["synthetic"], ["sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
+    for width in (8, 4):
+        more = ["--seed_everything=1", "--trainer.max_epochs=1", f"--model.width={width}"]
+        assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *more)]) == 0
+    assert (look(suite, root, tmp_path).state, look(suite, root, tmp_path).runs) == ("1 of 2 done", 2)
+    wide = Suite("toy", ["synthetic"], ["sasrec"], [1], {"model.init_args.width": 16})
+    found = look(wide, root, tmp_path)
+    assert (found.state, found.unknown, "s" in found.left) == ("to do", 0, True)
+
+
+def test_data_say_what_they_lack(root: Path, tmp_path: Path) -> None:
+    suites = {
+        name: Suite("toy", ["ml-100k" if name == "absent" else "synthetic"], ["llm_only"]) for name in ("absent", "")
+    }
+    suites["other"] = Suite("toy", ["synthetic"], ["llm_only"], changes={"llm_only": {"model.init_args.llm": "opt"}})
+    data = {name: look(suite, root, tmp_path).data for name, suite in suites.items()}
+    assert data["absent"] == {"ml-100k": "not prepared"}
+    assert data["other"] == {"synthetic": "ready"}
+
+
+def test_a_suite_under_way_is_running(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "suites" / "toy"
+    place.mkdir(parents=True)
+    with (place / LOCK).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert look(SUITE, root, tmp_path).state == "running, 0 of 3 done"
+    assert look(SUITE, root, tmp_path).state == "to do"
+
+
+def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["suite", *suite_names()]
+    assert main(["suite"]) == 2
+    assert "--list" in capsys.readouterr().err
