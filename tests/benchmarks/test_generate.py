@@ -1,0 +1,47 @@
+"""The genre task: users' favourites, texts that are judged, and the answer that suits everybody."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.evaluate import load_run
+from benchmarks.generate import drawn, genres_of, judged
+from common.errors import UserError
+
+WAR, DRAMA = frozenset({"war"}), frozenset({"drama"})
+
+
+def test_texts_are_judged_by_each_users_own_history() -> None:
+    report = judged({"a": "war films", "b": "war, then drama", "c": "hm"}, [[WAR], [DRAMA], [DRAMA]], ["drama", "war"])
+    assert report["precision"]["@1"] == pytest.approx(1 / 3)
+    assert report["precision"]["@2"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    assert report["everybody"]["@1"] == pytest.approx(2 / 3)
+    assert report["silent"] == pytest.approx(1 / 3)
+    assert report["users"]["b"] == {"text": "war, then drama", "named": ["war", "drama"], "favourites": ["drama"]}
+
+
+def test_the_draw_of_users_is_always_the_same() -> None:
+    assert drawn(50, 10) == drawn(50, 10) == sorted(set(drawn(50, 10)))
+    assert drawn(5, 10) == [1, 2, 3, 4, 5]
+
+
+def test_genres_are_read_from_columns(floor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, module, _ = load_run(floor)
+    with pytest.raises(UserError, match="knows no genres"):
+        genres_of(module)
+    count = module.num_items - 2
+    flags = {"genre_film_noir": ["1", "", *[""] * count], "genre_unknown": ["", "1", *[""] * count]}
+    items = module.store.items().with_columns(**{name: pl.Series(values) for name, values in flags.items()})
+    monkeypatch.setattr(type(module.store), "items", lambda _: items)
+    assert genres_of(module)[:3] == [frozenset(), {"film noir"}, frozenset()]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([], "No user is named"), (["--genres", "--sample", "0"], "--sample is 0"), (["--genres"], "writes no text")],
+)
+def test_mistakes_are_told(floor: Path, given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(floor), *given]) == 2
+    assert message in capsys.readouterr().err
