@@ -15,59 +15,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
-from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
-from transformers.models.opt.modeling_opt import OPTAttention
 
 from allmrec.composer import Composer
-from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
+from allmrec.copier import HEADS, start_as_copier
+from allmrec.lessons import LEVELS, Level, copy_loss, lesson
+from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
 
-HEADS = 4
-PARTS = 2 * HEADS
-"""Parts of a token vector; a head compares two."""
-USER, PLACE, WORD, BEFORE, FOUND, BAG, MARK = 0, 2, 3, 4, 5, 6, 7
-"""What the parts hold at the start of training: what was read of the user's vector (two parts), where a token stands,
-which token it is, which token stands before it, where the slot was found, which words stand about here, whether this is
-the user's place."""
-READ = (WORD, FOUND)
-"""Parts of a slot's vector that are compared: those that no head of the first layer writes to."""
 END = "</s>"
 REPORT = "standin.json"
 """File of a stand-in's folder that says how it was made; no other language model has one."""
 VERSION = 7
 """Raised when a change makes another model of the same settings."""
-
-
-class Level(NamedTuple):
-    """One lesson."""
-
-    candidates: int
-    history: int
-    noise: float
-    """How unlike the vectors of the user and of the right candidate are at most: only where some are hardly alike does
-    the model learn to weigh candidates, so that a user's vector that is little better than chance learns from it."""
-
-
-LEVELS = (
-    Level(2, 0, 0.0),
-    Level(3, 0, 0.0),
-    Level(5, 2, 0.1),
-    Level(8, 4, 0.2),
-    Level(12, 7, 0.3),
-    Level(20, 10, 0.5),
-    Level(20, 10, 2.5),
-)
 
 
 @dataclass(frozen=True)
@@ -205,106 +173,6 @@ def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings
     fast.save_pretrained(folder)
 
 
-@torch.no_grad()
-def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
-    """Initial weights with which the trick can be learnt in minutes.
-
-    From random weights a small model learns to name some candidate, and then no gradient tells it which. So a few heads
-    start out as what the trick needs. First layer: one fetches the user's vector, from the place where prompts hold it;
-    one notes at each token the word before it; one the words shortly before. Second: one looks for the slot with the
-    user's vector, notes its place and says its words. Third: one looks shortly before that place for a token that
-    stands behind the word at hand, and says it. All other heads have equal query and key projections, so that like
-    attends to like. Training changes all of it.
-
-    Args:
-        model: A model of three layers or more.
-        title_tokens: Tokens of an average title, at whose end a slot stands.
-    """
-    decoder, width = model.model.decoder, model.config.hidden_size
-    part = width // PARTS
-    words, places = decoder.embed_tokens.weight, decoder.embed_positions.weight
-    words.zero_()[:, _part(WORD, part)] = torch.randn(len(words), part)
-    # Places a few tokens apart have like vectors.
-    pace = torch.logspace(-2.5, 0.4, part // 2)
-    angles = (torch.arange(len(places)) - 2)[:, None] * pace
-    places.zero_()[:, _part(PLACE, part)] = 3 * torch.cat([angles.sin(), angles.cos()], dim=1)
-    for layer in decoder.layers:
-        attention = layer.self_attn
-        for projection in (attention.q_proj, attention.v_proj):
-            torch.nn.init.normal_(projection.weight, std=0.05)
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
-        torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
-    read = torch.zeros(2 * part, width)
-    # Orthogonal, so that vectors are as like each other where they are read as where they stand.
-    turned = torch.nn.init.orthogonal_(torch.empty(2 * part, 2 * part)).split(part, dim=1)
-    for number, columns in zip(READ, turned, strict=True):
-        read[:, _part(number, part)] = columns
-    parts = torch.eye(width).view(PARTS, part, width)
-    word, place, before, found, bag, mark = (parts[number] for number in (WORD, PLACE, BEFORE, FOUND, BAG, MARK))
-    user = parts[USER : USER + 2].flatten(0, 1)
-    first, second, third = (layer.self_attn for layer in decoder.layers[:3])
-    # The user's slot is the second token, behind the beginning; OPT's table of places starts two rows late.
-    places[1 + 2, _part(MARK, part)] = 4.0
-    slow = torch.diag((pace < 4 / title_tokens).float().repeat(2))
-    _wire(first, 0, 0 * mark, mark, (read, USER, 2.0))
-    first.q_proj.bias[:part] = 3.0
-    _wire(first, 1, _earlier(pace, 1.0) @ place, place, (word, BEFORE, 2.0))
-    # Slow paces alone see that a place is near without minding how many tokens exactly.
-    _wire(first, 2, _earlier(pace, 0.6 * title_tokens) @ place, slow @ place, (word, BAG, 2.0))
-    seek, keys = 2.2 * user, 2.2 * read
-    # The user's slot holds the user's vector too, and is not what is looked for.
-    seek[0], keys[0] = 0.0, -mark.sum(0)
-    _wire(second, 0, seek, keys, (place, FOUND, 2.0), (bag, WORD, 0.5))
-    second.q_proj.bias[0] = 3.2
-    near = 2 * _earlier(pace, 0.6 * title_tokens) @ found, 2 * slow @ place
-    _wire(third, 0, torch.cat([2 * word, near[0]]), torch.cat([2 * before, near[1]]), (word, WORD, 2.0))
-
-
-def _earlier(pace: Float[Tensor, "p"], tokens: float) -> Float[Tensor, "w w"]:
-    """The matrix that turns the vector of a place into that of the place some tokens earlier."""
-    cos, sin = torch.diag((pace * tokens).cos()), torch.diag((pace * tokens).sin())
-    return torch.cat([torch.cat([cos, -sin], dim=1), torch.cat([sin, cos], dim=1)])
-
-
-def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Random vectors for slots."""
-    return torch.randn(*shape, width, generator=generator)
-
-
-class Lesson(NamedTuple):
-    """A batch of the pretext: prompts and answers in tokens, and the vectors of the prompts' slots."""
-
-    prompts: list[list[int]]
-    answers: list[list[int]]
-    soft: Float[Tensor, "s d"]
-
-
-def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generator) -> Lesson:
-    """Random items with random vectors; the user's vector is like that of one candidate, whose title is the answer."""
-    count = level.candidates + level.history
-    items = 1 + torch.stack(
-        [torch.randperm(len(composer.titles) - 1, generator=generator)[:count] for _ in range(rows)]
-    )
-    history, shown = items[:, level.candidates :], items[:, : level.candidates]
-    width = composer.llm.width
-    # Projections that learn are as long as they like.
-    lengths = 0.4 + 0.8 * torch.rand(rows, 1, 1, generator=generator)
-    vectors = lengths * fresh_vectors((rows, count), width, generator)
-    target = torch.randint(level.candidates, (rows,), generator=generator)
-    row = torch.arange(rows)
-    unlike = level.noise * torch.rand(rows, 1, generator=generator)
-    noise = unlike * lengths[:, 0] * fresh_vectors((rows,), width, generator)
-    users = (vectors[row, target] + noise) / (1 + unlike**2).sqrt()
-    prompts = composer(history, shown)
-    # A prompt that had to be shortened has fewer slots, of which the oldest history is missing.
-    soft = []
-    for user, given, slots in zip(users, vectors, prompts.slots, strict=True):
-        past = given[level.candidates :][level.candidates + level.history - len(slots) + 1 :]
-        soft.append(torch.cat([user[None], past, given[: level.candidates]]))
-    answers = [composer.answers[item] for item in shown[row, target].tolist()]
-    return Lesson(prompts.ids, answers, torch.cat(soft))
-
-
 def train(
     llm: FrozenLLM,
     style: PromptStyle,
@@ -341,51 +209,3 @@ def train(
     llm.module.requires_grad_(False)
     llm.module.save_pretrained(folder)
     return {"level": level, "right": sum(right) / max(1, len(right)), "parameters": llm.num_parameters}
-
-
-def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Tensor, float]:
-    """Next-token loss on the answers, and the share of answers whose every token is the likeliest."""
-    tokens, labels = labelled(batch.prompts, batch.answers)
-    keep = max(map(len, batch.answers)) + 1
-    logits = llm.logits(llm.embed(tokens, batch.soft), tokens.real, keep)[:, :-1]
-    labels = labels[:, 1 - keep :]
-    return answer_loss(logits, labels), float(whole_answers(logits, labels).float().mean())
-
-
-def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Tensor:
-    """Which rows have the right token everywhere."""
-    return ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1)
-
-
-def _part(number: int, size: int) -> slice:
-    return slice(number * size, (number + 1) * size)
-
-
-def _wire(
-    attention: OPTAttention,
-    head: int,
-    query: Float[Tensor, "q w"],
-    key: Float[Tensor, "q w"],
-    *moves: tuple[Tensor, int, float],
-) -> None:
-    """Makes one head compare what ``query`` and ``key`` read of tokens, and move what it finds.
-
-    Args:
-        attention: The layer's attention.
-        head: Number of the head.
-        query: What is read of the token that asks.
-        key: What is read of the tokens that are asked.
-        moves: What is read of the found token, the part that it is added to, and how many times.
-    """
-    own = _part(head, attention.head_dim)
-    start, part = own.start, attention.head_dim // 2
-    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-        projection.weight[own] = 0
-    attention.out_proj.weight[:, own] = 0
-    attention.q_proj.weight[start : start + len(query)] = query
-    attention.k_proj.weight[start : start + len(key)] = key
-    for value, out, gain in moves:
-        end = start + len(value)
-        attention.v_proj.weight[start:end] = value
-        attention.out_proj.weight[out * part : out * part + len(value), start:end] = gain * torch.eye(len(value))
-        start = end

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from allmrec.composer import Composer
 from allmrec.decoding import likelihoods, read_prefix
+from allmrec.lessons import Level, copy_loss, fresh_vectors, lesson
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import PromptStyle
-from allmrec.standin import REPORT, Level, StandInSettings, build_standin, copy_loss, fresh_vectors, lesson
+from allmrec.standin import REPORT, StandInSettings, build_standin
 from tests.allmrec.tiny import TITLES
 
 TINY = StandInSettings(width=128, vocabulary=330, steps=4, batch_size=8, text_rows=2)

@@ -10,7 +10,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from allmrec.standin import SMALL, Level
+from allmrec.lessons import Level
+from allmrec.standin import SMALL
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite

@@ -1,0 +1,86 @@
+"""What a stand-in language model is taught: to name the candidate whose slot is like the user's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from allmrec.composer import Composer
+from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
+
+
+class Level(NamedTuple):
+    """One lesson."""
+
+    candidates: int
+    history: int
+    noise: float
+    """How unlike the vectors of the user and of the right candidate are at most: only where some are hardly alike does
+    the model learn to weigh candidates, so that a user's vector that is little better than chance learns from it."""
+
+
+LEVELS = (
+    Level(2, 0, 0.0),
+    Level(3, 0, 0.0),
+    Level(5, 2, 0.1),
+    Level(8, 4, 0.2),
+    Level(12, 7, 0.3),
+    Level(20, 10, 0.5),
+    Level(20, 10, 2.5),
+)
+
+
+def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """Random vectors for slots."""
+    return torch.randn(*shape, width, generator=generator)
+
+
+class Lesson(NamedTuple):
+    """A batch of the pretext: prompts and answers in tokens, and the vectors of the prompts' slots."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    soft: Float[Tensor, "s d"]
+
+
+def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generator) -> Lesson:
+    """Random items with random vectors; the user's vector is like that of one candidate, whose title is the answer."""
+    count = level.candidates + level.history
+    items = 1 + torch.stack(
+        [torch.randperm(len(composer.titles) - 1, generator=generator)[:count] for _ in range(rows)]
+    )
+    history, shown = items[:, level.candidates :], items[:, : level.candidates]
+    width = composer.llm.width
+    # Projections that learn are as long as they like.
+    lengths = 0.4 + 0.8 * torch.rand(rows, 1, 1, generator=generator)
+    vectors = lengths * fresh_vectors((rows, count), width, generator)
+    target = torch.randint(level.candidates, (rows,), generator=generator)
+    row = torch.arange(rows)
+    unlike = level.noise * torch.rand(rows, 1, generator=generator)
+    noise = unlike * lengths[:, 0] * fresh_vectors((rows,), width, generator)
+    users = (vectors[row, target] + noise) / (1 + unlike**2).sqrt()
+    prompts = composer(history, shown)
+    # A prompt that had to be shortened has fewer slots, of which the oldest history is missing.
+    soft = []
+    for user, given, slots in zip(users, vectors, prompts.slots, strict=True):
+        past = given[level.candidates :][level.candidates + level.history - len(slots) + 1 :]
+        soft.append(torch.cat([user[None], past, given[: level.candidates]]))
+    answers = [composer.answers[item] for item in shown[row, target].tolist()]
+    return Lesson(prompts.ids, answers, torch.cat(soft))
+
+
+def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Tensor, float]:
+    """Next-token loss on the answers, and the share of answers whose every token is the likeliest."""
+    tokens, labels = labelled(batch.prompts, batch.answers)
+    keep = max(map(len, batch.answers)) + 1
+    logits = llm.logits(llm.embed(tokens, batch.soft), tokens.real, keep)[:, :-1]
+    labels = labels[:, 1 - keep :]
+    return answer_loss(logits, labels), float(whole_answers(logits, labels).float().mean())
+
+
+def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Tensor:
+    """Which rows have the right token everywhere."""
+    return ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1)
