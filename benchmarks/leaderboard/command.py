@@ -25,18 +25,21 @@ def leaderboard(
     part: str = "overall",
     slices: list[str] | None = None,
     reads: list[str] | None = None,
+    root: Path = Path("data"),
 ) -> None:
     """Prints tables of finished runs, one for each data set and protocol; or writes them as a page.
 
     Args:
         runs: Run folders, folders that hold some, or files of `recbench submit`; ``runs`` when omitted.
         format: Markdown, CSV (one line a row and metric) or JSON.
-        html: Folder for a page with tables, plots and a card for each run, beside the tables in all formats.
+        html: Folder for a page with tables, plots and a card for each run, with the ledger as a second page, beside
+            the tables in all formats.
         dataset: Only this data set.
         protocol: Only this protocol, in a single table: refused when runs differ in what the protocol says.
         part: Slice of the test cases, such as ``cold_items``.
         slices: Slices whose primary metric is a column beside the others.
         reads: Only methods that read nothing beyond these parts of the information set.
+        root: Folder of the stores, whose statistics the page's ledger compares with those that papers print.
     """
     found = [run for run in gather(runs or [Path("runs")]) if dataset in (None, run.result.dataset)]
     if reads is not None:
@@ -51,8 +54,10 @@ def leaderboard(
             raise UserError(f"No run has a slice {name!r}.", nearest(name, known))
     tables = tables_of(found, protocol, part)
     if html is not None:
+        from benchmarks.html.ledger import write_ledger
         from benchmarks.html.page import write_page
 
+        write_ledger(found, root, html)
         write(str(write_page(tables, found, html)))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))

@@ -16,7 +16,7 @@ from benchmarks.cli import write
 from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.judge import Entry, Ledger
-from benchmarks.ledger.reported import REPORTED, Claim, paper_names, read_paper
+from benchmarks.ledger.reported import REPORTED, Claim, Paper, paper_names, read_paper
 from common.data.store import read_store
 
 
@@ -40,13 +40,26 @@ def ledger(
     paths = [REPORTED / f"{name}.yaml" for name in paper_names()]
     if paper is not None:
         paths = [Path(paper) if paper.endswith(".yaml") else REPORTED / f"{paper}.yaml"]
-    papers = [read_paper(path) for path in paths]
     places = runs or [folder for folder in [Path("runs")] if folder.is_dir()]
-    asked = {place for one in papers for place in one.places}
-    mine = [run for run in gather(places) if run.result.dataset in {place.dataset for place in asked}]
-    book = Ledger(mine, _tables(mine, {place.part for place in asked}), statistics(root))
-    entries = {one.name: [e for e in book.entries(one) if e.verdict != "missing" or not found] for one in papers}
+    entries = {
+        name: [entry for entry in own if entry.verdict != "missing" or not found]
+        for name, own in entries_of([read_paper(path) for path in paths], gather(places), root).items()
+    }
     write({"md": _markdown, "csv": _csv, "json": _json}[format](entries))
+
+
+def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[Entry]]:
+    """Every figure and ordering of papers beside ours, by paper.
+
+    Args:
+        papers: What is reported.
+        runs: Finished runs.
+        root: Folder of the stores.
+    """
+    asked = {place for one in papers for place in one.places}
+    mine = [run for run in runs if run.result.dataset in {place.dataset for place in asked}]
+    book = Ledger(mine, _tables(mine, {place.part for place in asked}), statistics(root))
+    return {one.name: book.entries(one) for one in papers}
 
 
 def statistics(root: Path) -> dict[tuple[str, str], dict[str, int]]:
@@ -64,7 +77,8 @@ def _tables(found: list[Finished], parts: set[str]) -> list[Any]:
     return [table for part in sorted(parts & known) for table in tables_of(found, part=part)]
 
 
-def _record(paper: str, entry: Entry) -> dict[str, Any]:
+def record_of(paper: str, entry: Entry) -> dict[str, Any]:
+    """An entry as plain values."""
     reported, ours = entry.reported, entry.ours
     claim = isinstance(reported, Claim)
     return {
@@ -85,11 +99,11 @@ def _record(paper: str, entry: Entry) -> dict[str, Any]:
 
 
 def _json(entries: dict[str, list[Entry]]) -> str:
-    return json.dumps([_record(paper, entry) for paper, own in entries.items() for entry in own], indent=2)
+    return json.dumps([record_of(paper, entry) for paper, own in entries.items() for entry in own], indent=2)
 
 
 def _csv(entries: dict[str, list[Entry]]) -> str:
-    records = [_record(paper, entry) for paper, own in entries.items() for entry in own]
+    records = [record_of(paper, entry) for paper, own in entries.items() for entry in own]
     stream = io.StringIO()
     if records:
         writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
@@ -104,13 +118,14 @@ def _markdown(entries: dict[str, list[Entry]]) -> str:
         counts = Counter(entry.verdict for entry in own)
         summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         lines += [f"# {paper}", "", summary or "Nothing was found.", ""]
-        for (table, about, orderings), members in groupby(own, key=_heading):
+        for (table, about, orderings), members in groupby(own, key=heading_of):
             lines += [f"## {table}: {about}" + (" (orderings)" if orderings else ""), ""]
-            lines += _table([_record(paper, entry) for entry in members])
+            lines += _table([record_of(paper, entry) for entry in members])
     return "\n".join(lines)
 
 
-def _heading(entry: Entry) -> tuple[str, str, bool]:
+def heading_of(entry: Entry) -> tuple[str, str, bool]:
+    """Table and part of it where an entry stands, and whether it is an ordering."""
     return entry.reported.place.table, entry.reported.place.about, isinstance(entry.reported, Claim)
 
 
@@ -122,14 +137,15 @@ def _table(records: Sequence[dict[str, Any]]) -> list[str]:
         difference = ours if printed is None else (ours - printed if ours is not None else None)
         spread = f" ± {record['std']:.4f}" if record["std"] is not None else ""
         reasons = "; ".join(filter(None, (record["why"], record["note"])))
-        mine = "" if printed is None else _figure(ours) + spread
-        cells = [*(record[name] for name in ("dataset", "part", "method", "metric")), _figure(printed), mine]
-        cells += [_figure(difference, sign=True), record["verdict"], reasons]
+        mine = "" if printed is None else figure_of(ours) + spread
+        cells = [*(record[name] for name in ("dataset", "part", "method", "metric")), figure_of(printed), mine]
+        cells += [figure_of(difference, sign=True), record["verdict"], reasons]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _figure(value: float | None, sign: bool = False) -> str:
+def figure_of(value: float | None, sign: bool = False) -> str:
+    """A figure as the ledger shows it, empty where there is none."""
     if value is None:
         return ""
     whole = float(value).is_integer() and abs(value) >= 1

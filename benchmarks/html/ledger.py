@@ -1,0 +1,109 @@
+"""The ledger as a page: what the papers print beside ours, which a reader sifts by verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.html.page import ASSETS
+from benchmarks.leaderboard.sources import Finished
+from benchmarks.ledger.command import entries_of, figure_of, heading_of, record_of
+from benchmarks.ledger.judge import Entry
+from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
+from benchmarks.runs import write_atomically
+
+VERDICTS = {
+    "reproduced": "mark good",
+    "not reproduced": "mark bad",
+    "inconclusive": "mark",
+    "not comparable": "chip",
+    "missing": "chip",
+}
+"""Verdicts in the order of their buttons, each with the look of its mark."""
+COLUMNS = ("data set", "slice", "method", "metric", "printed", "ours", "difference", "verdict", "why", "runs")
+LEFT = ("data set", "slice", "method", "metric", "verdict", "why")
+
+
+def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
+    """Writes ``ledger.html``.
+
+    Args:
+        runs: Finished runs.
+        root: Folder of the stores, whose statistics are compared, too.
+        folder: Where to.
+
+    Returns:
+        The page.
+    """
+    papers = [read_paper(REPORTED / f"{name}.yaml") for name in paper_names()]
+    found = entries_of(papers, runs, root)
+    counts = Counter(entry.verdict for entries in found.values() for entry in entries)
+    buttons = [
+        f'<button type="button" data-verdict="{verdict}" aria-current="false"><b>{verdict}</b> '
+        f"<span>{counts[verdict]}</span></button>"  # type: ignore[index]
+        for verdict in VERDICTS
+        if counts[verdict]  # type: ignore[index]
+    ]
+    total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, made "
+    parts = {
+        "style": (ASSETS / "style.css").read_text(),
+        "made": total + datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "verdicts": "\n".join(buttons),
+        "papers": "\n".join(_paper(paper, found[paper.name]) for paper in papers),
+        "script": (ASSETS / "ledger.js").read_text(),
+    }
+    page = (ASSETS / "ledger.html").read_text()
+    for name, text in parts.items():
+        page = page.replace(f"{{{{{name}}}}}", text, 1)
+    write_atomically(folder / "ledger.html", page)
+    return folder / "ledger.html"
+
+
+def _paper(paper: Paper, entries: Sequence[Entry]) -> str:
+    tables = [
+        _table(paper, heading, [record_of(paper.name, entry) for entry in members])
+        for heading, members in groupby(entries, key=heading_of)
+    ]
+    return "\n".join(tables)
+
+
+def _table(paper: Paper, heading: tuple[str, str, bool], records: Sequence[dict[str, Any]]) -> str:
+    table, about, orderings = heading
+    title = f"{paper.name}, {table}: {about}" + (" (orderings)" if orderings else "")
+    names = "".join(f'<th scope="col"{_left(name)} style="padding:.55rem .7rem">{name}</th>' for name in COLUMNS)
+    rows = "\n".join(map(_row, records))
+    return (
+        f'<section><div class="heading"><h2>{escape(title)}</h2><p><a href="{escape(paper.source)}">the paper</a></p>'
+        f'</div><div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{names}'
+        f"</tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
+    )
+
+
+def _row(record: dict[str, Any]) -> str:
+    printed, ours = record["printed"], record["ours"]
+    difference = ours if printed is None else None if ours is None else ours - printed
+    spread = "" if record["std"] is None else f" <small>±{record['std']:.4f}</small>"
+    why = "; ".join(filter(None, (record["why"], record["note"])))
+    cells = {
+        **{
+            name: escape(record[key])
+            for name, key in zip(COLUMNS, ("dataset", "part", "method", "metric"), strict=False)
+        },
+        "printed": figure_of(printed),
+        "ours": "" if printed is None else figure_of(ours) + spread,
+        "difference": figure_of(difference, sign=True),
+        "verdict": f'<span class="{VERDICTS[record["verdict"]]}">{record["verdict"]}</span>',
+        "why": f'<span style="white-space:normal">{escape(why)}</span>',
+        "runs": f'<span title="{escape(" ".join(record["runs"]))}">{len(record["runs"]) or ""}</span>',
+    }
+    content = "".join(f"<td{_left(name)}>{cells[name]}</td>" for name in COLUMNS)
+    return f'<tr data-verdict="{record["verdict"]}">{content}</tr>'
+
+
+def _left(name: str) -> str:
+    return ' class="left"' if name in LEFT else ""
