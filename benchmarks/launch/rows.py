@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,17 @@ class SuiteRow:
 
 
 def read_suite(path: Path) -> Suite:
-    """Reads a suite's file.
+    """Reads a suite's file; with ``like``, what it does not say is that of another suite, whose file lies beside it.
 
     Raises:
-        UserError: If it is no such file.
+        UserError: If it is no such file, or the other is not there.
     """
     values = yaml.safe_load(path.read_text())
+    if isinstance(values, dict) and "like" in values:
+        other = path.with_name(f"{values.pop('like')}.yaml")
+        if not other.is_file():
+            raise UserError(f"{path} is like {other.stem!r}, which is not there.", f"Name a suite in {path.parent}.")
+        values = asdict(read_suite(other)) | values
     known = set(Suite.__dataclass_fields__)
     if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):
         raise UserError(f"{path} is no suite.", "A suite has about, datasets and methods.")

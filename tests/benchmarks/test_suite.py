@@ -1,5 +1,6 @@
 """A suite orders, skips, resumes and retries its runs, and always leaves a leaderboard."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,15 @@ def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: P
     assert options["sasrec"] == {"model.width": 8, "model.lr": 0.1}
     assert options["narrow"] == {"model.width": 4, "model.lr": 0.1}
     assert options["sasrec-scenario-few-shot-20"] == options["sasrec"] | {"data.scenario": "few-shot-20"}
+
+
+def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
+    whole = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[3, 4], options={"model.width": 8}))
+    (tmp_path / "other.yaml").write_text("like: toy\nabout: another\nseeds: [5]\n")
+    assert read_suite(tmp_path / "other.yaml") == replace(whole, about="another", seeds=[5])
+    (tmp_path / "other.yaml").write_text("like: none\nabout: another\n")
+    with pytest.raises(UserError, match="'none', which is not there"):
+        read_suite(tmp_path / "other.yaml")
 
 
 def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:
