@@ -103,6 +103,8 @@ def read_paper(path: Path) -> Paper:
     if not path.is_file():
         raise UserError(f"No figures are kept of {path.stem!r}.", nearest(path.stem, paper_names()))
     values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise UserError(f"{path} reports nothing.", "Write what a paper prints like in the shipped files beside it.")
     try:
         return _paper(values, path)
     except KeyError as error:
@@ -121,7 +123,7 @@ def _paper(values: dict[str, Any], path: Path) -> Paper:
         language_models=tuple(requires.get("language_model", ())),
         settings=requires.get("settings", {}),
         cells=tuple(cells),
-        claims=(*_best(values), *_claims(values)),
+        claims=(*_best(values, path), *_claims(values)),
     )
 
 
@@ -163,10 +165,13 @@ def _figures(values: Mapping[str, Any], path: Path) -> Iterator[Printed]:
                 yield Printed(place, method, name, float(value), tolerance, note)
 
 
-def _best(values: Mapping[str, Any]) -> Iterator[Claim]:
+def _best(values: Mapping[str, Any], path: Path) -> Iterator[Claim]:
     """The ordering that a column's bold figure states: its method is above every other."""
     for place, column, table in _columns(values):
         best = column.get("best")
+        if best is not None and best not in column["values"]:
+            where = f"{place.table}, {place.dataset}"
+            raise UserError(f"{path}: {where}: {best!r} is best, and has no figure.", "Write what the paper prints.")
         for other in column["values"]:
             if best and other != best:
                 yield Claim(place, best, other, table.get("metric", values["metric"]))

@@ -171,9 +171,11 @@ class SequenceDataModule(L.LightningDataModule):
         rank, world_size = (share["rank"], share["num_replicas"]) if share else (0, 1)
         dataset = self._training_set(rank, world_size)
         if not len(dataset):
+            whom = "" if self.scenario == OVERALL else f", of those that --data.scenario {self.scenario} leaves,"
             raise DataError(
-                f"no user of {self.manifest.dataset} has enough training events for {self.instances} instances",
-                "Choose a recipe that keeps more events, or lower --data.min_history.",
+                f"no user of {self.manifest.dataset}{whom} has enough training events for {self.instances} instances",
+                "Choose a recipe that keeps more events, "
+                + ("or lower --data.min_history." if not whom else "or a scenario that keeps more users."),
             )
         if self.instances == "session":
             return self._loader(dataset, None, EpochSampler(dataset, shuffle=False))

@@ -10,6 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
+from tests.benchmarks.conftest import options
 
 
 def evaluations(runs: Path, origin: Path) -> Iterator[Result]:
@@ -73,3 +74,21 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_loaded_run_scores_without_dropout(finished: Path) -> None:
     _, _, model = load_run(finished)
     assert not model.training
+
+
+@pytest.mark.parametrize(("data", "message"), [("nowhere", "nowhere"), ("ml-100k", "recbench prepare ml-100k")])
+def test_data_that_are_not_there_are_told(
+    finished: Path, data: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(finished), "--data", data]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_on_some_users_is_not_tested_elsewhere(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--data.scenario=few-shot-30", "--trainer.max_epochs=1", "--model.width=8"]
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *few)]) == 0
+    (run,) = find_runs([tmp_path])
+    assert main(["evaluate", str(run), "--data", "synthetic"]) == 2
+    assert "was trained under few-shot-30" in capsys.readouterr().err

@@ -274,3 +274,10 @@ def test_data_without_instances_or_cases_say_so(tmp_path: Path) -> None:
         data.train_dataloader()
     with pytest.raises(DataError, match="no val case"):
         data.val_dataloader()
+
+
+def test_a_scenario_without_training_data_says_so(tmp_path: Path) -> None:
+    write(tmp_path, [[1, 2, 3]] * NUM_USERS)
+    data = SequenceDataModule("tiny", root=str(tmp_path), scenario="few-shot-2")
+    with pytest.raises(DataError, match=r"--data.scenario few-shot-2 leaves.*\n.*keeps more users"):
+        data.train_dataloader()
