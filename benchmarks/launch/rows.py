@@ -137,12 +137,13 @@ def _changes(suite: Suite, dataset: str, methods: Iterable[str]) -> dict[str, di
     """What a suite changes of each of ``methods``.
 
     Raises:
-        UserError: If it changes a method that has no row.
+        UserError: If it changes a method that there is not.
     """
-    known = [*methods, *suite.optional]
+    known = list(methods)
     for method in suite.changes:
-        if method not in known:
-            raise UserError(f"The suite changes {method!r}, which has no row on {dataset}.", nearest(method, known))
+        # One that the data set has, and this suite has no row of, may be changed for a suite that is like it.
+        if method not in known and not _shipped(dataset, method).is_file():
+            raise UserError(f"The suite changes {method!r}, which is no method on {dataset}.", nearest(method, known))
     return {method: suite.changes.get(method, {}) for method in known}
 
 

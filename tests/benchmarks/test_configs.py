@@ -73,7 +73,7 @@ def test_suite_names_shipped_experiments(name: str) -> None:
     assert suite.about
 
 
-@pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("allmrec-paper") or n in TINY])
+@pytest.mark.parametrize("name", [n for n in suite_names() if "-paper" in n or n in TINY])
 def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
     suite = read_suite(find_suite(name))
     rows = rows_of(suite, suite.datasets[-1])
@@ -85,9 +85,10 @@ def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["", "-users", "-ablations", "-backbones"])
 def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
-    assert {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")} <= {
-        *suite_names()
-    }
+    forms = {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")}
+    if kind in ("", "-ablations"):
+        forms |= {f"lrd-{data}{kind}" for data in ("synthetic", "ml-100k", "office", "paper")}
+    assert forms <= set(suite_names())
 
 
 @pytest.mark.parametrize("name", TINY)
