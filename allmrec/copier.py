@@ -50,8 +50,8 @@ def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
         torch.nn.init.normal_(attention.out_proj.weight, std=0.02)
     read = torch.zeros(2 * part, width)
     # Orthogonal, so that vectors are as like each other where they are read as where they stand.
-    turned = torch.nn.init.orthogonal_(torch.empty(2 * part, 2 * part)).split(part, dim=1)
-    for number, columns in zip(READ, turned, strict=True):
+    turned = torch.nn.init.orthogonal_(torch.empty(2 * part, 2 * part))
+    for number, columns in zip(READ, turned.chunk(len(READ), dim=1), strict=True):
         read[:, _part(number, part)] = columns
     parts = torch.eye(width).view(PARTS, part, width)
     word, place, before, found, bag, mark = (parts[number] for number in (WORD, PLACE, BEFORE, FOUND, BAG, MARK))

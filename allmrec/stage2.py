@@ -26,8 +26,9 @@ from common.types import Catalogue, SequenceBatch
 class Projection(nn.Module):
     """Two linear maps into the space of token vectors, layer norm and an activation between them.
 
-    Weights start as in the released code, but for the size of what comes out, which is that of the model's own words:
-    longer vectors drown the words around them, and attention between them starts too sharp to learn from.
+    Weights start as in the released code, but for the size of what comes out, which is a little less than that of the
+    model's own words: longer vectors drown the words around them, and attention between them starts too sharp to learn
+    from.
 
     Args:
         width: Width of the vectors.
@@ -43,9 +44,8 @@ class Projection(nn.Module):
         self.activation = nn.LeakyReLU() if activation == "leaky_relu" else nn.GELU()
         self.outer = nn.Linear(token_width, token_width)
         nn.init.xavier_normal_(self.inner.weight)
-        # Either activation halves the mean square of what layer norm gives.
         size = tokens.detach().float().square().mean().sqrt().item()
-        nn.init.xavier_normal_(self.outer.weight, gain=size * 2**0.5)
+        nn.init.xavier_normal_(self.outer.weight, gain=size)
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n t"]:
