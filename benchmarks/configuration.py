@@ -9,6 +9,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class RunCLI(LightningCLI):
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        arguments = with_config_files(arguments)
+        self.data_class = data_class(arguments)
         super().__init__(
             Recommender,
             SequenceDataModule,
@@ -73,7 +76,7 @@ class RunCLI(LightningCLI):
                 "allow_abbrev": False,
                 "default_config_files": [str(TRAINER)],
             },
-            args=with_config_files(arguments),
+            args=arguments,
             run=False,
         )
 
@@ -104,7 +107,8 @@ class RunCLI(LightningCLI):
             "--tuning", type=dict[str, Any], default={}, help="what `recbench sweep` spent on this configuration"
         )
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults({"data": {"class_path": "SequenceDataModule"}})
+        # Were it another class than the one asked for, its defaults would stay where both have an argument.
+        parser.set_defaults({"data": {"class_path": self.data_class}})
         parser.link_arguments("seed_everything", "data.init_args.seed")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -267,6 +271,28 @@ def with_config_files(arguments: Sequence[str]) -> list[str]:
             reading = False
             result.append(argument)
     return result
+
+
+def data_class(arguments: Sequence[str]) -> str:
+    """Class of the data that a command line asks for, by options or in files; the last word counts.
+
+    One that is not known is left for the parser to complain of.
+
+    >>> data_class(["--data=PromptDataModule", "--data.dataset=synthetic"])
+    'PromptDataModule'
+    """
+    chosen = SequenceDataModule.__name__
+    for argument, following in pairwise([*arguments, ""]):
+        option, equals, value = argument.partition("=")
+        value = value if equals else following
+        if option in ("--data", "--data.class_path"):
+            chosen = value
+        elif option == "--config" and Path(value).is_file():
+            content = yaml.safe_load(Path(value).read_text())
+            data = content.get("data") if isinstance(content, dict) else None
+            chosen = data.get("class_path", chosen) if isinstance(data, dict) else chosen
+    known = {cls.__name__ for cls in [SequenceDataModule, *descendants(SequenceDataModule)]}
+    return chosen if chosen.rpartition(".")[2] in known else SequenceDataModule.__name__
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from common.errors import UserError
 from common.models.base import MODEL, Recommender
 
+T = TypeVar("T")
 WEIGHTS = "best.ckpt"
 """File of a run folder that holds the weights that validation chose."""
 
@@ -52,7 +53,7 @@ def read_checkpoint(run: str | Path) -> dict[str, Any]:
     return content
 
 
-def descendants(cls: type[Recommender]) -> Iterator[type[Recommender]]:
+def descendants(cls: type[T]) -> Iterator[type[T]]:
     """All classes built on ``cls``, as far as their modules are imported."""
     for child in cls.__subclasses__():
         yield child
