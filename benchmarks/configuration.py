@@ -291,7 +291,8 @@ def data_class(arguments: Sequence[str]) -> str:
             content = yaml.safe_load(Path(value).read_text())
             data = content.get("data") if isinstance(content, dict) else None
             chosen = data.get("class_path", chosen) if isinstance(data, dict) else chosen
-    known = {cls.__name__ for cls in [SequenceDataModule, *descendants(SequenceDataModule)]}
+    classes: list[type[SequenceDataModule]] = [SequenceDataModule, *descendants(SequenceDataModule)]
+    known = {cls.__name__ for cls in classes}
     return chosen if chosen.rpartition(".")[2] in known else SequenceDataModule.__name__
 
 

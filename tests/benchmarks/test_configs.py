@@ -1,11 +1,13 @@
 """Every shipped configuration fits the signatures, and every method runs a batch of each phase."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
@@ -62,6 +64,20 @@ def test_method_runs_a_batch_of_each_phase(name: str, root: Path, tmp_path: Path
         more = [f"--data.text_encoder=file:{tmp_path / 'vectors.npy'}"]
     assert main(["run", "--config", name, "--trainer.fast_dev_run=true", *options(root, tmp_path, *more)]) == 0
     assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize("place", ["file", "option"])
+def test_what_is_not_said_of_data_is_the_default_of_their_class(tmp_path: Path, place: str) -> None:
+    base = "model: {class_path: LLMOnly, init_args: {llm: standin}}\ndata: {init_args: {dataset: synthetic}}\n"
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "data.yaml").write_text("data: {class_path: PromptDataModule}\n")
+    said = {"file": ["--config", str(tmp_path / "data.yaml")], "option": ["--data", "PromptDataModule"]}[place]
+    data = RunCLI([*said, "--config", str(tmp_path / "base.yaml")]).config.data
+    assert data.class_path.endswith(".PromptDataModule")
+    for name, parameter in inspect.signature(PromptDataModule).parameters.items():
+        if name not in ("dataset", "seed"):
+            default = parameter.default
+            assert data.init_args[name] == (list(default) if isinstance(default, tuple) else default)
 
 
 @pytest.mark.parametrize("name", suite_names())
