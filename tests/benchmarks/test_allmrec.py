@@ -120,8 +120,9 @@ def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, s
         for name in ("one", "two")
         for folder in find_runs([tmp_path / name])
     )
-    # Each of 3 steps of Adam is as long as 0.01 in every weight, and rounding may turn a small one.
-    torch.testing.assert_close(double, single, rtol=1e-3, atol=1e-4)
+    # A step of Adam is as long as 0.01 in every weight, and rounding turns a few where the gradient is all but zero.
+    for name, weights in single.items():
+        assert torch.dist(double[name], weights) <= 0.01 * weights.norm(), name
 
 
 def test_generate_writes_about_known_users(

@@ -57,4 +57,5 @@ def test_the_page_names_no_other_place(site: Path) -> None:
         "leaderboard.csv",
         "leaderboard.json",
         "leaderboard.md",
+        "ledger.html",
     ]
