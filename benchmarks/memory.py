@@ -42,12 +42,16 @@ class MemoryAbove:
             return
         self.stop.set()
         self.thread.join()
+        self._look()
 
     def _watch(self) -> None:
         while True:
-            self.bytes = max(self.bytes, resident() - self.start)
+            self._look()
             if self.stop.wait(INTERVAL):
                 return
+
+    def _look(self) -> None:
+        self.bytes = max(self.bytes, resident() - self.start)
 
 
 def resident() -> int:
