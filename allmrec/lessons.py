@@ -10,27 +10,7 @@ from torch import Tensor
 
 from allmrec.composer import Composer
 from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
-
-
-class Level(NamedTuple):
-    """One lesson."""
-
-    candidates: int
-    history: int
-    noise: float
-    """How unlike the vectors of the user and of the right candidate are at most: only where some are hardly alike does
-    the model learn to weigh candidates, so that a user's vector that is little better than chance learns from it."""
-
-
-LEVELS = (
-    Level(2, 0, 0.0),
-    Level(3, 0, 0.0),
-    Level(5, 2, 0.1),
-    Level(8, 4, 0.2),
-    Level(12, 7, 0.3),
-    Level(20, 10, 0.5),
-    Level(20, 10, 2.5),
-)
+from allmrec.standin_recipe import Level
 
 
 def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:

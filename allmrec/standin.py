@@ -7,13 +7,11 @@ folder has Hugging Face layout and is loaded by the code that loads any other mo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -27,61 +25,12 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from allmrec.composer import Composer
 from allmrec.copier import HEADS, start_as_copier
-from allmrec.lessons import LEVELS, Level, copy_loss, lesson
+from allmrec.lessons import copy_loss, lesson
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
+from allmrec.standin_recipe import REPORT, StandInSettings, recipe, standin_name
 
 END = "</s>"
-REPORT = "standin.json"
-"""File of a stand-in's folder that says how it was made; no other language model has one."""
-VERSION = 7
-"""Raised when a change makes another model of the same settings."""
-
-
-@dataclass(frozen=True)
-class StandInSettings:
-    """Size and training of a stand-in.
-
-    Args:
-        width: Width of token vectors, a multiple of 16.
-        layers: Layers, at least 3.
-        vocabulary: Tokens of the byte-pair tokenizer.
-        context: Tokens that fit into the context.
-        steps: Training steps.
-        batch_size: Prompts a step.
-        text_rows: Texts a step, read as plain text.
-        text_tokens: Tokens of a text that are read.
-        title_tokens: Tokens of a title that prompts show.
-        lr: Learning rate of AdamW, after warming up for a tenth of the steps.
-        passed: Share of whole answers that must be right, over 20 batches, before the next level.
-        seed: Seed of all draws.
-        levels: Lessons, in their order.
-    """
-
-    width: int = 128
-    layers: int = 3
-    vocabulary: int = 4000
-    context: int = 1024
-    steps: int = 600
-    batch_size: int = 16
-    text_rows: int = 4
-    text_tokens: int = 48
-    title_tokens: int = 24
-    lr: float = 2e-3
-    passed: float = 0.8
-    seed: int = 0
-    levels: tuple[Level, ...] = LEVELS
-
-
-SMALL = StandInSettings(
-    vocabulary=2500,
-    steps=600,
-    batch_size=8,
-    text_rows=1,
-    passed=0.65,
-    levels=(*LEVELS[:3], Level(8, 3, 0.2), Level(12, 5, 0.3), Level(20, 5, 0.5), Level(20, 5, 2.5)),
-)
-"""A stand-in for the small synthetic world, built in about a minute on two cores."""
 
 
 def build_standin(
@@ -117,19 +66,9 @@ def build_standin(
         tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
         save_untrained(partial, tokenizer, settings, titles)
         report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial, show)
-    (partial / REPORT).write_text(json.dumps(_recipe(domain, settings) | report, indent=2))
+    (partial / REPORT).write_text(json.dumps(recipe(domain, settings) | report, indent=2))
     partial.replace(folder)
     return folder
-
-
-def standin_name(titles: Sequence[str], texts: Sequence[str], domain: Domain, settings: StandInSettings) -> str:
-    """Name of the folder: a hash of the catalogue, the settings and the version of the pretext."""
-    content = json.dumps([_recipe(domain, settings), list(titles), list(texts)])
-    return f"standin-text-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
-def _recipe(domain: Domain, settings: StandInSettings) -> dict[str, object]:
-    return {"kind": "standin-text", "version": VERSION, "domain": domain, **asdict(settings)}
 
 
 def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Tokenizer:

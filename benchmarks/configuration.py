@@ -13,12 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import common.models
-from benchmarks.experiments import TRAINER, find_experiment
+from benchmarks.experiments import TRAINER, find_experiment, parse_yaml, read_yaml
 from benchmarks.messages import explain
 from benchmarks.runs import config_id, run_id
 from benchmarks.standins import STANDIN, find_standin
@@ -207,7 +206,7 @@ class Plan:
         Raises:
             UserError: If its store is not there, or the label is no file name.
         """
-        config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
+        config = parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
         for name in PASSING:
             config.pop(name, None)
         config["trainer"].pop("logger", None)
@@ -288,7 +287,7 @@ def data_class(arguments: Sequence[str]) -> str:
         if option in ("--data", "--data.class_path"):
             chosen = value
         elif option == "--config" and Path(value).is_file():
-            content = yaml.safe_load(Path(value).read_text())
+            content = read_yaml(Path(value))
             data = content.get("data") if isinstance(content, dict) else None
             chosen = data.get("class_path", chosen) if isinstance(data, dict) else chosen
     classes: list[type[SequenceDataModule]] = [SequenceDataModule, *descendants(SequenceDataModule)]

@@ -8,13 +8,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 import allmrec
 import common.models
 import lrd
 from benchmarks.cli import write
-from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
+from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
 Kind = Literal["datasets", "methods", "suites", "encoders"]
 
@@ -59,7 +57,7 @@ def _methods() -> list[tuple[str, ...]]:
         data[method].append(dataset)
     rows: list[tuple[str, ...]] = []
     for method, datasets in sorted(data.items()):
-        path = yaml.safe_load(find_experiment(f"{datasets[0]}/{method}").read_text())["model"]["class_path"]
+        path = read_yaml(find_experiment(f"{datasets[0]}/{method}"))["model"]["class_path"]
         rows.append((method, path, summaries.get(path, ""), ", ".join(datasets)))
     return rows
 
@@ -75,7 +73,7 @@ def _class_summaries() -> dict[str, str]:
 
 
 def _suites() -> list[tuple[str, ...]]:
-    suites = {name: yaml.safe_load(find_suite(name).read_text()) for name in suite_names()}
+    suites = {name: read_yaml(find_suite(name)) for name in suite_names()}
     return [(name, str(values.get("about", ""))) for name, values in suites.items()]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from allmrec.prompts import Domain
-from allmrec.standin import REPORT, SMALL, StandInSettings, build_standin, standin_name
+from allmrec.standin_recipe import REPORT, SMALL, StandInSettings, standin_name
 from common.data.store import Store
 from common.errors import UserError
 
@@ -45,6 +45,8 @@ def find_standin(store: Store) -> Path:
 
 def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) -> Path:
     """Builds the stand-in of a data set from titles and texts, or finds it; ``show`` is told of each step."""
+    from allmrec.standin import build_standin
+
     titles, texts = _words(store)
     return build_standin(titles, texts, _root(store), *_recipe(store), show)
 

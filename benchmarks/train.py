@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import environment, peak_memory
+from benchmarks.experiments import read_yaml
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
 from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, read_result, write_atomically
@@ -150,7 +151,7 @@ def require_same_data(run: Path, plan: Plan) -> None:
             f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
         )
     scenario = plan.config["data"]["init_args"]["scenario"]
-    theirs = yaml.safe_load((run / CONFIG).read_text())["data"]["init_args"].get("scenario", scenario)
+    theirs = read_yaml(run / CONFIG)["data"]["init_args"].get("scenario", scenario)
     if theirs != scenario:
         raise UserError(
             f"{run} was trained under the scenario {theirs}, not {scenario}: it has seen other users.",

@@ -11,9 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.experiments import find_experiment, find_suite, suite_names
+from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import LOCK
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
 from benchmarks.launch.view import clock, durations
@@ -117,7 +115,7 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
     for folder in find_runs([runs]) if runs.is_dir() else ():
         result = read_result(folder)
         if result.checkpoint is None and (folder / CONFIG).is_file():
-            settings = flat(yaml.safe_load((folder / CONFIG).read_text()))
+            settings = flat(read_yaml(folder / CONFIG))
             found[result.dataset, result.method, result.seed].append(settings)
     return found
 
@@ -162,7 +160,7 @@ def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:
 
 @cache
 def _model(dataset: str, method: str) -> dict[str, Any]:
-    model: dict[str, Any] = yaml.safe_load(find_experiment(experiment_of(dataset, method)).read_text())["model"]
+    model: dict[str, Any] = read_yaml(find_experiment(experiment_of(dataset, method)))["model"]
     return model
 
 

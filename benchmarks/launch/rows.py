@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.experiments import EXPERIMENTS, find_experiment
+from benchmarks.experiments import EXPERIMENTS, find_experiment, read_yaml
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
@@ -71,7 +69,7 @@ def read_suite(path: Path) -> Suite:
     Raises:
         UserError: If it is no such file, or the other is not there.
     """
-    values = yaml.safe_load(path.read_text())
+    values = read_yaml(path)
     if isinstance(values, dict) and "like" in values:
         other = path.with_name(f"{values.pop('like')}.yaml")
         if not other.is_file():
@@ -128,7 +126,7 @@ def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
         method = waiting.pop(0)
         if method not in needs:
             path = find_experiment(experiment_of(dataset, method))
-            needs[method] = list(yaml.safe_load(path.read_text()).get("needs", []))
+            needs[method] = list(read_yaml(path).get("needs", []))
             waiting = needs[method] + waiting
     return needs
 
@@ -174,7 +172,7 @@ def label_of(method: str) -> str:
     """What a method is called: a file says it itself."""
     if not method.endswith(".yaml"):
         return method
-    name: str = yaml.safe_load(find_experiment(method).read_text()).get("name") or Path(method).stem
+    name: str = read_yaml(find_experiment(method)).get("name") or Path(method).stem
     return name
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal
 from benchmarks.launch.schedule import Attempt, Schedule
 from benchmarks.runs import CONFIG, METRICS, find_runs, read_result
@@ -77,7 +77,7 @@ def progress(attempt: Attempt) -> tuple[str, str, str]:
     path, config = folder / METRICS, folder / CONFIG
     if not (path.is_file() and config.is_file()):
         return "", "", ""
-    settings = yaml.safe_load(config.read_text())
+    settings = read_yaml(config)
     monitor, last = settings["early_stopping"]["monitor"], settings["trainer"]["max_epochs"] or -1
     with path.open() as stream:
         rows = [row for row in csv.DictReader(stream) if row.get(monitor)]

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import yaml
-
+from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.rows import Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, Printed
@@ -154,7 +153,7 @@ def cell_of(row: Row, metric: str) -> Cell:
 
 def settings_of(run: Finished) -> dict[str, Any]:
     """A run's settings by dotted name, without ``init_args``."""
-    return flat(yaml.safe_load(run.text(CONFIG)) or {})
+    return flat(parse_yaml(run.text(CONFIG)) or {})
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:

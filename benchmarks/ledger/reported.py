@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.experiments import read_yaml
 from common.errors import UserError, nearest
 
 REPORTED = Path(__file__).parent.parent / "reported"
@@ -102,7 +101,7 @@ def read_paper(path: Path) -> Paper:
     """
     if not path.is_file():
         raise UserError(f"No figures are kept of {path.stem!r}.", nearest(path.stem, paper_names()))
-    values = yaml.safe_load(path.read_text())
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} reports nothing.", "Write what a paper prints like in the shipped files beside it.")
     try:

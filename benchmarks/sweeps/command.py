@@ -10,6 +10,7 @@ from typing import Literal
 import yaml
 
 from benchmarks.cli import write
+from benchmarks.experiments import read_yaml
 from benchmarks.runs import write_atomically
 from benchmarks.sweeps.space import Space, find_space
 from common.errors import UserError
@@ -78,5 +79,5 @@ def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry
     require_account()
     import wandb
 
-    sweep_id = wandb.sweep(yaml.safe_load(path.read_text()), project="recbench")
+    sweep_id = wandb.sweep(read_yaml(path), project="recbench")
     wandb.agent(sweep_id, project="recbench", count=trials)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from benchmarks.experiments import CONFIGS, EXPERIMENTS, find_experiment
+from benchmarks.experiments import CONFIGS, EXPERIMENTS, find_experiment, read_yaml
 from common.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -178,10 +178,7 @@ def read_space(path: Path) -> Space:
     Raises:
         UserError: If the file is none.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+    values = read_yaml(path)
     if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict):
         raise UserError(f"{path} is no search space.", "It needs command, method, metric and parameters.")
     for key in values:

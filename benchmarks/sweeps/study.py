@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from benchmarks.configuration import RunCLI
-from benchmarks.experiments import find_experiment
+from benchmarks.experiments import find_experiment, read_yaml
 from benchmarks.runs import write_atomically
 from benchmarks.sweeps.space import Space
 from benchmarks.sweeps.trial import as_arguments, run_trial
@@ -119,7 +119,7 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     if not complete:
         raise UserError(f"No trial of {space.name} was complete.", "See why under `--debug`, or give more --trials.")
     cost, best = spent(study), study.best_trial
-    config: dict[str, Any] = yaml.safe_load(find_experiment(space.experiment).read_text())
+    config: dict[str, Any] = read_yaml(find_experiment(space.experiment))
     for name, value in best.user_attrs["values"].items():
         _set(config, name, value)
     config["name"] = f"{config.get('name') or Path(space.experiment).stem}_tuned"

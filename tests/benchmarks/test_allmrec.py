@@ -10,8 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from allmrec.lessons import Level
-from allmrec.standin import SMALL
+from allmrec.standin_recipe import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite

@@ -132,6 +132,15 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
         read_suite(tmp_path / "other.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"), [("about: [toy\n", "no YAML"), ("- toy\n", "no suite"), ("about: a", "no suite")]
+)
+def test_a_file_that_is_no_suite_is_refused_by_its_name(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "toy.yaml").write_text(text)
+    with pytest.raises(UserError, match=f"toy.yaml is {message}"):
+        read_suite(tmp_path / "toy.yaml")
+
+
 def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:
     suite = read_suite(suite_file(tmp_path, changes={"sasrek": {"model.width": 8}}))
     with pytest.raises(UserError, match="Did you mean 'sasrec'"):

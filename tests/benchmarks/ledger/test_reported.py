@@ -77,7 +77,7 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
         ("  - table: Table 2\n    about", "  - about", "something reported has no 'table'"),
         ("{dataset: ml-100k, best", "{best", "something reported has no 'dataset'"),
         ("sasrec: 0.2", "sasrec: high", "Table 2, ml-100k, sasrec: hr@10 'high' is no number"),
-        ("sasrec: 0.2", "sasrec:", "Table 2, ml-100k, sasrec: hr@10 None is no number"),
+        ("sasrec: 0.2", "sasrec: null", "Table 2, ml-100k, sasrec: hr@10 None is no number"),
         ("best: sasrec", "best: tisasrec", "Table 2, ml-100k: 'tisasrec' is best, and has no figure"),
         (TINY, "- nothing", "reports nothing"),
     ],
