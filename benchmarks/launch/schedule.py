@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from benchmarks.launch.journal import Journal
 from benchmarks.launch.task import Launcher, Task
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.launch.plan import Entry
@@ -18,6 +20,8 @@ ATTEMPTS = 2
 MISTAKE = 2
 """Exit code of a mistake that the same run would make again."""
 POLL = 0.5
+ROOM = 1 << 20
+"""Bytes without which a disk is full: no run could leave its result there."""
 
 
 @dataclass
@@ -72,6 +76,9 @@ class Schedule:
 
         Args:
             tick: Called whenever something has changed, and about twice a second.
+
+        Raises:
+            UserError: If the disk is full: then all that is left would fail, too.
         """
         try:
             while self.waiting or self.running:
@@ -123,6 +130,11 @@ class Schedule:
             self.done.add(entry.folder)
             self._note("done", entry, seconds=seconds, code=code)
             return
+        if disk_usage(self.place).free < ROOM:
+            raise UserError(
+                f"The disk of {self.place} is full, so {entry.label} failed.",
+                "Free some space and call it again: what is done is skipped, what was begun is resumed.",
+            )
         # A mistake is made once, but for a checkpoint that cannot be read: then the run starts afresh.
         again = attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed)
         self._note("retry" if again else "failed", entry, seconds=seconds, code=code)

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,11 +70,19 @@ def perform(arguments: Sequence[str], log: Path, threads: int = 0) -> int:
                 os.dup2(target, descriptor)
             return main(["run", *arguments])
         except BaseException:
-            traceback.print_exc()
+            _say(traceback.format_exc())
             return 1
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _say("")
             for descriptor, original in enumerate(kept, start=1):
                 os.dup2(original, descriptor)
                 os.close(original)
+
+
+def _say(text: str) -> None:
+    """Writes to the log whatever is left to write, as far as there is room: the schedule tells of a full disk."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()

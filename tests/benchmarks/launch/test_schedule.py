@@ -1,12 +1,17 @@
 """Runs start when what they need is done and a place is free; failures are tried once more and stop only heirs."""
 
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from benchmarks.launch.journal import Journal
+from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.plan import Entry
 from benchmarks.launch.schedule import MISTAKE, Schedule
 from benchmarks.launch.task import KILLED, Task
 from benchmarks.launch.view import progress, status_lines
+from common.errors import UserError
 
 
 def entry(runs: Path, name: str, *after: Entry, devices: int = 1) -> Entry:
@@ -86,6 +91,30 @@ def test_a_mistake_is_made_once_but_a_bad_checkpoint_is_given_up(tmp_path: Path)
     assert run([entry(tmp_path, "wrong"), stale], launcher, tmp_path / "s", jobs=1) == ["wrong"]
     assert launcher.started == ["wrong", "stale", "stale"]
     assert launcher.resumed == [False, True, False]
+
+
+def test_a_full_disk_ends_the_suite_before_all_that_is_left_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Fake(tmp_path, {"b": [1]})
+    free = iter([0, 1 << 30])
+    monkeypatch.setattr("benchmarks.launch.schedule.disk_usage", lambda path: SimpleNamespace(free=next(free)))
+    entries = [entry(tmp_path, name) for name in "abc"]
+    with pytest.raises(UserError, match="is full, so toy/b seed 1 failed"):
+        run(entries, launcher, tmp_path / "s", jobs=1)
+    assert launcher.started == ["a", "b"]
+    # With room again, the same call goes on where it was.
+    assert run(entries, launcher, tmp_path / "s", jobs=1) == []
+    assert launcher.started == ["a", "b", "b", "c"]
+
+
+def test_a_run_without_room_for_its_log_ends_with_its_own_code(tmp_path: Path) -> None:
+    launcher = LocalLauncher()
+    launcher.start(Task("toy", ("--no_such_option=1",), Path("/dev/full")))
+    ended = []
+    while not ended:
+        ended = launcher.wait(60)
+    assert [code for _, code in ended] == [1]
 
 
 def test_a_run_of_many_devices_has_them_to_itself(tmp_path: Path) -> None:
