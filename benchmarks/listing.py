@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 from collections import defaultdict
-from pathlib import Path
 from typing import Literal
 
-import allmrec
-import common.models
-import lrd
 from benchmarks.cli import write
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
@@ -50,26 +45,16 @@ def _datasets() -> list[tuple[str, ...]]:
 
 
 def _methods() -> list[tuple[str, ...]]:
-    summaries = _class_summaries()
     data: dict[str, list[str]] = defaultdict(list)
     for name in experiment_names():
         dataset, _, method = name.partition("/")
         data[method].append(dataset)
     rows: list[tuple[str, ...]] = []
     for method, datasets in sorted(data.items()):
-        path = read_yaml(find_experiment(f"{datasets[0]}/{method}"))["model"]["class_path"]
-        rows.append((method, path, summaries.get(path, ""), ", ".join(datasets)))
+        path = find_experiment(f"{datasets[-1]}/{method}")
+        about = path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
+        rows.append((method, read_yaml(path)["model"]["class_path"], about, ", ".join(datasets)))
     return rows
-
-
-def _class_summaries() -> dict[str, str]:
-    summaries = {}
-    for folder in (*common.models.__path__, *lrd.__path__, *allmrec.__path__):
-        for path in sorted(Path(folder).rglob("*.py")):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and (text := ast.get_docstring(node)):
-                    summaries[node.name] = " ".join(text.split("\n\n")[0].split())
-    return summaries
 
 
 def _suites() -> list[tuple[str, ...]]:

@@ -111,7 +111,7 @@ def test_a_full_disk_ends_the_suite_before_all_that_is_left_fails(
 def test_a_run_without_room_for_its_log_ends_with_its_own_code(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     launcher.start(Task("toy", ("--no_such_option=1",), Path("/dev/full")))
-    ended = []
+    ended: list[tuple[Task, int]] = []
     while not ended:
         ended = launcher.wait(60)
     assert [code for _, code in ended] == [1]
