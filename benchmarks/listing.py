@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Literal
 
 from benchmarks.cli import write
+from benchmarks.columns import aligned
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
 Kind = Literal["datasets", "methods", "suites", "encoders"]
@@ -30,9 +31,7 @@ def show(what: Kind | None = None) -> None:
 
 
 def _section(title: str, rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([title, *(line.rstrip() for line in lines)])
+    return "\n".join([title, *("  " + "  ".join(row).rstrip() for row in aligned(rows))])
 
 
 def _datasets() -> list[tuple[str, ...]]:

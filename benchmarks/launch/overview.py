@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import LOCK
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
@@ -140,10 +141,7 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
     for one in found:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in table
-    ]
+    return ["  ".join(row).rstrip() for row in aligned(table)]
 
 
 def _once(dataset: str, row: SuiteRow) -> bool:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.columns import markdown
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM, SHOWN, SMALL_SLICE, Row, Standing, Table
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -95,9 +96,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
         + (f"; {table.note}" if table.note else "")
         + (f". **Fewer than {SMALL_SLICE} cases: no conclusion.**" if small else "."),
         "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(text(row) for text in columns.values()) + " |" for row in table.rows),
+        *markdown(list(columns), [[text(row) for text in columns.values()] for row in table.rows]),
         "",
         *_footnotes(table),
     ]

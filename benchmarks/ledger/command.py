@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.cli import write
+from benchmarks.columns import markdown
 from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.judge import Entry, Ledger
@@ -131,7 +132,7 @@ def heading_of(entry: Entry) -> tuple[str, str, bool]:
 
 def _table(records: Sequence[dict[str, Any]]) -> list[str]:
     names = ("data set", "slice", "method", "metric", "printed", "ours", "difference", "verdict", "why")
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    rows = []
     for record in records:
         printed, ours = record["printed"], record["ours"]
         difference = ours if printed is None else (ours - printed if ours is not None else None)
@@ -140,8 +141,8 @@ def _table(records: Sequence[dict[str, Any]]) -> list[str]:
         mine = "" if printed is None else figure_of(ours) + spread
         cells = [*(record[name] for name in ("dataset", "part", "method", "metric")), figure_of(printed), mine]
         cells += [figure_of(difference, sign=True), record["verdict"], reasons]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append(cells)
+    return [*markdown(names, rows), ""]
 
 
 def figure_of(value: float | None, sign: bool = False) -> str:

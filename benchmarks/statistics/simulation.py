@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cli import write
+from benchmarks.columns import markdown
 from benchmarks.statistics.bootstrap import RESAMPLES, resampled_deviations
 from benchmarks.statistics.verdicts import LEVEL, Evidence, joined, two_sided, welch
 
@@ -60,11 +61,11 @@ def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json
         rows = [asdict(setting) | {"separated": rate} for setting, rate in zip(settings, rates, strict=True)]
         write(jsonlib.dumps(rows, indent=2))
         return
-    lines = ["| users | sd over seeds | seeds | gain | separated |", "|" + " ---: |" * 5]
-    for setting, rate in zip(settings, rates, strict=True):
-        cells = (f"{setting.users:,}", f"{setting.deviation}", setting.seeds, f"{setting.gain:.0%}", f"{rate:.1%}")
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    write("\n".join(lines))
+    cells = [
+        (f"{setting.users:,}", f"{setting.deviation}", f"{setting.seeds}", f"{setting.gain:.0%}", f"{rate:.1%}")
+        for setting, rate in zip(settings, rates, strict=True)
+    ]
+    write("\n".join(markdown(("users", "sd over seeds", "seeds", "gain", "separated"), cells)))
 
 
 def separation_rates(

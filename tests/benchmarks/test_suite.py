@@ -1,5 +1,6 @@
 """A suite orders, skips, resumes and retries its runs, and always leaves a leaderboard."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,7 +227,7 @@ def test_a_suite_runs_and_then_has_nothing_to_do(
     assert main(["suite", path, *places]) == 0
     assert len(runs.commands) == 3
     table = (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text()
-    assert "| sasrec |" in table
+    assert re.search(r"\| sasrec +\|", table)
     assert "*popularity*" in table
     assert main(["suite", path, *places]) == 0
     assert len(runs.commands) == 3
@@ -242,7 +243,7 @@ def test_a_failed_run_is_tried_twice_and_the_suite_goes_on(
     assert main(["suite", str(suite_file(tmp_path, options=QUICK, seeds=[1])), *places]) == 1
     assert len(runs.commands) == 3
     assert "1 of 2 runs failed" in capsys.readouterr().err
-    assert "| sasrec |" in (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text()
+    assert re.search(r"\| sasrec +\|", (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text())
 
 
 def test_an_unfinished_run_is_resumed(

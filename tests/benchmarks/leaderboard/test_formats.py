@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.rows import build_table, build_tables
@@ -15,11 +16,18 @@ RESULTS = [
 
 
 def test_markdown_marks_floors_primary_and_missing_ranks() -> None:
-    text = as_markdown(build_tables(RESULTS))
+    text = re.sub(" +", " ", as_markdown(build_tables(RESULTS)))
     assert "| 1 | *popularity* |" in text
-    assert "|  | model | 0.3100 ± 0.0100 |" in text
+    assert "| | model | 0.3100 ± 0.0100 |" in text
     assert "**ndcg@10**" in text
     assert "fewer than 5 seeds (3 with an LLM) have no rank" in text
+
+
+def test_columns_stand_below_each_other() -> None:
+    lines = [line for line in as_markdown(build_tables(RESULTS)).splitlines() if line.startswith("|")]
+    edges = {tuple(match.start() for match in re.finditer("[|]", line)) for line in lines}
+    assert len(lines) == 4
+    assert len(edges) == 1
 
 
 def test_small_slices_are_put_in_brackets() -> None:
