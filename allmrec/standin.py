@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from allmrec.composer import Composer
 from allmrec.copier import HEADS, start_as_copier
@@ -61,7 +63,7 @@ def build_standin(
     partial = root / f"{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     style = STYLES[domain]()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _without_bars():
         torch.manual_seed(settings.seed)
         tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
         save_untrained(partial, tokenizer, settings, titles)
@@ -69,6 +71,18 @@ def build_standin(
     (partial / REPORT).write_text(json.dumps(recipe(domain, settings) | report, indent=2))
     partial.replace(folder)
     return folder
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Transformers draws bars of its own for files that take milliseconds."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Tokenizer:
