@@ -322,10 +322,11 @@ class MetricsFile(CSVLogger):
 
 
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
-    """Writes ranks, tells the loggers of every slice, and seals the folder with ``result.json``."""
+    """Writes ranks, seals the folder with ``result.json``, and tells the loggers of every slice."""
     write_ranks(rank_table(record.ranks), folder / RANKS)
-    log_result(loggers, result, folder)
     result.write(folder)
+    # After the seal: a service that fails takes no finished run with it.
+    log_result(loggers, result, folder)
 
 
 def parameter_counts(model: Recommender) -> dict[str, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from benchmarks.doctor import wandb_state
 from benchmarks.leaderboard.formats import record_of
 from benchmarks.leaderboard.rows import Table
 from benchmarks.runs import RANKS, RESULT, Result
+from benchmarks.standins import STANDIN
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,16 +66,33 @@ def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
 def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
     """Tells each logger the final figures; W&B also gets a summary, the protocol ids, and the run as an artifact.
 
+    A logger that fails is complained of in one line: the run itself is finished.
+
     Args:
         loggers: The run's loggers.
         result: What the run found.
-        folder: Folder that holds its ranks.
+        folder: Folder that holds its result and ranks.
     """
     for logger in loggers:
-        logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
-        if isinstance(logger, WandbLogger):
-            _seal(logger.experiment, result, folder)
-        logger.finalize("success")
+        with spared(f"{type(logger).__name__} did not take the final figures of {folder}"):
+            logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
+            if isinstance(logger, WandbLogger):
+                seal(logger.experiment, result, folder)
+            logger.finalize("success")
+
+
+@contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Turns whatever a service complains of into one line, where the work itself is done and on disk.
+
+    Args:
+        what: What went wrong, as the line tells it.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        sys.stderr.write(f"recbench: {what}: {reason}\n")
 
 
 def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
@@ -103,33 +121,49 @@ def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
     run.finish()
 
 
-def artifact_name(dataset: str, method: str, run_id: str) -> str:
-    """Name of a run's artifact.
+def artifact_name(run_id: str) -> str:
+    """Name of a run's artifact: what a run made from it knows is its id alone.
 
-    >>> artifact_name("ml-100k", "sasrec", "0a1b")
-    'ml-100k-sasrec-0a1b'
+    >>> artifact_name("0a1b")
+    'run-0a1b'
     """
-    return f"{dataset}-{method}-{run_id}"
+    return f"run-{run_id}"
 
 
-def _seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb's run has no public type)
+def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb's run has no public type)
+    """Gives a W&B run its summary, its lineage and its artifact, and ends it.
+
+    Args:
+        run: The W&B run.
+        result: What the run found.
+        folder: Folder that holds its result and ranks.
+    """
     import wandb
 
     protocols = {name: entry["id"] for name, entry in result.protocols.items()}
     run.config.update({"protocols": protocols, "information_set": result.information_set}, allow_val_change=True)
     run.summary.update(result.metrics | _flat({"seconds": result.seconds, "peak_memory": result.peak_memory}))
     run.summary.update(_flat({"parameters": result.parameters, "training": result.training}))
-    for role, predecessor in result.predecessors.items():
-        # An offline run cannot ask for an artifact; its lineage then stands in the metadata alone.
-        if not run.offline:
-            run.use_artifact(f"{artifact_name(result.dataset, role, predecessor)}:latest", type="run")
+    # An offline run cannot ask for an artifact; its lineage then stands in the metadata alone.
+    if not run.offline:
+        _use(run, result.predecessors)
     metadata = {"predecessors": result.predecessors, "protocols": protocols, "config_id": result.config_id}
-    artifact = wandb.Artifact(artifact_name(result.dataset, result.method, result.run_id), "run", metadata=metadata)
-    with artifact.new_file(RESULT) as stream:
-        stream.write(json.dumps(asdict(result), indent=2, sort_keys=True))
-    artifact.add_file(str(folder / RANKS))
+    metadata |= {"dataset": result.dataset, "method": result.method, "seed": result.seed}
+    artifact = wandb.Artifact(artifact_name(result.run_id), "run", metadata=metadata)
+    for name in (RESULT, RANKS):
+        artifact.add_file(str(folder / name))
     run.log_artifact(artifact)
     run.finish()
+
+
+def _use(run: Any, predecessors: Mapping[str, str]) -> None:  # noqa: ANN401
+    for role, predecessor in predecessors.items():
+        # A stand-in is built, not run, and has no artifact.
+        if role == STANDIN:
+            continue
+        name = artifact_name(predecessor)
+        with spared(f"W&B knows no artifact {name} of the {role} that this run was made from, and draws no arrow"):
+            run.use_artifact(f"{name}:latest", type="run")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

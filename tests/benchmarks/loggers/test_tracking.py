@@ -65,11 +65,11 @@ def test_summary_holds_the_final_figures(seen: Offline, tracked: Path) -> None:
     assert seen.summary["parameters/trained"] == result.parameters["trained"]
 
 
-def test_the_artifact_holds_ranks_result_and_lineage(seen: Offline, tracked: Path) -> None:
+def test_the_artifact_holds_ranks_and_result(seen: Offline, tracked: Path) -> None:
     artifact = next(artifact for artifact in seen.artifacts if artifact.type == "run")
-    assert artifact.name == f"synthetic-sasrec-{tracked.name}"
+    assert artifact.name == f"run-{tracked.name}"
     assert {entry.path for entry in artifact.manifest.contents} == {"ranks.parquet", "result.json"}
-    assert json.loads(artifact.metadata)["predecessors"] == {}
+    assert json.loads(artifact.metadata)["method"] == "sasrec"
 
 
 def test_no_file_holds_the_key(tracked: Path) -> None:
