@@ -3,13 +3,18 @@
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.leaderboard.command import gather
+from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.submission import MANIFEST, _hash, unpack
+from benchmarks.results import slice_metrics, write_ranks
+from benchmarks.runs import RANKS, hash_of, read_result
 from common.errors import UserError
 from tests.benchmarks.made_results import made_run
 
@@ -35,6 +40,18 @@ def tampered(path: Path, change: Callable[[Files], None], rehash: bool = False) 
         for name, data in files.items():
             archive.writestr(name, data)
     return path
+
+
+def two_protocols(run: Path) -> Path:
+    """The run, with the cases of its protocol under another one as well."""
+    result, table = read_result(run), pl.read_parquet(run / RANKS)
+    table = pl.concat([table, table.with_columns(protocol=pl.lit("sampled-99"))])
+    write_ranks(table, run / RANKS)
+    metrics, cases = slice_metrics(table, {})
+    fields = {"protocol": "sampled-99"}
+    protocols = result.protocols | {"sampled-99": {"id": hash_of(fields), "fields": fields}}
+    replace(result, protocols=protocols, metrics=metrics, cases=cases).write(run)
+    return run
 
 
 def better(files: Files) -> None:
@@ -97,6 +114,43 @@ def test_a_run_that_misses_the_interval_does_not(tmp_path: Path) -> None:
     made_run(tmp_path / "here", "model", 0.60, seed=2, seconds={"train": 9.0})
     (run,) = gather([tmp_path / "here", path])
     assert run.result.marks[0].startswith("not replayed: ")
+
+
+def test_a_run_under_another_protocol_id_replays_nothing(tmp_path: Path) -> None:
+    path = packed(tmp_path, 0.30)
+    made_run(tmp_path / "here", "model", 0.60, seed=2, seconds={"train": 9.0}, fields={"masking": "none"})
+    runs = gather([tmp_path / "here", path])
+    assert sorted(run.result.marks for run in runs) == [[], ["self-reported"]]
+    assert len(tables_of(runs)) == 2
+
+
+def test_a_run_and_its_evaluation_under_another_protocol_replay_what_they_share(tmp_path: Path) -> None:
+    path = packed(tmp_path, 0.30)
+    here = read_result(made_run(tmp_path / "here", "model", 0.31, seed=2, seconds={"train": 9.0}))
+    again: dict[str, Any] = {"run_id": "0a1b", "predecessors": {"checkpoint": here.run_id}, "checkpoint": "somewhere"}
+    again |= {"protocol": "sampled-99", "fields": {"protocol": "sampled-99"}}
+    made_run(tmp_path / "here", "model", 0.9, seed=2, seconds={"train": 9.0}, **again)
+    marks = {run.result.run_id: run.result.marks for run in gather([tmp_path / "here", path])}
+    assert marks == {here.run_id: [f"replayed: {unpack(path).result.run_id} by {here.run_id}"], "0a1b": []}
+
+
+def test_a_protocol_that_nobody_tested_here_stays_reported(tmp_path: Path) -> None:
+    there = made_run(tmp_path / "there", "model", 0.3, seconds={"train": 5.0})
+    path = tmp_path / "both.zip"
+    assert main(["submit", str(two_protocols(there)), "--out", str(path)]) == 0
+    made_run(tmp_path / "here", "model", 0.31, seed=2, seconds={"train": 9.0})
+    found = {tuple(run.result.protocols): run.result.marks for run in gather([tmp_path / "here", path])}
+    assert found["sampled-99",] == ["self-reported"]
+    assert found["full",][0].startswith("replayed: ")
+
+
+def test_an_evaluation_of_the_packed_run_is_no_replay(tmp_path: Path) -> None:
+    path = packed(tmp_path)
+    again: dict[str, Any] = {"run_id": "0a1b", "checkpoint": "there"}
+    again |= {"predecessors": {"checkpoint": unpack(path).result.run_id}}
+    made_run(tmp_path / "here", "model", 0.3, seconds={"train": 5.0, "test": 2.0}, **again)
+    (run,) = gather([tmp_path / "here", path])
+    assert run.result.marks == []
 
 
 def test_a_copy_of_the_run_itself_replays_nothing(tmp_path: Path) -> None:
