@@ -9,9 +9,10 @@ from typing import Literal
 from benchmarks.cli import write
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.judge import judged
+from benchmarks.leaderboard.replays import settle
 from benchmarks.leaderboard.rows import Table, build_table, build_tables
 from benchmarks.leaderboard.sources import Finished, own_runs
-from benchmarks.leaderboard.submission import settle, unpack
+from benchmarks.leaderboard.submission import unpack
 from common.errors import UserError, nearest
 
 

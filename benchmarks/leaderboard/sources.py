@@ -53,10 +53,11 @@ class Finished:
         """
         path = self.place / RANKS
         try:
-            source = path if self.files is None else BytesIO(self.files[RANKS])
+            source = path if self.files is None else BytesIO(self.files.get(RANKS, b""))
             table = pl.read_parquet(source, columns=None if columns is None else list(columns))
         except (OSError, pl.exceptions.PolarsError) as error:
-            state = "is corrupted" if path.is_file() else "is missing"
+            there = path.is_file() if self.files is None else RANKS in self.files
+            state = "is corrupted" if there else "is missing"
             reason = " ".join(str(error).split())[:120]
             raise UserError(
                 f"{path} {state}: {reason}",

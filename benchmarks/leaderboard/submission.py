@@ -1,7 +1,10 @@
 """``recbench submit``: a run packed for somebody else's leaderboard, and what is believed of such a file.
 
-A file proves that its figures follow from its ranks, not that its ranks were made by its configuration: its row is
-*self-reported* until a run of the same configuration elsewhere lands inside its interval, then *replayed*.
+A file proves that its overall figures follow from its ranks, and its ids from its configuration, data and
+predecessors; not that its ranks were made by that configuration: its row is *self-reported* until a run of the same
+configuration elsewhere lands inside its interval, then *replayed*. What cannot be followed from a file is taken at
+its word: figures of slices and those that no rank gives (which users and items are in a slice is known to the store
+alone), the information set, costs, the course of the training, and whether the method is a floor.
 """
 
 from __future__ import annotations
@@ -10,27 +13,29 @@ import hashlib
 import json
 import math
 import zipfile
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from scipy import stats
+import yaml
 
 from benchmarks.cli import write
-from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.experiments import parse_yaml
+from benchmarks.leaderboard.replays import MISSED, REPLAYED
 from benchmarks.leaderboard.sources import TOLERANCE, Finished
-from benchmarks.results import slice_metrics
-from benchmarks.runs import CONFIG, METRICS, RANKS, RESULT, Result, hash_of, parse_result, read_result
+from benchmarks.results import OVERALL, slice_metrics
+from benchmarks.runs import CONFIG, METRICS, RANKS, RESULT, config_id, hash_of, parse_result, read_result, run_id
+from benchmarks.standins import STANDIN
 from common.errors import UserError
 
 MANIFEST = "manifest.json"
 SUFFIX = ".recbench.zip"
 VERSION = 1
 REPORTED = "self-reported"
+RESERVED = (REPORTED, REPLAYED, MISSED, "stand-in")
+"""Beginnings of marks that this machine gives, and takes from no file."""
 _CURE = "Ask its author to pack the run again with `recbench submit`."
 
 
@@ -74,23 +79,29 @@ def unpack(path: Path) -> Finished:
     if version != VERSION:
         raise UserError(f"{path} has version {version} of the layout, this recbench reads {VERSION}.", _CURE)
     changed = sorted(n for n in hashes.keys() | files.keys() if n not in files or _hash(files[n]) != hashes.get(n))
-    if changed or not {RESULT, RANKS} <= set(files):
+    if changed or not {RESULT, RANKS, CONFIG} <= set(files):
         raise UserError(f"{path} was changed after it was packed: {', '.join(changed) or 'files are missing'}.", _CURE)
-    result = parse_result(files[RESULT].decode(), path)
-    run = Finished(replace(result, marks=[*result.marks, REPORTED]), path, files)
-    verify(run)
+    try:
+        result = parse_result(files[RESULT].decode(), path)
+        marks = [mark for mark in result.marks if not mark.startswith(RESERVED)]
+        run = Finished(replace(result, marks=[*marks, REPORTED]), path, files)
+        verify(run)
+    except UserError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError, yaml.YAMLError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise UserError(f"{path} holds what no run writes: {reason}.", _CURE) from error
     return run
 
 
 def verify(run: Finished) -> None:
-    """Checks that protocol ids and overall figures follow from what the run stores.
+    """Checks that ids and overall figures follow from what the run stores.
 
     Raises:
         UserError: If one does not.
     """
-    for protocol, entry in run.result.protocols.items():
-        if hash_of(entry["fields"]) != entry["id"]:
-            raise UserError(f"{run.place}: the id of protocol {protocol!r} is not that of its fields.", _CURE)
+    _verify_protocols(run)
+    _verify_ids(run)
     table = pl.concat([run.cases(protocol) for protocol in run.result.protocols])
     found, cases = slice_metrics(table, {})
     for key, count in cases.items():
@@ -102,92 +113,59 @@ def verify(run: Finished) -> None:
             raise UserError(f"{run.place}: its ranks give {key} {value:.6f}, its result states {stated:.6f}.", _CURE)
 
 
-def settle(runs: Sequence[Finished]) -> list[Finished]:
-    """Runs of this machine, and packed ones as far as this machine has none of their configuration and protocol id.
-
-    Runs here that others have reported, too, carry a mark that says whether they agree, with both run ids.
-    """
-    packed: dict[str, list[Finished]] = defaultdict(list)
-    own: dict[str, list[Finished]] = defaultdict(list)
-    for run in runs:
-        (own if run.files is None else packed)[run.result.config_id].append(run)
-    settled = []
-    for name, reported in packed.items():
-        tested = {protocol_id for run in own[name] for protocol_id in _protocols(run)}
-        settled += [left for left in (_without(run, tested) for run in reported) if left.result.protocols]
-    for name, members in own.items():
-        common = {protocol_id for run in packed[name] for protocol_id in _protocols(run)}
-        mark = _verdict(packed[name], members)
-        settled += [_marked(run, mark) if mark and common & _protocols(run).keys() else run for run in members]
-    return settled
+def _verify_protocols(run: Finished) -> None:
+    result = run.result
+    if not result.protocols:
+        raise UserError(f"{run.place} was tested under no protocol.", _CURE)
+    for protocol, entry in result.protocols.items():
+        fields = entry["fields"]
+        if hash_of(fields) != entry["id"]:
+            raise UserError(f"{run.place}: the id of protocol {protocol!r} is not that of its fields.", _CURE)
+        cases = result.cases.get(f"test/{protocol}/{OVERALL}")
+        known = {"protocol": protocol, "data": result.data.get("fingerprint"), "cases": cases}
+        _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()})
 
 
-def _protocols(run: Finished) -> dict[str, str]:
-    """Names of a run's protocols by their ids."""
-    return {entry["id"]: name for name, entry in run.result.protocols.items()}
+def _verify_ids(run: Finished) -> None:
+    """Checks that a run is called what its configuration, data and predecessors call it."""
+    result, text = run.result, run.text(CONFIG)
+    if not text:
+        raise UserError(f"{run.place} has no {CONFIG}, of which its ids are made.", _CURE)
+    config = parse_yaml(text)
+    model, fingerprint = config["model"], str(result.data.get("fingerprint"))
+    predecessors = result.predecessors
+    if result.checkpoint:
+        # An evaluation is named after the run that it scores, whose own predecessors stand in its configuration.
+        predecessors = {role: Path(place).name for role, place in (config.get("predecessors") or {}).items()}
+    made_here = STANDIN in (model.get("init_args") or {}).values()
+    if made_here and STANDIN not in predecessors:
+        raise UserError(
+            f"{run.place} does not say which stand-in language model it was made with, so that its ids prove nothing.",
+            "Pack the run of the training, not its evaluation.",
+        )
+    name = run_id(config, fingerprint, predecessors)
+    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
+    known = {
+        "run id": (result.run_id, hash_of(name, result.predecessors) if result.checkpoint else name),
+        "configuration id": (result.config_id, config_id(config | own, fingerprint)),
+        "seed": (result.seed, config["seed_everything"]),
+        "data set": (result.dataset, config["data"]["init_args"]["dataset"]),
+        "method": (result.method, config.get("name") or model["class_path"].rpartition(".")[2].lower()),
+    }
+    if made_here:
+        known["language model a stand-in"] = (str(result.language_model).startswith(STANDIN), True)
+    _compare(run, known)
 
 
-def _without(run: Finished, protocol_ids: Collection[str]) -> Finished:
-    kept = {name: entry for name, entry in run.result.protocols.items() if entry["id"] not in protocol_ids}
-    return replace(run, result=replace(run.result, protocols=kept))
-
-
-def _marked(run: Finished, mark: str) -> Finished:
-    return replace(run, result=replace(run.result, marks=[*run.result.marks, mark]))
-
-
-def _verdict(packed: Sequence[Finished], own: Sequence[Finished]) -> str | None:
-    """The mark of a configuration that ran here and elsewhere.
-
-    ``None`` where nothing ran under the same protocol id, and where the file holds the very run from here.
-    """
-    elsewhere = [run for run in packed if not any(_same_execution(run.result, other.result) for other in own)]
-    found = []
-    for protocol_id in sorted({name for run in elsewhere for name in _protocols(run)}):
-        there, here = (_tested(part, protocol_id) for part in (elsewhere, own))
-        if here:
-            found.append((there, here, _inside(there, here, protocol_id)))
-    if not found:
-        return None
-    ids = [
-        ", ".join(sorted({run.result.run_id for members in part for run in members}))
-        for part in list(zip(*found, strict=True))[:2]
-    ]
-    inside = all(agrees for _, _, agrees in found)
-    return f"replayed: {ids[0]} by {ids[1]}" if inside else f"not replayed: {ids[1]} lies outside {ids[0]}"
-
-
-def _same_execution(one: Result, other: Result) -> bool:
-    """Whether two results are of one training, as copies are and evaluations of it: no two take the same time."""
-    times = [
-        {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
-        for result in (one, other)
-    ]
-    return times[0] == times[1]
-
-
-def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:
-    """Runs that were tested under a protocol id, one a seed: the training's own test before its evaluations."""
-    tested = [run for run in runs if protocol_id in _protocols(run)]
-    return list(
-        {run.result.seed: run for run in sorted(tested, key=lambda run: run.result.checkpoint is None)}.values()
-    )
-
-
-def _inside(packed: Sequence[Finished], own: Sequence[Finished], protocol_id: str) -> bool:
-    """Whether the mean here lies in the wider 95 % interval, over seeds or users, of the mean there."""
-    protocol = _protocols(packed[0])[protocol_id]
-    metric = PRIMARY.get(protocol, "ndcg@10")
-    there, here = (
-        [run.result.metrics[f"test/{_protocols(run)[protocol_id]}/overall/{metric}"] for run in members]
-        for members in (packed, own)
-    )
-    _, _, gains = packed[0].gains(protocol, metric)
-    reach = 1.96 * float(gains.std(ddof=1)) / math.sqrt(len(gains))
-    if len(there) > 1:
-        spread = float(np.std(there, ddof=1)) * math.sqrt(1 / len(there) + 1 / len(here))
-        reach = max(reach, float(stats.t.ppf(0.975, len(there) - 1)) * spread)
-    return abs(float(np.mean(here)) - float(np.mean(there))) <= reach
+def _compare(run: Finished, known: Mapping[str, tuple[object, object]]) -> None:
+    """Raises a :class:`UserError` for the first of ``known`` whose stated value is not the one that follows."""
+    for name, (stated, value) in known.items():
+        if stated != value:
+            raise UserError(
+                f"{run.place}: its {name} is {stated}, and what it holds gives {value}: it was changed, or another "
+                "version of recbench made it.",
+                _CURE,
+            )
 
 
 def _hash(content: bytes) -> str:

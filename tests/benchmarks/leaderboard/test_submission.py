@@ -9,22 +9,37 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.command import gather, tables_of
-from benchmarks.leaderboard.submission import MANIFEST, _hash, unpack
+from benchmarks.leaderboard.submission import MANIFEST, _hash, submit, unpack
 from benchmarks.results import slice_metrics, write_ranks
-from benchmarks.runs import RANKS, hash_of, read_result
+from benchmarks.runs import RANKS, config_id, hash_of, read_result, run_id
+from benchmarks.standins import STANDIN
 from common.errors import UserError
 from tests.benchmarks.made_results import made_run
 
 Files = dict[str, bytes]
 
 
-def packed(folder: Path, rate: float = 0.3, seed: int = 0, seconds: float = 5.0) -> Path:
-    run = made_run(folder / f"there-{seed}", "model", rate, seed, seconds={"train": seconds, "test": 1.0})
+def true_run(folder: Path, rate: float = 0.3, seed: int = 0, **changes: Any) -> Path:  # noqa: ANN401
+    """The folder of a run whose ids are those of its configuration."""
+    model = {"class_path": "common.models.sasrec.Model", "init_args": changes.pop("model", {})}
+    config = {"seed_everything": seed, "model": model, "data": {"init_args": {"dataset": "toy"}}}
+    predecessors = changes.get("predecessors", {})
+    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
+    ids = {"run_id": run_id(config, "f", predecessors), "config_id": config_id(config | own, "f")}
+    fields = {"data": "f", "protocol": changes.get("protocol", "full")} | changes.pop("fields", {})
+    run = made_run(folder, "model", rate, seed, **(ids | changes), fields=fields, data={"fingerprint": "f"})
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def packed(folder: Path, rate: float = 0.3, seed: int = 0, seconds: float = 5.0, **changes: Any) -> Path:  # noqa: ANN401
+    run = true_run(folder / f"there-{seed}", rate, seed, seconds={"train": seconds, "test": 1.0}, **changes)
     path = folder / f"{seed}.recbench.zip"
-    assert main(["submit", str(run), "--out", str(path)]) == 0
+    submit(run, out=path)
     return path
 
 
@@ -48,7 +63,7 @@ def two_protocols(run: Path) -> Path:
     table = pl.concat([table, table.with_columns(protocol=pl.lit("sampled-99"))])
     write_ranks(table, run / RANKS)
     metrics, cases = slice_metrics(table, {})
-    fields = {"protocol": "sampled-99"}
+    fields = {"data": "f", "protocol": "sampled-99", "cases": 200}
     protocols = result.protocols | {"sampled-99": {"id": hash_of(fields), "fields": fields}}
     replace(result, protocols=protocols, metrics=metrics, cases=cases).write(run)
     return run
@@ -63,6 +78,26 @@ def better(files: Files) -> None:
 def other_protocol(files: Files) -> None:
     result = json.loads(files["result.json"])
     result["protocols"]["full"]["fields"]["split"] = "global_temporal"
+    files["result.json"] = json.dumps(result).encode()
+
+
+def changed(**values: object) -> Callable[[Files], None]:
+    """A change of the result that leaves all else in order."""
+
+    def change(files: Files) -> None:
+        files["result.json"] = json.dumps(json.loads(files["result.json"]) | values).encode()
+
+    return change
+
+
+def other_configuration(files: Files) -> None:
+    files["config.yaml"] = files["config.yaml"].replace(b"init_args: {}", b"init_args: {width: 512}")
+
+
+def other_data(files: Files) -> None:
+    result = json.loads(files["result.json"])
+    result["protocols"]["full"]["fields"]["data"] = "g"
+    result["protocols"]["full"]["id"] = hash_of(result["protocols"]["full"]["fields"])
     files["result.json"] = json.dumps(result).encode()
 
 
@@ -83,6 +118,19 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
         (better, False, "was changed after it was packed: result.json"),
         (better, True, "its ranks give test/full/overall/hr@10 0.300000, its result states 0.400000"),
         (other_protocol, True, "the id of protocol 'full' is not that of its fields"),
+        (other_data, True, "its data of full is g"),
+        (other_configuration, True, "its run id is"),
+        (changed(run_id="0a1b"), True, "its run id is 0a1b"),
+        (changed(config_id="0a1b"), True, "its configuration id is 0a1b"),
+        (changed(predecessors={"sasrec": "0a1b"}), True, "its run id is"),
+        (changed(seed=7), True, "its seed is 7"),
+        (changed(dataset="ml-1m"), True, "its data set is ml-1m"),
+        (changed(method="tisasrec"), True, "its method is tisasrec"),
+        (changed(protocols={}), True, "was tested under no protocol"),
+        (changed(protocols=[]), True, "was tested under no protocol"),
+        (changed(metrics=None), True, "holds what no run writes"),
+        (lambda files: files.update({"config.yaml": b"a: [b"}), True, "holds what no run writes"),
+        (lambda files: files.pop("config.yaml"), True, "files are missing"),
         (lambda files: files.pop("ranks.parquet"), True, "files are missing"),
         (lambda files: files.pop(MANIFEST), False, "is no file of `recbench submit`"),
     ],
@@ -95,6 +143,36 @@ def test_a_tampered_file_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_marks_that_only_this_machine_gives_are_taken_from_no_file(tmp_path: Path) -> None:
+    claims = ["texts by minilm", "replayed: 0a1b by 2c3d", "self-reported", "not replayed: x", "stand-in LLM"]
+    path = packed(tmp_path, marks=claims)
+    assert unpack(path).result.marks == ["texts by minilm", "self-reported"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("opt-6.7b", "language model a stand-in is False"), ("standin-3f", "")])
+def test_a_stand_in_cannot_pass_for_a_language_model(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"model": {"llm": STANDIN}, "predecessors": {STANDIN: "standin-3f"}}
+    path = packed(tmp_path, language_model="standin-3f", **made)
+    path = tampered(path, changed(language_model=name), rehash=True)
+    assert main(["leaderboard", str(path)]) == (2 if message else 0)
+    out, err = capsys.readouterr()
+    assert message in err
+    assert message or "stand-in LLM" in out
+
+
+def test_ids_of_real_runs_and_of_their_evaluations_are_those_of_their_configurations(
+    floor: Path, tmp_path: Path
+) -> None:
+    assert main(["evaluate", str(floor), "--protocol", "sampled-99", "--runs", str(tmp_path)]) == 0
+    (evaluation,) = (tmp_path / "synthetic" / "floor").iterdir()
+    for number, run in enumerate([floor, evaluation]):
+        path = tmp_path / f"{number}.zip"
+        assert main(["submit", str(run), "--out", str(path)]) == 0
+        assert unpack(path).result.run_id == run.name
+
+
 def test_any_other_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.zip").write_text("not a zip")
     with pytest.raises(UserError, match="is no file of"):
@@ -103,7 +181,7 @@ def test_any_other_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_lands_inside_the_interval_replays_it(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.30)
-    made_run(tmp_path / "here", "model", 0.31, seed=2, seconds={"train": 9.0})
+    true_run(tmp_path / "here", 0.31, seed=2, seconds={"train": 9.0})
     (run,) = gather([tmp_path / "here", path])
     (mark,) = run.result.marks
     assert mark == f"replayed: {unpack(path).result.run_id} by {run.result.run_id}"
@@ -111,14 +189,14 @@ def test_a_run_that_lands_inside_the_interval_replays_it(tmp_path: Path) -> None
 
 def test_a_run_that_misses_the_interval_does_not(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.30)
-    made_run(tmp_path / "here", "model", 0.60, seed=2, seconds={"train": 9.0})
+    true_run(tmp_path / "here", 0.60, seed=2, seconds={"train": 9.0})
     (run,) = gather([tmp_path / "here", path])
     assert run.result.marks[0].startswith("not replayed: ")
 
 
 def test_a_run_under_another_protocol_id_replays_nothing(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.30)
-    made_run(tmp_path / "here", "model", 0.60, seed=2, seconds={"train": 9.0}, fields={"masking": "none"})
+    true_run(tmp_path / "here", 0.60, seed=2, seconds={"train": 9.0}, fields={"masking": "none"})
     runs = gather([tmp_path / "here", path])
     assert sorted(run.result.marks for run in runs) == [[], ["self-reported"]]
     assert len(tables_of(runs)) == 2
@@ -126,19 +204,19 @@ def test_a_run_under_another_protocol_id_replays_nothing(tmp_path: Path) -> None
 
 def test_a_run_and_its_evaluation_under_another_protocol_replay_what_they_share(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.30)
-    here = read_result(made_run(tmp_path / "here", "model", 0.31, seed=2, seconds={"train": 9.0}))
+    here = read_result(true_run(tmp_path / "here", 0.31, seed=2, seconds={"train": 9.0}))
     again: dict[str, Any] = {"run_id": "0a1b", "predecessors": {"checkpoint": here.run_id}, "checkpoint": "somewhere"}
     again |= {"protocol": "sampled-99", "fields": {"protocol": "sampled-99"}}
-    made_run(tmp_path / "here", "model", 0.9, seed=2, seconds={"train": 9.0}, **again)
+    true_run(tmp_path / "here", 0.9, seed=2, seconds={"train": 9.0}, **again)
     marks = {run.result.run_id: run.result.marks for run in gather([tmp_path / "here", path])}
     assert marks == {here.run_id: [f"replayed: {unpack(path).result.run_id} by {here.run_id}"], "0a1b": []}
 
 
 def test_a_protocol_that_nobody_tested_here_stays_reported(tmp_path: Path) -> None:
-    there = made_run(tmp_path / "there", "model", 0.3, seconds={"train": 5.0})
+    there = true_run(tmp_path / "there", 0.3, seconds={"train": 5.0})
     path = tmp_path / "both.zip"
     assert main(["submit", str(two_protocols(there)), "--out", str(path)]) == 0
-    made_run(tmp_path / "here", "model", 0.31, seed=2, seconds={"train": 9.0})
+    true_run(tmp_path / "here", 0.31, seed=2, seconds={"train": 9.0})
     found = {tuple(run.result.protocols): run.result.marks for run in gather([tmp_path / "here", path])}
     assert found["sampled-99",] == ["self-reported"]
     assert found["full",][0].startswith("replayed: ")
@@ -148,7 +226,7 @@ def test_an_evaluation_of_the_packed_run_is_no_replay(tmp_path: Path) -> None:
     path = packed(tmp_path)
     again: dict[str, Any] = {"run_id": "0a1b", "checkpoint": "there"}
     again |= {"predecessors": {"checkpoint": unpack(path).result.run_id}}
-    made_run(tmp_path / "here", "model", 0.3, seconds={"train": 5.0, "test": 2.0}, **again)
+    true_run(tmp_path / "here", 0.3, seconds={"train": 5.0, "test": 2.0}, **again)
     (run,) = gather([tmp_path / "here", path])
     assert run.result.marks == []
 
@@ -160,7 +238,7 @@ def test_a_copy_of_the_run_itself_replays_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_that_contradicts_itself_is_not_packed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = made_run(tmp_path, "model", 0.3)
+    folder = true_run(tmp_path, 0.3)
     result = json.loads((folder / "result.json").read_text())
     result["metrics"]["test/full/overall/mrr"] = 0.9
     (folder / "result.json").write_text(json.dumps(result))

@@ -1,0 +1,106 @@
+"""What runs of this machine say of packed ones: whether they replay them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.leaderboard.sources import Finished
+from benchmarks.runs import Result
+
+REPLAYED, MISSED = "replayed:", "not replayed:"
+"""Beginnings of the marks of runs that others have reported, too."""
+
+
+def settle(runs: Sequence[Finished]) -> list[Finished]:
+    """Runs of this machine, and packed ones as far as this machine has none of their configuration and protocol id.
+
+    Runs here that others have reported, too, carry a mark that says whether they agree, with both run ids.
+    """
+    packed: dict[str, list[Finished]] = defaultdict(list)
+    own: dict[str, list[Finished]] = defaultdict(list)
+    for run in runs:
+        (own if run.files is None else packed)[run.result.config_id].append(run)
+    settled = []
+    for name, reported in packed.items():
+        tested = {protocol_id for run in own[name] for protocol_id in _protocols(run)}
+        settled += [left for left in (_without(run, tested) for run in reported) if left.result.protocols]
+    for name, members in own.items():
+        common = {protocol_id for run in packed[name] for protocol_id in _protocols(run)}
+        mark = _verdict(packed[name], members)
+        settled += [_marked(run, mark) if mark and common & _protocols(run).keys() else run for run in members]
+    return settled
+
+
+def _protocols(run: Finished) -> dict[str, str]:
+    """Names of a run's protocols by their ids."""
+    return {entry["id"]: name for name, entry in run.result.protocols.items()}
+
+
+def _without(run: Finished, protocol_ids: Collection[str]) -> Finished:
+    kept = {name: entry for name, entry in run.result.protocols.items() if entry["id"] not in protocol_ids}
+    return replace(run, result=replace(run.result, protocols=kept))
+
+
+def _marked(run: Finished, mark: str) -> Finished:
+    return replace(run, result=replace(run.result, marks=[*run.result.marks, mark]))
+
+
+def _verdict(packed: Sequence[Finished], own: Sequence[Finished]) -> str | None:
+    """The mark of a configuration that ran here and elsewhere.
+
+    ``None`` where nothing ran under the same protocol id, and where the file holds the very run from here.
+    """
+    elsewhere = [run for run in packed if not any(_same_execution(run.result, other.result) for other in own)]
+    found = []
+    for protocol_id in sorted({name for run in elsewhere for name in _protocols(run)}):
+        there, here = (_tested(part, protocol_id) for part in (elsewhere, own))
+        if here:
+            found.append((there, here, _inside(there, here, protocol_id)))
+    if not found:
+        return None
+    ids = [
+        ", ".join(sorted({run.result.run_id for members in part for run in members}))
+        for part in list(zip(*found, strict=True))[:2]
+    ]
+    inside = all(agrees for _, _, agrees in found)
+    return f"{REPLAYED} {ids[0]} by {ids[1]}" if inside else f"{MISSED} {ids[1]} lies outside {ids[0]}"
+
+
+def _same_execution(one: Result, other: Result) -> bool:
+    """Whether two results are of one training, as copies are and evaluations of it: no two take the same time."""
+    times = [
+        {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
+        for result in (one, other)
+    ]
+    return times[0] == times[1]
+
+
+def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:
+    """Runs that were tested under a protocol id, one a seed: the training's own test before its evaluations."""
+    tested = [run for run in runs if protocol_id in _protocols(run)]
+    return list(
+        {run.result.seed: run for run in sorted(tested, key=lambda run: run.result.checkpoint is None)}.values()
+    )
+
+
+def _inside(packed: Sequence[Finished], own: Sequence[Finished], protocol_id: str) -> bool:
+    """Whether the mean here lies in the wider 95 % interval, over seeds or users, of the mean there."""
+    protocol = _protocols(packed[0])[protocol_id]
+    metric = PRIMARY.get(protocol, "ndcg@10")
+    there, here = (
+        [run.result.metrics[f"test/{_protocols(run)[protocol_id]}/overall/{metric}"] for run in members]
+        for members in (packed, own)
+    )
+    _, _, gains = packed[0].gains(protocol, metric)
+    reach = 1.96 * float(gains.std(ddof=1)) / math.sqrt(len(gains))
+    if len(there) > 1:
+        spread = float(np.std(there, ddof=1)) * math.sqrt(1 / len(there) + 1 / len(here))
+        reach = max(reach, float(stats.t.ppf(0.975, len(there) - 1)) * spread)
+    return abs(float(np.mean(here)) - float(np.mean(there))) <= reach
