@@ -11,7 +11,7 @@ from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.replays import settle
 from benchmarks.leaderboard.rows import Table, build_table, build_tables
-from benchmarks.leaderboard.sources import Finished, own_runs
+from benchmarks.leaderboard.sources import Finished, distinct, own_runs
 from benchmarks.leaderboard.submission import unpack
 from common.errors import UserError, nearest
 
@@ -68,10 +68,10 @@ def gather(places: Sequence[Path]) -> list[Finished]:
     """Finished runs in folders and in files of `recbench submit`.
 
     Raises:
-        UserError: If one cannot be trusted: see :func:`own_runs` and :func:`unpack`.
+        UserError: If one cannot be trusted: see :func:`distinct` and :func:`unpack`.
     """
     files = [place for place in places if place.is_file()]
-    return settle([*own_runs(place for place in places if place not in files), *map(unpack, files)])
+    return settle(distinct([*own_runs(place for place in places if place not in files), *map(unpack, files)]))
 
 
 def tables_of(found: list[Finished], protocol: str | None = None, part: str = "overall") -> list[Table]:

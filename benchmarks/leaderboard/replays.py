@@ -11,8 +11,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.leaderboard.rows import PRIMARY
-from benchmarks.leaderboard.sources import Finished
-from benchmarks.runs import Result
+from benchmarks.leaderboard.sources import Finished, same_execution
 
 REPLAYED, MISSED = "replayed:", "not replayed:"
 """Beginnings of the marks of runs that others have reported, too."""
@@ -27,10 +26,12 @@ def settle(runs: Sequence[Finished]) -> list[Finished]:
     own: dict[str, list[Finished]] = defaultdict(list)
     for run in runs:
         (own if run.files is None else packed)[run.result.config_id].append(run)
+    here = {run.result.run_id for members in own.values() for run in members}
     settled = []
     for name, reported in packed.items():
         tested = {protocol_id for run in own[name] for protocol_id in _protocols(run)}
-        settled += [left for left in (_without(run, tested) for run in reported) if left.result.protocols]
+        left = [_without(run, tested) for run in reported if run.result.run_id not in here]
+        settled += [run for run in left if run.result.protocols]
     for name, members in own.items():
         common = {protocol_id for run in packed[name] for protocol_id in _protocols(run)}
         mark = _verdict(packed[name], members)
@@ -57,7 +58,7 @@ def _verdict(packed: Sequence[Finished], own: Sequence[Finished]) -> str | None:
 
     ``None`` where nothing ran under the same protocol id, and where the file holds the very run from here.
     """
-    elsewhere = [run for run in packed if not any(_same_execution(run.result, other.result) for other in own)]
+    elsewhere = [run for run in packed if not any(same_execution(run.result, other.result) for other in own)]
     found = []
     for protocol_id in sorted({name for run in elsewhere for name in _protocols(run)}):
         there, here = (_tested(part, protocol_id) for part in (elsewhere, own))
@@ -71,15 +72,6 @@ def _verdict(packed: Sequence[Finished], own: Sequence[Finished]) -> str | None:
     ]
     inside = all(agrees for _, _, agrees in found)
     return f"{REPLAYED} {ids[0]} by {ids[1]}" if inside else f"{MISSED} {ids[1]} lies outside {ids[0]}"
-
-
-def _same_execution(one: Result, other: Result) -> bool:
-    """Whether two results are of one training, as copies are and evaluations of it: no two take the same time."""
-    times = [
-        {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
-        for result in (one, other)
-    ]
-    return times[0] == times[1]
 
 
 def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:

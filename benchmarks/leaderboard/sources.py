@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,7 +13,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.runs import RANKS, Result, find_runs, read_result
+from benchmarks.runs import RANKS, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.functional import hit_rate, mrr, ndcg
 
@@ -65,6 +66,16 @@ class Finished:
             ) from error
         return table.filter(pl.col("protocol") == protocol).sort("case_id")
 
+    def digest(self) -> str:
+        """A hash of what it found: all its cases, in whatever order they are stored, and its figures.
+
+        Raises:
+            UserError: If its cases cannot be read.
+        """
+        tables = [self.cases(protocol) for protocol in sorted(self.result.protocols)]
+        rows = [table.select(sorted(table.columns)).write_csv() for table in tables]
+        return hash_of(self.result.metrics, rows)
+
     def gains(self, protocol: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Case ids, users, and what each case gains under ``metric``.
 
@@ -99,13 +110,45 @@ def own_runs(places: Iterable[Path]) -> list[Finished]:
     Raises:
         UserError: If a place does not exist, or two runs have the same id and differ in what they found.
     """
-    found: dict[str, Finished] = {}
-    for folder in find_runs(places):
-        run = Finished(read_result(folder), folder)
-        other = found.setdefault(run.result.run_id, run)
-        if other.result.metrics != run.result.metrics:
-            raise UserError(
-                f"{other.place} and {run.place} have the same run id and different results.",
-                "Same configuration, data and seed should give the same: name only the one you trust.",
-            )
-    return list(found.values())
+    folders = dict.fromkeys(folder for place in places for folder in find_runs([place]))
+    return distinct([Finished(read_result(folder), folder) for folder in folders])
+
+
+def distinct(runs: Iterable[Finished]) -> list[Finished]:
+    """Runs without their copies.
+
+    Another machine that runs the same configuration and seed gives a run of the same id, too, whose figures may differ
+    in the last digits: a packed run and one of this machine both stay, to be judged as report and replay. Two packed
+    ones do not: neither is trusted more than the other.
+
+    Raises:
+        UserError: If two have the same id and differ in ranks or figures, and are not a report and a replay.
+    """
+    kept: dict[str, list[Finished]] = defaultdict(list)
+    for run in runs:
+        others = kept[run.result.run_id]
+        if not any(_same(other, run) for other in others):
+            others.append(run)
+    return [run for members in kept.values() for run in members]
+
+
+def _same(one: Finished, other: Finished) -> bool:
+    """Whether one run of an id is a copy of another."""
+    if one.result.metrics == other.result.metrics and one.digest() == other.digest():
+        # Where both stay, the report has to remain one for the verdict.
+        return (one.files is None) == (other.files is None)
+    if same_execution(one.result, other.result) or (one.files is None) == (other.files is None):
+        raise UserError(
+            f"{one.place} and {other.place} have the same run id and different results.",
+            "Same configuration, data and seed should give the same: name only the one you trust.",
+        )
+    return False
+
+
+def same_execution(one: Result, other: Result) -> bool:
+    """Whether two results are of one training, as copies are and evaluations of it: no two take the same time."""
+    times = [
+        {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
+        for result in (one, other)
+    ]
+    return times[0] == times[1]

@@ -9,38 +9,17 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.command import gather, tables_of
-from benchmarks.leaderboard.submission import MANIFEST, _hash, submit, unpack
+from benchmarks.leaderboard.submission import MANIFEST, _hash, unpack
 from benchmarks.results import slice_metrics, write_ranks
-from benchmarks.runs import RANKS, config_id, hash_of, read_result, run_id
+from benchmarks.runs import RANKS, hash_of, read_result
 from benchmarks.standins import STANDIN
 from common.errors import UserError
-from tests.benchmarks.made_results import made_run
+from tests.benchmarks.leaderboard.made_files import packed, true_run
 
 Files = dict[str, bytes]
-
-
-def true_run(folder: Path, rate: float = 0.3, seed: int = 0, **changes: Any) -> Path:  # noqa: ANN401
-    """The folder of a run whose ids are those of its configuration."""
-    model = {"class_path": "common.models.sasrec.Model", "init_args": changes.pop("model", {})}
-    config = {"seed_everything": seed, "model": model, "data": {"init_args": {"dataset": "toy"}}}
-    predecessors = changes.get("predecessors", {})
-    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
-    ids = {"run_id": run_id(config, "f", predecessors), "config_id": config_id(config | own, "f")}
-    fields = {"data": "f", "protocol": changes.get("protocol", "full")} | changes.pop("fields", {})
-    run = made_run(folder, "model", rate, seed, **(ids | changes), fields=fields, data={"fingerprint": "f"})
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-    return run
-
-
-def packed(folder: Path, rate: float = 0.3, seed: int = 0, seconds: float = 5.0, **changes: Any) -> Path:  # noqa: ANN401
-    run = true_run(folder / f"there-{seed}", rate, seed, seconds={"train": seconds, "test": 1.0}, **changes)
-    path = folder / f"{seed}.recbench.zip"
-    submit(run, out=path)
-    return path
 
 
 def tampered(path: Path, change: Callable[[Files], None], rehash: bool = False) -> Path:
