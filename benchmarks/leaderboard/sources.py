@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +15,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.runs import RANKS, Result, find_runs, hash_of, read_result
+from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.runs import RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.functional import hit_rate, mrr, ndcg
 
@@ -34,6 +37,28 @@ class Finished:
     result: Result
     place: Path
     files: Mapping[str, bytes] | None = None
+
+    @property
+    def protocol_ids(self) -> set[str]:
+        """Ids of the protocols that it was tested under."""
+        return {entry["id"] for entry in self.result.protocols.values()}
+
+    @property
+    def sound(self) -> bool:
+        """Whether its ranks can be read and give its figures."""
+        try:
+            for protocol in self.result.protocols:
+                self.gains(protocol, PRIMARY.get(protocol, "ndcg@10"))
+        except UserError:
+            return False
+        return True
+
+    @property
+    def _cure(self) -> str:
+        if self.files is not None:
+            return "Leave the file out, and ask its author to pack the run again."
+        again = f"Test it again with `recbench evaluate {self.place}`, whose result then stands in its place"
+        return f"{again}, or name the other runs."
 
     def text(self, name: str) -> str:
         """A text file of its folder, empty where there is none."""
@@ -60,10 +85,7 @@ class Finished:
             there = path.is_file() if self.files is None else RANKS in self.files
             state = "is corrupted" if there else "is missing"
             reason = " ".join(str(error).split())[:120]
-            raise UserError(
-                f"{path} {state}: {reason}",
-                "Nothing else was touched: name the other runs, or test this one again with `recbench evaluate`.",
-            ) from error
+            raise UserError(f"{path} {state}: {reason}", self._cure) from error
         return table.filter(pl.col("protocol") == protocol).sort("case_id")
 
     def digest(self) -> str:
@@ -90,7 +112,7 @@ class Finished:
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(
                 f"{self.place}: its ranks give {metric} {found} under {protocol}, its result states {stated:.6f}.",
-                "One of the two files was changed: test the run again, or leave it out.",
+                self._cure,
             )
         case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
         return case, user, gain
@@ -107,11 +129,40 @@ def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.
 def own_runs(places: Iterable[Path]) -> list[Finished]:
     """All finished runs at or below ``places``, each once.
 
+    Where a run's ranks are damaged, a sound evaluation of it under the same protocols stands in its place, there or
+    beside it, and a line says so.
+
     Raises:
         UserError: If a place does not exist, or two runs have the same id and differ in what they found.
     """
     folders = dict.fromkeys(folder for place in places for folder in find_runs([place]))
-    return distinct([Finished(read_result(folder), folder) for folder in folders])
+    runs = [Finished(read_result(folder), folder) for folder in folders]
+    return distinct(_mended(runs, [*runs, *_beside(folders)]))
+
+
+def _beside(folders: Collection[Path]) -> Iterator[Finished]:
+    """Runs in the folders beside ``folders``, as far as they can be read: nobody has asked for them."""
+    for parent in dict.fromkeys(folder.parent for folder in folders):
+        for path in sorted(parent.glob(f"*/{RESULT}")):
+            if path.parent not in folders:
+                with suppress(UserError):
+                    yield Finished(read_result(path.parent), path.parent)
+
+
+def _mended(runs: Sequence[Finished], known: Sequence[Finished]) -> list[Finished]:
+    """Runs, and evaluations instead of those that are damaged, out of all that are ``known``."""
+    evaluations: dict[str, list[Finished]] = defaultdict(list)
+    for other in known:
+        evaluations[other.result.predecessors.get("checkpoint", "")].append(other)
+    mended: dict[Path, Finished] = {}
+    for run in runs:
+        able = [other for other in evaluations[run.result.run_id] if run.protocol_ids <= other.protocol_ids]
+        # Ranks are read only where it makes a difference: a leaderboard of many runs reads them later, once.
+        instead = None if not able or run.sound else next((other for other in able if other.sound), None)
+        if instead is not None:
+            sys.stderr.write(f"recbench: {run.place} is damaged; its evaluation {instead.place} stands in its place.\n")
+        mended.setdefault((instead or run).place, instead or run)
+    return list(mended.values())
 
 
 def distinct(runs: Iterable[Finished]) -> list[Finished]:

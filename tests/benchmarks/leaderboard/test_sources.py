@@ -1,13 +1,20 @@
 """Runs of one id are one run, or one of them is wrong."""
 
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from benchmarks.leaderboard.command import gather
+from benchmarks.__main__ import main
+from benchmarks.leaderboard.command import gather, tables_of
+from benchmarks.leaderboard.sources import own_runs
 from benchmarks.results import write_ranks
-from benchmarks.runs import RANKS
+from benchmarks.runs import RANKS, read_result
 from common.errors import UserError
 from tests.benchmarks.leaderboard.made_files import packed, true_run
 
@@ -71,3 +78,61 @@ def test_the_same_seed_run_elsewhere_is_a_replay(tmp_path: Path) -> None:
     assert run.place == here
     (mark,) = run.result.marks
     assert mark == f"replayed: {here.name} by {here.name}"
+
+
+def damaged(run: Path, runs: Path) -> Path:
+    """A copy of a run, below ``runs``, whose ranks cannot be read."""
+    copy = runs / "synthetic" / "floor" / run.name
+    shutil.copytree(run, copy)
+    (copy / RANKS).write_bytes(b"PAR1 nonsense")
+    return copy
+
+
+def belied(run: Path, runs: Path) -> Path:
+    """A copy of a run, below ``runs``, whose figures are better than its ranks."""
+    copy = runs / "synthetic" / "floor" / run.name
+    shutil.copytree(run, copy)
+    result = read_result(copy)
+    replace(result, metrics={name: value + 0.1 for name, value in result.metrics.items()}).write(copy)
+    return copy
+
+
+@pytest.mark.parametrize("harm", [damaged, belied])
+def test_the_advice_for_damaged_ranks_helps(
+    harm: Callable[[Path, Path], Path], floor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = harm(floor, tmp_path)
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    advice = re.search("`recbench ([^`]+)`", capsys.readouterr().err)
+    assert advice is not None
+    assert main(advice[1].split()) == 0
+    capsys.readouterr()
+    # A suite names the run's own folder alone.
+    for place in (tmp_path, copy):
+        assert main(["leaderboard", str(place), "--format", "json"]) == 0
+        out, err = capsys.readouterr()
+        ours = read_result(floor).metrics["test/full/overall/ndcg@10"]
+        row = next(row for row in json.loads(out) if row["protocol"] == "full")
+        assert row["metrics"]["ndcg@10"]["mean"] == pytest.approx(ours)
+        assert row["runs"] != [floor.name]
+        assert f"{copy} is damaged" in err
+
+
+def test_an_evaluation_under_another_protocol_mends_nothing(floor: Path, tmp_path: Path) -> None:
+    copy = damaged(floor, tmp_path)
+    assert main(["evaluate", str(copy), "--protocol", "sampled-99"]) == 0
+    assert copy in [run.place for run in own_runs([tmp_path])]
+
+
+def test_a_sound_run_stays_beside_its_evaluation(floor: Path, tmp_path: Path) -> None:
+    shutil.copytree(floor, tmp_path / "synthetic" / "floor" / floor.name)
+    assert main(["evaluate", str(tmp_path / "synthetic" / "floor" / floor.name)]) == 0
+    (row,) = next(table for table in tables_of(own_runs([tmp_path])) if table.protocol == "full").rows
+    assert [run.run_id for run in row.runs] == [floor.name]
+
+
+def test_what_lies_beside_a_run_need_not_be_in_order(tmp_path: Path) -> None:
+    run = true_run(tmp_path)
+    (run.with_name("other")).mkdir()
+    (run.with_name("other") / "result.json").write_text("{")
+    assert [found.place for found in own_runs([run])] == [run]
