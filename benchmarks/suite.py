@@ -75,6 +75,11 @@ def suite(
         write("\n".join(plan_lines(entries, runs, jobs) if dry_run else status_lines(entries, place)))
         return
     share = threads or (0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs))
+    if wandb:
+        from benchmarks.loggers.tracking import log_leaderboard, spared, wandb_mode
+
+        # Asked before anything runs, which would ask it in vain.
+        wandb_mode()
     options = [f"--suite={path.stem}", *(["--wandb"] if wandb else [])]
     with only_one(place):
         write_leaderboard(entries, place)
@@ -88,8 +93,6 @@ def suite(
         lines = [f"  {entry.label}: {place / entry.log_name}" for entry in failed]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))
     if wandb:
-        from benchmarks.loggers.tracking import log_leaderboard, spared
-
         with spared(f"W&B did not take the tables, which stand in {place / LEADERBOARD}"):
             log_leaderboard(tables, path.stem, place)
     if failed:

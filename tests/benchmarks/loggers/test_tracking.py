@@ -14,6 +14,7 @@ from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.loggers.offline import Offline
 from tests.benchmarks.made_results import made_result
+from tests.benchmarks.test_suite import suite_file
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -103,6 +104,25 @@ def test_mode_is_offline_without_a_key_and_says_so_when_asked_otherwise(
         wandb_mode()
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert wandb_mode() == "online"
+
+
+@pytest.mark.parametrize("command", ["run", "suite"])
+def test_online_without_a_key_is_refused_in_one_sentence(
+    command: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    runs = tmp_path / "runs"
+    arguments = {
+        "run": ["--config", "synthetic/popularity", *options(root, runs)],
+        "suite": [str(suite_file(tmp_path)), "--root", str(root), "--runs", str(runs)],
+    }[command]
+    assert main([command, *arguments, "--wandb"]) == 2
+    error = capsys.readouterr().err
+    assert "WANDB_MODE=online, but W&B has no key." in error
+    assert "wandb login" in error
+    assert not [*runs.rglob("result.json"), *runs.rglob("*.log"), *runs.rglob("*.ckpt")]
 
 
 def test_tensorboard_and_mlflow_by_configuration(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
