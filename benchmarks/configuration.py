@@ -33,7 +33,10 @@ LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relation
 """Model arguments that only the data know."""
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")
 """Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
-SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$")
+SECRET = re.compile(
+    r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
+    r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
+)
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]

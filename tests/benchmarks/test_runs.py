@@ -81,3 +81,16 @@ def test_shipped_names_may_follow_one_config_option() -> None:
 def test_no_secret_is_stored() -> None:
     values = {"logger": {"api_key": "x", "project": "p"}, "hub_token": "y", "num_tokens": 3}
     assert without_secrets(values) == {"logger": {"api_key": None, "project": "p"}, "hub_token": None, "num_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["secret_key", "aws_access_key_id", "apiKey", "API_KEY", "passwd", "password", "accessToken", "client-secret"],
+)
+def test_a_secret_is_known_by_its_name(name: str) -> None:
+    assert without_secrets({"service": {name: "x"}}) == {"service": {name: None}}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "key", "primary_key", "secretary", "keyword_only"])
+def test_no_other_name_is_taken_for_a_secret(name: str) -> None:
+    assert without_secrets({name: 3}) == {name: 3}
