@@ -147,8 +147,8 @@ def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb
     # An offline run cannot ask for an artifact; its lineage then stands in the metadata alone.
     if not run.offline:
         _use(run, result.predecessors)
-    metadata = {"predecessors": result.predecessors, "protocols": protocols, "config_id": result.config_id}
-    metadata |= {"dataset": result.dataset, "method": result.method, "seed": result.seed}
+    metadata: dict[str, Any] = {"predecessors": result.predecessors, "protocols": protocols}
+    metadata |= {"config_id": result.config_id, "dataset": result.dataset, "method": result.method, "seed": result.seed}
     artifact = wandb.Artifact(artifact_name(result.run_id), "run", metadata=metadata)
     for name in (RESULT, RANKS):
         artifact.add_file(str(folder / name))

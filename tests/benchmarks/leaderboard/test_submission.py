@@ -132,8 +132,8 @@ def test_marks_that_only_this_machine_gives_are_taken_from_no_file(tmp_path: Pat
 def test_a_stand_in_cannot_pass_for_a_language_model(
     name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = {"model": {"llm": STANDIN}, "predecessors": {STANDIN: "standin-3f"}}
-    path = packed(tmp_path, language_model="standin-3f", **made)
+    own = {STANDIN: "standin-3f"}
+    path = packed(tmp_path, model={"llm": STANDIN}, predecessors=own, language_model=own[STANDIN])
     path = tampered(path, changed(language_model=name), rehash=True)
     assert main(["leaderboard", str(path)]) == (2 if message else 0)
     out, err = capsys.readouterr()
@@ -142,11 +142,11 @@ def test_a_stand_in_cannot_pass_for_a_language_model(
 
 
 def test_ids_of_real_runs_and_of_their_evaluations_are_those_of_their_configurations(
-    floor: Path, tmp_path: Path
+    floor: Path, finished: Path, tmp_path: Path
 ) -> None:
     assert main(["evaluate", str(floor), "--protocol", "sampled-99", "--runs", str(tmp_path)]) == 0
     (evaluation,) = (tmp_path / "synthetic" / "floor").iterdir()
-    for number, run in enumerate([floor, evaluation]):
+    for number, run in enumerate([floor, finished, evaluation]):
         path = tmp_path / f"{number}.zip"
         assert main(["submit", str(run), "--out", str(path)]) == 0
         assert unpack(path).result.run_id == run.name

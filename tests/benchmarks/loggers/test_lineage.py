@@ -34,7 +34,7 @@ class Service:
 
     def use_artifact(self, name: str, type: str) -> None:
         if name.removesuffix(":latest") not in self.known:
-            raise wandb.errors.CommError(f"artifact {name} not found")  # type: ignore[attr-defined]
+            raise wandb.errors.CommError(f"artifact {name} not found")
         self.used.append(name)
 
     def log_artifact(self, artifact: wandb.Artifact) -> None:
