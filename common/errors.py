@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -24,6 +25,18 @@ class UserError(ValueError):
 
 class DataError(UserError):
     """Malformed or missing data: names file, line, column, what was expected and what was found."""
+
+
+def failure_number(error: BaseException) -> int | None:
+    """Number of a failure of the operating system (``errno``), which libraries written in Rust keep in words alone.
+
+    >>> failure_number(OSError("No space left on device (os error 28)"))
+    28
+    """
+    number = getattr(error, "errno", None)
+    if number is None and (words := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(words[1])
+    return number
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

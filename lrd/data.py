@@ -155,6 +155,11 @@ class RelationalDataModule(SequenceDataModule):
         return Graph(self.catalogue)
 
     @property
+    def post_hoc_graph(self) -> bool:
+        """Whether relations were collected later than the split; what training itself gives is not."""
+        return super().post_hoc_graph and self.graph_recipe in ("kg-released", "kg-rewired")
+
+    @property
     def num_entities(self) -> int:
         """Items and attribute values, padding included."""
         return self.graph.num_entities

@@ -159,6 +159,8 @@ def _lead(standing: Standing | None) -> str:
 
 def _footnotes(table: Table) -> list[str]:
     notes = [f"Floors are in italics. Sorted by {table.primary}; mean ± standard deviation over seeds."]
+    if table.leakage is not None:
+        notes.append(f"Training data hold later events than the target of {table.leakage:.1%} of the test cases.")
     if any(row.share is not None for row in table.rows):
         notes.append("*above floor*: share of the gap between the best floor that reads nothing more and 1.")
     if any(row.rank is None for row in table.rows):

@@ -129,6 +129,7 @@ class Table:
         primary: The metric that it is sorted by.
         rows: Its rows, best first.
         note: What parts it from other tables of the same data set and protocol.
+        leakage: Share of the data set's test cases whose training data hold later events, where times were recorded.
         pairs: For two rows of the table the difference of the first less the second, its 95 % interval and whether
             they are separated, both ways.
     """
@@ -142,6 +143,7 @@ class Table:
     primary: str
     rows: tuple[Row, ...]
     note: str = ""
+    leakage: float | None = None
     pairs: dict[tuple[int, int], tuple[float, float, float, bool]] = field(default_factory=dict)
 
 
@@ -177,6 +179,7 @@ def build_table(results: Sequence[Result], protocol: str, part: str = "overall")
         slices={name.removeprefix(f"test/{protocol}/"): n for name, n in first.cases.items() if _of(name, protocol)},
         primary=primary,
         rows=tuple(_ranked([_against_floors(row, floors, primary) for row in rows])),
+        leakage=next((run.data["leakage"] for run in results if run.data.get("leakage") is not None), None),
     )
 
 
@@ -287,6 +290,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"undertrained ({late} of {len(runs)})": late > 0,
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
+        "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
         "stand-in LLM": (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }

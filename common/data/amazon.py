@@ -106,7 +106,7 @@ def read(key: str, reviews: Path, metadata: Path | None = None) -> Source:
     ``category`` is the third level of the item's first category path, as LRD has it (``""`` where the path is
     shorter), and the attribute ``category_leaf`` the last. Of metadata that describe an item twice, as the 2018 dumps
     do, the first counts. Relations run between reviewed items: ``complement`` (also_bought, also_buy) and
-    ``substitute`` (also_viewed, also_view); the 2023 dumps have none.
+    ``substitute`` (also_viewed, also_view); ``bought_together`` is not read, so that the 2023 dumps give none.
 
     Args:
         key: Name of the data set.

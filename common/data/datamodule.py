@@ -26,6 +26,7 @@ from common.data.datasets import (
 from common.data.negatives import NegativeRule, NegativeSampler, seeded
 from common.data.scenarios import slices
 from common.data.sessions import SessionDataset
+from common.data.splits import QUANTILES, cut_times, global_temporal
 from common.data.store import find_store
 from common.data.views import OVERALL, View, view
 from common.errors import DataError, UserError
@@ -122,7 +123,7 @@ class SequenceDataModule(L.LightningDataModule):
     @cached_property
     def view(self) -> View:
         """The stored split as the scenario sees it."""
-        return view(self.store.split(self.split), self.scenario)
+        return view(self._divided(), self.scenario)
 
     @property
     def events(self) -> Split:
@@ -149,6 +150,18 @@ class SequenceDataModule(L.LightningDataModule):
             "masking": "seen" if self._masks_seen(protocol) else "none",
             "test_users": "all" if self.test_users is None else self.test_users,
         } | ({} if self.scenario == OVERALL else {"scenario": self.view.scenario})
+
+    @property
+    def post_hoc_graph(self) -> bool:
+        """Whether relations were collected later than the split, or nobody knows when (PROTOCOL D8)."""
+        return bool(self.manifest.graph.get("post_hoc"))
+
+    def _divided(self) -> Split:
+        if self.split != "global_temporal" or self.manifest.time == "real":
+            return self.store.split(self.split)
+        # Preparation cuts recorded times alone; here the user has given leave.
+        sequences = self.store.split()["sequences"]
+        return global_temporal(sequences, cut_times(sequences, QUANTILES))
 
     def _masks_seen(self, protocol: str) -> bool:
         # Where users come back to items, an item seen may be the target.

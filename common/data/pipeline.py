@@ -23,8 +23,11 @@ from common.types import Split
 
 CANDIDATE_SEED = 0
 NEGATIVES = [99, 19]
-QUANTILES = (0.8, 0.9)
-CONSTANTS: dict[str, Any] = {"candidate_seed": CANDIDATE_SEED, "negatives": NEGATIVES, "quantiles": list(QUANTILES)}
+CONSTANTS: dict[str, Any] = {
+    "candidate_seed": CANDIDATE_SEED,
+    "negatives": NEGATIVES,
+    "quantiles": list(splits.QUANTILES),
+}
 """What every store is made with, as the manifest and the fingerprint have it."""
 
 LINK_SAMPLE = 100_000
@@ -189,7 +192,7 @@ def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict
     if source.time != "real":
         return divided, described, warnings
     described["leave_one_out"]["leakage"] = splits.leakage(divided["leave_one_out"])
-    cuts = splits.cut_times(sequences, QUANTILES)
+    cuts = splits.cut_times(sequences, splits.QUANTILES)
     temporal = splits.global_temporal(sequences, cuts)
     if not len(temporal["val"]["user"]) or not len(temporal["test"]["user"]):
         warnings["no-global-temporal"] = f"No user has events before and after the cuts at times {cuts}."

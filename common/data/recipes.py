@@ -6,6 +6,7 @@ neither is the default. A change of what a recipe does is a new version of it.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +19,8 @@ from common.types import TimeKind
 Layout = Literal["movielens", "amazon", "rechorus", "recbole", "tables", "synthetic"]
 
 
+NEAR = 0.92
+"""How like a shipped key the name of one's own data may not be, lest a slip of the pen make another data set."""
 BEFORE_EVENTS = "before the first event"
 """Snapshot of a graph that cannot know any event."""
 
@@ -242,6 +245,11 @@ def find_data_set(key: str, own: bool = False) -> DataSet:
     """
     if key in DATASETS:
         return DATASETS[key]
+    if own and (near := difflib.get_close_matches(key, DATASETS, n=1, cutoff=NEAR)):
+        raise UserError(
+            f"{key!r} is nearly {near[0]!r}, and would be another data set.",
+            f"Write {near[0]!r}, or give your own data a name that is less like it.",
+        )
     if own and key and all(letter.isalnum() or letter in "-_" for letter in key):
         return DataSet(key, "own data", "the owner's", (*_GENERIC, *_READY))
     raise UserError(f"There is no data set {key!r}.", nearest(key, DATASETS))

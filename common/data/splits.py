@@ -12,6 +12,9 @@ from torch import Tensor
 
 from common.types import Cases, Sequences, Split
 
+QUANTILES = (0.8, 0.9)
+"""Shares of the events before ``global_temporal``'s validation and test."""
+
 
 def build_sequences(
     users: Int[Tensor, "n"], items: Int[Tensor, "n"], times: Int[Tensor, "n"], num_users: int

@@ -27,7 +27,7 @@ from common.data.recipes import DATASETS
 from common.data.schema import Manifest
 from common.data.splits import build_sequences
 from common.data.templates import attribute_words
-from common.errors import DataError, UserError, nearest
+from common.errors import DataError, UserError, failure_number, nearest
 from common.types import Cases, Catalogue, Sequences, Split
 
 STORE_VERSION = 1
@@ -334,15 +334,12 @@ def _user_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
-        text = str(error)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text or "No space" in text:
+        text, number = str(error), failure_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"No space is left on the disk of {root}: {text}", "Free some, or choose another --root."
             ) from error
-        if (
-            getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-            or "ermission denied" in text
-        ):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(
                 f"{root} may not be written: {text}", "Choose another --root or mend its permissions."
             ) from error

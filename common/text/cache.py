@@ -38,7 +38,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
     if missing:
         raise UserError(
             f"{len(missing)} of {len(texts)} items have no text, the first is item {missing[0] + 1}.",
-            "Choose a recipe whose text template falls back on the item's category or id.",
+            "Give them a title or a description in the source, or put a word in the place of none.",
         )
     distinct = list(dict.fromkeys(texts))
     place = {text: row for row, text in enumerate(distinct)}

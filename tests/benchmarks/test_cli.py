@@ -4,14 +4,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
 from benchmarks.__main__ import main
 from benchmarks.cli import COMMANDS
+from benchmarks.prepare import prepare
+from benchmarks.results import write_ranks
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
 from tests.benchmarks.conftest import options
+from tests.fixtures import recbole
 
 Complaint = Callable[..., str]
 
@@ -126,6 +130,16 @@ def test_times_that_were_not_recorded(complaint: Complaint, root: Path, tmp_path
     assert '"imputed_time": true' in result.read_text()
 
 
+def test_a_temporal_split_of_unrecorded_times_takes_leave_and_is_marked(complaint: Complaint, tmp_path: Path) -> None:
+    prepare("mine", source=recbole.write(tmp_path / "raw", ordinal=True), root=tmp_path / "stores")
+    places = options(tmp_path / "stores", tmp_path / "runs", "--data.dataset=mine", "--data.split=global_temporal")
+    run = ["run", "--config", "ml-100k/item_knn", *places]
+    assert "allow_imputed_time" in complaint(*run)
+    assert main([*run, "--data.allow_imputed_time=true"]) == 0
+    (result,) = (tmp_path / "runs").rglob("result.json")
+    assert '"imputed_time": true' in result.read_text()
+
+
 def test_no_permission_to_write(
     complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +157,18 @@ def test_a_full_disk(complaint: Complaint, root: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("benchmarks.train.write_ranks", refuse)
     assert "No space left" in complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_disk_that_is_full_when_ranks_are_written(
+    complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_a_full_disk(table: pl.DataFrame, path: Path) -> None:
+        path.with_name(f".{path.name}.part").symlink_to("/dev/full")
+        write_ranks(table, path)
+
+    monkeypatch.setattr("benchmarks.train.write_ranks", to_a_full_disk)
+    assert "No space left" in complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if "ranks" in path.name]
 
 
 def test_a_file_where_the_runs_folder_should_be(complaint: Complaint, root: Path, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.doctor import wandb_state
+from benchmarks.listing import ENCODERS
 from benchmarks.memory import MemoryAbove
 from common.data.recipes import DATASETS
-from common.text.encoders import PrecomputedVectors
+from common.errors import UserError
+from common.text.encoders import PrecomputedVectors, open_encoder
 
 
 def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,7 +21,15 @@ def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.Capture
     assert all(key in text for key in DATASETS)
     assert "sasrec_ce" in text
     assert "baselines-office" in text
-    assert "all-MiniLM-L6-v2" in text
+    assert "made from sasrec_allmrec, allmrec_stage1" in text
+    assert DATASETS["ml-100k"].licence in text
+
+
+def test_listed_encoders_are_what_options_take() -> None:
+    with pytest.raises(UserError) as refused:
+        open_encoder("nothing")
+    forms = refused.value.cure.removeprefix("Write it as one of: ").split(", ")
+    assert [name.partition(":")[0] for name in ENCODERS] == [form.partition(":")[0] for form in forms]
 
 
 def test_list_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +69,17 @@ def test_speed_prints_json_alone(
     figures = json.loads(capsys.readouterr().out)
     assert figures[figure] > 0
     assert figures["machine"] == {"cores": 1}
+
+
+def test_speed_of_preparation_is_that_of_the_world_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"cores": 1, "matmul_gflops": 1.0})
+    sizes = ["--users", "60", "--items", "128", "--interactions", "560"]
+    assert main(["speed", "prepare", "--dataset", "synthetic", "--repeats", "1", *sizes]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["users"], figures["items"], figures["interactions"]) == (60, 128, 560)
+    assert figures["seconds"] > 0
 
 
 def test_speed_of_lrd_comes_with_what_the_machine_could_multiply(

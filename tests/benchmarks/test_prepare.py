@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.prepare import fingerprint, prepare
+from benchmarks.runs import read_result
 from common.data import synthetic
 from common.data.recipes import FIVE_CORE, Recipe
 from common.data.store import Store, find_store
 from common.errors import UserError
-from tests.fixtures import movielens, recbole, rechorus, tables
+from lrd.data import CACHE, RelationalDataModule
+from tests.fixtures import amazon, movielens, recbole, rechorus, tables
 from tests.fixtures.events import events
 
 SIZES: dict[str, Any] = {"users": 60, "items": 150, "interactions": 500}
@@ -66,7 +69,13 @@ def test_every_argument_enters_the_fingerprint() -> None:
     assert len(found) == 4 + len(fields(Recipe))
 
 
-@pytest.mark.parametrize("writer", [movielens.write_100k, recbole.write, tables.write, rechorus.write])
+WRITERS = [
+    *(movielens.write_100k, movielens.write_1m, movielens.write_csv, recbole.write, tables.write, rechorus.write),
+    *(amazon.write_2014, amazon.write_2018, amazon.write_2023),
+]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 def test_all_layouts_end_in_one_kind_of_store(tmp_path: Path, writer: object) -> None:
     writer(tmp_path / "raw")  # type: ignore[operator]
     store = prepare("mine", source=tmp_path / "raw", root=tmp_path)
@@ -91,9 +100,35 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         prepare("ml-100")
 
 
-def test_a_world_keeps_its_truth(tmp_path: Path) -> None:
-    truth = prepare("synthetic", root=tmp_path, **SIZES).truth()
-    assert len(truth["item_function"]) == SIZES["items"] + 1
+def test_a_world_keeps_its_truth_and_its_dials(tmp_path: Path) -> None:
+    store = prepare("synthetic", root=tmp_path, rho=0.2, tau=0.5, kappa=0.7, **SIZES)
+    assert len(store.truth()["item_function"]) == SIZES["items"] + 1
+    world = store.manifest.arguments["world"]
+    assert (world["rho"], world["tau"], world["kappa"]) == (0.2, 0.5, 0.7)
+
+
+def test_vectors_that_are_cached_now_are_those_that_models_read(tmp_path: Path) -> None:
+    folder = tables.write(tmp_path / "raw")
+    lines = (folder / "items.csv").read_text().splitlines()
+    # An item of which nothing but its id is known.
+    name = lines[1].split(",")[0]
+    (folder / "items.csv").write_text("\n".join([lines[0], name + "," * lines[0].count(","), *lines[2:]]) + "\n")
+    np.save(tmp_path / "v.npy", np.ones((15, 4), dtype=np.float32))
+    encoder = f"file:{tmp_path / 'v.npy'}"
+    prepare("mine", source=folder, root=tmp_path / "stores", recipe="whole", encoder=encoder)
+    cached = list((tmp_path / "stores" / CACHE).iterdir())
+    data = RelationalDataModule("mine", str(tmp_path / "stores"), text_encoder=encoder)
+    assert data.catalogue["text_vectors"].shape == (16, 4)
+    assert list((tmp_path / "stores" / CACHE).iterdir()) == cached
+
+
+def test_what_is_said_of_leakage_is_the_share_of_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = prepare("synthetic", root=tmp_path, **SIZES)
+    split = store.split()
+    times, offsets = split["sequences"]["times"], split["sequences"]["offsets"]
+    latest = max(int(times[a:b].max()) for a, b in zip(offsets[:-1], split["train_end"], strict=True) if b > a)
+    share = float((times[split["test"]["position"]] < latest).double().mean())
+    assert f"later events than {share:.1%} of the test targets" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +207,33 @@ def test_lrd_texts_of_movielens_differ_by_the_shift_of_genres(real_data: Path, t
         texts[recipe] = items.filter(items["item"] == "1")["text"].item()
     assert texts["lrd"].endswith("Animation Children's Comedy")
     assert texts["lrd-released"].endswith("Children's Comedy Crime")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("key", REAL)
+@pytest.mark.parametrize("method", ["feature_floor", "sasrec"])
+def test_shipped_experiments_run_on_real_data(real: dict[str, Store], tmp_path: Path, key: str, method: str) -> None:
+    root = real[key].path.parents[1]
+    quick = ["--trainer.limit_train_batches=1", "--trainer.max_epochs=1", "--data.test_users=50"]
+    quick += [
+        "--data.batch_size=8",
+        "--trainer.limit_val_batches=1",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
+    ]
+    assert main(["run", "--config", f"{key}/{method}", f"--data.root={root}", f"--runs={tmp_path}", *quick]) == 0
+    (path,) = tmp_path.rglob("result.json")
+    metrics = read_result(path.parent).metrics
+    assert 0 <= metrics["test/full/overall/ndcg@10"] <= 1
+
+
+@pytest.mark.real_data
+def test_popularity_of_the_store_has_the_known_figures(real: dict[str, Store], tmp_path: Path) -> None:
+    root = real["amazon-office"].path.parents[1]
+    run = ["run", "--config", "amazon-office/popularity", f"--data.root={root}", f"--runs={tmp_path}"]
+    assert main([*run, "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
+    (path,) = tmp_path.rglob("result.json")
+    metrics = read_result(path.parent).metrics
+    names = ("hr@5", "hr@10", "ndcg@5", "ndcg@10")
+    found = [round(metrics[f"test/sampled-99/overall/{name}"], 4) for name in names]
+    assert found == [0.0627, 0.1511, 0.0349, 0.0630]

@@ -103,3 +103,11 @@ def test_interval_over_seeds_equals_scipy() -> None:
     cell = build_table([made_result("a", v, seed) for seed, v in enumerate(values)], "full").rows[0].metrics["hr@10"]
     low, _ = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert cell.reach == pytest.approx(np.mean(values) - low)
+
+
+@pytest.mark.parametrize(
+    ("reads", "late", "marked"), [(["graph"], True, True), (["graph"], False, False), ([], True, False)]
+)
+def test_a_graph_from_after_the_split_is_told(reads: list[str], late: bool, marked: bool) -> None:
+    (row,) = build_table([made_result("kda", 0.1, information_set=reads, data={"post_hoc_graph": late})], "full").rows
+    assert ("post-hoc graph" in row.marks) == marked
