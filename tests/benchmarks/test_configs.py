@@ -52,6 +52,8 @@ def test_every_data_set_has_its_methods() -> None:
     assert all({"sasrec_allmrec", "allmrec", "llm_only", "popularity"} <= methods[dataset] for dataset in of_allmrec)
     baselines = {"feature_floor", "item_knn", "bpr_mf", "ncf", "caser", "gru4rec", "nextitnet", "sasrec", "gsasrec"}
     assert all(baselines <= methods[dataset] for dataset in of_lrd | {"amazon-beauty", "amazon-games"})
+    floors = {"popularity", "item_knn_recency", "recent_popularity", "decay_popularity", "newest_first", "tisasrec"}
+    assert all(floors <= methods[dataset] for dataset in of_lrd)
     assert all({"rcf", "kda", "rcf_lrd", "kda_lrd", "sasrec_lrd"} <= methods[dataset] for dataset in of_lrd)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import lightning as L
 import pytest
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from common.metrics.functional import hit_rate
 from common.models.base import Recommender, SequentialRecommender
+from common.nn.losses import Objective
 from common.types import SequenceBatch
 from tests.common.models import toy
 
@@ -172,6 +173,18 @@ class SequentialCases(TrainedCases):
             pytest.skip("a last-state model has no earlier states")
         assert torch.equal(before[:, :-2], after[:, :-2])
         assert not torch.equal(before[:, -1], after[:, -1])
+
+    @pytest.mark.parametrize("objective", get_args(Objective))
+    def test_every_objective_reaches_the_item_vectors(self, objective: Objective) -> None:
+        model, batch = self.build().train(), next(self.batches())
+        assert isinstance(model, SequentialRecommender)
+        model.objective = objective
+        loss = model.loss(batch)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert torch.isfinite(loss.detach())
+        gradient = model.item_embedding.weight.grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0
 
 
 def registered() -> set[type[Recommender]]:
