@@ -47,7 +47,8 @@ def test_two_processes_train_one_model(root: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_resumable_and_exits_with_1(root: Path, tmp_path: Path) -> None:
     arguments = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--early_stopping.patience=100000")]
-    running = process(*arguments, "--trainer.max_epochs=100000")
+    arguments.append("--trainer.max_epochs=60")
+    running = process(*arguments)
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -56,3 +57,8 @@ def test_an_interrupted_run_is_resumable_and_exits_with_1(root: Path, tmp_path: 
     assert running.returncode == 1
     assert "--ckpt_path last" in errors
     assert not list(tmp_path.rglob("result.json"))
+    again = process(*arguments, "--ckpt_path=last")
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    (folder,) = find_runs([tmp_path])
+    assert read_result(folder).training["epochs"] == 60
