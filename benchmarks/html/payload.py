@@ -47,9 +47,10 @@ def _table(table: Table) -> dict[str, Any]:
 
 def _row(table: Table, row: Row) -> dict[str, Any]:
     record = record_of(table, row)
-    kept = ("method", "rank", "ranks", "group", "seeds", "floor", "marks", "runs")
+    kept = ("rank", "ranks", "group", "seeds", "floor", "marks", "runs")
     key = f"test/{table.protocol}/{table.part}/{table.primary}"
     return {name: record[name] for name in kept} | {
+        "method": row.name,
         "reads": record["information_set"],
         "lead": record["lead"] and [_short(value) for value in record["lead"]],
         "spread": _short(record["spread"]),

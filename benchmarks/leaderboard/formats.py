@@ -111,7 +111,7 @@ def _columns(table: Table, slices: Sequence[str]) -> Mapping[str, Callable[[Row]
         "": lambda row: "" if row.rank is None else str(row.rank),
         "ranks": lambda row: _ranks(row.standing),
         "tie": lambda row: row.standing.group if row.standing else "",
-        "method": lambda row: f"*{row.method}*" if row.floor else row.method,
+        "method": lambda row: f"*{row.name}*" if row.floor else row.name,
     }
     columns |= {head: _metric(name, table.cases) for name, head in shown.items()}
     columns |= {f"{name} ({table.slices.get(name, 0):,})": _slice(name, table) for name in slices}

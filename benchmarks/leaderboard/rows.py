@@ -20,6 +20,8 @@ RANKED_SEEDS, RANKED_SEEDS_LLM = 5, 3
 """Fewest seeds of a row that has a rank, and of one made with a language model. A closed-form row needs one."""
 SMALL_SLICE = 100
 """Slices with fewer cases are marked."""
+STAND_IN = "stand-in LLM"
+"""Mark of a row whose language model is a stand-in."""
 MANY_TIES = 0.01
 
 
@@ -97,6 +99,11 @@ class Row:
     runs: tuple[Result, ...]
     slices: dict[str, Cell]
     standing: Standing | None = None
+
+    @property
+    def name(self) -> str:
+        """The method as tables and plots show it: a stand-in language model is no part to overlook."""
+        return f"{self.method} ({STAND_IN})" if STAND_IN in self.marks else self.method
 
     @property
     def seeds(self) -> int:
@@ -291,7 +298,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
-        "stand-in LLM": (first.language_model or "").startswith("standin"),
+        STAND_IN: (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
     return tuple(dict.fromkeys([*first.marks, *(name for name, applies in marks.items() if applies)]))

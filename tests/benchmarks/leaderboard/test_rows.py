@@ -91,6 +91,7 @@ def test_stand_in_is_marked_and_a_real_model_is_not() -> None:
     names = {"made": "standin-text", "real": "facebook/opt-6.7b"}
     rows = build_table([made_result(m, 0.5, language_model=name) for m, name in names.items()], "full").rows
     assert {row.method: "stand-in LLM" in row.marks for row in rows} == {"made": True, "real": False}
+    assert {row.name for row in rows} == {"made (stand-in LLM)", "real"}
 
 
 def test_costs_are_means_and_what_is_unknown_is_absent() -> None:
