@@ -98,6 +98,11 @@ def test_phone_width_scrolls_the_table_and_not_the_page(page: Any) -> None:  # n
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.getElementById('table').scrollWidth") > 390
     assert page.locator("td.primary").first.bounding_box()["x"] < 390
+    for menu in page.locator("details.menu").all():
+        menu.locator("summary").click()
+        box = menu.locator("div").first.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+        menu.locator("summary").click()
 
 
 def test_names_are_text_and_other_tables_are_a_click_away(page: Any) -> None:  # noqa: ANN401
