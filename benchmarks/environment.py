@@ -8,11 +8,13 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 PACKAGES = ("recbench", "torch", "lightning", "torchmetrics", "numpy", "polars", "jsonargparse", "transformers")
 
 
@@ -55,10 +57,21 @@ def hardware() -> dict[str, Any]:
     return {"processor": _processor(), "cores": cores, "memory": pages, "gpus": gpus}
 
 
+def forget_peak_memory() -> None:
+    """Begins a new peak, since a process that carries out one run after another has one of its whole life."""
+    # Where the system does not offer it, a peak stays that of the whole life.
+    with suppress(OSError):
+        CLEAR_REFS.write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> dict[str, int]:
     """Peak resident bytes of this process, and peak bytes allocated on its accelerator."""
     unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peaks = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")] if STATUS.is_file() else []
+    host = int(peaks[0].split()[1]) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    host *= unit
     device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return {"host": host, "device": device}
 

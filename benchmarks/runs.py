@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from common.errors import UserError
 RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 BEST, LAST = "best.ckpt", "last.ckpt"
+LOCK = ".lock"
 
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
@@ -129,6 +132,27 @@ def find_runs(places: Iterable[Path]) -> Iterator[Path]:
         if not place.is_dir():
             raise UserError(f"There is no folder {place}.", "Name run folders, or a folder that holds some.")
         yield from sorted(path.parent for path in place.rglob(RESULT))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes, of another suite perhaps, from writing the same run folder meanwhile.
+
+    Raises:
+        UserError: If one is at work on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"Another process is at work on the run {folder}.", "Wait for it: afterwards the run is done."
+            ) from error
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,23 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 
 from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
-from benchmarks.environment import environment, peak_memory
+from benchmarks.environment import environment, forget_peak_memory, peak_memory
 from benchmarks.experiments import read_yaml
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
-from benchmarks.runs import BEST, CONFIG, LAST, METRICS, RANKS, RESULT, Result, hash_of, read_result, write_atomically
+from benchmarks.runs import (
+    BEST,
+    CONFIG,
+    LAST,
+    METRICS,
+    RANKS,
+    RESULT,
+    Result,
+    alone,
+    hash_of,
+    read_result,
+    write_atomically,
+)
 from benchmarks.summary import summary_lines
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
@@ -51,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     if (plan.folder / RESULT).is_file() and not cli.config.force:
         say(f"Done before: {plan.folder} (--force runs it again).")
         return
+    forget_peak_memory()
     result = launch_within_memory(cli, plan)
     if result is not None:
         say("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
@@ -96,14 +110,23 @@ def halve_batch(config: Namespace) -> str:
 
 
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
-    """Makes the objects, trains, tests, and writes the folder; ``None`` on all processes but the first."""
+    """Makes the objects and carries out the run; ``None`` on all processes but the first."""
     for predecessor in cli.config.predecessors.values():
         require_same_data(Path(predecessor), plan)
     resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
     model.attach(data.catalogue)
-    prepare_folder(plan, resume)
+    # The processes of one run on several devices share its folder, of which the first takes care.
+    with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]
+        prepare_folder(plan, resume)
+        return train_and_test(cli, plan, data, model, resume, imputed)
+
+
+def train_and_test(
+    cli: RunCLI, plan: Plan, data: SequenceDataModule, model: Recommender, resume: Path | None, imputed: bool
+) -> Result | None:
+    """Trains, tests the checkpoint that validation chose, and writes the folder; ``None`` where that is another's."""
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = EpochSeed(int(plan.config["seed_everything"]))

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.runs import find_runs, read_result
+from benchmarks.environment import forget_peak_memory, peak_memory
+from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
@@ -150,6 +151,27 @@ def test_tensorboard_and_offline_wandb_write_into_the_folder(
     folder = only(tmp_path / "synthetic" / "popularity")
     assert list(folder.glob("tensorboard/events*"))
     assert list(folder.glob("wandb/offline-run-*"))
+
+
+def test_a_run_folder_is_written_by_one_process_at_a_time(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--config", "synthetic/popularity", *options(root, tmp_path)]
+    assert main(arguments) == 0
+    folder = only(tmp_path / "synthetic" / "popularity")
+    with alone(folder):
+        assert main([*arguments, "--force"]) == 2
+    assert "Another process is at work" in capsys.readouterr().err
+    assert (folder / "result.json").is_file()
+    assert main([*arguments, "--force"]) == 0
+
+
+def test_a_peak_of_memory_is_that_of_one_run() -> None:
+    large = torch.ones(1 << 27)
+    del large
+    before = peak_memory()["host"]
+    forget_peak_memory()
+    assert peak_memory()["host"] < before - (1 << 28)
 
 
 def test_loggers_of_the_configuration_are_used_and_not_stored(root: Path, tmp_path: Path) -> None:
