@@ -25,7 +25,7 @@ from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import environment, forget_peak_memory, peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.loggers.tracking import log_result, wandb_logger
+from benchmarks.loggers.tracking import log_result, wandb_logger, wandb_mode
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics, write_ranks
 from benchmarks.runs import (
     BEST,
@@ -64,6 +64,9 @@ def main(arguments: Sequence[str]) -> None:
     if (plan.folder / RESULT).is_file() and not cli.config.force:
         say(f"Done before: {plan.folder} (--force runs it again).")
         return
+    if cli.config.wandb:
+        # Before anything of an earlier run is removed.
+        wandb_mode()
     forget_peak_memory()
     result = launch_within_memory(cli, plan)
     if result is not None:
