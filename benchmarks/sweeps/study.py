@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 import yaml
@@ -14,10 +13,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from benchmarks.configuration import RunCLI
-from benchmarks.experiments import find_experiment, read_yaml
 from benchmarks.runs import write_atomically
+from benchmarks.sweeps.best import resolved
 from benchmarks.sweeps.space import Space
-from benchmarks.sweeps.trial import as_arguments, run_trial
+from benchmarks.sweeps.trial import as_arguments, run_trial, selection
 from common.errors import UserError
 
 SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -87,9 +86,11 @@ def search(space: Space, study: optuna.Study, budget: Budget, options: Sequence[
             trial.report(value, epoch)
             return not trial.should_prune()
 
-        arguments = [*space.arguments, *options, *as_arguments(values), f"--name=trial-{trial.number}"]
+        arguments = [*space.arguments, *options, *as_arguments(values)]
         trial.set_user_attr("values", values)
-        value, pruned = run_trial(arguments, space.metric, space.goal, go_on)
+        # A later call may have other options, and the best trial is that of its own.
+        trial.set_user_attr("arguments", arguments)
+        value, pruned = run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
         if pruned:
             raise optuna.TrialPruned
         return value
@@ -119,25 +120,14 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     if not complete:
         raise UserError(f"No trial of {space.name} was complete.", "See why under `--debug`, or give more --trials.")
     cost, best = spent(study), study.best_trial
-    config: dict[str, Any] = read_yaml(find_experiment(space.experiment))
-    for name, value in best.user_attrs["values"].items():
-        _set(config, name, value)
-    config["name"] = f"{config.get('name') or Path(space.experiment).stem}_tuned"
+    config = resolved([*best.user_attrs["arguments"], *selection(space.metric, space.goal)])
+    config["name"] = f"{config['name'] or Path(space.experiment).stem}_tuned"
     config["tuning"] = {"study": space.name, "trials": cost.trials, "hours": round(cost.hours or 0.0, 4)}
-    head = f"# Best of {cost.trials} trials ({space.metric} {best.value:.6g}, trial {best.number}) of {space.name}.\n"
-    write_atomically(folder / BEST, head + yaml.safe_dump(config, sort_keys=False))
+    head = [f"Best of {cost.trials} trials of {space.name}: trial {best.number}, {space.metric} {best.value:.6g}, with"]
+    head += [f"  {option.removeprefix('--')}" for option in as_arguments(best.user_attrs["values"])]
+    comment = "".join(f"# {line}\n" for line in head)
+    write_atomically(folder / BEST, comment + yaml.safe_dump(config, sort_keys=False))
     return folder / BEST
-
-
-def _set(config: dict[str, Any], name: str, value: object) -> None:
-    """Sets an option in a configuration file, where arguments of a class stand under ``init_args``."""
-    *groups, last = name.split(".")
-    place = config
-    for group, following in zip(groups, [*groups[1:], last], strict=True):
-        place = place.setdefault(group, {})
-        if (group in ("model", "data") or "class_path" in place) and following != "init_args":
-            place = place.setdefault("init_args", {})
-    place[last] = value
 
 
 def _sampler(space: Space, seed: int) -> optuna.samplers.BaseSampler:

@@ -58,7 +58,7 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     """
     quieten()
     mode = "max" if goal == "maximize" else "min"
-    cli = RunCLI([*arguments, f"--early_stopping.monitor={metric}", f"--early_stopping.mode={mode}"])
+    cli = RunCLI([*arguments, *selection(metric, goal)])
     data, model = cli.build()
     reads_unrecorded_time(model, data)
     model.attach(data.catalogue)
@@ -73,6 +73,15 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     if record.best is None:
         raise UserError("Nothing was validated.", "Give --trainer.max_epochs of at least 1.")
     return record.best, reporter.pruned
+
+
+def selection(metric: str, goal: str) -> list[str]:
+    """Options of ``recbench run`` that judge epochs by the metric which judges trials.
+
+    >>> selection("val/ndcg@10", "maximize")
+    ['--early_stopping.monitor=val/ndcg@10', '--early_stopping.mode=max']
+    """
+    return [f"--early_stopping.monitor={metric}", f"--early_stopping.mode={goal[:3]}"]
 
 
 def as_arguments(values: dict[str, Any]) -> list[str]:
