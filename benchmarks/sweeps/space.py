@@ -77,20 +77,22 @@ class Parameter:
             return math.exp(self.keys["min"])
         return self.keys["value" if self.fixed else "min"]
 
+    @property
+    def choices(self) -> list[Any]:
+        """What Optuna chooses from: the values, or texts of them if one is a list, for its journal takes scalars."""
+        values: list[Any] = self.keys["values"]
+        if all(value is None or isinstance(value, (bool, int, float, str)) for value in values):
+            return values
+        return [yaml.safe_dump(value, default_flow_style=True).strip() for value in values]
+
     def suggest(self, trial: optuna.Trial) -> Any:  # noqa: ANN401
         """A value of Optuna's choice."""
         keys = self.keys
         if self.kind == "constant":
             return keys["value"]
         if self.kind == "categorical":
-            # Optuna's journal holds scalars alone, so that a list is chosen by its text.
-            texts = {yaml.safe_dump(value, default_flow_style=True).strip(): value for value in keys["values"]}
-            scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in keys["values"])
-            return (
-                trial.suggest_categorical(self.name, keys["values"])
-                if scalar
-                else texts[trial.suggest_categorical(self.name, list(texts))]
-            )
+            chosen = trial.suggest_categorical(self.name, self.choices)
+            return keys["values"][self.choices.index(chosen)]
         if self.kind == "int_uniform":
             return trial.suggest_int(self.name, keys["min"], keys["max"])
         low, high = (math.exp(keys[key]) if self.kind == "log_uniform" else float(keys[key]) for key in ("min", "max"))
@@ -137,7 +139,7 @@ class Space:
         return replace(self, name=name, arguments=arguments, source=self.source | {"command": command, "name": name})
 
     def grid(self) -> dict[str, list[Any]]:
-        """All values of each parameter that is no constant.
+        """All choices of each parameter that is no constant.
 
         Raises:
             UserError: If one has a range instead.
@@ -146,7 +148,7 @@ class Space:
         for parameter in chosen:
             if parameter.kind != "categorical":
                 raise UserError(f"A grid cannot hold the range of {parameter.name}.", "Give values, or method: random.")
-        return {parameter.name: parameter.keys["values"] for parameter in chosen}
+        return {parameter.name: parameter.choices for parameter in chosen}
 
 
 def find_space(name: str) -> Space:

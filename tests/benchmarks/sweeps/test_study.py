@@ -9,7 +9,7 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.sweeps import study as studies
-from benchmarks.sweeps.space import Space, read_space
+from benchmarks.sweeps.space import SWEEPS, Space, read_space
 from benchmarks.sweeps.study import Budget, open_study, search, spent, write_best
 from benchmarks.sweeps.trial import Report
 from common.errors import UserError
@@ -115,6 +115,18 @@ def test_a_grid_visits_each_point_once(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path, method="grid", parameters=parameters)
     search(space, open_study(space, tmp_path, 10), Budget(10), [])
     assert len({(call["model.lr"], call["model.width"]) for call in trials.calls}) == len(trials.calls) == 4
+
+
+@pytest.mark.parametrize(("method", "lists"), [("ncf", "model.layers"), ("nextitnet", "model.dilations")])
+def test_a_grid_over_lists_visits_each(method: str, lists: str, trials: Trials, tmp_path: Path) -> None:
+    values = yaml.safe_load((SWEEPS / f"{method}.yaml").read_text())["parameters"][lists]["values"]
+    parameters = {lists: {"values": values}, "model.lr": {"values": [0.001, 0.01]}}
+    space = space_of(tmp_path, method="grid", parameters=parameters)
+    study = open_study(space, tmp_path, 20)
+    search(space, study, Budget(20), [])
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+    drawn = [(json.loads(call[lists]), float(call["model.lr"])) for call in trials.calls]
+    assert sorted(drawn) == sorted((value, lr) for value in values for lr in (0.001, 0.01))
 
 
 def test_command_trains_validates_and_never_tests(
