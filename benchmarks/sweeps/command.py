@@ -39,7 +39,7 @@ def sweep(
         backend: Search here, or register the sweep with W&B and start an agent.
         root: Folder of the stores.
         runs: Folder of all runs; the search is in ``sweeps/<name>`` of it.
-        seed: Seed of trials and sampler: no seed that results are reported with.
+        seed: Seed of trials and sampler, the same for all that share a search: no seed that results are reported with.
         options: Further options of every trial, such as ``trainer.max_epochs=20``.
         dry_run: Check the space and print what a first trial would run.
     """
@@ -52,7 +52,8 @@ def sweep(
         return
     if importlib.util.find_spec("optuna") is None:
         raise UserError("Optuna is not installed.", "Install it with `pip install 'recbench[sweep]'`.")
-    from benchmarks.sweeps.study import Budget, check, open_study, search, spent, write_best
+    from benchmarks.sweeps.budget import Budget, spent
+    from benchmarks.sweeps.study import check, open_study, search, write_best
     from benchmarks.sweeps.trial import as_arguments
 
     check(found, here)
@@ -60,8 +61,8 @@ def sweep(
         first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
         write(f"recbench run {' '.join([*found.arguments, *common, *first])}")
         return
-    study = open_study(found, folder, trials, seed)
-    search(found, study, Budget(trials, hours), here)
+    study = open_study(found, folder, seed)
+    search(found, study, folder, Budget(trials, hours), here)
     cost = spent(study)
     sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours.\n")
     write(str(write_best(found, study, folder)))

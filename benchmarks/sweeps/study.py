@@ -1,9 +1,11 @@
-"""A search on disk: Optuna's journal, which several processes or machines may share, and the budget that it spent."""
+"""A search on disk: Optuna's journal, which several processes or machines may share."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import optuna
@@ -15,90 +17,75 @@ from optuna.trial import TrialState
 from benchmarks.configuration import RunCLI
 from benchmarks.runs import write_atomically
 from benchmarks.sweeps.best import resolved
+from benchmarks.sweeps.budget import Budget, presence, reserve, spent
+from benchmarks.sweeps.samplers import make_sampler
 from benchmarks.sweeps.space import Space
 from benchmarks.sweeps.trial import as_arguments, run_trial, selection
 from common.errors import UserError
 
-SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 JOURNAL, BEST = "journal.log", "best.yaml"
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a search may cost, or has cost.
-
-    Attributes:
-        trials: Number of trials, pruned and failed ones too.
-        hours: Hours of all trials together, ``None`` for no limit.
-    """
-
-    trials: int
-    hours: float | None = None
-
-
-def open_study(space: Space, folder: Path, trials: int, seed: int = 0) -> optuna.Study:
+def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
     """The search of ``space`` in ``folder``, begun or continued.
+
+    One process draws the same points whenever it has the same seed, whether or not it was stopped between trials.
 
     Args:
         space: What is searched.
         folder: Folder of its journal.
-        trials: Number of trials, which the sampler of a continued search must not repeat the draws of.
         seed: Seed of the sampler.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    study = optuna.create_study(
-        study_name=space.name, storage=storage, direction=space.goal, load_if_exists=True, pruner=_pruner(space)
+    return optuna.create_study(
+        study_name=space.name,
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        direction=space.goal,
+        load_if_exists=True,
+        pruner=_pruner(space),
+        sampler=make_sampler(space, seed),
     )
-    study.sampler = _sampler(space, seed + 1000 * len(study.trials))
-    return study
 
 
-def spent(study: optuna.Study) -> Budget:
-    """What a search has cost so far, over all processes."""
-    trials = study.get_trials(deepcopy=False, states=SPENT)
-    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
-    return Budget(len(trials), seconds / 3600)
+def search(space: Space, study: optuna.Study, folder: Path, budget: Budget, options: Sequence[str]) -> None:
+    """Runs trials until the budget of the whole study is spent, whoever spends it.
 
-
-def search(space: Space, study: optuna.Study, budget: Budget, options: Sequence[str]) -> None:
-    """Runs trials until the budget of the whole study is spent, whoever spent it.
-
-    A trial that fails counts and the search goes on.
+    A trial that fails counts and the search goes on; one that is interrupted does not count.
 
     Args:
         space: What is searched.
         study: The search.
-        budget: What it may cost.
+        folder: Its folder.
+        budget: What it may cost; a grid costs no more than its points.
         options: Further options of ``recbench run``.
     """
+    if space.method == "grid":
+        budget = replace(budget, trials=min(budget.trials, prod(map(len, space.grid().values()))))
+    with presence(folder) as owner:
+        while (trial := reserve(study, folder, budget, owner)) is not None:
+            try:
+                value, pruned = _run(space, trial, options)
+            except (ValueError, RuntimeError) as error:
+                sys.stderr.write(f"Trial {trial.number} failed: {error}\n")
+                study.tell(trial, state=TrialState.FAIL)
+                continue
+            study.tell(trial, None if pruned else value, TrialState.PRUNED if pruned else TrialState.COMPLETE)
 
-    def stop_when_spent(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        cost = spent(study)
-        if cost.trials >= budget.trials or (budget.hours is not None and (cost.hours or 0.0) >= budget.hours):
-            study.stop()
 
-    def objective(trial: optuna.Trial) -> float:
-        values = {parameter.name: parameter.suggest(trial) for parameter in space.parameters}
+def _run(space: Space, trial: optuna.Trial, options: Sequence[str]) -> tuple[float, bool]:
+    """Runs a trial: its best value, and whether it was stopped early."""
+    values = {parameter.name: parameter.suggest(trial) for parameter in space.parameters}
 
-        def go_on(value: float, epoch: int) -> bool:
-            trial.report(value, epoch)
-            return not trial.should_prune()
+    def go_on(value: float, epoch: int) -> bool:
+        trial.report(value, epoch)
+        return not trial.should_prune()
 
-        arguments = [*space.arguments, *options, *as_arguments(values)]
-        trial.set_user_attr("values", values)
-        # A later call may have other options, and the best trial is that of its own.
-        trial.set_user_attr("arguments", arguments)
-        value, pruned = run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
-        if pruned:
-            raise optuna.TrialPruned
-        return value
-
-    cost = spent(study)
-    left = budget.trials - cost.trials
-    if left > 0 and (budget.hours is None or (cost.hours or 0.0) < budget.hours):
-        study.optimize(objective, n_trials=left, callbacks=[stop_when_spent], catch=(ValueError, RuntimeError))
+    arguments = [*space.arguments, *options, *as_arguments(values)]
+    trial.set_user_attr("values", values)
+    # A later call may have other options, and the best trial is that of its own.
+    trial.set_user_attr("arguments", arguments)
+    return run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
 
 
 def check(space: Space, options: Sequence[str]) -> None:
@@ -128,15 +115,6 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     comment = "".join(f"# {line}\n" for line in head)
     write_atomically(folder / BEST, comment + yaml.safe_dump(config, sort_keys=False))
     return folder / BEST
-
-
-def _sampler(space: Space, seed: int) -> optuna.samplers.BaseSampler:
-    if space.method == "grid":
-        return optuna.samplers.GridSampler(space.grid(), seed=seed)
-    if space.method == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    # Trials under way count as bad ones, so that processes of one study do not all try the same.
-    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
 def _pruner(space: Space) -> optuna.pruners.BasePruner:

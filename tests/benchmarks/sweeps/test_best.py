@@ -59,7 +59,7 @@ def swept(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_best_file_is_the_configuration_of_the_best_trial(swept: Path, root: Path) -> None:
-    best = open_study(read_space(swept.parents[2] / "toy.yaml"), swept, 2).best_trial
+    best = open_study(read_space(swept.parents[2] / "toy.yaml"), swept).best_trial
     label = f"--name=trial-{best.number}"
     selected = ["--early_stopping.monitor=val/hr@10", "--early_stopping.mode=max"]
     trial = RunCLI([*best.user_attrs["arguments"], *selected, label]).plan

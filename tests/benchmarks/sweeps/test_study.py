@@ -9,8 +9,9 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.sweeps import study as studies
+from benchmarks.sweeps.budget import Budget, spent
 from benchmarks.sweeps.space import SWEEPS, Space, read_space
-from benchmarks.sweeps.study import Budget, open_study, search, spent, write_best
+from benchmarks.sweeps.study import open_study, search, write_best
 from benchmarks.sweeps.trial import Report
 from common.errors import UserError
 
@@ -58,8 +59,8 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
 
 def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    study = open_study(space, tmp_path, 12)
-    search(space, study, Budget(12), [])
+    study = open_study(space, tmp_path)
+    search(space, study, tmp_path, Budget(12), [])
     path = write_best(space, study, tmp_path)
     best = min(trials.calls, key=lambda call: abs(float(call["model.lr"]) - 0.01))
     config = RunCLI(["--config", str(path)]).config
@@ -71,40 +72,40 @@ def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_pa
 
 def test_the_budget_is_of_the_study_not_of_the_call(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    search(space, open_study(space, tmp_path, 3), Budget(3), [])
-    search(space, open_study(space, tmp_path, 5), Budget(5), [])
-    search(space, open_study(space, tmp_path, 5), Budget(5), [])
+    search(space, open_study(space, tmp_path), tmp_path, Budget(3), [])
+    search(space, open_study(space, tmp_path), tmp_path, Budget(5), [])
+    search(space, open_study(space, tmp_path), tmp_path, Budget(5), [])
     assert len(trials.calls) == 5
-    assert spent(open_study(space, tmp_path, 5)).trials == 5
+    assert spent(open_study(space, tmp_path)).trials == 5
 
 
 def test_hours_end_a_search(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    search(space, open_study(space, tmp_path, 50), Budget(50, hours=1e-9), [])
+    search(space, open_study(space, tmp_path), tmp_path, Budget(50, hours=1e-9), [])
     assert len(trials.calls) == 1
 
 
 def test_failed_trials_count_and_do_not_end_a_search(trials: Trials, tmp_path: Path) -> None:
     trials.failing = 2
     space = space_of(tmp_path)
-    study = open_study(space, tmp_path, 4)
-    search(space, study, Budget(4), [])
+    study = open_study(space, tmp_path)
+    search(space, study, tmp_path, Budget(4), [])
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_without_a_complete_trial_there_is_no_best(trials: Trials, tmp_path: Path) -> None:
     trials.failing = 9
     space = space_of(tmp_path)
-    study = open_study(space, tmp_path, 2)
-    search(space, study, Budget(2), [])
+    study = open_study(space, tmp_path)
+    search(space, study, tmp_path, Budget(2), [])
     with pytest.raises(UserError, match="No trial of toy was complete"):
         write_best(space, study, tmp_path)
 
 
 def test_hyperband_stops_bad_trials_early(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path, method="random", early_terminate={"type": "hyperband", "min_iter": 1, "eta": 3})
-    study = open_study(space, tmp_path, 30)
-    search(space, study, Budget(30), [])
+    study = open_study(space, tmp_path)
+    search(space, study, tmp_path, Budget(30), [])
     states = [trial.state.name for trial in study.trials]
     assert 3 <= states.count("PRUNED") < 30
     assert spent(study).trials == 30
@@ -113,7 +114,7 @@ def test_hyperband_stops_bad_trials_early(trials: Trials, tmp_path: Path) -> Non
 def test_a_grid_visits_each_point_once(trials: Trials, tmp_path: Path) -> None:
     parameters = {"model.lr": {"values": [0.001, 0.01]}, "model.width": {"values": [8, 16]}}
     space = space_of(tmp_path, method="grid", parameters=parameters)
-    search(space, open_study(space, tmp_path, 10), Budget(10), [])
+    search(space, open_study(space, tmp_path), tmp_path, Budget(10), [])
     assert len({(call["model.lr"], call["model.width"]) for call in trials.calls}) == len(trials.calls) == 4
 
 
@@ -122,8 +123,8 @@ def test_a_grid_over_lists_visits_each(method: str, lists: str, trials: Trials, 
     values = yaml.safe_load((SWEEPS / f"{method}.yaml").read_text())["parameters"][lists]["values"]
     parameters = {lists: {"values": values}, "model.lr": {"values": [0.001, 0.01]}}
     space = space_of(tmp_path, method="grid", parameters=parameters)
-    study = open_study(space, tmp_path, 20)
-    search(space, study, Budget(20), [])
+    study = open_study(space, tmp_path)
+    search(space, study, tmp_path, Budget(20), [])
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
     drawn = [(json.loads(call[lists]), float(call["model.lr"])) for call in trials.calls]
     assert sorted(drawn) == sorted((value, lr) for value in values for lr in (0.001, 0.01))

@@ -1,0 +1,99 @@
+"""The budget of a search, which several processes or machines spend together without spending more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+LOCK, PROCESSES = "budget.lock", "processes"
+OWNER = "process"
+"""Attribute of a trial: the process that runs it."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may cost, or has cost.
+
+    Attributes:
+        trials: Number of trials, pruned and failed ones too.
+        hours: Hours of all trials together, ``None`` for no limit.
+    """
+
+    trials: int
+    hours: float | None = None
+
+
+def spent(study: optuna.Study) -> Budget:
+    """What a search has cost so far, over all processes."""
+    trials = study.get_trials(deepcopy=False, states=SPENT)
+    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
+    return Budget(len(trials), seconds / 3600)
+
+
+@contextmanager
+def presence(folder: Path) -> Iterator[str]:
+    """Shows other processes that this one is there, by a lock that ends with it, however it ends.
+
+    Args:
+        folder: Folder of the search.
+
+    Yields:
+        The name by which :func:`reserve` tells who runs a trial.
+    """
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    path = folder / PROCESSES / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            yield name
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> optuna.Trial | None:
+    """The next trial of a search, or ``None`` if what has run and what runs is all that may run.
+
+    One process at a time looks and takes, so that no two take the last one. A trial whose process was killed or
+    interrupted is not counted: another takes its place.
+
+    Args:
+        study: The search.
+        folder: Its folder.
+        budget: What it may cost.
+        owner: The process, as :func:`presence` named it.
+    """
+    with (folder / LOCK).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        cost = spent(study)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        under_way = sum(_is_there(folder, trial.user_attrs.get(OWNER)) for trial in running)
+        over = budget.hours is not None and (cost.hours or 0.0) >= budget.hours
+        if over or cost.trials + under_way >= budget.trials:
+            return None
+        trial = study.ask()
+        trial.set_user_attr(OWNER, owner)
+        return trial
+
+
+def _is_there(folder: Path, owner: str | None) -> bool:
+    """Whether a process still holds the lock that shows it is there."""
+    path = folder / PROCESSES / (owner or "")
+    if not path.is_file():
+        return False
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
