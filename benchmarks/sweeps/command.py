@@ -12,6 +12,7 @@ import yaml
 from benchmarks.cli import write
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import write_atomically
+from benchmarks.sweeps.agents import refuse_hours, require_account, sweep_file
 from benchmarks.sweeps.space import Space, find_space
 from common.errors import UserError
 
@@ -35,7 +36,7 @@ def sweep(
     Args:
         space: Search space in the W&B sweep schema, or a shipped experiment such as ``ml-100k/sasrec``.
         trials: Budget in trials, pruned and failed ones too.
-        hours: Budget in hours of all trials together.
+        hours: Budget in hours of all trials together; not with W&B, whose agents count trials alone.
         backend: Search here, or register the sweep with W&B and start an agent.
         root: Folder of the stores.
         runs: Folder of all runs; the search is in ``sweeps/<name>`` of it.
@@ -45,21 +46,24 @@ def sweep(
     """
     found = find_space(space)
     folder = runs / "sweeps" / found.name
-    common = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
-    here = [*common, f"--runs={folder / 'trials'}", "--trainer.enable_progress_bar=false"]
+    shared = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
+    here = [*shared, f"--runs={folder / 'trials'}", "--trainer.enable_progress_bar=false"]
     if backend == "wandb":
-        _with_wandb(found, [*common, f"--runs={runs}"], folder, trials, dry_run)
+        refuse_hours(hours)
+    from benchmarks.sweeps.trial import as_arguments, check
+
+    check(found, here)
+    if backend == "wandb":
+        _with_wandb(found, here, folder, trials, dry_run)
         return
     if importlib.util.find_spec("optuna") is None:
         raise UserError("Optuna is not installed.", "Install it with `pip install 'recbench[sweep]'`.")
     from benchmarks.sweeps.budget import Budget, spent
-    from benchmarks.sweeps.study import check, open_study, search, write_best
-    from benchmarks.sweeps.trial import as_arguments
+    from benchmarks.sweeps.study import open_study, search, write_best
 
-    check(found, here)
     if dry_run:
         first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
-        write(f"recbench run {' '.join([*found.arguments, *common, *first])}")
+        write(f"recbench run {' '.join([*found.arguments, *shared, *first])}")
         return
     study = open_study(found, folder, seed)
     search(found, study, folder, Budget(trials, hours), here)
@@ -70,8 +74,6 @@ def sweep(
 
 def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:
     """Registers the sweep and starts an agent, or writes the file that ``wandb sweep`` takes."""
-    from benchmarks.sweeps.agents import require_account, sweep_file
-
     path = folder / "wandb.yaml"
     write_atomically(path, yaml.safe_dump(sweep_file(space, options, trials), sort_keys=False))
     if dry_run:

@@ -186,13 +186,20 @@ def read_space(path: Path) -> Space:
     for key in values:
         if key not in KEYS:
             raise UserError(f"{path}: a sweep has no {key!r}.", nearest(key, KEYS))
-    method, metric = values.get("method", "bayes"), values.get("metric") or {}
+    method, metric = values.get("method"), values.get("metric")
+    if not isinstance(metric, dict):
+        raise UserError(f"{path} has no metric.", "Write: metric: {name: val/ndcg@10, goal: maximize}.")
+    if method is None or "goal" not in metric:
+        raise UserError(
+            f"{path} does not say its {'method' if method is None else 'metric.goal'}: backends have other defaults.",
+            "Write method: bayes (or grid, random), and in metric goal: maximize (or minimize).",
+        )
     if method not in ("grid", "random", "bayes"):
         raise UserError(f"{path}: there is no method {method!r}.", nearest(str(method), ("grid", "random", "bayes")))
     name = str(metric.get("name", ""))
     if not name.startswith("val/"):
         raise UserError(f"{path} optimises {name!r}.", "Name a validation metric such as val/ndcg@10: never the test.")
-    goal = metric.get("goal", "maximize")
+    goal = metric["goal"]
     if goal not in ("maximize", "minimize"):
         raise UserError(f"{path}: there is no goal {goal!r}.", "Write maximize or minimize.")
     return Space(

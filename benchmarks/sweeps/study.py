@@ -14,7 +14,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from benchmarks.configuration import RunCLI
 from benchmarks.runs import write_atomically
 from benchmarks.sweeps.best import resolved
 from benchmarks.sweeps.budget import Budget, presence, reserve, spent
@@ -86,15 +85,6 @@ def _run(space: Space, trial: optuna.Trial, options: Sequence[str]) -> tuple[flo
     # A later call may have other options, and the best trial is that of its own.
     trial.set_user_attr("arguments", arguments)
     return run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
-
-
-def check(space: Space, options: Sequence[str]) -> None:
-    """Parses one configuration of the space.
-
-    Raises:
-        UserError: If a parameter is no option of ``recbench run``: names the nearest one.
-    """
-    RunCLI([*space.arguments, *options, *as_arguments({p.name: p.first for p in space.parameters})])
 
 
 def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.callbacks import EpochSeed, RunRecord
 from benchmarks.configuration import RunCLI
+from benchmarks.sweeps.space import Space
 from benchmarks.train import make_trainer, quieten, reads_unrecorded_time
 from common.errors import UserError
 
@@ -75,6 +76,15 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     return record.best, reporter.pruned
 
 
+def check(space: Space, options: Sequence[str]) -> None:
+    """Parses one configuration of the space.
+
+    Raises:
+        UserError: If a parameter is no option of ``recbench run``: names the nearest one.
+    """
+    RunCLI([*space.arguments, *options, *as_arguments({p.name: p.first for p in space.parameters})])
+
+
 def selection(metric: str, goal: str) -> list[str]:
     """Options of ``recbench run`` that judge epochs by the metric which judges trials.
 
@@ -90,8 +100,13 @@ def as_arguments(values: dict[str, Any]) -> list[str]:
     >>> as_arguments({"model.lr": 0.01, "model.layers": [8, 4]})
     ['--model.lr=0.01', '--model.layers=[8, 4]']
     """
-    return [f"--{name}={_text(value)}" for name, value in values.items()]
+    return [f"--{name}={as_text(value)}" for name, value in values.items()]
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A value as ``recbench run`` reads it.
+
+    >>> as_text(None), as_text([0.9, None])
+    ('null', '[0.9, null]')
+    """
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

@@ -38,7 +38,6 @@ def trained(arguments: list[str], metric: str, goal: str, report: Report) -> tup
 
 def worker(folder: Path, trials: int, barrier: object) -> None:
     """Searches as one of several processes that begin together."""
-    studies.run_trial = trained
     space = read_space(folder / "toy.yaml")
     study = open_study(space, folder)
     barrier.wait()  # type: ignore[attr-defined]
@@ -54,7 +53,10 @@ def victim(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "budget", "expected"), [("random", 9, 9), ("bayes", 9, 9), ("grid", 20, 6)])
-def test_two_processes_share_a_budget(method: str, budget: int, expected: int, tmp_path: Path) -> None:
+def test_two_processes_share_a_budget(
+    method: str, budget: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "run_trial", trained)
     space = space_of(tmp_path, method)
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(2)

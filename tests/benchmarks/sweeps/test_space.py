@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from benchmarks.experiments import experiment_names, find_experiment
-from benchmarks.sweeps.agents import agent_command, sweep_file
 from benchmarks.sweeps.space import SWEEPS, find_space, read_space, shipped_spaces
-from benchmarks.sweeps.study import check
+from benchmarks.sweeps.trial import check
 from common.errors import UserError
 
 UNTUNED = {"popularity", "newest_first", "newest_first_last", "joint_dot", "joint_dot_texts", "llm_only"}
@@ -52,7 +51,10 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
     [
         ({"metod": "grid"}, "Did you mean 'method'?"),
         ({"method": "bayez"}, "Did you mean 'bayes'?"),
-        ({"metric": {"name": "test/full/overall/ndcg@10"}}, "never the test"),
+        ({"method": None}, "does not say its method"),
+        ({"metric": {"name": "val/ndcg@10"}}, "does not say its metric.goal"),
+        ({"metric": "val/ndcg@10"}, "has no metric"),
+        ({"metric": {"name": "test/full/overall/ndcg@10", "goal": "maximize"}}, "never the test"),
         ({"command": ["recbench", "run"]}, "does not run an experiment"),
         (
             {"parameters": {"model.lr": {"distribution": "log_unifrom", "min": 1, "max": 2}}},
@@ -77,16 +79,3 @@ def test_a_grid_of_ranges_is_refused(tmp_path: Path) -> None:
     space = read_space(written(tmp_path, method="grid"))
     with pytest.raises(UserError, match="cannot hold the range of model"):
         space.grid()
-
-
-def test_what_an_agent_runs_is_a_valid_run(tmp_path: Path) -> None:
-    from benchmarks.configuration import RunCLI
-
-    space = read_space(written(tmp_path))
-    file = sweep_file(space, ["--seed_everything=1000"], trials=7)
-    assert file["run_cap"] == 7
-    assert file["parameters"] == space.source["parameters"]
-    command = agent_command(file["command"], {"model.lr": 0.0005, "model.width": 64})
-    assert command[1:4] == ["-m", "benchmarks", "run"]
-    config = RunCLI(command[4:]).config
-    assert (config.model.init_args.lr, config.model.init_args.width, config.wandb) == (0.0005, 64, True)

@@ -143,15 +143,3 @@ def test_command_trains_validates_and_never_tests(
     written = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert "result.json" not in written
     assert "ranks.parquet" not in written
-
-
-def test_wandb_without_a_key_is_a_clear_message(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    space_of(tmp_path)
-    arguments = ["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", "--backend", "wandb", "--runs", str(tmp_path)]
-    assert main(arguments) == 2
-    assert "--backend optuna" in capsys.readouterr().err
-    assert yaml.safe_load((tmp_path / "sweeps" / "toy" / "wandb.yaml").read_text())["run_cap"] == 1
