@@ -27,10 +27,13 @@ DISTRIBUTIONS = {
     "uniform": ("min", "max"),
     "q_uniform": ("min", "max", "q"),
     "log_uniform": ("min", "max"),
+    "q_log_uniform": ("min", "max", "q"),
     "log_uniform_values": ("min", "max"),
     "q_log_uniform_values": ("min", "max", "q"),
 }
-"""Supported distributions and the keys that each needs; ``log_uniform`` takes exponents of e."""
+"""Supported distributions and their keys, of which ``q`` may be left out; ``log_uniform`` takes exponents of e."""
+HYPERBAND = {"min_iter": 1, "eta": 3}
+"""What early termination may say beside its type, and what is taken where it does not."""
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["maximize", "minimize"]
 
@@ -61,6 +64,12 @@ class Parameter:
         missing = [key for key in DISTRIBUTIONS[kind] if key not in given and key != "q"]
         if missing:
             raise UserError(f"{place}: {name} lacks {' and '.join(missing)}.", f"{kind} takes {DISTRIBUTIONS[kind]}.")
+        for key in given:
+            if key not in DISTRIBUTIONS[kind]:
+                raise UserError(f"{place}: {name} ({kind}) has no {key!r}.", nearest(key, DISTRIBUTIONS[kind]))
+        _require_range(given, f"{place}: {name}")
+        if kind.endswith("log_uniform_values") and given["min"] <= 0:
+            raise UserError(f"{place}: {name} has min {given['min']} under a logarithm.", "Give one above 0.")
         return cls(name, kind, given)
 
     @property
@@ -73,9 +82,16 @@ class Parameter:
         """A valid value."""
         if self.kind == "categorical":
             return self.keys["values"][0]
-        if self.kind == "log_uniform":
-            return math.exp(self.keys["min"])
-        return self.keys["value" if self.fixed else "min"]
+        if self.fixed or self.kind == "int_uniform":
+            return self.keys["value" if self.fixed else "min"]
+        return self._bounds[0]
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        """Least and greatest value of a range."""
+        least, greatest = float(self.keys["min"]), float(self.keys["max"])
+        exponents = self.kind in ("log_uniform", "q_log_uniform")
+        return (math.exp(least), math.exp(greatest)) if exponents else (least, greatest)
 
     @property
     def choices(self) -> list[Any]:
@@ -95,7 +111,7 @@ class Parameter:
             return keys["values"][self.choices.index(chosen)]
         if self.kind == "int_uniform":
             return trial.suggest_int(self.name, keys["min"], keys["max"])
-        low, high = (math.exp(keys[key]) if self.kind == "log_uniform" else float(keys[key]) for key in ("min", "max"))
+        low, high = self._bounds
         value = trial.suggest_float(self.name, low, high, log="log" in self.kind)
         step = keys.get("q", 1.0) if self.kind.startswith("q_") else None
         return value if step is None else min(max(round(value / step) * step, low), high)
@@ -235,4 +251,25 @@ def _hyperband(values: object, path: Path) -> dict[str, int] | None:
         return None
     if not isinstance(values, dict) or values.get("type") != "hyperband":
         raise UserError(f"{path}: early_terminate must be of type hyperband.", "Leave it out to stop no trial early.")
-    return {"min_iter": int(values.get("min_iter", 1)), "eta": int(values.get("eta", 3))}
+    given = {key: value for key, value in values.items() if key != "type"}
+    for key, value in given.items():
+        if key not in HYPERBAND:
+            raise UserError(f"{path}: early_terminate has no {key!r} here.", nearest(key, HYPERBAND))
+        if type(value) is not int or value < (2 if key == "eta" else 1):
+            raise UserError(f"{path}: early_terminate.{key} is {value!r}.", "Give a whole number: min_iter 1, eta 3.")
+    return HYPERBAND | given
+
+
+def _require_range(keys: Mapping[str, Any], place: str) -> None:
+    """Looks whether bounds and step are numbers in their order.
+
+    Raises:
+        UserError: If they are not.
+    """
+    for key in ("min", "max", "q"):
+        if key in keys and (isinstance(keys[key], bool) or not isinstance(keys[key], (int, float))):
+            raise UserError(f"{place}: {key} is {keys[key]!r}, no number.", "Write 1.0e-4: YAML takes 1e-4 for a text.")
+    if "min" in keys and keys["min"] > keys["max"]:
+        raise UserError(f"{place}: min {keys['min']} is above max {keys['max']}.", "Swap them, or give a value.")
+    if "values" in keys and not (isinstance(keys["values"], list) and keys["values"]):
+        raise UserError(f"{place}: values is {keys['values']!r}, no list.", "Write values: [A, B], or value: A.")

@@ -1,12 +1,15 @@
 """Search spaces are W&B's, each shipped one fits its experiment, and mistakes name the nearest valid word."""
 
+import math
+import re
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 
 from benchmarks.experiments import experiment_names, find_experiment
-from benchmarks.sweeps.space import SWEEPS, find_space, read_space, shipped_spaces
+from benchmarks.sweeps.space import SWEEPS, Parameter, find_space, read_space, shipped_spaces
 from benchmarks.sweeps.trial import check
 from common.errors import UserError
 
@@ -62,11 +65,26 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
         ),
         ({"parameters": {"model.lr": {"distribution": "uniform", "min": 1}}}, "lacks max"),
         ({"early_terminate": {"type": "envelope"}}, "of type hyperband"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 27}}, "Did you mean 'min_iter'?"),
+        ({"early_terminate": {"type": "hyperband", "s": 2}}, "has no 's' here.\nChoose one of: eta, min_iter"),
+        ({"early_terminate": {"type": "hyperband", "strict": True}}, "has no 'strict' here"),
+        ({"early_terminate": {"type": "hyperband", "eta": 1}}, "eta is 1"),
+        (
+            {"parameters": {"model.lr": {"distribution": "inv_log_uniform_values"}}},
+            "log_uniform_values'?",
+        ),
+        ({"parameters": {"model.lr": {"distribution": "normal", "mu": 0, "sigma": 1}}}, "has no distribution 'normal'"),
+        ({"parameters": {"model.lr": {"values": [1, 2], "probabilities": [0.9, 0.1]}}}, "has no 'probabilities'"),
+        ({"parameters": {"model.lr": {"min": 0.1, "max": 0.5, "qq": 0.1}}}, "has no 'qq'"),
+        ({"parameters": {"model.lr": {"min": "1e-4", "max": 0.5}}}, "Write 1.0e-4"),
+        ({"parameters": {"model.lr": {"min": 0.5, "max": 0.1}}}, "above max"),
+        ({"parameters": {"model.lr": {"values": 0.1}}}, "no list"),
+        ({"parameters": {"model.lr": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "above 0"),
         ({"parameters": 3}, "is no search space"),
     ],
 )
 def test_mistakes(changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+    with pytest.raises(UserError, match=re.escape(message)):
         read_space(written(tmp_path, **changes))
 
 
@@ -79,3 +97,26 @@ def test_a_grid_of_ranges_is_refused(tmp_path: Path) -> None:
     space = read_space(written(tmp_path, method="grid"))
     with pytest.raises(UserError, match="cannot hold the range of model"):
         space.grid()
+
+
+@pytest.mark.parametrize(
+    ("keys", "least", "greatest", "step"),
+    [
+        ({"distribution": "log_uniform", "min": -3, "max": 0}, math.exp(-3), 1.0, None),
+        ({"distribution": "q_log_uniform", "min": 0, "max": 5, "q": 2}, 1.0, math.exp(5), 2),
+        ({"distribution": "q_log_uniform_values", "min": 8, "max": 256, "q": 8}, 8, 256, 8),
+        ({"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25}, 0, 1, 0.25),
+        ({"min": 2, "max": 9}, 2, 9, 1),
+    ],
+)
+def test_draws_lie_in_their_range_and_on_their_steps(
+    keys: dict[str, object], least: float, greatest: float, step: float | None
+) -> None:
+    parameter = Parameter.of("x", keys, "toy.yaml")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    draws = [parameter.suggest(study.ask()) for _ in range(64)]
+    assert parameter.first == pytest.approx(least)
+    assert least <= min(draws) < max(draws) <= greatest
+    if step is not None:
+        inside = [draw for draw in draws if least < draw < greatest]
+        assert inside == pytest.approx([round(draw / step) * step for draw in inside])
