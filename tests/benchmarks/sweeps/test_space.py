@@ -31,6 +31,14 @@ def test_each_shipped_space_fits_its_experiment(method: str) -> None:
     check(space, [])
 
 
+@pytest.mark.parametrize("method", shipped_spaces())
+def test_each_shipped_space_says_what_is_known_of_the_published_grid(method: str) -> None:
+    lines = (SWEEPS / f"{method}.yaml").read_text().splitlines()
+    comment = lines[lines.index("parameters:") + 1].strip()
+    assert re.match(r"# .*(Papers?\b|Grid:|authors)", comment)
+    assert re.search(r"\d|none|not ", comment)
+
+
 def test_every_method_that_has_experiments_has_a_space() -> None:
     methods = {name.partition("/")[2]: name for name in experiment_names()}
     controls = {m for m, n in methods.items() if "Control" in find_experiment(n).read_text()}
