@@ -12,7 +12,6 @@ import yaml
 from benchmarks.cli import write
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import write_atomically
-from benchmarks.sweeps.agents import refuse_hours, require_account, sweep_file
 from benchmarks.sweeps.space import Space, find_space
 from common.errors import UserError
 
@@ -49,6 +48,8 @@ def sweep(
     shared = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
     here = [*shared, f"--runs={folder / 'trials'}", "--trainer.enable_progress_bar=false"]
     if backend == "wandb":
+        from benchmarks.sweeps.agents import refuse_hours
+
         refuse_hours(hours)
     from benchmarks.sweeps.trial import as_arguments, check
 
@@ -74,6 +75,8 @@ def sweep(
 
 def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:
     """Registers the sweep and starts an agent, or writes the file that ``wandb sweep`` takes."""
+    from benchmarks.sweeps.agents import require_account, sweep_file
+
     path = folder / "wandb.yaml"
     write_atomically(path, yaml.safe_dump(sweep_file(space, options, trials), sort_keys=False))
     if dry_run:
