@@ -123,7 +123,7 @@ def parse_result(text: str, path: Path) -> Result:
 
 
 def find_runs(places: Iterable[Path]) -> Iterator[Path]:
-    """Folders of finished runs at or below ``places``, sorted.
+    """Folders of finished runs at or below ``places``, sorted; trials of sweeps only where they are named themselves.
 
     Raises:
         UserError: If a place does not exist.
@@ -131,7 +131,12 @@ def find_runs(places: Iterable[Path]) -> Iterator[Path]:
     for place in places:
         if not place.is_dir():
             raise UserError(f"There is no folder {place}.", "Name run folders, or a folder that holds some.")
-        yield from sorted(path.parent for path in place.rglob(RESULT))
+        yield from sorted(path.parent for path in place.rglob(RESULT) if not _is_trial(path.relative_to(place)))
+
+
+def _is_trial(path: Path) -> bool:
+    parts = path.parts
+    return "sweeps" in parts and "trials" in parts[parts.index("sweeps") :]
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.configuration import with_config_files, without_secrets
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.runs import config_id, read_result, run_id, write_atomically
+from benchmarks.runs import config_id, find_runs, read_result, run_id, write_atomically
 from common.errors import UserError
-from tests.benchmarks.made_results import made_result
+from tests.benchmarks.made_results import made_result, made_run
 
 
 def config(**changes: object) -> dict[str, Any]:
@@ -94,3 +94,11 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "key", "primary_key", "secretary", "keyword_only"])
 def test_no_other_name_is_taken_for_a_secret(name: str) -> None:
     assert without_secrets({name: 3}) == {name: 3}
+
+
+def test_trials_of_a_sweep_are_no_rows_unless_they_are_named(tmp_path: Path) -> None:
+    run = made_run(tmp_path, "sasrec", 0.3)
+    trials = tmp_path / "sweeps" / "toy" / "trials"
+    trial = made_run(trials, "sasrec", 0.4)
+    assert list(find_runs([tmp_path])) == [run]
+    assert list(find_runs([trials])) == [trial]
