@@ -37,7 +37,7 @@ def leaderboard(
             the tables in all formats.
         dataset: Only this data set.
         protocol: Only this protocol, in a single table: refused when runs differ in what the protocol says.
-        part: Slice of the test cases, such as ``cold_items``.
+        part: Slice of the test cases, such as ``cold_item``.
         slices: Slices whose primary metric is a column beside the others.
         reads: Only methods that read nothing beyond these parts of the information set.
         root: Folder of the stores, whose statistics the page's ledger compares with those that papers print.
