@@ -27,9 +27,17 @@ class Journal:
     def __init__(self, place: Path) -> None:
         self.path = place / NAME
 
-    def write(self, event: str, run: str, **details: object) -> None:
-        """Adds an event. A full disk ends no suite: the event is then told on standard error alone."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, "run": run, **details}) + "\n"
+    def write(self, event: str, run: str, run_id: str, **details: object) -> None:
+        """Adds an event. A full disk ends no suite: the event is then told on standard error alone.
+
+        Args:
+            event: What happened.
+            run: What the run is called.
+            run_id: Name of its folder.
+            details: What else there is to say.
+        """
+        values = {"time": round(time.time(), 3), "event": event, "run": run, "run_id": run_id, **details}
+        line = json.dumps(values) + "\n"
         try:
             # One write to a file opened for appending: a kill leaves whole lines, or one torn last line.
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -58,8 +66,8 @@ class Journal:
         return events
 
     def last(self) -> dict[str, dict[str, Any]]:
-        """The last event of each run."""
-        return {event["run"]: event for event in self.read()}
+        """The last event of each run by its id, which is its own where labels are shared."""
+        return {event["run_id"]: event for event in self.read() if "run_id" in event}
 
 
 @contextmanager

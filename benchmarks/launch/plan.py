@@ -31,6 +31,7 @@ class Entry:
         wave: Runs of a wave need runs of earlier waves only.
         after: Folders of the runs that it is made from.
         devices: How many devices, or processes, it runs on.
+        table: What tells it from runs of the same method and seed that stand in another table.
     """
 
     dataset: str
@@ -41,16 +42,22 @@ class Entry:
     wave: int = 0
     after: tuple[Path, ...] = ()
     devices: int = 1
+    table: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """Name of its folder, which no other run has."""
+        return self.folder.name
 
     @property
     def log_name(self) -> str:
         """Name of the file that holds its output."""
-        return f"{self.dataset}-{self.method}-{self.seed}-{self.folder.name}.log"
+        return f"{self.dataset}-{self.method}-{self.seed}-{self.run_id}.log"
 
     @property
     def label(self) -> str:
-        """``<data set>/<method> seed <seed>``."""
-        return f"{self.dataset}/{self.method} seed {self.seed}"
+        """``<data set>/<method> seed <seed>``, and what tells its table from others."""
+        return f"{self.dataset}/{self.method} {f'({self.table}) ' if self.table else ''}seed {self.seed}"
 
     @property
     def state(self) -> State:
@@ -98,10 +105,13 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
             arguments.append(f"--data.store={cli.plan.manifest.store_id}")
             wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
             after = tuple(entry.folder for entry in earlier.values())
-            entries[dataset, row.key, seed] = Entry(
-                dataset, row.label, seed, tuple(arguments), cli.plan.folder, wave, after, _devices(cli)
-            )
-    return sorted(dict.fromkeys(entries.values()), key=lambda entry: entry.wave)
+            run = (tuple(arguments), cli.plan.folder, wave, after, _devices(cli), row.table)
+            entries[dataset, row.key, seed] = Entry(dataset, row.label, seed, *run)
+    # Two rows that come to the same run are one: no two processes may write one folder.
+    unique: dict[Path, Entry] = {}
+    for entry in entries.values():
+        unique.setdefault(entry.folder, entry)
+    return sorted(unique.values(), key=lambda entry: entry.wave)
 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:

@@ -62,6 +62,11 @@ class SuiteRow:
     options: dict[str, Any]
     needs: dict[str, str]
 
+    @property
+    def table(self) -> str:
+        """What tells it from rows of the same label that stand in other tables."""
+        return ", ".join(str(self.options[option]) for option in OWN_TABLE if option in self.options)
+
 
 def read_suite(path: Path) -> Suite:
     """Reads a suite's file; with ``like``, what it does not say is that of another suite, whose file lies beside it.

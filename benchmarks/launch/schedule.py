@@ -68,6 +68,7 @@ class Schedule:
         self.done = {entry.folder for entry in entries if entry.state == "done"}
         self.waiting = [(entry, 1) for entry in entries if entry.folder not in self.done]
         self.running: dict[str, Attempt] = {}
+        """By run id: rows that stand in different tables share their label."""
         self.failed: dict[Path, Entry] = {}
         self.events: list[str] = []
 
@@ -86,7 +87,7 @@ class Schedule:
                 self._start_ready()
                 tick()
                 for task, code in self.launcher.wait(POLL) if self.running else ():
-                    self._ended(self.running.pop(task.label), code)
+                    self._ended(self.running.pop(task.run_id), code)
             tick()
         finally:
             self.launcher.close()
@@ -115,14 +116,14 @@ class Schedule:
             resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
             resume = ("--ckpt_path=last",) if resumed else ()
             arguments = (*entry.arguments, *self.options, *resume, "--trainer.enable_progress_bar=false")
-            task = Task(entry.label, arguments, self.place / entry.log_name, self.threads, entry.devices)
-            self.running[entry.label] = Attempt(entry, number, time.monotonic(), resumed)
+            log = self.place / entry.log_name
+            task = Task(entry.run_id, entry.label, arguments, log, self.threads, entry.devices)
+            self.running[entry.run_id] = Attempt(entry, number, time.monotonic(), resumed)
             self._note("started", entry, attempt=number, resumed=resumed)
             self.launcher.start(task)
 
     def _mistaken(self, entry: Entry) -> bool:
-        last = self.journal.last().get(entry.label, {})
-        return last.get("code") == MISTAKE
+        return self.journal.last().get(entry.run_id, {}).get("code") == MISTAKE
 
     def _ended(self, attempt: Attempt, code: int) -> None:
         entry, seconds = attempt.entry, round(time.monotonic() - attempt.started, 2)
@@ -144,7 +145,7 @@ class Schedule:
             self.failed[entry.folder] = entry
 
     def _note(self, event: str, entry: Entry, **details: object) -> None:
-        self.journal.write(event, entry.label, run_id=entry.folder.name, **details)
+        self.journal.write(event, entry.label, entry.run_id, **details)
         if event != "started":
             seconds = f" after {details['seconds']:.0f} s" if "seconds" in details else ""
             code = f" ({details['code']})" if details.get("code") else ""

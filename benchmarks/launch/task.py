@@ -20,6 +20,7 @@ class Task:
     """A run to carry out.
 
     Attributes:
+        run_id: Name of its run folder, which no other task of a suite has.
         label: What to call it.
         arguments: Arguments of ``recbench run``.
         log: File that takes its output, at the end.
@@ -27,6 +28,7 @@ class Task:
         devices: Accelerators, or processes, that it uses.
     """
 
+    run_id: str
     label: str
     arguments: tuple[str, ...]
     log: Path

@@ -64,10 +64,10 @@ class View:
         table = Table(title=title, title_justify="left")
         for name in ("run", "state", "epoch", "metric", "elapsed", "at most"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
-        for label, attempt in state.running.items():
+        for attempt in state.running.values():
             epoch, metric, left = progress(attempt)
             again = "resumed" if attempt.resumed else "retried" if attempt.number > 1 else "running"
-            table.add_row(label, again, epoch, metric, clock(time.monotonic() - attempt.started), left)
+            table.add_row(attempt.entry.label, again, epoch, metric, clock(time.monotonic() - attempt.started), left)
         return table
 
 
@@ -116,7 +116,7 @@ def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:
     last = Journal(place).last()
     lines = []
     for entry in entries:
-        event = last.get(entry.label, {})
+        event = last.get(entry.run_id, {})
         seconds = f"  {clock(event['seconds'])}" if event.get("seconds") is not None else ""
         code = f"  exit {event['code']}" if event.get("code") else ""
         state = (

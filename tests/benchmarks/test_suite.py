@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
+from benchmarks.experiments import EXPERIMENTS
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
@@ -96,6 +97,16 @@ def test_a_scenario_is_that_of_all_that_a_row_is_made_from(root: Path, tmp_path:
     few = [entry for entry in entries if "--data.scenario=few-shot-20" in entry.arguments]
     assert [entry.method for entry in few] == ["sasrec_allmrec", "allmrec_stage1", "joint_dot"]
     assert few[2].after == (few[0].folder, few[1].folder)
+    assert few[2].label == "synthetic/joint_dot (few-shot-20) seed 3"
+    assert len({entry.label for entry in entries}) == len({entry.run_id for entry in entries}) == 6
+
+
+def test_two_rows_that_come_to_the_same_run_are_one(root: Path, tmp_path: Path) -> None:
+    shipped = yaml.safe_load((EXPERIMENTS / "synthetic" / "sasrec.yaml").read_text())
+    best = tmp_path / "best.yaml"
+    best.write_text(yaml.safe_dump(shipped | {"name": "sasrec"}))
+    suite = read_suite(suite_file(tmp_path, methods=["sasrec", str(best)], seeds=[1]))
+    assert len(plan(suite, root, tmp_path)) == 1
 
 
 def test_variants_change_options_or_what_they_are_made_from(root: Path, tmp_path: Path) -> None:

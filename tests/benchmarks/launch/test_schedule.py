@@ -1,5 +1,6 @@
 """Runs start when what they need is done and a place is free; failures are tried once more and stop only heirs."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,10 +20,10 @@ def entry(runs: Path, name: str, *after: Entry, devices: int = 1) -> Entry:
 
 
 class Fake:
-    """A launcher whose runs end in the order of their start, with the codes they are told."""
+    """A launcher whose runs end with the codes they are told: the one begun first, or ``last``, ends first."""
 
-    def __init__(self, runs: Path, codes: dict[str, list[int]] | None = None) -> None:
-        self.runs, self.codes = runs, codes or {}
+    def __init__(self, runs: Path, codes: dict[str, list[int]] | None = None, last: bool = False) -> None:
+        self.runs, self.codes, self.last = runs, codes or {}, last
         self.running: list[Task] = []
         self.started: list[str] = []
         self.most = 0
@@ -35,7 +36,7 @@ class Fake:
         self.most = max(self.most, sum(task.devices for task in self.running))
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
-        task = self.running.pop(0)
+        task = self.running.pop(-1 if self.last else 0)
         name = task.arguments[0].removeprefix("--name=")
         code = self.codes[name].pop(0) if self.codes.get(name) else 0
         folder = self.runs / name
@@ -61,6 +62,24 @@ def test_heirs_wait_for_what_they_are_made_from(tmp_path: Path) -> None:
     assert run([third, second, first, entry(tmp_path, "free")], launcher, tmp_path / "s") == []
     assert [name for name in launcher.started if name != "free"] == ["sasrec", "stage1", "stage2"]
     assert launcher.most == 2
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_rows_of_one_label_in_two_tables_are_two_runs(tmp_path: Path, last: bool) -> None:
+    overall, few = (
+        replace(entry(tmp_path, name), method="sasrec", table=name.partition("-")[2]) for name in ("all", "some-few")
+    )
+    heir = entry(tmp_path, "heir", few)
+    launcher = Fake(tmp_path, {"all": [MISTAKE], "some-few": [KILLED]}, last)
+    assert run([overall, few, heir], launcher, tmp_path / "s") == ["sasrec"]
+    assert sorted(launcher.started) == ["all", "heir", "some-few", "some-few"]
+    assert launcher.most == 2
+    assert {run_id: event["event"] for run_id, event in Journal(tmp_path / "s").last().items()} == {
+        "all": "failed", "some-few": "done", "heir": "done"
+    }  # fmt: skip
+    first, second, _ = status_lines([overall, few, heir], tmp_path / "s")
+    assert first.startswith("failed     toy/sasrec seed 1 ")
+    assert second.startswith("done       toy/sasrec (few) seed 1 ")
 
 
 def test_a_lost_run_is_resumed_and_a_second_loss_ends_it(tmp_path: Path) -> None:
@@ -110,7 +129,7 @@ def test_a_full_disk_ends_the_suite_before_all_that_is_left_fails(
 
 def test_a_run_without_room_for_its_log_ends_with_its_own_code(tmp_path: Path) -> None:
     launcher = LocalLauncher()
-    launcher.start(Task("toy", ("--no_such_option=1",), Path("/dev/full")))
+    launcher.start(Task("0", "toy", ("--no_such_option=1",), Path("/dev/full")))
     ended: list[tuple[Task, int]] = []
     while not ended:
         ended = launcher.wait(60)
