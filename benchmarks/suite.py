@@ -10,6 +10,7 @@ from typing import Literal
 
 from benchmarks.cli import write
 from benchmarks.experiments import find_suite
+from benchmarks.launch.devices import accelerators as devices_here
 from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
@@ -67,7 +68,7 @@ def suite(
     path = find_suite(name)
     entries = plan(read_suite(path), root, runs)
     place = runs / "suites" / path.stem
-    accelerators = _accelerators()
+    accelerators = devices_here()
     jobs = jobs or accelerators or 1
     if jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
@@ -140,11 +141,3 @@ def write_leaderboard(entries: Sequence[Entry], place: Path, final: bool = False
     tables = tables_of(own_runs(folders)) if final else build_tables([read_result(folder) for folder in folders])
     write_atomically(place / LEADERBOARD, as_markdown(tables) or "No run is finished yet.\n")
     return tables
-
-
-def _accelerators() -> int:
-    """Accelerators of this machine, without waking them: a process that has cannot fork others that use them."""
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    import torch
-
-    return torch.cuda.device_count()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from benchmarks.launch.devices import Devices, environment
+from benchmarks.launch.guard import Guarded
 from benchmarks.launch.task import KILLED, Task, perform
 
 PRELOADED = ["benchmarks.train", "benchmarks.configuration"]
@@ -21,11 +23,12 @@ class LocalLauncher:
     """Forks each run from a server process (multiprocessing's ``forkserver``), so that nothing is imported twice.
 
     A run has a process of its own: its memory, its random state and its death are its own. Runs on several devices
-    start processes themselves, which a fork cannot; they are started afresh.
+    start processes themselves, which a fork cannot; they are started afresh, and wait until so many devices are free.
+    Neither outlives this process.
 
     Args:
         threads: Threads of each run; 0 for as many as it likes.
-        accelerators: Number of accelerators to hand out, one a run; 0 for none.
+        accelerators: Number of accelerators to hand out; 0 for none.
     """
 
     def __init__(self, threads: int = 0, accelerators: int = 0) -> None:
@@ -34,20 +37,26 @@ class LocalLauncher:
             os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = str(threads)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
-        self._free = list(range(accelerators))
-        self._forked: dict[BaseProcess, tuple[Task, int | None]] = {}
-        self._started: dict[subprocess.Popen[bytes], Task] = {}
+        self._devices = Devices(accelerators)
+        self._queued: list[Task] = []
+        self._forked: dict[BaseProcess, tuple[Task, list[str]]] = {}
+        self._started: dict[Guarded, tuple[Task, list[str]]] = {}
 
     def start(self, task: Task) -> None:
-        """Begins a task."""
-        if task.devices > 1:
-            with task.log.open("ab") as stream:
-                self._started[subprocess.Popen(task.command, stdout=stream, stderr=stream)] = task
-            return
-        device = self._free.pop(0) if self._free else None
-        process = self._context.Process(target=_forked, args=(task.arguments, task.log, task.threads, device))
-        process.start()
-        self._forked[process] = (task, device)
+        """Begins a task, as soon as its devices are free."""
+        self._queued.append(task)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins what there are devices for, in order: whoever waits for many is not overtaken for ever."""
+        while self._queued and (devices := self._devices.take(self._queued[0].devices)) is not None:
+            task, visible = self._queued.pop(0), environment(devices)
+            if task.devices > 1:
+                self._started[Guarded(task.command, task.log, visible)] = (task, devices)
+            else:
+                process = self._context.Process(target=_forked, args=(task.arguments, task.log, task.threads, visible))
+                process.start()
+                self._forked[process] = (task, devices)
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
         """Tasks that have ended, with their exit codes."""
@@ -56,13 +65,15 @@ class LocalLauncher:
         )
         ended = []
         for process in [process for process in self._forked if process.exitcode is not None]:
-            task, device = self._forked.pop(process)
-            if device is not None:
-                self._free.append(device)
-            ended.append((task, KILLED if process.exitcode is None else process.exitcode))
+            ended.append((*self._forked.pop(process), KILLED if process.exitcode is None else process.exitcode))
             process.close()
-        gone = [child for child in self._started if child.poll() is not None]
-        return ended + [(self._started.pop(child), child.returncode) for child in gone]
+        for child, code in [(child, child.poll()) for child in self._started]:
+            if code is not None:
+                ended.append((*self._started.pop(child), code))
+        for _, devices, _ in ended:
+            self._devices.give_back(devices)
+        self._begin()
+        return [(task, code) for task, _, code in ended]
 
     def close(self) -> None:
         """Ends whatever is still running."""
@@ -72,10 +83,9 @@ class LocalLauncher:
             child.kill()
 
 
-def _forked(arguments: tuple[str, ...], log: Path, threads: int, device: int | None) -> None:
+def _forked(arguments: tuple[str, ...], log: Path, threads: int, visible: Mapping[str, str]) -> None:
     _die_with_parent()
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+    os.environ.update(visible)
     sys.exit(perform(arguments, log, threads))
 
 

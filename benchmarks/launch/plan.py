@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from benchmarks.launch.devices import accelerators
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, rows_of
 from benchmarks.runs import LAST, RESULT
 
@@ -105,7 +106,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
             arguments.append(f"--data.store={cli.plan.manifest.store_id}")
             wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
             after = tuple(entry.folder for entry in earlier.values())
-            run = (tuple(arguments), cli.plan.folder, wave, after, _devices(cli), row.table)
+            run = (tuple(arguments), cli.plan.folder, wave, after, devices_of(cli), row.table)
             entries[dataset, row.key, seed] = Entry(dataset, row.label, seed, *run)
     # Two rows that come to the same run are one: no two processes may write one folder.
     unique: dict[Path, Entry] = {}
@@ -119,10 +120,15 @@ def options_of(suite: Suite, row: SuiteRow) -> list[str]:
     return [f"--{option}={_text(value)}" for option, value in (suite.options | row.options).items()]
 
 
-def _devices(cli: RunCLI) -> int:
-    """Devices of a run, as far as its configuration says a number."""
-    devices = cli.config.trainer.devices
-    return devices if isinstance(devices, int) and devices > 0 else 1
+def devices_of(cli: RunCLI) -> int:
+    """Devices of a run, as far as its configuration says a number; for -1, all of this machine."""
+    devices, kind = cli.config.trainer.devices, cli.config.trainer.accelerator
+    if str(devices) == "-1":
+        return 1 if kind == "cpu" else max(1, accelerators())
+    if isinstance(devices, list):
+        return max(1, len(devices))
+    names = [name for name in str(devices).split(",") if name.strip()]
+    return len(names) if len(names) > 1 else max(1, int(devices)) if str(devices).isdigit() else 1
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,82 @@
+"""Runs of several devices on this machine: which devices they see, and when they begin."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.launch.devices import VISIBLE
+from benchmarks.launch.local import LocalLauncher
+from benchmarks.launch.task import Task
+from tests.benchmarks.launch.test_guard import alive, soon
+
+PROGRAM = """
+import os, pathlib, subprocess, sys, time
+here = pathlib.Path(sys.argv[1])
+rank = subprocess.Popen(["sleep", "300"])
+(here / "rank").write_text(str(rank.pid))
+(here / "devices").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+while not (here / "end").exists():
+    time.sleep(0.02)
+"""
+
+
+class Script(Task):
+    """A task whose command is :data:`PROGRAM`, which ends when it is told to."""
+
+    @property
+    def command(self) -> list[str]:
+        """The program."""
+        return [sys.executable, "-c", PROGRAM, str(self.log.parent)]
+
+
+def script(folder: Path, name: str, devices: int) -> Script:
+    (folder / name).mkdir()
+    return Script(name, name, (), folder / name / "log", devices=devices)
+
+
+def seen(task: Task) -> str:
+    """The devices that a task says it sees."""
+    path = task.log.with_name("devices")
+    assert soon(lambda: path.is_file() and path.read_text())
+    return path.read_text()
+
+
+def ended(launcher: LocalLauncher, *tasks: Task) -> list[tuple[str, int]]:
+    for task in tasks:
+        task.log.with_name("end").touch()
+    found: list[tuple[Task, int]] = []
+    assert soon(lambda: found.extend(launcher.wait(0.1)) or len(found) >= len(tasks))
+    return [(task.run_id, code) for task, code in found]
+
+
+@pytest.fixture(autouse=True)
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VISIBLE, raising=False)
+
+
+def test_runs_of_several_devices_see_their_own_and_wait_for_them(tmp_path: Path) -> None:
+    launcher = LocalLauncher(accelerators=4)
+    first, second, third, fourth = (script(tmp_path, name, 2) for name in "abcd")
+    for task in (first, second, third, fourth):
+        launcher.start(task)
+    assert [seen(first), seen(second)] == ["0,1", "2,3"]
+    time.sleep(0.3)
+    assert not third.log.exists()
+    assert ended(launcher, second) == [("b", 0)]
+    assert seen(third) == "2,3"
+    assert ended(launcher, first, third) in ([("a", 0), ("c", 0)], [("c", 0), ("a", 0)])
+    seen(fourth)
+    assert ended(launcher, fourth) == [("d", 0)]
+
+
+def test_closing_ends_every_process_of_a_run(tmp_path: Path) -> None:
+    launcher = LocalLauncher()
+    task = script(tmp_path, "a", 2)
+    launcher.start(task)
+    assert seen(task) == "none"
+    rank = int(task.log.with_name("rank").read_text())
+    assert alive(rank)
+    launcher.close()
+    assert soon(lambda: not alive(rank))
