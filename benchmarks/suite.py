@@ -51,7 +51,8 @@ def suite(
         name: Name of a shipped suite, or a YAML file.
         root: Folder of the stores.
         runs: Folder of all runs.
-        jobs: How many devices are busy at a time; one run per accelerator when omitted, or one where there is none.
+        jobs: How many devices are busy at a time; one run per accelerator when omitted, or one per machine where there
+            is none.
         threads: Threads of each run; an equal share of the processors when omitted.
         launcher: Processes on this machine, or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.
@@ -68,14 +69,12 @@ def suite(
     path = find_suite(name)
     entries = plan(read_suite(path), root, runs)
     place = runs / "suites" / path.stem
-    accelerators = devices_here()
-    jobs = jobs or accelerators or 1
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
-        write("\n".join(plan_lines(entries, runs, jobs) if dry_run else status_lines(entries, place)))
+        guess = jobs or devices_here() or 1
+        write("\n".join(plan_lines(entries, runs, guess) if dry_run else status_lines(entries, place)))
         return
-    share = threads or (0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs))
     if wandb:
         from benchmarks.loggers.tracking import log_leaderboard, spared, wandb_mode
 
@@ -84,7 +83,7 @@ def suite(
     options = [f"--suite={path.stem}", *(["--wandb"] if wandb else [])]
     with only_one(place):
         write_leaderboard(entries, place)
-        carrier = make_launcher(launcher, address, share, accelerators)
+        carrier, jobs, share = make_launcher(launcher, address, jobs, threads)
         schedule = Schedule(entries, carrier, place, jobs, share, options)
         with View(schedule, len(entries)) as view:
             failed = schedule.run(Ticker(entries, schedule, place, view))
@@ -122,17 +121,23 @@ class Ticker:
             write_leaderboard(self.entries, self.place)
 
 
-def make_launcher(kind: Literal["local", "ray"], address: str | None, threads: int, accelerators: int) -> Launcher:
-    """Who carries the runs out.
+def make_launcher(
+    kind: Literal["local", "ray"], address: str | None, jobs: int | None, threads: int | None
+) -> tuple[Launcher, int, int]:
+    """Who carries the runs out, on how many devices at a time, and with how many threads each.
 
     Raises:
         UserError: If Ray is not there.
     """
-    if kind == "local":
-        return LocalLauncher(threads, accelerators)
-    from benchmarks.launch.cluster import RayLauncher
+    if kind == "ray":
+        from benchmarks.launch.cluster import RayLauncher
 
-    return RayLauncher(address, max(1, threads), int(accelerators > 0))
+        cluster = RayLauncher(address, jobs, threads)
+        return cluster, cluster.jobs, cluster.threads
+    accelerators = devices_here()
+    jobs = jobs or accelerators or 1
+    share = threads or (0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs))
+    return LocalLauncher(share, accelerators), jobs, share
 
 
 def write_leaderboard(entries: Sequence[Entry], place: Path, final: bool = False) -> list[Table]:

@@ -4,30 +4,74 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.launch.task import KILLED, Task, perform
+from benchmarks.launch.guard import Guarded
+from benchmarks.launch.task import KILLED, Task, command_of, perform
 from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster.
+
+    Attributes:
+        processors: Its processors.
+        accelerators: Its accelerators.
+    """
+
+    processors: int
+    accelerators: int = 0
+
+
+def share(nodes: Sequence[Node], jobs: int | None, threads: int | None) -> tuple[int, int]:
+    """How many devices of a cluster are busy at a time, and how many threads there are for each.
+
+    One run per accelerator; without any, one per machine, or as many as ``threads`` leave room for. As many threads as
+    let all of them run at a time, none of them on two machines.
+
+    Args:
+        nodes: Its machines.
+        jobs: How many devices are asked for, if any number is.
+        threads: How many threads are asked for, if any number is.
+    """
+    using = [node for node in nodes if node.accelerators] or list(nodes)
+
+    def places(threads: int) -> int:
+        return sum(int(min(node.processors // threads, node.accelerators or math.inf)) for node in using)
+
+    jobs = jobs or sum(node.accelerators for node in nodes) or (places(threads) if threads else len(using)) or 1
+    most = max((node.processors for node in using), default=1)
+    return jobs, threads or max((count for count in range(1, most + 1) if places(count) >= jobs), default=1)
 
 
 class RayLauncher:
     """Hands each run to Ray, which places it where the processors and accelerators are.
 
-    A worker imports once and carries out many runs. Stores and run folders must be at the same place on every machine.
+    A worker imports once and carries out many runs; one of several devices is a process of its own beside it. Stores
+    and run folders must be at the same place on every machine.
 
     Args:
         address: A cluster's address, or ``None`` to start Ray here.
-        processors: Processors of each run.
-        accelerators: Accelerators of each run.
+        jobs: How many devices are busy at a time; by what the cluster has when omitted.
+        threads: Threads of each device; by what the cluster has when omitted.
+
+    Attributes:
+        nodes: The cluster's machines that have processors.
+        jobs: How many devices are busy at a time.
+        threads: Threads of each device.
 
     Raises:
         UserError: If Ray is not installed, or there is no cluster at ``address``.
     """
 
-    def __init__(self, address: str | None = None, processors: int = 1, accelerators: int = 0) -> None:
+    def __init__(self, address: str | None = None, jobs: int | None = None, threads: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("Ray is not installed.", "Install it with `pip install 'recbench[ray]'`.")
         import ray
@@ -46,17 +90,27 @@ class RayLauncher:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise _no_cluster(address or "this machine", error) from error
         self._ray = ray
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.nodes = [Node(int(one["CPU"]), int(one.get("GPU", 0))) for one in found if one.get("CPU", 0) >= 1]
+        self.jobs, self.threads = share(self.nodes, jobs, threads)
         # A lost worker is retried by the suite, which writes it down.
-        remote = ray.remote(num_cpus=processors, num_gpus=accelerators, max_retries=0)
-        self._perform = remote(_perform)
+        self._perform = ray.remote(max_retries=0)(_perform)
         self._running: dict[Any, Task] = {}
 
     def start(self, task: Task) -> None:
         """Begins a task."""
-        reference = self._perform.options(name=task.label).remote(
-            task.arguments, str(task.log.absolute()), task.threads, str(Path.cwd())
+        reference = self._perform.options(name=task.label, **self._needs(task)).remote(
+            task.arguments, str(task.log.absolute()), task.threads, str(Path.cwd()), task.devices
         )
         self._running[reference] = task
+
+    def _needs(self, task: Task) -> dict[str, int]:
+        """What Ray is asked for, never more than a machine has: what no machine has would be waited for for ever."""
+        most = max((node.accelerators for node in self.nodes), default=0)
+        accelerators = min(task.devices, most)
+        processors = max(1, task.threads) * task.devices
+        able = [node.processors for node in self.nodes if node.accelerators >= accelerators]
+        return {"num_cpus": min(processors, max(able, default=processors)), "num_gpus": accelerators}
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
         """Tasks that have ended, with their exit codes."""
@@ -99,6 +153,9 @@ def _no_cluster(address: str, error: Exception) -> UserError:
     return UserError(f"There is no Ray cluster at {address}: {reason}", cure)
 
 
-def _perform(arguments: tuple[str, ...], log: str, threads: int, folder: str) -> int:
+def _perform(arguments: tuple[str, ...], log: str, threads: int, folder: str, devices: int) -> int:
     os.chdir(folder)
+    if devices > 1:
+        limits = {"OMP_NUM_THREADS": str(threads), "POLARS_MAX_THREADS": str(threads)} if threads else {}
+        return Guarded(command_of(arguments), Path(log), limits).wait()
     return perform(arguments, Path(log), threads)

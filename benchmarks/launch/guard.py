@@ -49,6 +49,11 @@ class Guarded:
         """Its exit code, or ``None`` while it runs; what it has left behind is ended."""
         return None if self._process.poll() is None else self.kill()
 
+    def wait(self) -> int:
+        """Its exit code, when it has ended; what it has left behind is ended."""
+        self._process.wait()
+        return self.kill()
+
     def kill(self) -> int:
         """Ends all of its processes, if any are left, and returns its exit code."""
         with suppress(ProcessLookupError, PermissionError):

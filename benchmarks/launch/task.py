@@ -38,7 +38,12 @@ class Task:
     @property
     def command(self) -> list[str]:
         """The same run as a process of its own."""
-        return [sys.executable, "-m", "benchmarks", "run", *self.arguments]
+        return command_of(self.arguments)
+
+
+def command_of(arguments: Sequence[str]) -> list[str]:
+    """A run as a process of its own on this machine."""
+    return [sys.executable, "-m", "benchmarks", "run", *arguments]
 
 
 class Launcher(Protocol):

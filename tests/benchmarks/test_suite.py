@@ -54,7 +54,7 @@ def places(root: Path, tmp_path: Path) -> list[str]:
 
 def patched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: dict[str, int] | None = None) -> Runs:
     runs = Runs(failures or {})
-    monkeypatch.setattr("benchmarks.suite.make_launcher", lambda *_: runs)
+    monkeypatch.setattr("benchmarks.suite.make_launcher", lambda *_: (runs, 1, 0))
     return runs
 
 

@@ -1,0 +1,92 @@
+"""What a suite asks of Ray, by what a cluster has; and that what is asked is there."""
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.launch.cluster import Node, RayLauncher, share
+from benchmarks.launch.task import Task
+
+
+class Fake(ModuleType):
+    """Stands in for Ray: a cluster of given machines, which keeps what it is asked for."""
+
+    def __init__(self, *nodes: dict[str, float]) -> None:
+        super().__init__("ray")
+        self.__spec__ = ModuleSpec("ray", None)
+        self.machines = [{"Alive": True, "Resources": node} for node in nodes]
+        self.asked: list[dict[str, Any]] = []
+        self.usual: dict[str, Any] = {}
+
+    def init(self, **_: object) -> None:
+        """Connects."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The machines, one of them gone."""
+        return [*self.machines, {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}]
+
+    def remote(self, **usual: object) -> Callable[[object], "Fake"]:
+        """Makes a function remote."""
+        self.usual = usual
+        return lambda _: self
+
+    def options(self, **asked: object) -> SimpleNamespace:
+        """What one call needs."""
+        self.asked.append(asked)
+        return SimpleNamespace(remote=lambda *_: object())
+
+
+def launcher(monkeypatch: pytest.MonkeyPatch, ray: Fake, *asked: int | None) -> RayLauncher:
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    return RayLauncher(None, *asked)
+
+
+def requests(carrier: RayLauncher, ray: Fake, *devices: int) -> list[tuple[int, int]]:
+    for number in devices:
+        carrier.start(Task("0", "toy", (), Path("log"), carrier.threads, number))
+    assert ray.usual == {"max_retries": 0}
+    return [(one["num_cpus"], one["num_gpus"]) for one in ray.asked]
+
+
+def test_a_cluster_with_accelerators_runs_one_run_on_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Fake({"CPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0})
+    carrier = launcher(monkeypatch, ray)
+    assert (carrier.jobs, carrier.threads) == (8, 4)
+    assert requests(carrier, ray, 1, 2, 4) == [(4, 1), (8, 2), (16, 4)]
+
+
+def test_a_cluster_of_processors_runs_one_run_a_machine_and_asks_for_no_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = Fake({"CPU": 8.0}, {"CPU": 4.0}, {"memory": 1.0})
+    carrier = launcher(monkeypatch, ray)
+    assert (carrier.jobs, carrier.threads) == (2, 8 // 2)
+    assert requests(carrier, ray, 1, 2) == [(4, 0), (8, 0)]
+
+
+def test_nothing_is_asked_for_that_no_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Fake({"CPU": 64.0}, {"CPU": 2.0, "GPU": 2.0})
+    carrier = launcher(monkeypatch, ray, None, 4)
+    assert (carrier.jobs, carrier.threads) == (2, 4)
+    assert requests(carrier, ray, 1, 8) == [(2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads", "expected"),
+    [(None, 2, (5, 2)), (3, None, (3, 3)), (5, None, (5, 2)), (99, None, (99, 1)), (2, 1, (2, 1))],
+)
+def test_what_is_given_is_taken_and_the_rest_follows(
+    jobs: int | None, threads: int | None, expected: tuple[int, int]
+) -> None:
+    assert share([Node(8), Node(3)], jobs, threads) == expected
+
+
+def test_an_empty_cluster_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Fake()
+    carrier = launcher(monkeypatch, ray)
+    assert requests(carrier, ray, 1) == [(1, 0)]
