@@ -78,11 +78,25 @@ def only_one(place: Path) -> Iterator[None]:
         UserError: If another process runs it.
     """
     place.mkdir(parents=True, exist_ok=True)
-    with (place / LOCK).open("w") as stream:
+    with (place / LOCK).open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
                 f"Another process runs the suite in {place}.", "Wait for it, or watch it with --status."
             ) from error
+        # A time needs no room on the disk.
+        os.utime(stream.fileno())
         yield
+
+
+def held_since(place: Path) -> float | None:
+    """Since when a process runs a suite, in seconds of the epoch; ``None`` where none does."""
+    if not (place / LOCK).is_file():
+        return None
+    with (place / LOCK).open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return os.fstat(stream.fileno()).st_mtime
+    return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any
 
 from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
-from benchmarks.launch.journal import LOCK
+from benchmarks.launch.journal import held_since
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
-from benchmarks.launch.view import clock, durations
+from benchmarks.launch.view import clock, durations, finished
 from benchmarks.ledger.judge import flat
-from benchmarks.runs import CONFIG, find_runs, read_result
+from benchmarks.runs import CONFIG
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
 from common.errors import UserError
@@ -105,19 +105,19 @@ def overview(
                     usual = known.get((dataset, row.method), math.nan)
                     left.append(known.get((dataset, row.label), usual))
     times = [seconds for seconds in left if not math.isnan(seconds)]
-    return Overview(
-        name, data, done + len(left), done, sum(times), len(left) - len(times), _running(runs / "suites" / name)
-    )
+    running = held_since(runs / "suites" / name) is not None
+    return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running)
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
     """Settings of all finished runs by dotted name without ``init_args``, by data set, label and seed."""
     found = defaultdict(list)
-    for folder in find_runs([runs]) if runs.is_dir() else ():
-        result = read_result(folder)
+    for folder, result in finished(runs):
         if result.checkpoint is None and (folder / CONFIG).is_file():
-            settings = flat(read_yaml(folder / CONFIG))
-            found[result.dataset, result.method, result.seed].append(settings)
+            # Like a result that cannot be read: whatever is wrong with one run, others can be told of.
+            with suppress(UserError):
+                settings = flat(read_yaml(folder / CONFIG))
+                found[result.dataset, result.method, result.seed].append(settings)
     return found
 
 
@@ -164,15 +164,3 @@ def _model(dataset: str, method: str) -> dict[str, Any]:
 
 def _equal(have: object, want: object) -> bool:
     return have == want or (isinstance(want, int | float) and str(have) == str(want))
-
-
-def _running(place: Path) -> bool:
-    """Whether a process holds a suite's lock."""
-    if not (place / LOCK).is_file():
-        return False
-    with (place / LOCK).open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

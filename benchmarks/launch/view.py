@@ -8,18 +8,19 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from benchmarks.experiments import read_yaml
-from benchmarks.launch.journal import Journal
+from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.schedule import Attempt, Schedule
-from benchmarks.runs import CONFIG, METRICS, find_runs, read_result
+from benchmarks.runs import CONFIG, METRICS, Result, find_runs, read_result
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.launch.plan import Entry
@@ -78,22 +79,33 @@ def progress(attempt: Attempt) -> tuple[str, str, str]:
     if not (path.is_file() and config.is_file()):
         return "", "", ""
     settings = read_yaml(config)
-    monitor, last = settings["early_stopping"]["monitor"], settings["trainer"]["max_epochs"] or -1
+    monitor, trainer = settings["early_stopping"]["monitor"], settings["trainer"]
+    last, most = trainer.get("max_epochs") or -1, trainer.get("max_steps") or -1
     with path.open() as stream:
         rows = [row for row in csv.DictReader(stream) if row.get(monitor)]
     if not rows:
         return "", "", ""
     epoch, elapsed = int(float(rows[-1]["epoch"])) + 1, time.monotonic() - attempt.started
-    # Early stopping may end it sooner.
-    left = clock(elapsed * (last - epoch) / epoch) if last > 0 and not attempt.resumed else ""
+    steps = int(float(rows[-1].get("step") or 0)) + 1
+    # Whichever limit comes first ends it; early stopping may do so sooner.
+    share = max(epoch / last if last > 0 else 0, steps / most if most > 0 else 0)
+    left = clock(max(0.0, elapsed / share - elapsed)) if share and not attempt.resumed else ""
     return f"{epoch}/{last}" if last > 0 else str(epoch), f"{monitor} {float(rows[-1][monitor]):.4f}", left
+
+
+def finished(runs: Path) -> Iterator[tuple[Path, Result]]:
+    """Folders of the finished runs, with what they say of themselves; one that cannot be read tells nothing here."""
+    for folder in find_runs([runs]) if runs.is_dir() else ():
+        try:
+            yield folder, read_result(folder)
+        except (UserError, OSError, UnicodeDecodeError):
+            continue
 
 
 def durations(runs: Path) -> dict[tuple[str, str], float]:
     """Median seconds of the finished runs of each method on each data set."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for folder in find_runs([runs]) if runs.is_dir() else ():
-        result = read_result(folder)
+    for _, result in finished(runs):
         seconds = result.seconds.get("train", 0.0) + result.seconds.get("test", 0.0)
         found[result.dataset, result.method].append(seconds)
     return {key: statistics.median(values) for key, values in found.items()}
@@ -113,17 +125,23 @@ def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
 
 def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:
     """The state of each run, with what the journal last says of it."""
-    last = Journal(place).last()
+    last, since = Journal(place).last(), held_since(place)
     lines = []
     for entry in entries:
         event = last.get(entry.run_id, {})
         seconds = f"  {clock(event['seconds'])}" if event.get("seconds") is not None else ""
         code = f"  exit {event['code']}" if event.get("code") else ""
-        state = (
-            entry.state if entry.state == "done" or event.get("event") not in ("failed", "blocked") else event["event"]
-        )
-        lines.append(f"{state:<11}{entry.label}{seconds}{code}")
+        lines.append(f"{_state(entry, event, since):<11}{entry.label}{seconds}{code}")
     return lines
+
+
+def _state(entry: Entry, event: Mapping[str, Any], since: float | None) -> str:
+    """Where a run stands, by its folder and its last event; what a suite began that was killed does not run."""
+    if entry.state == "done":
+        return "done"
+    if event.get("event") == "started" and since is not None and event["time"] >= since:
+        return "running"
+    return event["event"] if event.get("event") in ("failed", "blocked") else entry.state
 
 
 def clock(seconds: float) -> str:

@@ -56,6 +56,20 @@ def test_a_suite_under_way_is_running(root: Path, tmp_path: Path) -> None:
     assert look(SUITE, root, tmp_path).state == "to do"
 
 
+def test_a_result_that_cannot_be_read_keeps_no_suite_from_being_told_of(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("torn", '{"run_id": '), ("other", '{"version": 99}')):
+        (tmp_path / "toy" / name).mkdir(parents=True)
+        (tmp_path / "toy" / name / "result.json").write_text(text)
+    places = ["--root", str(root), "--runs", str(tmp_path)]
+    assert main(["suite", "--list", *places]) == 0
+    suite = tmp_path / "toy.yaml"
+    suite.write_text("{about: toy, datasets: [synthetic], methods: [popularity]}")
+    assert main(["suite", str(suite), "--dry-run", *places]) == 0
+    assert "# 1 of 1 runs to do" in capsys.readouterr().out
+
+
 def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()

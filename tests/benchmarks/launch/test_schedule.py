@@ -1,15 +1,16 @@
 """Runs start when what they need is done and a place is free; failures are tried once more and stop only heirs."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.launch.journal import Journal
+from benchmarks.launch.journal import Journal, only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.plan import Entry
-from benchmarks.launch.schedule import MISTAKE, Schedule
+from benchmarks.launch.schedule import MISTAKE, Attempt, Schedule
 from benchmarks.launch.task import KILLED, Task
 from benchmarks.launch.view import progress, status_lines
 from common.errors import UserError
@@ -151,13 +152,41 @@ def test_the_journal_tells_what_happened(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_progress_is_what_the_run_has_written(tmp_path: Path) -> None:
-    from benchmarks.launch.schedule import Attempt
-
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ("max_epochs: 10, max_steps: -1", ("2/10", "7 min")),
+        ("max_epochs: -1, max_steps: 400", ("2", "5 min")),
+        ("max_epochs: 4, max_steps: 400", ("2/4", "2 min")),
+        ("max_epochs: null", ("2", "")),
+    ],
+)
+def test_progress_is_what_the_run_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: str, expected: tuple[str, str]
+) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
-    (folder / "config.yaml").write_text("early_stopping: {monitor: val/mrr}\ntrainer: {max_epochs: 10}\n")
-    (folder / "metrics.csv").write_text("epoch,val/mrr\n0,0.1\n1,0.25\n")
-    epoch, metric, left = progress(Attempt(entry(tmp_path, "a"), 1, 0.0, False))
-    assert (epoch, metric) == ("2/10", "val/mrr 0.2500")
-    assert left
+    (folder / "config.yaml").write_text(f"early_stopping: {{monitor: val/mrr}}\ntrainer: {{{limits}}}\n")
+    (folder / "metrics.csv").write_text("epoch,step,val/mrr\n0,49,0.1\n1,99,0.25\n1,120,\n")
+    monkeypatch.setattr("benchmarks.launch.view.time", SimpleNamespace(monotonic=lambda: 1100.0))
+    epoch, metric, left = progress(Attempt(entry(tmp_path, "a"), 1, 1000.0, False))
+    assert metric == "val/mrr 0.2500"
+    assert (epoch, left) == expected
+
+
+def test_a_run_under_way_is_running_as_long_as_its_suite_is(tmp_path: Path) -> None:
+    one, two, three = (entry(tmp_path, name) for name in ("killed", "lost", "now"))
+    journal = Journal(tmp_path)
+    journal.write("started", one.label, one.run_id)
+    time.sleep(0.05)
+
+    def states() -> list[str]:
+        return [line[:10].strip() for line in status_lines([one, two, three], tmp_path)]
+
+    with only_one(tmp_path):
+        for other in (two, three):
+            journal.write("started", other.label, other.run_id)
+        journal.write("retry", two.label, two.run_id, code=KILLED)
+        # The first was begun by a suite that is no more.
+        assert states() == ["to do", "to do", "running"]
+    assert states() == ["to do", "to do", "to do"]
