@@ -123,17 +123,26 @@ def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
     """``methods`` and all that they are made from, with what each needs.
 
     Raises:
-        UserError: If an experiment is not there.
+        UserError: If an experiment is not there; where a method needs it, the message says which.
     """
     needs: dict[str, list[str]] = {}
-    waiting = list(methods)
+    waiting = [(method, "") for method in methods]
     while waiting:
-        method = waiting.pop(0)
+        method, heir = waiting.pop(0)
         if method not in needs:
-            path = find_experiment(experiment_of(dataset, method))
+            path = _experiment(dataset, method, heir)
             needs[method] = list(read_yaml(path).get("needs", []))
-            waiting = needs[method] + waiting
+            waiting = [(other, method) for other in needs[method]] + waiting
     return needs
+
+
+def _experiment(dataset: str, method: str, heir: str) -> Path:
+    try:
+        return find_experiment(experiment_of(dataset, method))
+    except UserError as error:
+        if not heir:
+            raise
+        raise UserError(f"{experiment_of(dataset, heir)} needs {method!r}: {error.what}", error.cure) from error
 
 
 def _changes(suite: Suite, dataset: str, methods: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -156,7 +165,7 @@ def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
     def visit(key: str, above: tuple[str, ...]) -> None:
         if key in above:
-            raise UserError(f"{dataset}/{key} needs itself.", f"Mend what {' or '.join(above)} is made from.")
+            raise UserError(f"{experiment_of(dataset, key)} needs itself.", f"Mend what {' or '.join(above)} is made from.")
         if key not in needs:
             raise UserError(f"{above[-1]} is to be made with {key!r}, which is no row.", nearest(key, needs))
         for other in needs[key]:

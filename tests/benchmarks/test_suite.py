@@ -79,12 +79,32 @@ def test_predecessors_come_first_unasked_and_are_handed_on(root: Path, tmp_path:
     assert len({e.folder.name for e in entries}) == 6
 
 
-def test_a_method_that_needs_itself_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.yaml").write_text("needs: [b]")
-    (tmp_path / "b.yaml").write_text("needs: [a]")
-    monkeypatch.setattr("benchmarks.launch.rows.find_experiment", lambda name: tmp_path / f"{Path(name).name}.yaml")
-    with pytest.raises(UserError, match="toy/a needs itself"):
-        rows_of(read_suite(suite_file(tmp_path, methods=["a"])), "toy")
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--status"]])
+def test_a_method_that_needs_itself_is_told_so(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(f"needs: [{second}]")
+    second.write_text(f"needs: [{first}]")
+    assert main(["suite", str(suite_file(tmp_path, methods=[str(first)])), *places, *more]) == 2
+    error = capsys.readouterr().err
+    assert f"{first} needs itself" in error
+    assert str(second) in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "cure"), [("sasrek", "Did you mean 'synthetic/sasrec'"), ("nowhere.yaml", "There is no configuration")]
+)
+def test_a_predecessor_that_is_no_experiment_is_told_with_who_needs_it(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str, cure: str
+) -> None:
+    heir = tmp_path / "heir.yaml"
+    heir.write_text(f"needs: [{missing}]")
+    assert main(["suite", str(suite_file(tmp_path, methods=[str(heir)])), *places]) == 2
+    error = capsys.readouterr().err
+    assert f"{heir} needs {missing!r}: There is no configuration" in error
+    assert cure in error
 
 
 def test_a_scenario_is_that_of_all_that_a_row_is_made_from(root: Path, tmp_path: Path) -> None:
