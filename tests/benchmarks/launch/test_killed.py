@@ -46,17 +46,18 @@ def begun(*command: str) -> subprocess.Popen[bytes]:
     )
 
 
+def parent(pid: int) -> int | None:
+    """The process that a process is a child of; ``None`` where that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 def children(pid: int) -> list[int]:
     """Processes whose parent is ``pid``, and theirs."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found += [int(status.parent.name), *children(int(status.parent.name))]
-    return found
+    own = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if parent(int(folder.name)) == pid]
+    return [*own, *(other for child in own for other in children(child))]
 
 
 def wait_for_event(place: Path, event: str, seconds: float = 120) -> None:
@@ -70,25 +71,25 @@ def test_a_killed_run_is_retried_and_the_table_is_whole(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = suite_file(tmp_path, methods=["bpr_mf"], seeds=[1])
-    values = yaml.safe_load(suite.read_text())
-    values["options"]["trainer.max_epochs"] = 40
-    suite.write_text(yaml.safe_dump(values))
-    runs = tmp_path / "runs"
-    process = begun(*arguments(suite, root, runs))
-    wait_for_event(runs / "suites" / "toy", "started")
-    folder = runs / "synthetic" / "bpr_mf"
+    # So long that it is far from its end when its first checkpoint is there.
+    suite.write_text(suite.read_text().replace("max_epochs: 3", "max_epochs: 80"))
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    assert begun(*arguments(suite, root, calm)).wait(timeout=240) == 0
+    process = begun(*arguments(suite, root, wild))
     until = time.monotonic() + 120
-    while not list(folder.glob("*/last.ckpt")) and process.poll() is None:
+    while not list((wild / "synthetic").glob("bpr_mf/*/last.ckpt")):
         assert time.monotonic() < until
+        assert process.poll() is None
         time.sleep(0.02)
-    # The youngest process is the run: suite, its server, then what the server forked.
-    victim = max(children(process.pid), default=0)
-    if victim and not list(folder.glob("*/result.json")):
-        os.kill(victim, signal.SIGKILL)
+    # A run is forked by a server, which the suite started.
+    (victim,) = (pid for pid in children(process.pid) if parent(pid) != process.pid)
+    os.kill(victim, signal.SIGKILL)
     assert process.wait(timeout=240) == 0
-    assert len(list(folder.glob("*/result.json"))) == 1
-    events = [event["event"] for event in Journal(runs / "suites" / "toy").read()]
-    assert events[-1] == "done"
+    events = [(e["event"], e.get("code"), e.get("resumed")) for e in Journal(wild / "suites" / "toy").read()]
+    assert events == [
+        ("started", None, False), ("retry", -signal.SIGKILL, None), ("started", None, True), ("done", 0, None),
+    ]  # fmt: skip
+    assert figures(wild, capsys) == figures(calm, capsys)
 
 
 @pytest.mark.slow
