@@ -89,8 +89,8 @@ class RayLauncher:
             )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise _no_cluster(address or "this machine", error) from error
-        self._ray = ray
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._ray: Any = ray
+        found = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         self.nodes = [Node(int(one["CPU"]), int(one.get("GPU", 0))) for one in found if one.get("CPU", 0) >= 1]
         self.jobs, self.threads = share(self.nodes, jobs, threads)
         # A lost worker is retried by the suite, which writes it down.

@@ -165,7 +165,9 @@ def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
     def visit(key: str, above: tuple[str, ...]) -> None:
         if key in above:
-            raise UserError(f"{experiment_of(dataset, key)} needs itself.", f"Mend what {' or '.join(above)} is made from.")
+            raise UserError(
+                f"{experiment_of(dataset, key)} needs itself.", f"Mend what {' or '.join(above)} is made from."
+            )
         if key not in needs:
             raise UserError(f"{above[-1]} is to be made with {key!r}, which is no row.", nearest(key, needs))
         for other in needs[key]:

@@ -46,8 +46,9 @@ def seen(task: Task) -> str:
 def ended(launcher: LocalLauncher, *tasks: Task) -> list[tuple[str, int]]:
     for task in tasks:
         task.log.with_name("end").touch()
-    found: list[tuple[Task, int]] = []
-    assert soon(lambda: found.extend(launcher.wait(0.1)) or len(found) >= len(tasks))
+    found, until = list[tuple[Task, int]](), time.monotonic() + 30
+    while len(found) < len(tasks) and time.monotonic() < until:
+        found += launcher.wait(0.1)
     return [(task.run_id, code) for task, code in found]
 
 
