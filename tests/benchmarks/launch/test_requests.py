@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.launch.cluster import Node, RayLauncher, share
+from benchmarks.launch.cluster import Node, RayLauncher, _perform, share
 from benchmarks.launch.task import Task
 
 
@@ -90,3 +90,13 @@ def test_an_empty_cluster_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     ray = Fake()
     carrier = launcher(monkeypatch, ray)
     assert requests(carrier, ray, 1) == [(1, 0)]
+
+
+def test_a_run_of_several_devices_is_a_process_beside_the_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(Path.cwd())
+    program = "import os, sys; print(sys.argv[1], os.environ['OMP_NUM_THREADS']); raise SystemExit(3)"
+    monkeypatch.setattr("benchmarks.launch.cluster.command_of", lambda more: [sys.executable, "-c", program, *more])
+    assert _perform(("--seed_everything=1",), str(tmp_path / "log"), 2, str(Path.cwd()), 2) == 3
+    assert (tmp_path / "log").read_text() == "--seed_everything=1 2\n"
