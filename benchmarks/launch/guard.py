@@ -45,6 +45,11 @@ class Guarded:
         finally:
             os.close(reading)
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the command are below."""
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Its exit code, or ``None`` while it runs; what it has left behind is ended."""
         return None if self._process.poll() is None else self.kill()

@@ -49,7 +49,7 @@ def test_nothing_of_a_run_outlives_a_suite_that_is_killed(tmp_path: Path) -> Non
 
 def test_ending_a_run_ends_its_ranks(tmp_path: Path) -> None:
     guarded = Guarded([sys.executable, "-c", TREE], tmp_path / "log")
-    run = family(os.getpid(), 3)
+    run = [guarded.pid, *family(guarded.pid, 2)]
     assert guarded.poll() is None
     assert guarded.kill() == -signal.SIGKILL
     assert soon(lambda: not any(map(alive, run)))
@@ -57,8 +57,7 @@ def test_ending_a_run_ends_its_ranks(tmp_path: Path) -> None:
 
 def test_ranks_of_a_lost_run_are_ended_before_it_is_tried_again(tmp_path: Path) -> None:
     guarded = Guarded([sys.executable, "-c", TREE], tmp_path / "log")
-    run = family(os.getpid(), 3)
-    _, first, rank = sorted(run)
+    first, rank = sorted(family(guarded.pid, 2))
     os.kill(first, signal.SIGKILL)
     assert soon(lambda: guarded.poll() is not None)
     assert guarded.poll() == -signal.SIGKILL
