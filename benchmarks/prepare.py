@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from common.data import synthetic
 from common.data.layouts import open_source
@@ -21,6 +21,9 @@ from common.data.recipes import DataSet, Recipe, choose_recipe, find_data_set
 from common.data.schema import Source
 from common.data.store import STORE_VERSION, Store, read_store, write_store
 from common.errors import UserError
+
+STEPS = ("Filtering", "Sorting", "Linking", "Drawing candidates", "Writing the store")
+"""Steps from a source to a store, as they are shown."""
 
 
 def prepare(
@@ -138,11 +141,16 @@ def _make_world(
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str], None]]:
-    """Shows the step at hand and the seconds passed on standard error."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    """Shows on standard error the step at hand, how many are behind, and the seconds passed."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("Preparing")
-        yield lambda text: bar.update(task, description=text)
+        task = bar.add_task("Preparing", total=len(STEPS))
+
+        def show(text: str) -> None:
+            # What is made of a store comes behind it, and tells itself how far it is.
+            bar.update(task, description=text, completed=STEPS.index(text) if text in STEPS else len(STEPS))
+
+        yield show
 
 
 def _report(store: Store, json: bool) -> None:

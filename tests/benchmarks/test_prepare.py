@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.progress import Progress, TaskID
 
 from benchmarks.__main__ import main
-from benchmarks.prepare import fingerprint, prepare
+from benchmarks.prepare import STEPS, fingerprint, prepare
 from benchmarks.runs import read_result
 from common.data import synthetic
 from common.data.recipes import FIVE_CORE, Recipe
@@ -84,6 +85,20 @@ def test_all_layouts_end_in_one_kind_of_store(tmp_path: Path, writer: object) ->
     assert len(split["test"]["user"]) == 12
     assert len(catalogue["titles"]) == store.manifest.num_items + 1
     assert store.manifest.num_interactions == split["sequences"]["offsets"][-1] == 96
+
+
+def test_every_step_of_a_preparation_moves_its_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, float]] = []
+    update = Progress.update
+
+    def note(self: Progress, task: TaskID, **changes: Any) -> None:  # noqa: ANN401
+        if "description" in changes:
+            shown.append((changes["description"], changes["completed"]))
+        update(self, task, **changes)
+
+    monkeypatch.setattr(Progress, "update", note)
+    prepare("synthetic", root=tmp_path, **SIZES)
+    assert shown == [(step, place) for place, step in enumerate(STEPS)]
 
 
 def test_json_is_the_manifest_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
