@@ -42,7 +42,7 @@ COMMANDS = {
     "list": Command("benchmarks.listing:show", "data sets, methods, suites and encoders, with what each needs"),
     "prepare": Command("benchmarks.prepare:prepare", "raw files to a store"),
     "run": Command("benchmarks.train:main", "train, test on the best checkpoint, write the run folder", True),
-    "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under another protocol or data set"),
+    "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under other conditions"),
     "analyse": Command("benchmarks.analyse:analyse", "what a run of LRD has learnt of relations: pictures and JSON"),
     "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
     "generate": Command("benchmarks.generate:generate", "free text about users, from a finished run of A-LLMRec"),

@@ -13,31 +13,40 @@ from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
 from benchmarks.configuration import RunCLI
 from benchmarks.environment import peak_memory
+from benchmarks.experiments import read_yaml
 from benchmarks.runs import BEST, CONFIG, RESULT, Result, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
-from benchmarks.train import ORIGIN, describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
+from benchmarks.train import Origin, describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
 from common.data.views import OVERALL
 from common.errors import UserError
 from common.models.base import Recommender
 
+ACROSS = "from-"
+"""Beginning of the scenario of a test on another data set than that of the training, which follows."""
+ORIGIN, UNDER = "trained_on", "trained_under"
+"""Where a result's ``data`` name the data set and the scenario of the training, if they are others."""
+
 
 def evaluate(
     run: Path,
     *,
     protocol: list[str] | None = None,
+    scenario: str | None = None,
     data: str | None = None,
     root: Path | None = None,
     runs: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Scores a finished run again, under other protocols or on another data set, as a new result beside it.
+    """Scores a finished run again, under another protocol, scenario or data set, as a new result beside it.
 
     Args:
         run: Run folder.
         protocol: Protocols to test under; the run's own when omitted.
+        scenario: Scenario to test under, of which the run may have seen nothing that it withholds; the run's own when
+            omitted.
         data: Data set to test on, of whose items the run knows nothing but texts, as the scenario ``from-<own data
             set>``; not applicable to methods that know items by their ids. One without training is made anew of it.
         root: Folder of the stores, where it is not the run's.
@@ -45,8 +54,11 @@ def evaluate(
         force: Evaluate again what was evaluated before.
     """
     own = read_result(run)
+    if scenario and (data or ORIGIN in own.data):
+        raise UserError("A test on another data set is a scenario of its own.", "Give --scenario or --data.")
     changes = [f"--runs={runs or run.resolve().parents[2]}", f"--name={own.method}"]
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
+    changes += [f"--data.scenario={scenario}"] if scenario else []
     changes += [f"--data.root={root}"] if root else []
     changes += across(run, data) if data else []
     cli, module, model = load_run(run, changes, data is not None)
@@ -66,13 +78,13 @@ def evaluate(
         return
     prepare_folder(plan, None)
     result = replace(
-        describe(plan, module, model, record, monitor, origin_of(own, cli)),
+        describe(plan, module, model, record, monitor, origin_of(own, cli, module)),
         imputed_time=imputed,
         training=own.training,
         parameters=parameter_counts(model),
         seconds=own.seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
-        checkpoint=str(run),
+        checkpoint=own.checkpoint or str(run),
     )
     finish(plan.folder, result, record, [])
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
@@ -87,7 +99,7 @@ def across(run: Path, data: str) -> list[str]:
         UserError: If the run was trained on some users alone.
     """
     trained = RunCLI(["--config", str(run / CONFIG)])
-    arguments, scenario = trained.config.model.init_args, trained.config.data.init_args.scenario
+    arguments, scenario = trained.config.model.init_args, scenario_of_training(run)
     if scenario != OVERALL:
         raise UserError(f"{run} was trained under {scenario}, which is not of {data}.", "Name a run of all users.")
     changes = [f"--data.dataset={data}", "--data.recipe=null", "--data.store=null"]
@@ -96,10 +108,31 @@ def across(run: Path, data: str) -> list[str]:
     return changes if place is None else [*changes, f"--predecessors.{STANDIN}={place}"]
 
 
-def origin_of(own: Result, cli: RunCLI) -> str | None:
-    """The data set of a run's training, where its test is on another; a method without training has none."""
+def scenario_of_training(run: Path) -> str:
+    """The scenario under which the weights of a run, or of an evaluation, were trained."""
+    settings: dict[str, Any] = read_yaml(trained_run(run) / CONFIG)["data"]["init_args"]
+    return str(settings.get("scenario", OVERALL))
+
+
+def trained_run(run: Path) -> Path:
+    """The run folder with the weights of a run: its own, or that of the run which was evaluated."""
+    checkpoint = read_result(run).checkpoint
+    return Path(checkpoint) if checkpoint else run
+
+
+def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | None:
+    """The training of a run, where it is of another data set or scenario than the test.
+
+    A method without training is made of whatever data it is tested on.
+    """
     other = cli.plan.manifest.fingerprint != own.data["fingerprint"] or ORIGIN in own.data
-    return own.data.get(ORIGIN, own.dataset) if other and not _untrained(cli) else None
+    if other and not _untrained(cli):
+        dataset = own.data.get(ORIGIN, own.dataset)
+        return Origin(f"{ACROSS}{dataset}", {ORIGIN: dataset}, f"trained on {dataset}")
+    trained = module.trained_scenario
+    if trained != module.scenario:
+        return Origin(f"{trained} on {module.view.scenario}", {UNDER: trained}, f"trained under {trained}")
+    return None
 
 
 def load_run(
@@ -113,14 +146,16 @@ def load_run(
         elsewhere: Whether the data may be others than those of its training.
 
     Raises:
-        UserError: If the run is not finished, its checkpoint was trained on other items or users, or the method
-            cannot rank items of another data set.
+        UserError: If the run is not finished, its checkpoint was trained on other items or users or on what the
+            scenario withholds, or the method cannot rank items of another data set.
     """
     quieten()
     result = read_result(run)
-    weights = (Path(result.checkpoint) if result.checkpoint else run) / BEST
+    weights = trained_run(run) / BEST
     cli = RunCLI(["--config", str(run / CONFIG), *changes])
     module, model = cli.build()
+    if (trained := scenario_of_training(run)) != module.scenario:
+        module.keep_training(trained)
     if _untrained(cli) and cli.plan.manifest.fingerprint != result.data["fingerprint"]:
         model.attach(module.catalogue)
         return cli, module, model.eval()

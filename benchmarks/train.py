@@ -9,7 +9,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,6 @@ from common.errors import UserError
 from common.models.base import Recommender
 
 TIME_READERS = {"event_times", "query_time"}
-ACROSS = "from-"
-"""Beginning of the scenario of a test on another data set than that of the training, which follows."""
-ORIGIN = "trained_on"
-"""Where a result's ``data`` name the data set of the training, if it is another."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -194,13 +190,28 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A training under other conditions than the test.
+
+    Attributes:
+        scenario: What the test's protocol calls the two together.
+        data: What the result's ``data`` say of it.
+        mark: What stands beside the method's name.
+    """
+
+    scenario: str
+    data: dict[str, str]
+    mark: str
+
+
 def describe(
     plan: Plan,
     data: SequenceDataModule,
     model: Recommender,
     record: RunRecord,
     monitor: str,
-    origin: str | None = None,
+    origin: Origin | None = None,
 ) -> Result:
     """The result of a test, without what only training knows.
 
@@ -210,7 +221,7 @@ def describe(
         model: The tested model.
         record: Ranks of the test.
         monitor: Metric that chose the checkpoint.
-        origin: Data set of the training, where it is another than that of the test.
+        origin: The training, where it was under other conditions than the test.
     """
     masks = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks), masks)
@@ -218,7 +229,7 @@ def describe(
     for protocol in record.ranks:
         fields: dict[str, Any] = {
             **data.protocol_fields(protocol),
-            **({} if origin is None else {"scenario": f"{ACROSS}{origin}"}),
+            **({} if origin is None else {"scenario": origin.scenario}),
             "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
             "scorer": "score",
             "prompt_order": "none",
@@ -247,14 +258,14 @@ def describe(
             "graph_snapshot": plan.manifest.graph.get("snapshot"),
             "post_hoc_graph": data.post_hoc_graph,
         }
-        | ({} if origin is None else {ORIGIN: origin}),
+        | ({} if origin is None else origin.data),
         # What is made from trained runs is no floor.
         closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
         tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
-        marks=[*model.marks(), *([] if origin is None else [f"trained on {origin}"])],
+        marks=[*model.marks(), *([] if origin is None else [origin.mark])],
     )
 
 

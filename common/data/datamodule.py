@@ -28,7 +28,7 @@ from common.data.scenarios import slices
 from common.data.sessions import SessionDataset
 from common.data.splits import QUANTILES, cut_times, global_temporal
 from common.data.store import find_store
-from common.data.views import OVERALL, View, view
+from common.data.views import OVERALL, View, users_seen, view
 from common.errors import DataError, UserError
 from common.types import Catalogue, SequenceBatch, Split
 
@@ -111,7 +111,8 @@ class SequenceDataModule(L.LightningDataModule):
         self.num_negatives, self.negatives = num_negatives, negatives
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_protocol, self.test_protocols = val_protocol, list(test_protocols)
-        self.test_users, self.val_users, self.scenario = test_users, val_users, scenario
+        self.test_users, self.val_users = test_users, val_users
+        self.scenario = self.trained_scenario = scenario
         self.allow_imputed_time = allow_imputed_time
         self.num_workers, self.seed = num_workers, seed
         self.predict_users: list[int] | None = None
@@ -133,7 +134,30 @@ class SequenceDataModule(L.LightningDataModule):
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is known of items and training events, for ``Recommender.attach``."""
-        return self.store.catalogue(self.events)
+        return self.store.catalogue(self.training.split)
+
+    @cached_property
+    def training(self) -> View:
+        """The stored split as the training of the model saw it: as the scenario does, but in some tests."""
+        same = self.trained_scenario == self.scenario
+        return self.view if same else view(self._divided(), self.trained_scenario)
+
+    def keep_training(self, scenario: str) -> None:
+        """For a test of a model that was trained under another scenario, whose catalogue it keeps.
+
+        Call it before the catalogue is asked for.
+
+        Raises:
+            UserError: If that training has seen events that this scenario withholds.
+        """
+        self.trained_scenario = scenario
+        seen = users_seen(self.training.split, self.events)
+        if seen:
+            raise UserError(
+                f"A run trained under {scenario} has learnt from {seen:,} users whose events {self.scenario} "
+                "withholds, so that its test would be none.",
+                f"Train one for it: recbench run … --data.scenario {self.scenario}.",
+            )
 
     def protocol_fields(self, protocol: str) -> dict[str, str | int]:
         """The data's part of what makes two figures of ``protocol`` comparable.
@@ -170,7 +194,7 @@ class SequenceDataModule(L.LightningDataModule):
     def slices(self, protocol: str, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
         cases = ranks["case_id"].long()
-        masks = slices(self.events, self.num_items) | self.view.slices
+        masks = slices(self.events, self.num_items) | self.training.slices
         return {name: mask[cases] for name, mask in masks.items()}
 
     def train_dataloader(self) -> Loader:

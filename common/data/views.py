@@ -104,6 +104,12 @@ def without_training(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
     return {**split, "train_end": torch.where(users, start, split["train_end"])}
 
 
+def users_seen(trained: Split, tested: Split) -> int:
+    """Number of users of whom ``trained`` has more training events than ``tested`` grants; both of one store."""
+    seen, granted = (part["train_end"] - part["sequences"]["offsets"][:-1] for part in (trained, tested))
+    return int((seen > granted).sum())
+
+
 def _newest(sequences: Sequences, users: Bool[Tensor, "u_plus_1"]) -> Sequences:
     """Sequences in which ``users`` have their last three events alone."""
     offsets = sequences["offsets"]

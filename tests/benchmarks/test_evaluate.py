@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
@@ -92,3 +93,69 @@ def test_a_run_on_some_users_is_not_tested_elsewhere(
     (run,) = find_runs([tmp_path])
     assert main(["evaluate", str(run), "--data", "synthetic"]) == 2
     assert "was trained under few-shot-30" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def few_shot(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A floor that knows 30 users: its score of an item is the number of times that these had it."""
+    runs = tmp_path_factory.mktemp("few")
+    own = options(root, runs, "--data.scenario=few-shot-30", "--data.test_protocols=[full-unmasked]")
+    assert main(["run", "--config", "synthetic/popularity", *own]) == 0
+    (run,) = find_runs([runs])
+    return run
+
+
+def test_a_run_of_some_users_is_tested_on_all_with_what_it_has_learnt(few_shot: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(few_shot), "--scenario", "overall", "--runs", str(tmp_path)]) == 0
+    (folder,) = find_runs([tmp_path])
+    assert pl.read_parquet(folder / "ranks.parquet").equals(pl.read_parquet(few_shot / "ranks.parquet"))
+    result, own = read_result(folder), read_result(few_shot)
+    assert result.protocols["full-unmasked"]["fields"]["scenario"] == "few-shot-30 on overall"
+    assert result.data["trained_under"] == "few-shot-30"
+    assert result.marks == [*own.marks, "trained under few-shot-30"]
+    assert result.cases["test/full-unmasked/trained_user"] == 30
+    tables = build_tables([own, result])
+    assert len(tables) == 2, "what was trained on fewer users is no rival of what was trained on all"
+
+
+def test_what_a_model_is_told_of_training_is_that_of_its_own(few_shot: Path) -> None:
+    own, tested = (load_run(few_shot, changes)[1] for changes in ([], ["--data.scenario=overall"]))
+    assert len(tested.events["train_end"]) == len(own.events["train_end"])
+    assert not torch.equal(tested.events["train_end"], own.events["train_end"])
+    assert torch.equal(tested.catalogue["train_count"], own.catalogue["train_count"])
+
+
+def test_an_evaluation_is_evaluated_and_recommends_with_the_weights_of_its_run(
+    few_shot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(few_shot), "--scenario", "overall", "--runs", str(tmp_path)]) == 0
+    (first,) = find_runs([tmp_path])
+    printed = []
+    for run in (few_shot, first):
+        capsys.readouterr()
+        assert main(["recommend", str(run), "--user", "u03"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    again = ["evaluate", str(first), "--protocol", "sampled-19", "--runs", str(tmp_path)]
+    assert main(again) == 0
+    (second,) = (folder for folder in find_runs([tmp_path]) if folder != first)
+    assert read_result(second).checkpoint == str(few_shot)
+    assert read_result(second).data["trained_under"] == "few-shot-30"
+
+
+@pytest.mark.parametrize("scenario", ["cold-users", "few-shot-30"])
+def test_a_run_that_has_seen_what_a_scenario_withholds_is_refused(
+    finished: Path, scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(finished), "--scenario", scenario, "--runs", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert "A run trained under overall has learnt from" in message
+    assert f"--data.scenario {scenario}" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_scenario_and_two_tests_at_once_are_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(finished), "--scenario", "cold-user"]) == 2
+    assert "Did you mean 'cold-users'" in capsys.readouterr().err
+    assert main(["evaluate", str(finished), "--scenario", "overall", "--data", "synthetic"]) == 2
+    assert "Give --scenario or --data" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.data.scenarios import COLD_USER_EVENTS
-from common.data.views import view
+from common.data.views import users_seen, view
 from common.errors import UserError
 from common.types import Cases, Split
 from tests.fixtures.histories import random_histories, split_of, training_items
@@ -98,3 +98,17 @@ def test_mistakes_are_told_with_the_cure(scenario: str, message: str) -> None:
 def test_cold_users_need_ten_users() -> None:
     with pytest.raises(UserError, match="needs ten users or more\nThere are 9"):
         view(split_of(LONG[:9]), "cold-users")
+
+
+@pytest.mark.parametrize("histories", [LONG, random_histories(USERS, ITEMS, 6)])
+@pytest.mark.parametrize("trained", ["overall", "cold-users", "few-shot-5", "few-shot-20"])
+@pytest.mark.parametrize("tested", ["overall", "cold-users", "few-shot-5", "few-shot-20"])
+def test_a_training_has_seen_what_a_scenario_withholds_exactly_where_their_events_tell(
+    histories: list[list[int]], trained: str, tested: str
+) -> None:
+    split = split_of(histories)
+    learnt, granted = (training_items(view(split, name).split) for name in (trained, tested))
+    expected = sum(len(items) > len(granted[user]) for user, items in learnt.items())
+    assert users_seen(view(split, trained).split, view(split, tested).split) == expected
+    if trained == tested or tested == "overall":
+        assert not expected
