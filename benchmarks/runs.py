@@ -140,20 +140,30 @@ def _is_trial(path: Path) -> bool:
 
 
 @contextmanager
+def locked(path: Path, busy: UserError) -> Iterator[int]:
+    """Holds the lock of a file, whose descriptor it gives; that of a killed process is free again.
+
+    Raises:
+        UserError: ``busy``, if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise busy from error
+        yield stream.fileno()
+
+
+@contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keeps other processes, of another suite perhaps, from writing the same run folder meanwhile.
 
     Raises:
         UserError: If one is at work on it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"Another process is at work on the run {folder}.", "Wait for it: afterwards the run is done."
-            ) from error
+    busy = UserError(f"Another process is at work on the run {folder}.", "Wait for it: afterwards the run is done.")
+    with locked(folder / LOCK, busy):
         try:
             yield
         finally:

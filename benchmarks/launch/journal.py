@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import locked
 from common.errors import UserError
 
 NAME, LOCK = "journal.jsonl", "lock"
@@ -77,16 +78,10 @@ def only_one(place: Path) -> Iterator[None]:
     Raises:
         UserError: If another process runs it.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / LOCK).open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"Another process runs the suite in {place}.", "Wait for it, or watch it with --status."
-            ) from error
+    busy = UserError(f"Another process runs the suite in {place}.", "Wait for it, or watch it with --status.")
+    with locked(place / LOCK, busy) as lock:
         # A time needs no room on the disk.
-        os.utime(stream.fileno())
+        os.utime(lock)
         yield
 
 
