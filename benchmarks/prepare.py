@@ -74,21 +74,41 @@ def prepare(
     }
     world |= {"rho": rho, "tau": tau, "kappa": kappa}
     given = {name: value for name, value in world.items() if value is not None}
-    entry = find_data_set(dataset, own=source is not None)
-    if dataset == "synthetic":
-        raw, chosen = _make_world(entry, recipe, source, given)
-    elif given:
-        raise UserError(f"{', '.join(given)}: only for synthetic data.", f"Leave it out for {dataset}.")
-    else:
-        raw, _ = open_source(entry, source, root)
-        chosen = choose_recipe(entry, recipe, ready=raw.split is not None)
+    adds = encoder is not None or standin_llm
+    known = _known(root, dataset, recipe, seed) if adds and source is None else None
+    found = known or _open(dataset, recipe, source, root, given)
     with _steps() as show:
-        store = _stored(root, entry, raw, chosen, seed, show)
+        store = found if isinstance(found, Store) else _stored(root, *found, seed, show)
         models = [f"{name} -> {place}" for name, place in _models(store, encoder, standin_llm, show)]
     _report(store, json)
     for line in models:
         console.print(line, highlight=False)
     return store
+
+
+def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | None:
+    """The one store of real data that models are added to where no source is named: nothing is fetched again."""
+    if dataset == "synthetic":
+        return None
+    places = (path.parent for path in (root / dataset).glob(f"{recipe or '[!.]*'}-*/manifest.json"))
+    fitting = [store for store in map(read_store, places) if store.manifest.arguments["seed"] == seed]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _open(
+    dataset: str, recipe: str | None, source: Path | None, root: Path, given: dict[str, Any]
+) -> tuple[DataSet, Source, Recipe]:
+    """The source, fetched if none is named, and the recipe that fits it."""
+    entry = find_data_set(dataset, own=source is not None)
+    if dataset == "synthetic":
+        if source is not None:
+            raise UserError("Synthetic data have no source.", "Leave --source out.")
+        chosen = choose_recipe(entry, recipe, ready=False)
+        return entry, synthetic.read(chosen.name, **given), chosen
+    if given:
+        raise UserError(f"{', '.join(given)}: only for synthetic data.", f"Leave it out for {dataset}.")
+    raw, _ = open_source(entry, source, root)
+    return entry, raw, choose_recipe(entry, recipe, ready=raw.split is not None)
 
 
 def _models(
@@ -128,15 +148,6 @@ def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, 
     show("Writing the store")
     manifest = replace(manifest, fingerprint=identity, store_version=STORE_VERSION, arguments=arguments)
     return write_store(root, manifest, tables)
-
-
-def _make_world(
-    entry: DataSet, recipe: str | None, source: Path | None, given: dict[str, Any]
-) -> tuple[Source, Recipe]:
-    if source is not None:
-        raise UserError("Synthetic data have no source.", "Leave --source out.")
-    chosen = choose_recipe(entry, recipe, ready=False)
-    return synthetic.read(chosen.name, **given), chosen
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`recbench prepare`: one store per source and arguments, and the figures that real data must show."""
 
 import json
+import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,19 @@ def test_what_is_said_of_leakage_is_the_share_of_the_split(tmp_path: Path, capsy
 def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     root = tmp_path_factory.mktemp("stores")
     return {key: prepare(key, source=real_data / folder, root=root) for key, (folder, _, _) in REAL.items()}
+
+
+def test_vectors_are_added_to_a_store_whose_source_is_gone(tmp_path: Path) -> None:
+    folder, root = tables.write(tmp_path / "raw"), tmp_path / "stores"
+    store = prepare("mine", source=folder, root=root, recipe="whole")
+    np.save(tmp_path / "v.npy", np.ones((store.manifest.num_items, 4), dtype=np.float32))
+    shutil.rmtree(folder)
+    encoder = f"file:{tmp_path / 'v.npy'}"
+    assert prepare("mine", root=root, encoder=encoder) == store
+    assert list((root / CACHE).iterdir())
+    # Another seed is another store, and that one needs the source.
+    with pytest.raises(UserError, match="mine"):
+        prepare("mine", root=root, encoder=encoder, seed=1)
 
 
 @pytest.mark.real_data
