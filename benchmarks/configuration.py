@@ -37,6 +37,8 @@ SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
 )
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+"""What Torch says where the memory of a processor or an accelerator is at its end."""
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
@@ -145,7 +147,7 @@ class RunCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(config)
         except ValueError as error:
-            raise own_mistake(error) or self._unknown_size(error) or error from error
+            raise own_mistake(error) or self._unknown_size(error) or self._too_large(error) or error from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
@@ -166,6 +168,14 @@ class RunCLI(LightningCLI):
             return None
         model, data = (part.class_path.rpartition(".")[2] for part in (self.config.model, self.config.data))
         return UserError(f"{model} needs {missing}, which {data} does not know.", "Give --data RelationalDataModule.")
+
+    def _too_large(self, error: ValueError) -> UserError | None:
+        """The mistake of a model for which there is no memory; the parser hands on the words of the error alone."""
+        if not NO_MEMORY.search(str(error)):
+            return None
+        name = self.config.model.class_path.rpartition(".")[2]
+        cure = "Make it smaller, or take a machine with more memory."
+        return UserError(f"There is no memory for {name} of the size that its arguments give it.", cure)
 
     @property
     def closed_form(self) -> bool:

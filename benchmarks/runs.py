@@ -48,7 +48,8 @@ class Result:
         data: Fingerprint, recipe, split and kind of time.
         closed_form: Whether nothing was trained by gradient (the floors).
         imputed_time: Whether the method read times that were not recorded, with the user's leave.
-        training: Monitored metric and its best value, epochs, stopping reason, ``undertrained``.
+        training: Monitored metric and its best value, epochs, stopping reason, ``undertrained``; ``batches_a_step``
+            where memory demanded more and smaller batches than were asked for.
         parameters: Numbers of ``trained`` and ``frozen`` parameters.
         seconds: Wall clock of ``train``, ``to_best`` and ``test``.
         peak_memory: Peak bytes of ``host`` (the process) and ``device`` (allocated).

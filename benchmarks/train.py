@@ -140,6 +140,8 @@ def train_and_test(
         raise SystemExit(1) from stop
     # Before the test, which restores callbacks to the state of the best checkpoint.
     summary = training_summary(trainer, record, model.closed_form)
+    if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
+        summary["batches_a_step"] = parts
     seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
     best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / BEST)  # type: ignore[attr-defined]
     trainer.test(model, data, ckpt_path=best, weights_only=True, verbose=False)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import EXPERIMENTS, find_experiment, read_yaml
+from benchmarks.experiments import EXPERIMENTS, find_experiment, find_suite, read_yaml
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
@@ -69,16 +69,16 @@ class SuiteRow:
 
 
 def read_suite(path: Path) -> Suite:
-    """Reads a suite's file; with ``like``, what it does not say is that of another suite, whose file lies beside it.
+    """Reads a suite's file; with ``like``, what it does not say is that of another suite, beside it or shipped.
 
     Raises:
         UserError: If it is no such file, or the other is not there.
     """
     values = read_yaml(path)
     if isinstance(values, dict) and "like" in values:
-        other = path.with_name(f"{values.pop('like')}.yaml")
-        if not other.is_file():
-            raise UserError(f"{path} is like {other.stem!r}, which is not there.", f"Name a suite in {path.parent}.")
+        name = values.pop("like")
+        beside = path.with_name(f"{name}.yaml")
+        other = beside if beside.is_file() else find_suite(str(name))
         values = asdict(read_suite(other)) | values
     known = set(Suite.__dataclass_fields__)
     if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):

@@ -39,14 +39,16 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
     stream = io.StringIO()
     names = [
         *("dataset", "protocol", "protocol_id", "part", "cases", "method", "rank", "rank_low", "rank_high", "group"),
-        *("seeds", "floor", "metric", "mean", "std", "n", "share", "information_set", "marks", *COSTS),
+        *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "share"),
+        *("information_set", "marks", *COSTS),
     ]
     writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in _records(tables):
-        low, high = record["ranks"] or (None, None)
-        flat = {name: "; ".join(record[name]) for name in ("information_set", "marks")}
-        flat |= {"rank_low": low, "rank_high": high} | record["costs"]
+        flat: dict[str, Any] = {name: "; ".join(record[name]) for name in ("information_set", "marks")}
+        flat |= dict(zip(("rank_low", "rank_high"), record["ranks"] or (None, None), strict=True))
+        flat |= dict(zip(("lead", "lead_low", "lead_high"), record["lead"] or (None, None, None), strict=True))
+        flat |= record["costs"]
         cells = record["metrics"] | {f"{name}/{record['primary']}": record["slices"][name] for name in slices}
         for metric, cell in cells.items():
             writer.writerow(record | flat | {"metric": metric} | cell)
@@ -54,8 +56,13 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
 
 
 def as_json(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
-    """JSON: a list with an object a row, with all slices."""
-    return json.dumps(_records(tables), indent=2)
+    """JSON: a list with an object a row, with all slices and how it compares with each other row."""
+    records = [
+        record_of(table, row) | {"against": _against(table, number)}
+        for table in tables
+        for number, row in enumerate(table.rows)
+    ]
+    return json.dumps(records, indent=2)
 
 
 def record_of(table: Table, row: Row) -> dict[str, Any]:
@@ -80,6 +87,13 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
         "metrics": {name: vars(cell) for name, cell in row.metrics.items()},
         "slices": {name: vars(cell) for name, cell in row.slices.items()},
     }
+
+
+def _against(table: Table, own: int) -> dict[str, dict[str, float | bool]]:
+    """For each other row the difference of the primary metric, its 95 % interval, and whether they are separated."""
+    names = ("difference", "low", "high", "separated")
+    others = [(number, other) for number, other in enumerate(table.rows) if (own, number) in table.pairs]
+    return {other.method: dict(zip(names, table.pairs[own, number], strict=True)) for number, other in others}
 
 
 def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import EXPERIMENTS
+from benchmarks.experiments import EXPERIMENTS, find_suite
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
@@ -159,8 +159,11 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
     whole = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[3, 4], options={"model.width": 8}))
     (tmp_path / "other.yaml").write_text("like: toy\nabout: another\nseeds: [5]\n")
     assert read_suite(tmp_path / "other.yaml") == replace(whole, about="another", seeds=[5])
-    (tmp_path / "other.yaml").write_text("like: none\nabout: another\n")
-    with pytest.raises(UserError, match="'none', which is not there"):
+    (tmp_path / "other.yaml").write_text("like: baselines-synthetic\nmethods: [ncf]\n")
+    shipped = read_suite(find_suite("baselines-synthetic"))
+    assert read_suite(tmp_path / "other.yaml") == replace(shipped, methods=["ncf"])
+    (tmp_path / "other.yaml").write_text("like: baselines-synthetics\nabout: another\n")
+    with pytest.raises(UserError, match="Did you mean 'baselines-synthetic'"):
         read_suite(tmp_path / "other.yaml")
 
 

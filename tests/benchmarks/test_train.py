@@ -215,7 +215,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
     assert rows[:3] == [32, 16, 8]
     (folder,) = find_runs([tmp_path])
     # 60 users are two steps of up to 32.
-    assert read_result(folder).training["steps"] == 2
+    training = read_result(folder).training
+    assert (training["steps"], training["batches_a_step"]) == (2, 4)
 
 
 def test_a_row_that_does_not_fit_is_told(

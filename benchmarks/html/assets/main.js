@@ -7,7 +7,7 @@ function drawTabs() {
 
 /** Shows one table with its plots. */
 function show(table) {
-  Object.assign(state, { table, sort: { key: "primary", down: true }, search: "", barred: new Set(), chosen: firstChoice(table), reference: 0 });
+  Object.assign(state, { table, sort: { key: "primary", down: true }, search: "", barred: new Set(), unwanted: new Set(), limits: {}, chosen: firstChoice(table), reference: 0 });
   drawTabs();
   document.getElementById("title").textContent = `${table.dataset}, ${table.protocol}`;
   document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");

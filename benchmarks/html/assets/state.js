@@ -15,6 +15,8 @@ const state = {
   sort: { key: "primary", down: true },
   search: "",
   barred: new Set(),
+  unwanted: new Set(),
+  limits: {},
   floors: true,
   ranked: false,
   shown: new Set(["vs", "share", "reads", "marks", "seeds", "ranks", "group", "cost:train_seconds"]),
@@ -66,8 +68,17 @@ function visibleRows() {
       row.method.toLowerCase().includes(needle) &&
       (state.floors || !row.floor) &&
       (!state.ranked || row.rank != null) &&
-      !row.reads.some((part) => state.barred.has(part)),
+      !row.reads.some((part) => state.barred.has(part)) &&
+      !row.marks.some((mark) => state.unwanted.has(mark)) &&
+      Object.entries(state.limits).every(([name, limit]) => within(row, name, limit)),
   );
+}
+
+/** Whether a row has at least so many seeds, costs at most so much, or is at least so fast; in the unit that is shown. */
+function within(row, name, limit) {
+  if (name === "seeds") return row.seeds >= limit;
+  const cost = COSTS[name], value = (row.costs[name] ?? 0) / (cost.scale ?? 1);
+  return cost.better === "less" ? value <= limit : value >= limit;
 }
 
 function primaryOf(row) { return row.metrics[state.table.primary]?.[0]; }

@@ -107,12 +107,19 @@ function drawControls() {
   const reads = [...new Set(state.table.rows.flatMap((row) => row.reads))].sort();
   const box = (label, checked, change, note) => h("label", {}, h("input", { type: "checkbox", checked, onchange: (event) => { change(event.target.checked); refresh(); } }), label, note && h("small", {}, note));
   const groups = grouped(columns());
+  const marks = [...new Set(state.table.rows.flatMap((row) => row.marks))].sort();
+  const limit = (name, label, unit) => h("label", {}, label, unit && h("small", {}, unit),
+    h("input", { type: "number", min: 0, step: "any", "aria-label": label, value: state.limits[name] ?? "", oninput: (event) => { event.target.value === "" ? delete state.limits[name] : (state.limits[name] = Number(event.target.value)); refresh(); } }));
+  const costs = Object.entries(COSTS).filter(([name]) => state.table.rows.some((row) => row.costs[name]));
   document.getElementById("controls").replaceChildren(
     h("input", { type: "search", placeholder: "Filter methods", "aria-label": "Filter methods", value: state.search, oninput: (event) => { state.search = event.target.value; refresh(); } }),
     h("details", { class: "menu" }, h("summary", {}, "May read"), h("div", {}, h("h3", {}, "Information set"),
       reads.map((part) => box(part.replaceAll("_", " "), !state.barred.has(part), (on) => (on ? state.barred.delete(part) : state.barred.add(part)))))),
     h("details", { class: "menu" }, h("summary", {}, "Rows"), h("div", {},
-      box("floors", state.floors, (on) => { state.floors = on; }), box("only rows with a rank", state.ranked, (on) => { state.ranked = on; }))),
+      box("floors", state.floors, (on) => { state.floors = on; }), box("only rows with a rank", state.ranked, (on) => { state.ranked = on; }),
+      marks.length ? [h("h3", {}, "Marks"), marks.map((mark) => box(mark, !state.unwanted.has(mark), (on) => (on ? state.unwanted.delete(mark) : state.unwanted.add(mark))))] : null)),
+    h("details", { class: "menu" }, h("summary", {}, "Limits"), h("div", {}, limit("seeds", "seeds, at least"),
+      costs.map(([name, cost]) => limit(name, `${cost.label}, ${cost.better === "less" ? "at most" : "at least"}`, cost.unit)))),
     h("details", { class: "menu" }, h("summary", {}, "Columns"), h("div", {}, Object.entries(groups).map(([name, members]) => [h("h3", {}, name),
       members.map((column) => box(column.label, state.shown.has(column.key), (on) => { on ? state.shown.add(column.key) : state.shown.delete(column.key); }, column.note))]))),
     h("span", { class: "count", id: "count", role: "status" }),

@@ -21,9 +21,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     late = {"undertrained": True, "monitor": "val/ndcg@10", "epochs": 2, "stopped": "max_epochs", "best": 0.2}
     code = {"code": {"sha": "0123456789abcdef", "dirty": False}, "versions": {"torch": "2.13"}}
     for seed in range(5):
-        common: dict[str, Any] = {"seconds": {"train": 60.0, "test": 1.0}, "environment": code}
-        made_run(runs, "strong", 0.40 + seed / 500, seed, **common)
-        made_run(runs, "weak", 0.20 + seed / 500, seed, training=late, information_set=["order", "text"], **common)
+        common: dict[str, Any] = {"peak_memory": {"host": 2**30}, "environment": code}
+        made_run(runs, "strong", 0.40 + seed / 500, seed, seconds={"train": 60.0, "test": 1.0}, **common)
+        common |= {"training": late, "information_set": ["order", "text"]}
+        made_run(runs, "weak", 0.20 + seed / 500, seed, seconds={"train": 30.0, "test": 1.0}, **common)
     made_run(runs, "popularity", 0.1, information_set=[], closed_form=True)
     made_run(runs, "lonely <b>row</b>", 0.3, dataset="zoo")
     folder = tmp_path_factory.mktemp("site")

@@ -1,5 +1,6 @@
 """The page in headless Chromium: what a reader does with it."""
 
+import random
 from typing import Any
 
 METHODS = "td.method button"
@@ -32,6 +33,50 @@ def test_filters_by_name_and_by_what_is_read(page: Any) -> None:  # noqa: ANN401
     page.get_by_text("May read").click()
     page.get_by_label("text", exact=True).uncheck()
     assert methods(page) == ["strong", "popularity"]
+
+
+def test_filters_by_marks_seeds_and_costs(page: Any) -> None:  # noqa: ANN401
+    page.get_by_text("Rows", exact=True).click()
+    page.get_by_label("undertrained (5 of 5)", exact=True).uncheck()
+    assert methods(page) == ["strong", "popularity"]
+    page.get_by_label("undertrained (5 of 5)", exact=True).check()
+    page.get_by_text("Limits", exact=True).click()
+    page.get_by_label("seeds, at least").fill("2")
+    assert methods(page) == ["strong", "weak"]
+    page.get_by_label("seeds, at least").fill("")
+    page.get_by_label("training time, at most").fill("59")
+    assert methods(page) == ["weak", "popularity"]
+    page.get_by_label("training time, at most").fill("60")
+    page.get_by_label("evaluation, at least").fill("1e9")
+    assert methods(page) == []
+    page.get_by_label("evaluation, at least").fill("")
+    assert methods(page) == ["strong", "weak", "popularity"]
+
+
+def test_costs_are_columns_that_sort(page: Any) -> None:  # noqa: ANN401
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("memory", exact=True).check()
+    assert "1.02K MiB" in page.locator("tr[data-method=strong]").inner_text()
+    page.get_by_role("button", name="training time", exact=True).click()
+    assert methods(page) == ["weak", "strong", "popularity"]
+
+
+def test_the_line_of_the_cost_plot_joins_what_nothing_beats(page: Any) -> None:  # noqa: ANN401
+    front = page.evaluate("document.querySelector('#cost .plot').data[0]")
+    assert front["x"] == [30, 60]
+    draw = random.Random(0)
+    for better, sign in (("less", 1), ("more", -1)):
+        points = [{"x": draw.randrange(9), "y": draw.randrange(9)} for _ in range(12)]
+        kept = page.evaluate("([points, better]) => pareto(points, better)", [points, better])
+        expected = [
+            p
+            for p in points
+            if not any(
+                q["y"] >= p["y"] and sign * q["x"] <= sign * p["x"] and (q["x"], q["y"]) != (p["x"], p["y"])
+                for q in points
+            )
+        ]
+        assert {(p["x"], p["y"]) for p in kept} == {(p["x"], p["y"]) for p in expected}
 
 
 def test_slices_become_columns(page: Any) -> None:  # noqa: ANN401

@@ -92,6 +92,24 @@ def test_a_killed_run_is_retried_and_the_table_is_whole(
     assert figures(wild, capsys) == figures(calm, capsys)
 
 
+def test_rows_that_fail_or_find_no_memory_leave_the_table_of_the_others_as_it_is(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, calm, wild = suite_file(tmp_path, methods=["bpr_mf"], seeds=[1]), tmp_path / "calm", tmp_path / "wild"
+    assert begun(*arguments(suite, root, calm)).wait(timeout=240) == 0
+    # A vector of 2^40 figures for every item is more than any machine holds; a rate of 10^30 ends in no number.
+    greedy = {"of": "bpr_mf", "options": {"model.width": 2**40}}
+    mad = {"of": "bpr_mf", "options": {"model.lr": 1e30}}
+    suite_file(tmp_path, methods=["bpr_mf"], seeds=[1], variants={"greedy": greedy, "mad": mad})
+    assert begun(*arguments(suite, root, wild)).wait(timeout=240) != 0
+    ends = {e["run"]: e["event"] for e in Journal(wild / "suites" / "toy").read()}
+    assert [ends[f"synthetic/{name} seed 1"] for name in ("bpr_mf", "greedy", "mad")] == ["done", "failed", "failed"]
+    assert figures(wild, capsys) == figures(calm, capsys)
+    logs = [path.read_text() for path in (wild / "suites" / "toy").rglob("*.log")]
+    assert sum("There is no memory for BPRMF" in log for log in logs) == 1
+    assert sum("Lower the learning rate" in log for log in logs) == 1
+
+
 @pytest.mark.slow
 def test_a_suite_killed_at_random_moments_ends_with_the_table_of_an_undisturbed_one(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,9 +1,13 @@
 """Verdicts come from the runs' ranks, and only over rows with seeds enough."""
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import pytest
 
+from benchmarks.leaderboard.formats import as_csv, as_json
 from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.rows import Table, build_table
 from benchmarks.leaderboard.sources import own_runs
@@ -46,6 +50,19 @@ def test_difference_is_that_of_the_means_both_ways(tmp_path: Path) -> None:
     means = [row.metrics["ndcg@10"].mean for row in table.rows]
     assert table.pairs[0, 1][0] == pytest.approx(means[0] - means[1])
     assert table.pairs[1, 0][:2] == pytest.approx((-table.pairs[0, 1][0], -table.pairs[0, 1][2]))
+
+
+def test_files_tell_the_difference_to_the_best_and_to_each_other_row(tmp_path: Path) -> None:
+    for name, value in {"a": 0.4, "b": 0.3, "c": 0.2}.items():
+        made_run(tmp_path, name, value)
+    table = table_of(tmp_path)
+    lines = {row["method"]: row for row in csv.DictReader(io.StringIO(as_csv([table]))) if row["metric"] == "ndcg@10"}
+    assert [lines["a"][name] for name in ("lead", "lead_low", "lead_high")] == ["", "", ""]
+    told = tuple(float(lines["c"][name]) for name in ("lead", "lead_low", "lead_high"))
+    assert told == table.pairs[2, 0][:3]
+    against = {record["method"]: record["against"] for record in json.loads(as_json([table]))}
+    assert {name: set(others) for name, others in against.items()} == {"a": {*"bc"}, "b": {*"ac"}, "c": {*"ab"}}
+    assert tuple(against["b"]["c"].values()) == table.pairs[1, 2]
 
 
 def test_ranks_of_other_cases_are_refused(tmp_path: Path) -> None:
