@@ -7,6 +7,8 @@ import logging
 import math
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 from benchmarks.launch.guard import Guarded
 from benchmarks.launch.task import KILLED, Task, command_of, perform
 from common.errors import UserError
+
+ANSWER_SECONDS = 30.0
+"""How long a cluster may take to say that it is well."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class RayLauncher:
 
 
 def _require_answer(address: str) -> None:
-    """Knocks at ``host:port``: Ray itself would try for minutes, and then end the process."""
+    """Knocks at ``host:port``, and asks who is there: Ray itself would try for minutes, and then end the process."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon:
         return
@@ -145,6 +150,13 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise _no_cluster(address, error) from error
+    if "://" in address:
+        return
+    asking = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        subprocess.run(asking, check=True, capture_output=True, timeout=ANSWER_SECONDS)
+    except subprocess.SubprocessError as error:
+        raise _no_cluster(address, RuntimeError("what listens there is not Ray, or is not well")) from error
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:

@@ -109,3 +109,14 @@ def test_an_unreachable_address_is_a_clear_message(
     error = capsys.readouterr().err
     assert f"There is no Ray cluster at {address}" in error
     assert "ray start --head" in error
+
+
+def test_an_address_where_something_else_listens_is_a_clear_message(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.launch.cluster.ANSWER_SECONDS", 4.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        arguments = ["suite", str(suite_file(tmp_path)), "--root", str(root), "--runs", str(tmp_path / "runs")]
+        assert main([*arguments, "--launcher", "ray", "--address", address]) == 2
+    assert f"There is no Ray cluster at {address}: what listens there is not Ray" in capsys.readouterr().err
