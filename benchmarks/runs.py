@@ -57,7 +57,7 @@ class Result:
         predecessors: Run ids that this run was made from, by role.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
         language_model: Name of the language model inside the method; ``standin…`` for one that the suite made itself.
-        tuning: What choosing the configuration cost: ``study``, ``trials`` and ``hours``.
+        tuning: What choosing the configuration cost: ``study``, ``trials`` and ``hours``, and the ``seed`` of that.
         marks: What stands beside the method's name: something else than the paper uses, for example.
         version: Version of this layout.
     """

@@ -117,9 +117,9 @@ class Row:
 
     @property
     def eligible(self) -> bool:
-        """Whether it has seeds enough for a rank."""
+        """Whether it has seeds enough for a rank, without one that its configuration was chosen with."""
         needed = RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
-        return self.floor or self.seeds >= needed
+        return self.floor or sum(not _tuned_on(run) for run in self.runs) >= needed
 
 
 @dataclass(frozen=True)
@@ -298,10 +298,16 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
+        "tuned on a seed of its own": any(_tuned_on(run) for run in runs),
         STAND_IN: (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
     return tuple(dict.fromkeys([*first.marks, *(name for name, applies in marks.items() if applies)]))
+
+
+def _tuned_on(run: Result) -> bool:
+    """Whether the seed of a run is the one that its configuration was chosen with."""
+    return run.tuning.get("seed") == run.seed
 
 
 def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:

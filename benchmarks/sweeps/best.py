@@ -12,8 +12,8 @@ from benchmarks.runs import MACHINE
 FIRST = ("name", "tuning", "model", "data")
 KEPT = {"predecessors", "tuning", "data.recipe", "data.store"}
 """Settings that decide what is computed although they do not enter a run's identity by their words."""
-LEFT_OUT = ((MACHINE | set(PASSING)) - KEPT - {"needs"}) | {"seed_everything"}
-"""Where and how a trial ran: another machine, and another seed, may run its configuration."""
+LEFT_OUT = (MACHINE | set(PASSING)) - KEPT - {"needs"}
+"""Where and how a trial ran: another machine may run its configuration."""
 
 
 def resolved(arguments: Sequence[str]) -> dict[str, Any]:

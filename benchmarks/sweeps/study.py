@@ -99,7 +99,10 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     cost, best = spent(study), study.best_trial
     config = resolved([*best.user_attrs["arguments"], *selection(space.metric, space.goal)])
     config["name"] = f"{config['name'] or Path(space.experiment).stem}_tuned"
-    config["tuning"] = {"study": space.name, "trials": cost.trials, "hours": round(cost.hours or 0.0, 4)}
+    # Other seeds run the configuration, and the leaderboard tells where this one does.
+    seed = config.pop("seed_everything")
+    hours = round(cost.hours or 0.0, 4)
+    config["tuning"] = {"study": space.name, "trials": cost.trials, "hours": hours, "seed": seed}
     head = [f"Best of {cost.trials} trials of {space.name}: trial {best.number}, {space.metric} {best.value:.6g}, with"]
     head += [f"  {option.removeprefix('--')}" for option in as_arguments(best.user_attrs["values"])]
     comment = "".join(f"# {line}\n" for line in head)

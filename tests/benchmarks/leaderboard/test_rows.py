@@ -87,6 +87,15 @@ def test_three_seeds_rank_a_row_with_a_language_model() -> None:
     assert rows[0].rank == 1
 
 
+def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
+    tuning = {"trials": 8, "seed": 2}
+    apart, among = ([made_result("a", 0.5, seed, tuning=tuning) for seed in seeds] for seeds in (range(3, 8), range(5)))
+    row = build_table(apart, "full").rows[0]
+    assert (row.rank, row.marks) == (1, ())
+    row = build_table(among, "full").rows[0]
+    assert (row.rank, row.seeds, row.marks) == (None, 5, ("tuned on a seed of its own",))
+
+
 def test_stand_in_is_marked_and_a_real_model_is_not() -> None:
     names = {"made": "standin-text", "real": "facebook/opt-6.7b"}
     rows = build_table([made_result(m, 0.5, language_model=name) for m, name in names.items()], "full").rows

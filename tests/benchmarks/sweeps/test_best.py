@@ -42,7 +42,7 @@ def test_a_resolved_configuration_is_the_one_it_was_made_of(method: str, tmp_pat
 
 def test_where_a_trial_ran_is_not_part_of_it() -> None:
     config = resolved(["--config=synthetic/sasrec", "--data.root=/elsewhere", "--seed_everything=7", "--wandb"])
-    assert {"seed_everything", "runs", "wandb", "suite"}.isdisjoint(config)
+    assert {"runs", "wandb", "suite"}.isdisjoint(config)
     assert {"root", "num_workers"}.isdisjoint(config["data"]["init_args"])
     assert {"accelerator", "logger"}.isdisjoint(config["trainer"])
 
@@ -65,6 +65,7 @@ def test_the_best_file_is_the_configuration_of_the_best_trial(swept: Path, root:
     trial = RunCLI([*best.user_attrs["arguments"], *selected, label]).plan
     tuned = RunCLI(["--config", str(swept / "best.yaml"), f"--data.root={root}", label]).plan
     assert tuned.config_id == trial.config_id
+    assert "seed_everything" not in yaml.safe_load((swept / "best.yaml").read_text())
     arguments = tuned.config["model"]["init_args"]
     assert (arguments["num_blocks"], arguments["width"]) == (2, best.user_attrs["values"]["model.width"])
     assert (tuned.config["data"]["init_args"]["max_history"], tuned.config["trainer"]["max_epochs"]) == (20, 1)
@@ -77,7 +78,7 @@ def test_a_suite_runs_the_best_file_and_the_leaderboard_says_what_it_cost(swept:
     suite.write_text(yaml.safe_dump(content | {"options": {"trainer.accelerator": "cpu"}}))
     assert main(["suite", str(suite), "--root", str(root), "--runs", str(runs)]) == 0
     result = read_result(next((runs / "synthetic" / "sasrec_tuned").iterdir()))
-    assert (result.tuning["study"], result.tuning["trials"]) == ("toy", 2)
+    assert (result.tuning["study"], result.tuning["trials"], result.tuning["seed"]) == ("toy", 2, 1000)
     lines = (runs / "suites" / "tuned" / "leaderboard.md").read_text().splitlines()
     head = next(line for line in lines if "trials" in line)
     row = next(line for line in lines if "sasrec_tuned" in line)

@@ -67,7 +67,7 @@ def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_pa
     assert config.model.init_args.lr == pytest.approx(float(best["model.lr"]))
     assert list(config.model.init_args.betas) == json.loads(best["model.betas"])
     assert config.tuning["trials"] == 12
-    assert set(config.tuning) == {"study", "trials", "hours"}
+    assert set(config.tuning) == {"study", "trials", "hours", "seed"}
 
 
 def test_the_budget_is_of_the_study_not_of_the_call(trials: Trials, tmp_path: Path) -> None:
