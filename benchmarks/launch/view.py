@@ -119,7 +119,9 @@ def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
     lines = [f"recbench run {' '.join(entry.arguments)}" for entry in entries]
     guess = [time for time in todo if not math.isnan(time)]
     text = clock(sum(guess) / jobs) if guess else "unknown"
-    unknown = f", and {len(todo) - len(guess)} runs of methods that have not run yet" if len(guess) < len(todo) else ""
+    unknown = (
+        f" for all but {len(todo) - len(guess)} of methods that have not run yet" if len(guess) < len(todo) else ""
+    )
     return [*lines, f"# {len(todo)} of {len(entries)} runs to do, about {text}{unknown}; {jobs} at a time"]
 
 

@@ -32,7 +32,7 @@ def records(folder: Path) -> Iterator[Any]:
 
 
 class Offline:
-    """What an offline run holds: its card, configuration, history, summary and artifacts."""
+    """What an offline run holds: its card, configuration, history, summary, artifacts and names of system figures."""
 
     def __init__(self, folder: Path) -> None:
         self.history: list[dict[str, Any]] = []
@@ -40,6 +40,7 @@ class Offline:
         self.config: dict[str, Any] = {}
         self.artifacts: list[Any] = []
         self.kinds: set[str] = set()
+        self.system: set[str] = set()
         for record in records(folder):
             kind = record.WhichOneof("record_type")
             self.kinds.add(kind)
@@ -52,6 +53,8 @@ class Offline:
                 self.history.append(values(record.history.item))
             elif kind == "summary":
                 self.summary |= values(record.summary.update)
+            elif kind == "stats":
+                self.system |= {item.key for item in record.stats.item}
             elif kind == "artifact":
                 self.artifacts.append(record.artifact)
             elif kind == "request" and record.request.HasField("log_artifact"):

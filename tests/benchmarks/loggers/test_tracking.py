@@ -25,10 +25,12 @@ def tracked(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("tracked")
     arguments = options(root, runs, "--trainer.max_epochs=2", "--model.width=8", "--wandb", "--suite=toys")
     arguments += ["--trainer.log_every_n_steps=1", "--data.batch_size=16"]
+    wandb.teardown()  # what an earlier test had in its environment
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_API_KEY", KEY)
+        patch.setenv("WANDB_X_STATS_SAMPLING_INTERVAL", "0.1")
         assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
         wandb.teardown()  # its service writes the rest of the file
     return next((runs / "synthetic" / "sasrec").iterdir())
@@ -56,6 +58,10 @@ def test_metrics_of_each_epoch_and_parts_of_the_loss(seen: Offline) -> None:
     validated = [row for row in seen.history if "val/ndcg@10" in row]
     assert [row["epoch"] for row in validated] == [0, 1]
     assert any("train/loss" in row for row in seen.history)
+
+
+def test_system_figures_are_sampled_while_it_runs(seen: Offline) -> None:
+    assert {"cpu", "memory_percent", "proc.memory.rssMB"} <= seen.system
 
 
 def test_summary_holds_the_final_figures(seen: Offline, tracked: Path) -> None:
@@ -90,6 +96,24 @@ def test_a_leaderboard_is_a_table_of_its_suite(tmp_path: Path, monkeypatch: pyte
     (file,) = tmp_path.rglob("*.table.json")
     table = json.loads(file.read_text())
     assert [row[table["columns"].index("method")] for row in table["data"]] == ["b", "a"]
+
+
+def test_a_suite_logs_its_runs_and_its_table(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    file = suite_file(tmp_path, methods=["popularity", "item_knn"], seeds=[1])
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
+    assert main(["suite", str(file), *places, "--wandb"]) == 0
+    wandb.teardown()
+    cards = {run.run.display_name: run for run in map(Offline, (tmp_path / "runs" / "synthetic").glob("*/*"))}
+    assert {run.run.run_group for run in cards.values()} == {file.stem}
+    assert {run.run.job_type for run in cards.values()} == {"popularity", "item_knn"}
+    board = Offline(tmp_path / "runs" / "suites" / file.stem)
+    assert (board.run.run_group, board.run.job_type) == (file.stem, "leaderboard")
+    (content,) = (tmp_path / "runs" / "suites").rglob("*full*.table.json")
+    table = json.loads(content.read_text())
+    methods = {row[table["columns"].index("method")] for row in table["data"]}
+    assert methods == {"popularity", "item_knn"}
 
 
 def test_mode_is_offline_without_a_key_and_says_so_when_asked_otherwise(
