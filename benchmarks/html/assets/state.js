@@ -69,7 +69,7 @@ function visibleRows() {
       (state.floors || !row.floor) &&
       (!state.ranked || row.rank != null) &&
       !row.reads.some((part) => state.barred.has(part)) &&
-      !row.marks.some((mark) => state.unwanted.has(mark)) &&
+      !row.marks.some((mark) => state.unwanted.has(kindOf(mark))) &&
       Object.entries(state.limits).every(([name, limit]) => within(row, name, limit)),
   );
 }

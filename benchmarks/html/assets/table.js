@@ -79,6 +79,9 @@ function markOf(mark) {
   return h("span", { class: "mark" + kind }, mark);
 }
 
+/** What a mark says, without the figures and names that differ from row to row. */
+function kindOf(mark) { return mark.replace(/ \(.*| [\d.]+%.*/, "").replace(/^below floor .*/, "below floor"); }
+
 function drawTable() {
   const all = columns().filter((column) => !column.optional || state.shown.has(column.key));
   const sorted = all.find((column) => column.key === state.sort.key) ?? all[0];
@@ -107,7 +110,7 @@ function drawControls() {
   const reads = [...new Set(state.table.rows.flatMap((row) => row.reads))].sort();
   const box = (label, checked, change, note) => h("label", {}, h("input", { type: "checkbox", checked, onchange: (event) => { change(event.target.checked); refresh(); } }), label, note && h("small", {}, note));
   const groups = grouped(columns());
-  const marks = [...new Set(state.table.rows.flatMap((row) => row.marks))].sort();
+  const marks = [...new Set(state.table.rows.flatMap((row) => row.marks.map(kindOf)))].sort();
   const limit = (name, label, unit) => h("label", {}, label, unit && h("small", {}, unit),
     h("input", { type: "number", min: 0, step: "any", "aria-label": label, value: state.limits[name] ?? "", oninput: (event) => { event.target.value === "" ? delete state.limits[name] : (state.limits[name] = Number(event.target.value)); refresh(); } }));
   const costs = Object.entries(COSTS).filter(([name]) => state.table.rows.some((row) => row.costs[name]));
