@@ -16,6 +16,8 @@ from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
+from benchmarks.speed_allmrec import measure_allmrec
+from benchmarks.speed_baselines import measure_baselines
 from benchmarks.standins import find_standin
 from common.data.store import find_store
 from common.errors import UserError
@@ -211,3 +213,23 @@ def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str)
         "item_knn",
     } <= set(suite.methods)
     assert suite.options["data.test_users"] == 5000
+
+
+def test_rivals_on_a_language_model_are_timed_beside_it(
+    root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed_baselines.text_methods", lambda *_: {})
+    figures = measure_baselines("synthetic", root, 1)
+    rivals = {
+        f"{name}_{kind}" for name in ("allmrec", "mlp_llm", "tallrec") for kind in ("step_seconds", "users_per_second")
+    }
+    assert set(figures) == rivals | {"tallrec_training_ratio", "tallrec_inference_ratio"}
+    assert all(value > 0 for value in figures.values())
+
+
+def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Path, standin: Path) -> None:
+    figures = measure_allmrec("synthetic", root, 1)
+    assert all(value > 0 for name, value in figures.items() if name != "training_padding_share")
+    assert 0 <= figures["training_padding_share"] < 0.5
+    assert figures["stage1_distinct_items"] < figures["stage1_items"]
+    assert figures["stage1_speedup"] == figures["stage1_step_anew_seconds"] / figures["stage1_step_seconds"]
