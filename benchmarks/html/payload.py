@@ -34,6 +34,7 @@ def _table(table: Table) -> dict[str, Any]:
         "protocol": table.protocol,
         "id": table.protocol_id,
         "part": table.part,
+        "scenario": table.scenario,
         "cases": table.cases,
         "primary": table.primary,
         "note": table.note,

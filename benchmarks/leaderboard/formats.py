@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.columns import markdown
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM, SHOWN, SMALL_SLICE, Row, Standing, Table
+from benchmarks.results import OVERALL
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "train_seconds": ("train s", lambda value: f"{value:,.0f}"),
@@ -38,7 +39,8 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
     """CSV: one line for each row and metric; the primary metric of a slice is ``<slice>/<metric>``."""
     stream = io.StringIO()
     names = [
-        *("dataset", "protocol", "protocol_id", "part", "cases", "method", "rank", "rank_low", "rank_high", "group"),
+        *("dataset", "protocol", "protocol_id", "scenario", "part", "cases"),
+        *("method", "rank", "rank_low", "rank_high", "group"),
         *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "share"),
         *("information_set", "marks", *COSTS),
     ]
@@ -69,7 +71,8 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
     """A row as plain values."""
     standing = row.standing or Standing(None, "", None, 0.0)
     return {
-        name: getattr(table, name) for name in ("dataset", "protocol", "protocol_id", "part", "cases", "primary")
+        name: getattr(table, name)
+        for name in ("dataset", "protocol", "protocol_id", "scenario", "part", "cases", "primary")
     } | {
         "method": row.method,
         "rank": row.rank,
@@ -104,7 +107,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
     columns = _columns(table, slices)
     small = table.cases < SMALL_SLICE
     lines = [
-        f"## {table.dataset}, {table.protocol}" + ("" if table.part == "overall" else f", {table.part}"),
+        "## " + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.part) if x != OVERALL)]),
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
         + (f"; {table.note}" if table.note else "")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from scipy import stats
 
+from benchmarks.results import OVERALL
 from benchmarks.runs import Result
 from common.errors import UserError
 
@@ -153,6 +154,11 @@ class Table:
     leakage: float | None = None
     pairs: dict[tuple[int, int], tuple[float, float, float, bool]] = field(default_factory=dict)
 
+    @property
+    def scenario(self) -> str:
+        """Who was trained on and who was tested, the same for all rows."""
+        return str(self.rows[0].runs[0].protocols[self.protocol]["fields"].get("scenario", OVERALL))
+
 
 def build_table(results: Sequence[Result], protocol: str, part: str = "overall") -> Table:
     """The table of ``results`` under one protocol.
@@ -212,7 +218,7 @@ def build_tables(results: Sequence[Result], part: str = "overall") -> list[Table
 
 def difference(one: Result, other: Result, protocol: str) -> str:
     """The fields of a protocol in which two results differ, with both values."""
-    left, right = (result.protocols[protocol]["fields"] for result in (one, other))
+    left, right = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
     names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
     return "differs in " + ", ".join(f"{name}: {left.get(name)} | {right.get(name)}" for name in names)
 

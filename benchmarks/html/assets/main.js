@@ -1,15 +1,18 @@
 function refresh() { drawTable(); drawCharts(); }
 
+/** A protocol with the scenario and the slice of a table, where these say more. */
+function named(table) { return [table.protocol, table.scenario, table.part].filter((word) => word !== "overall").join(", "); }
+
 function drawTabs() {
   document.getElementById("tables").replaceChildren(...data.tables.map((table) =>
-    h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => show(table) }, h("b", {}, table.dataset), " ", h("span", {}, table.protocol))));
+    h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => show(table) }, h("b", {}, table.dataset), " ", h("span", {}, named(table)))));
 }
 
 /** Shows one table with its plots. */
 function show(table) {
   Object.assign(state, { table, sort: { key: "primary", down: true }, search: "", barred: new Set(), unwanted: new Set(), limits: {}, chosen: firstChoice(table), reference: 0 });
   drawTabs();
-  document.getElementById("title").textContent = `${table.dataset}, ${table.protocol}`;
+  document.getElementById("title").textContent = `${table.dataset}, ${named(table)}`;
   document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");
   document.getElementById("legend").textContent =
     `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: Welch's t over seeds and the paired bootstrap over users must both exclude zero, with Holm's correction over all pairs. ` +

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import build_table, build_tables
 from common.errors import UserError
 from tests.benchmarks.made_results import made_result
@@ -41,6 +42,15 @@ def test_tables_are_apart_by_protocol_id_and_say_why() -> None:
     tables = build_tables([made_result("a", 0.1), other])
     assert [len(table.rows) for table in tables] == [1, 1]
     assert all("split" in table.note for table in tables)
+
+
+def test_tables_are_headed_by_their_scenario() -> None:
+    tables = build_tables([made_result("a", 0.1), made_result("a", 0.1, fields={"scenario": "few-shot-30"})])
+    assert {table.scenario for table in tables} == {"overall", "few-shot-30"}
+    text = as_markdown(tables)
+    assert "## toy, full\n" in text
+    assert "## toy, full, few-shot-30\n" in text
+    assert "scenario: overall | few-shot-30" in text
 
 
 def test_share_of_the_gap_uses_the_best_floor_that_reads_no_more() -> None:
