@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
-from benchmarks.configuration import RunCLI
+from benchmarks.configuration import Plan, RunCLI
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.runs import BEST, CONFIG, RESULT, Result, hash_of, read_result
+from benchmarks.runs import BEST, CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
 from benchmarks.train import Origin, describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
@@ -23,11 +23,10 @@ from common.data.schema import Manifest
 from common.data.views import OVERALL
 from common.errors import UserError
 from common.models.base import Recommender
+from common.models.finished import descendants
 
 ACROSS = "from-"
 """Beginning of the scenario of a test on another data set than that of the training, which follows."""
-ORIGIN, UNDER = "trained_on", "trained_under"
-"""Where a result's ``data`` name the data set and the scenario of the training, if they are others."""
 
 
 def evaluate(
@@ -47,8 +46,9 @@ def evaluate(
         protocol: Protocols to test under; the run's own when omitted.
         scenario: Scenario to test under, of which the run may have seen nothing that it withholds; the run's own when
             omitted.
-        data: Data set to test on, of whose items the run knows nothing but texts, as the scenario ``from-<own data
-            set>``; not applicable to methods that know items by their ids. One without training is made anew of it.
+        data: Data set to test on (``KEY`` or ``KEY/RECIPE``), of whose items the run knows nothing but texts, as the
+            scenario ``from-<own data set>``; not applicable to methods that know items by their ids. One without
+            training is made anew of it.
         root: Folder of the stores, where it is not the run's.
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
         force: Evaluate again what was evaluated before.
@@ -60,11 +60,10 @@ def evaluate(
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
     changes += [f"--data.scenario={scenario}"] if scenario else []
     changes += [f"--data.root={root}"] if root else []
-    changes += across(run, data) if data else []
+    if data:
+        changes += across(RunCLI(["--config", str(run / CONFIG)]), scenario_of_training(run), data)
     cli, module, model = load_run(run, changes, data is not None)
-    roles = {"checkpoint": own.run_id}
-    name = hash_of(cli.plan.run_id, roles)
-    plan = replace(cli.plan, run_id=name, folder=cli.plan.folder.with_name(name), predecessors=roles)
+    plan = plan_of_test(cli, own.run_id)
     if (plan.folder / RESULT).is_file() and not force:
         write(f"Done before: {plan.folder} (--force does it again).")
         return
@@ -90,22 +89,41 @@ def evaluate(
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
 
 
-def across(run: Path, data: str) -> list[str]:
+def plan_of_test(cli: RunCLI, tested: str) -> Plan:
+    """Where a test of the run ``tested`` goes: its name is that of the run and of all that the test changes."""
+    roles = {"checkpoint": tested}
+    name = hash_of(cli.plan.run_id, roles)
+    return replace(cli.plan, run_id=name, folder=cli.plan.folder.with_name(name), predecessors=roles)
+
+
+def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
     """Changes of a run's configuration for a test on another data set: its store, and whose words prompts use.
 
     Its stand-in language model remains that of the training.
 
+    Args:
+        trained: The run.
+        scenario: Scenario of its training.
+        data: The other data set, as ``KEY`` or, where it has several stores, ``KEY/RECIPE``.
+
     Raises:
         UserError: If the run was trained on some users alone.
     """
-    trained = RunCLI(["--config", str(run / CONFIG)])
-    arguments, scenario = trained.config.model.init_args, scenario_of_training(run)
     if scenario != OVERALL:
-        raise UserError(f"{run} was trained under {scenario}, which is not of {data}.", "Name a run of all users.")
-    changes = [f"--data.dataset={data}", "--data.recipe=null", "--data.store=null"]
-    changes += [f"--model.init_args.domain={domain_of(data)}"] if "domain" in arguments else []
+        whom = f"The run {trained.plan.method} was trained under {scenario}, which is not of {data}."
+        raise UserError(whom, "Name a run of all users.")
+    key, _, recipe = data.partition("/")
+    changes = [f"--data.dataset={key}", f"--data.recipe={recipe or 'null'}", "--data.store=null"]
+    changes += [f"--model.init_args.domain={domain_of(key)}"] if "domain" in trained.config.model.init_args else []
     place = None if _untrained(trained) else trained.plan.places.get(STANDIN)
     return changes if place is None else [*changes, f"--predecessors.{STANDIN}={place}"]
+
+
+def transferable(class_path: str) -> bool:
+    """Whether a model of this class, by path or short name, can rank items of another data set once it is trained."""
+    name = class_path.rpartition(".")[2]
+    kinds = [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]
+    return any(kind.transfer is not Recommender.transfer for kind in kinds)
 
 
 def scenario_of_training(run: Path) -> str:
@@ -160,7 +178,7 @@ def load_run(
         model.attach(module.catalogue)
         return cli, module, model.eval()
     content = read_weights(weights)
-    if (elsewhere or ORIGIN in result.data) and not _same(content, "items", module.manifest):
+    if (elsewhere or ORIGIN in result.data) and not _same(content, module.manifest):
         model.transfer(content, module.catalogue)
     else:
         refuse_other_data(content, weights, module.manifest)
@@ -191,15 +209,16 @@ def read_weights(path: Path) -> dict[str, Any]:
     return content
 
 
-def _same(content: dict[str, Any], table: str, manifest: Manifest) -> bool:
+def _same(content: dict[str, Any], manifest: Manifest) -> bool:
+    """Whether a checkpoint speaks of the store's items and users."""
     known: dict[str, str] = content.get(STAMP, {})
-    return known.get(table) == manifest.hashes[f"{table}.parquet"]
+    return all(known.get(table) == manifest.hashes[f"{table}.parquet"] for table in ("items", "users"))
 
 
 def refuse_other_data(content: dict[str, Any], path: Path, manifest: Manifest) -> None:
     """Raises a :class:`UserError` if a checkpoint speaks of other items or users than the store's."""
     stamp: dict[str, str] = content.get(STAMP, {})
-    if not (_same(content, "items", manifest) and _same(content, "users", manifest)):
+    if not _same(content, manifest):
         raise UserError(
             f"{path} was trained on {stamp.get('dataset', 'unknown data')} ({str(stamp.get('fingerprint'))[:12]}), "
             f"whose items and users are not those of {manifest.dataset} ({manifest.fingerprint[:12]}).",

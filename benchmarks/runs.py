@@ -19,6 +19,8 @@ RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 BEST, LAST = "best.ckpt", "last.ckpt"
 LOCK = ".lock"
+ORIGIN, UNDER = "trained_on", "trained_under"
+"""Where a result's ``data`` name the data set and the scenario of the training, if the test was of others."""
 
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",

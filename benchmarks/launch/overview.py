@@ -17,10 +17,13 @@ from benchmarks.launch.journal import held_since
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
 from benchmarks.launch.view import clock, durations, finished
 from benchmarks.ledger.judge import flat
-from benchmarks.runs import CONFIG
+from benchmarks.runs import CONFIG, ORIGIN
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
 from common.errors import UserError
+
+OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
+"""Settings that a test on another data set has of its own."""
 
 
 @dataclass(frozen=True)
@@ -94,37 +97,48 @@ def overview(
     data, done, left = {}, 0, list[float]()
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
-        data[dataset] = readiness(root, dataset, suite, rows)
+        data[dataset] = readiness(root, dataset, suite.options, rows)
         for row in rows:
             wanted = {key.replace(".init_args", ""): value for key, value in (suite.options | row.options).items()}
             for seed in suite.seeds[:1] if _once(dataset, row) else suite.seeds:
-                found = settings.get((dataset, row.label, seed), ())
-                if any(all(_equal(run.get(key), value) for key, value in wanted.items()) for run in found):
-                    done += 1
-                else:
-                    usual = known.get((dataset, row.method), math.nan)
-                    left.append(known.get((dataset, row.label), usual))
+                others = suite.across if _travels(suite, dataset, row) else ()
+                for place in (dataset, *(f"{dataset}>{other.partition('/')[0]}" for other in others)):
+                    found = settings.get((place, row.label, seed), ())
+                    same = {key: value for key, value in wanted.items() if place == dataset or key not in OF_THE_TEST}
+                    if any(all(_equal(run.get(key), value) for key, value in same.items()) for run in found):
+                        done += 1
+                    else:
+                        usual = known.get((place, row.method), math.nan)
+                        left.append(known.get((place, row.label), usual))
+    for other in suite.across:
+        key, _, recipe = other.partition("/")
+        data.setdefault(other, readiness(root, key, {"data.recipe": recipe or None}, ()))
     times = [seconds for seconds in left if not math.isnan(seconds)]
     running = held_since(runs / "suites" / name) is not None
     return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running)
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Settings of all finished runs by dotted name without ``init_args``, by data set, label and seed."""
+    """Settings of all finished runs by dotted name without ``init_args``, by data set, label and seed.
+
+    A test on another data set has the place ``<data set of the training>><data set of the test>``.
+    """
     found = defaultdict(list)
     for folder, result in finished(runs):
-        if result.checkpoint is None and (folder / CONFIG).is_file():
+        origin = result.data.get(ORIGIN)
+        if (result.checkpoint is None or origin) and (folder / CONFIG).is_file():
             # Like a result that cannot be read: whatever is wrong with one run, others can be told of.
             with suppress(UserError):
                 settings = flat(read_yaml(folder / CONFIG))
-                found[result.dataset, result.method, result.seed].append(settings)
+                place = f"{origin}>{result.dataset}" if origin else result.dataset
+                found[place, result.method, result.seed].append(settings)
     return found
 
 
-def readiness(root: Path, dataset: str, suite: Suite, rows: Sequence[SuiteRow]) -> str:
+def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequence[SuiteRow]) -> str:
     """Whether a data set has the store that a suite needs, and the stand-in language model if any row wants it."""
     try:
-        store = find_store(root, dataset, suite.options.get("data.recipe"), suite.options.get("data.store"))
+        store = find_store(root, dataset, options.get("data.recipe"), options.get("data.store"))
     except UserError:
         return "not prepared"
     if any(_arguments(dataset, row).get("llm") == STANDIN for row in rows):
@@ -149,6 +163,13 @@ def _once(dataset: str, row: SuiteRow) -> bool:
     from benchmarks.configuration import closed_form
 
     return not row.needs and closed_form(str(_model(dataset, row.method)["class_path"]))
+
+
+def _travels(suite: Suite, dataset: str, row: SuiteRow) -> bool:
+    """Whether a row is tested on other data sets, too."""
+    from benchmarks.evaluate import transferable
+
+    return row.key in suite.methods and transferable(str(_model(dataset, row.method)["class_path"]))
 
 
 def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:

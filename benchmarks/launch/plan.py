@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,12 +28,13 @@ class Entry:
         dataset: Key of the data set.
         method: Label of the method: the name of its experiment, and what was changed.
         seed: Its seed.
-        arguments: Arguments of ``recbench run``.
+        arguments: Arguments of ``command``.
         folder: Its run folder.
         wave: Runs of a wave need runs of earlier waves only.
         after: Folders of the runs that it is made from.
         devices: How many devices, or processes, it runs on.
         table: What tells it from runs of the same method and seed that stand in another table.
+        command: ``run``, or ``evaluate`` for the test of a run on another data set.
     """
 
     dataset: str
@@ -44,6 +46,7 @@ class Entry:
     after: tuple[Path, ...] = ()
     devices: int = 1
     table: str = ""
+    command: Literal["run", "evaluate"] = "run"
 
     @property
     def run_id(self) -> str:
@@ -82,6 +85,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
     quieten()
     entries: dict[tuple[str, str, int], Entry] = {}
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
+    tests: list[Entry] = []
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows_of(suite, dataset):
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
@@ -107,12 +111,39 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
             wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
             after = tuple(entry.folder for entry in earlier.values())
             run = (tuple(arguments), cli.plan.folder, wave, after, devices_of(cli), row.table)
-            entries[dataset, row.key, seed] = Entry(dataset, row.label, seed, *run)
+            entries[dataset, row.key, seed] = entry = Entry(dataset, row.label, seed, *run)
+            if row.key in suite.methods:
+                tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
     # Two rows that come to the same run are one: no two processes may write one folder.
     unique: dict[Path, Entry] = {}
-    for entry in entries.values():
+    for entry in (*entries.values(), *tests):
         unique.setdefault(entry.folder, entry)
     return sorted(unique.values(), key=lambda entry: entry.wave)
+
+
+def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> Iterator[Entry]:
+    """The test of a run on another data set, if its method can rank items that it knows by their texts alone.
+
+    Args:
+        other: The data set, as ``KEY`` or ``KEY/RECIPE``.
+        entry: The run.
+        cli: Its configuration.
+        root: Folder of the stores.
+        runs: Folder of all runs.
+
+    Raises:
+        UserError: If there is no such store, or the run is of some users alone.
+    """
+    from benchmarks.configuration import RunCLI
+    from benchmarks.evaluate import ACROSS, across, plan_of_test, transferable
+
+    if not transferable(cli.config.model.class_path):
+        return
+    changes = across(cli, cli.config.data.init_args.scenario, other)
+    plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id)
+    arguments = (str(entry.folder), f"--data={other}", f"--root={root}", f"--runs={runs}")
+    place = (plan.folder, entry.wave + 1, (entry.folder,), 1, f"{ACROSS}{entry.dataset}")
+    yield Entry(plan.manifest.dataset, entry.method, entry.seed, arguments, *place, "evaluate")
 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:

@@ -31,6 +31,8 @@ class Suite:
             are changed for what a method is made from, too.
         variants: Further rows by label: the method that each is a variant ``of``, ``options`` that are changed, and
             ``with`` which other rows it is made, by the method in whose place they stand.
+        across: Data sets that each of ``methods`` is tested on besides, without training on them; methods that know
+            items by their ids are left out there.
     """
 
     about: str
@@ -42,6 +44,7 @@ class Suite:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    across: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Schedule:
         place: Folder of logs and journal.
         jobs: How many devices are busy at a time.
         threads: Threads of each run; 0 for as many as it likes.
-        options: Further options of every run.
+        options: Further options of every run, but of tests of finished ones.
     """
 
     def __init__(
@@ -115,7 +115,8 @@ class Schedule:
             busy += entry.devices
             resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
             resume = ("--ckpt_path=last",) if resumed else ()
-            arguments = (*entry.arguments, *self.options, *resume, "--trainer.enable_progress_bar=false")
+            own = (*self.options, *resume, "--trainer.enable_progress_bar=false") if entry.command == "run" else ()
+            arguments = (entry.command, *entry.arguments, *own)
             log = self.place / entry.log_name
             task = Task(entry.run_id, entry.label, arguments, log, self.threads, entry.devices)
             self.running[entry.run_id] = Attempt(entry, number, time.monotonic(), resumed)

@@ -22,7 +22,7 @@ class Task:
     Attributes:
         run_id: Name of its run folder, which no other task of a suite has.
         label: What to call it.
-        arguments: Arguments of ``recbench run``.
+        arguments: A command of ``recbench``, with its arguments.
         log: File that takes its output, at the end.
         threads: Threads that it may use; 0 for as many as it likes.
         devices: Accelerators, or processes, that it uses.
@@ -43,7 +43,7 @@ class Task:
 
 def command_of(arguments: Sequence[str]) -> list[str]:
     """A run as a process of its own on this machine."""
-    return [sys.executable, "-m", "benchmarks", "run", *arguments]
+    return [sys.executable, "-m", "benchmarks", *arguments]
 
 
 class Launcher(Protocol):
@@ -75,7 +75,7 @@ def perform(arguments: Sequence[str], log: Path, threads: int = 0) -> int:
         try:
             for descriptor, target in enumerate((stream.fileno(), stream.fileno()), start=1):
                 os.dup2(target, descriptor)
-            return main(["run", *arguments])
+            return main(arguments)
         except BaseException:
             _say(traceback.format_exc())
             return 1

@@ -116,7 +116,7 @@ def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
     known = durations(runs)
     times = [known.get((entry.dataset, entry.method), math.nan) for entry in entries]
     todo = [time for entry, time in zip(entries, times, strict=True) if entry.state != "done"]
-    lines = [f"recbench run {' '.join(entry.arguments)}" for entry in entries]
+    lines = [f"recbench {entry.command} {' '.join(entry.arguments)}" for entry in entries]
     guess = [time for time in todo if not math.isnan(time)]
     text = clock(sum(guess) / jobs) if guess else "unknown"
     unknown = (

@@ -113,7 +113,7 @@ class Ledger:
     def differences(self, paper: Paper, table: Table, row: Row) -> list[str]:
         """What a row was made with that is not the paper's."""
         first = row.runs[0]
-        found = ["other cold users (truncated)"] if "truncated" in _scenario(table, row) else []
+        found = ["other cold users (truncated)"] if "truncated" in table.scenario else []
         if first.data.get("recipe") not in paper.recipes:
             found.append(f"other data (recipe {first.data.get('recipe')})")
         if first.language_model and first.language_model not in paper.language_models:
@@ -129,7 +129,7 @@ class Ledger:
             if (table.dataset, table.protocol, table.part) != (place.dataset, place.protocol, place.part):
                 continue
             for row in table.rows:
-                if row.runs[0].method == method and _scenario(table, row).partition(" (")[0] == place.scenario:
+                if row.runs[0].method == method and table.scenario.partition(" (")[0] == place.scenario:
                     yield table, row
 
 
@@ -172,10 +172,6 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
                 yield name, value
 
     return dict(walk(config, ""))
-
-
-def _scenario(table: Table, row: Row) -> str:
-    return str(row.runs[0].protocols[table.protocol]["fields"].get("scenario", "overall"))
 
 
 def _has(row: Row, metric: str) -> bool:

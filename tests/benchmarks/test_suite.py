@@ -3,15 +3,18 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.experiments import EXPERIMENTS, find_suite
+from benchmarks.launch.overview import finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
+from benchmarks.runs import read_result
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -37,11 +40,12 @@ class Runs:
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
         task = self.begun.pop(0)
-        name = next(argument for argument in task.arguments if argument.startswith("--config="))
+        name = next((argument for argument in task.arguments if argument.startswith("--config=")), "")
         if self.failures.get(name, 0):
             self.failures[name] -= 1
             return [(task, 1)]
-        return [(task, main(["run", *task.arguments, "--trainer.accelerator=cpu"]))]
+        here = ["--trainer.accelerator=cpu"] if task.arguments[0] == "run" else []
+        return [(task, main([*task.arguments, *here]))]
 
     def close(self) -> None:
         assert self.begun == []
@@ -153,6 +157,46 @@ def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: P
     assert options["sasrec"] == {"model.width": 8, "model.lr": 0.1}
     assert options["narrow"] == {"model.width": 4, "model.lr": 0.1}
     assert options["sasrec-scenario-few-shot-20"] == options["sasrec"] | {"data.scenario": "few-shot-20"}
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with two synthetic worlds of different sizes."""
+    root = tmp_path_factory.mktemp("worlds")
+    for recipe, users in (("planted", 60), ("text-taste", 50)):
+        size = ["--users", str(users), "--items", "128", "--interactions", "560"]
+        assert main(["prepare", "synthetic", "--recipe", recipe, *size, "--root", str(root)]) == 0
+    return root
+
+
+def test_methods_that_read_texts_are_tested_on_other_data(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"data.recipe": "planted", "data.test_protocols": ["sampled-19"], "trainer.max_epochs": 1}
+    options |= {"model.pretrain_epochs": 0}
+    content: dict[str, Any] = {"methods": ["recformer"], "seeds": [1], "options": options}
+    file = suite_file(tmp_path, **content, across=["synthetic/text-taste"])
+    runs, places = tmp_path / "runs", ["--root", str(worlds), "--runs", str(tmp_path / "runs")]
+    training, test = plan(read_suite(file), worlds, runs)
+    assert (training.command, test.command, test.after) == ("run", "evaluate", (training.folder,))
+    assert test.label == "synthetic/recformer (from-synthetic) seed 1"
+    patched(monkeypatch, tmp_path)
+    assert main(["suite", str(file), *places]) == 0
+    assert plan(read_suite(file), worlds, runs)[1].state == "done", "it goes where the plan says"
+    result = read_result(test.folder)
+    assert (result.cases["test/sampled-19/overall"], result.data["trained_on"]) == (50, "synthetic")
+    assert "## synthetic, sampled-19, from-synthetic" in capsys.readouterr().out
+    seen = overview("toy", read_suite(file), worlds, runs, finished_settings(runs), {})
+    assert (seen.runs, seen.done, seen.data["synthetic/text-taste"]) == (2, 2, "ready")
+
+
+def test_methods_that_know_items_by_ids_are_left_out_there(worlds: Path, tmp_path: Path) -> None:
+    options = {"data.recipe": "planted"}
+    suite = read_suite(suite_file(tmp_path, methods=["sasrec"], options=options, across=["synthetic/text-taste"]))
+    assert {entry.command for entry in plan(suite, worlds, tmp_path)} == {"run"}
+    other = replace(suite, methods=["recformer"], across=["synthetic/null-text"])
+    with pytest.raises(UserError, match="recbench prepare synthetic --recipe null-text"):
+        plan(other, worlds, tmp_path)
 
 
 def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:

@@ -32,13 +32,13 @@ class Fake:
 
     def start(self, task: Task) -> None:
         self.running.append(task)
-        self.started.append(task.arguments[0].removeprefix("--name="))
+        self.started.append(task.arguments[1].removeprefix("--name="))
         self.resumed.append("--ckpt_path=last" in task.arguments)
         self.most = max(self.most, sum(task.devices for task in self.running))
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
         task = self.running.pop(-1 if self.last else 0)
-        name = task.arguments[0].removeprefix("--name=")
+        name = task.arguments[1].removeprefix("--name=")
         code = self.codes[name].pop(0) if self.codes.get(name) else 0
         folder = self.runs / name
         folder.mkdir(exist_ok=True)
