@@ -101,11 +101,8 @@ def overview(
         for row in rows:
             wanted = {key.replace(".init_args", ""): value for key, value in (suite.options | row.options).items()}
             for seed in suite.seeds[:1] if _once(dataset, row) else suite.seeds:
-                others = suite.across if _travels(suite, dataset, row) else ()
-                for place in (dataset, *(f"{dataset}>{other.partition('/')[0]}" for other in others)):
-                    found = settings.get((place, row.label, seed), ())
-                    same = {key: value for key, value in wanted.items() if place == dataset or key not in OF_THE_TEST}
-                    if any(all(_equal(run.get(key), value) for key, value in same.items()) for run in found):
+                for place in _places(suite, dataset, row):
+                    if any(_equal(run, wanted, place) for run in settings.get((place, row.label, seed), ())):
                         done += 1
                     else:
                         usual = known.get((place, row.method), math.nan)
@@ -165,11 +162,12 @@ def _once(dataset: str, row: SuiteRow) -> bool:
     return not row.needs and closed_form(str(_model(dataset, row.method)["class_path"]))
 
 
-def _travels(suite: Suite, dataset: str, row: SuiteRow) -> bool:
-    """Whether a row is tested on other data sets, too."""
+def _places(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
+    """Where a row is tested: on its own data set and, as :func:`finished_settings` calls them, on others."""
     from benchmarks.evaluate import transferable
 
-    return row.key in suite.methods and transferable(str(_model(dataset, row.method)["class_path"]))
+    travels = row.key in suite.methods and transferable(str(_model(dataset, row.method)["class_path"]))
+    return [dataset, *(f"{dataset}>{other.partition('/')[0]}" for other in suite.across if travels)]
 
 
 def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:
@@ -183,5 +181,8 @@ def _model(dataset: str, method: str) -> dict[str, Any]:
     return model
 
 
-def _equal(have: object, want: object) -> bool:
-    return have == want or (isinstance(want, int | float) and str(have) == str(want))
+def _equal(run: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> bool:
+    """Whether a finished run has all settings that are wanted, but for those that a test elsewhere has of its own."""
+    keys = [key for key in wanted if ">" not in place or key not in OF_THE_TEST]
+    pairs = [(run.get(key), wanted[key]) for key in keys]
+    return all(have == want or (isinstance(want, int | float) and str(have) == str(want)) for have, want in pairs)
