@@ -11,6 +11,8 @@ from common.types import Sequences, Split
 TAIL = 0.35
 """Share that makes an item cold or warm, as in A-LLMRec (https://arxiv.org/abs/2404.11343, 5.2.2)."""
 
+HEAD = 0.2
+"""Share of users, those with most training events, that are the head; the others are the tail (Pareto's rule)."""
 HISTORY_BUCKETS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 COLD_USER_EVENTS = 3
 """Events of a cold user in A-LLMRec: one for training, one for validation, one for testing."""
@@ -43,7 +45,8 @@ def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[
 
     ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions;
     ``cold_item_by_interactions`` and ``warm_item_by_interactions`` the items that make up the bottom and top 35 % of
-    interactions. ``popularity_decile_1`` holds the least popular items.
+    interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` are the fifth of all users with
+    most training events, ``tail_user`` the others.
 
     Args:
         split: The split whose training events count.
@@ -70,7 +73,7 @@ def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[
         else:
             masks[f"history_{low}-{high}"] = (history >= low) & (history <= high)
     events = sequences["offsets"][user + 1] - sequences["offsets"][user]
-    return masks | {"cold_user": events == COLD_USER_EVENTS}
+    return masks | {"cold_user": events == COLD_USER_EVENTS, **_activity(split, user)}
 
 
 def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dict[str, Tensor]:
@@ -84,6 +87,12 @@ def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dic
     }
     decile = (by_items * 10).long().clamp(max=9)
     return masks | {f"popularity_decile_{number + 1}": decile == number for number in range(10)}
+
+
+def _activity(split: Split, user: Int[Tensor, "m"]) -> dict[str, Tensor]:
+    trained = (split["train_end"] - split["sequences"]["offsets"][:-1])[1:]
+    head = popularity_rank(trained, torch.ones_like(trained))[user - 1] >= 1 - HEAD
+    return {"head_user": head, "tail_user": ~head}
 
 
 def _repeats(sequences: Sequences) -> Bool[Tensor, "n"]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.data.scenarios import HISTORY_BUCKETS, TAIL, popularity_rank, slices
+from common.data.scenarios import HEAD, HISTORY_BUCKETS, TAIL, popularity_rank, slices
 from common.types import Split
 from tests.fixtures.histories import random_histories, split_of, training_items
 
@@ -49,6 +49,16 @@ def test_deciles_and_history_buckets_partition_the_cases(split: Split) -> None:
     for prefix in ("popularity_decile_", "history_"):
         together = torch.stack([mask for name, mask in masks.items() if name.startswith(prefix)])
         assert (together.sum(0) == 1).all()
+
+
+def test_head_users_are_the_fifth_with_most_training_events(split: Split) -> None:
+    trained, masks = training_items(split), slices(split, ITEMS)
+    counts = [len(trained[user]) for user in sorted(trained) if user]
+    below = {own: sum((c < own) + (c == own) / 2 for c in counts) / len(counts) for own in counts}
+    head = [below[len(trained[user])] >= 1 - HEAD for user in split["test"]["user"].tolist()]
+    assert masks["head_user"].tolist() == head
+    assert 0 < sum(head) < len(head) / 3
+    assert torch.equal(masks["tail_user"], ~masks["head_user"])
 
 
 def test_history_buckets_count_all_events_before_the_target(split: Split) -> None:
