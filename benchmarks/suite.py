@@ -72,7 +72,8 @@ def suite(
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
-        guess = jobs or devices_here() or 1
+        # How large a cluster is only the cluster knows.
+        guess = jobs or (devices_here() if launcher == "local" else 1) or 1
         write("\n".join(plan_lines(entries, runs, guess) if dry_run else status_lines(entries, place)))
         return
     if wandb:
