@@ -130,7 +130,8 @@ def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     text = docstring_parser.parse(inspect.getdoc(function) or "")
-    helps = {entry.arg_name: entry.description or "" for entry in text.params}
+    # Two ticks mark code in documentation, one in a terminal.
+    helps = {entry.arg_name: (entry.description or "").replace("``", "`") for entry in text.params}
     parser = ArgumentParser(
         prog=f"recbench {name}", description=text.short_description, exit_on_error=False, allow_abbrev=False
     )
