@@ -12,12 +12,13 @@ import torch
 from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
 from benchmarks.configuration import Plan, RunCLI
+from benchmarks.description import Origin, describe, parameter_counts, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import BEST, CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
-from benchmarks.train import Origin, describe, finish, parameter_counts, prepare_folder, quieten, reads_unrecorded_time
+from benchmarks.train import finish, prepare_folder, quieten
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
 from common.data.views import OVERALL

@@ -10,8 +10,9 @@ import yaml
 
 from benchmarks.callbacks import EpochSeed, RunRecord
 from benchmarks.configuration import RunCLI
+from benchmarks.description import reads_unrecorded_time
 from benchmarks.sweeps.space import Space
-from benchmarks.train import make_trainer, quieten, reads_unrecorded_time
+from benchmarks.train import make_trainer, quieten
 from common.errors import UserError
 
 Report = Callable[[float, int], bool]

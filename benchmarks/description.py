@@ -1,0 +1,134 @@
+"""From a test's ranks to its result: metrics, protocol ids, and what the method has read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.callbacks import RunRecord
+from benchmarks.configuration import Plan
+from benchmarks.environment import environment
+from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
+from benchmarks.runs import Result, hash_of
+from common.data.datamodule import SequenceDataModule
+from common.errors import UserError
+from common.models.base import Recommender
+
+TIME_READERS = {"event_times", "query_time"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A training under other conditions than the test.
+
+    Attributes:
+        scenario: What the test's protocol calls the two together.
+        data: What the result's ``data`` say of it.
+        mark: What stands beside the method's name.
+    """
+
+    scenario: str
+    data: dict[str, str]
+    mark: str
+
+
+def describe(
+    plan: Plan,
+    data: SequenceDataModule,
+    model: Recommender,
+    record: RunRecord,
+    monitor: str,
+    origin: Origin | None = None,
+) -> Result:
+    """The result of a test, without what only training knows.
+
+    Args:
+        plan: The run.
+        data: Its data.
+        model: The tested model.
+        record: Ranks of the test.
+        monitor: Metric that chose the checkpoint.
+        origin: The training, where it was under other conditions than the test.
+    """
+    masks = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
+    metrics, cases = slice_metrics(rank_table(record.ranks), masks)
+    protocols = {}
+    for protocol in record.ranks:
+        fields: dict[str, Any] = {
+            **data.protocol_fields(protocol),
+            **({} if origin is None else {"scenario": origin.scenario}),
+            "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
+            "scorer": "score",
+            "prompt_order": "none",
+            **model.reading(),
+            "metric_version": METRIC_VERSION,
+            "cases": cases[f"test/{protocol}/overall"],
+        }
+        protocols[protocol] = {"id": hash_of(fields), "fields": fields}
+    settings = plan.config["data"]["init_args"]
+    return Result(
+        run_id=plan.run_id,
+        config_id=plan.config_id,
+        method=plan.method,
+        dataset=plan.manifest.dataset,
+        seed=int(plan.config["seed_everything"]),
+        protocols=protocols,
+        information_set=information_set(model, settings),
+        metrics=metrics | record.top_metrics,
+        cases=cases,
+        data={
+            "fingerprint": plan.manifest.fingerprint,
+            "recipe": plan.manifest.recipe,
+            "split": settings["split"],
+            "time": plan.manifest.time,
+            "leakage": plan.manifest.splits.get(settings["split"], {}).get("leakage"),
+            "graph_snapshot": plan.manifest.graph.get("snapshot"),
+            "post_hoc_graph": data.post_hoc_graph,
+        }
+        | ({} if origin is None else origin.data),
+        # What is made from trained runs is no floor.
+        closed_form=model.closed_form and not plan.config["predecessors"],
+        environment=environment(),
+        predecessors=plan.predecessors,
+        tuning=plan.config.get("tuning") or {},
+        language_model=model.language_model,
+        marks=[*model.marks(), *([] if origin is None else [origin.mark])],
+    )
+
+
+def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
+    """What the row has read, the data's part included."""
+    known = set(model.information_set)
+    if "order" in known:
+        known.add("history")
+    if settings["split"] == "leave_one_out" and "history" in known:
+        known.add("val_item")
+    if settings["negatives"] == "complete" and not model.closed_form:
+        known.add("held_out_hidden")
+    return sorted(known)
+
+
+def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
+    """Whether the model, or the split, reads times that were not recorded.
+
+    Raises:
+        UserError: If it does without the user's leave.
+    """
+    reads = TIME_READERS & model.information_set
+    if data.manifest.time == "real" or not (reads or data.split == "global_temporal"):
+        return False
+    if not data.allow_imputed_time:
+        raise UserError(
+            f"{type(model).__name__} reads {' and '.join(sorted(reads))}, but times of {data.manifest.dataset} are "
+            f"{data.manifest.time}.",
+            "Choose another data set, or give --data.allow_imputed_time true, which marks the row.",
+        )
+    return True
+
+
+def parameter_counts(model: Recommender) -> dict[str, int]:
+    """Numbers of trained and of frozen parameters, those held outside the model's tree included."""
+    counts = {"trained": 0, "frozen": model.frozen_parameters()}
+    for parameter in model.parameters():
+        counts["trained" if parameter.requires_grad else "frozen"] += parameter.numel()
+    return counts
