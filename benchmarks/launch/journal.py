@@ -93,5 +93,6 @@ def held_since(place: Path) -> float | None:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return os.fstat(stream.fileno()).st_mtime
+            # Rounded as events are, lest one begun within the same millisecond seem older.
+            return round(os.fstat(stream.fileno()).st_mtime, 3)
     return None
