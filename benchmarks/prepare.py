@@ -75,7 +75,7 @@ def prepare(
     world |= {"rho": rho, "tau": tau, "kappa": kappa}
     given = {name: value for name, value in world.items() if value is not None}
     adds = encoder is not None or standin_llm
-    known = _known(root, dataset, recipe, seed) if adds and source is None else None
+    known = _known(root, dataset, recipe, seed) if adds and source is None and not given else None
     found = known or _open(dataset, recipe, source, root, given)
     with _steps() as show:
         store = found if isinstance(found, Store) else _stored(root, *found, seed, show)

@@ -161,6 +161,8 @@ def test_vectors_are_added_to_a_store_whose_source_is_gone(tmp_path: Path) -> No
     encoder = f"file:{tmp_path / 'v.npy'}"
     assert prepare("mine", root=root, encoder=encoder) == store
     assert list((root / CACHE).iterdir())
+    with pytest.raises(UserError):
+        prepare("mine", root=root, encoder=encoder, users=5)
     # Another seed is another store, and that one needs the source.
     with pytest.raises(UserError, match="mine"):
         prepare("mine", root=root, encoder=encoder, seed=1)
