@@ -58,6 +58,15 @@ def test_sizes_are_those_of_graph_and_vectors(make: Make) -> None:
     assert known["text_vectors"].shape == (129, WIDTH)
 
 
+def test_a_test_under_another_scenario_keeps_relations_and_counts_of_the_training(make: Make) -> None:
+    trained = make(scenario="few-shot-30", graph="kg-train").catalogue
+    module = make(graph="kg-train")
+    module.keep_training("few-shot-30")
+    assert same(module.catalogue["relations"], trained["relations"])
+    assert torch.equal(module.catalogue["train_count"], trained["train_count"])
+    assert not torch.equal(module.catalogue["train_count"], make(graph="kg-train").catalogue["train_count"])
+
+
 def test_a_batch_has_instances_negative_histories_and_as_many_triplets(make: Make) -> None:
     module = make()
     batches = epoch_of(module)
