@@ -83,6 +83,8 @@ class RelationalDataModule(SequenceDataModule):
             training instances either way.
     """
 
+    made_of_training = (*SequenceDataModule.made_of_training, "graph")
+
     def __init__(
         self,
         dataset: str,

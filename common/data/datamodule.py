@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import lightning as L
 import torch
@@ -73,6 +73,9 @@ class SequenceDataModule(L.LightningDataModule):
     Raises:
         UserError: If there is no such store, split, protocol or scenario, or a number is out of range.
     """
+
+    made_of_training: ClassVar[tuple[str, ...]] = ("training", "catalogue")
+    """Cached properties that depend on who was trained on."""
 
     def __init__(
         self,
@@ -145,12 +148,13 @@ class SequenceDataModule(L.LightningDataModule):
     def keep_training(self, scenario: str) -> None:
         """For a test of a model that was trained under another scenario, whose catalogue it keeps.
 
-        Call it before the catalogue is asked for.
-
         Raises:
             UserError: If that training has seen events that this scenario withholds.
         """
         self.trained_scenario = scenario
+        # A model's sizes may have been asked of the scenario's own.
+        for name in self.made_of_training:
+            self.__dict__.pop(name, None)
         seen = users_seen(self.training.split, self.events)
         if seen:
             raise UserError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 
 from common.types import SequenceBatch
+
+ResultT = TypeVar("ResultT")
 
 
 def split_rows(batch: SequenceBatch, rows: int) -> Iterator[SequenceBatch]:
@@ -20,29 +22,36 @@ def split_rows(batch: SequenceBatch, rows: int) -> Iterator[SequenceBatch]:
         yield cast(SequenceBatch, piece)
 
 
-def in_pieces(
-    step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch, rows: int
-) -> tuple[dict[str, Tensor], int]:
-    """Runs ``step`` on pieces of a batch and joins the results, halving the pieces until they fit into memory.
+def by_pieces(
+    step: Callable[[SequenceBatch], ResultT], batch: SequenceBatch, rows: int
+) -> tuple[list[ResultT], int]:
+    """Runs ``step`` on pieces of a batch, halving the pieces until they fit into memory.
 
     Args:
-        step: Maps a batch to tensors with a row for each of its rows.
+        step: What is done with a piece.
         batch: The whole batch.
         rows: Rows of a piece to begin with.
 
     Returns:
-        The joined results, and the number of rows that fitted.
+        The result of each piece, and the number of rows that fitted.
 
     Raises:
         RuntimeError: If a single row does not fit.
     """
     while True:
         try:
-            parts = [step(piece) for piece in split_rows(batch, rows)]
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
+            return [step(piece) for piece in split_rows(batch, rows)], rows
         except RuntimeError as error:
             rows = min(rows, len(batch["history"])) // 2
             if not is_oom_error(error) or rows == 0:
                 raise
         # Outside the handler, whose traceback still holds the tensors of the failed attempt.
         garbage_collection_cuda()
+
+
+def in_pieces(
+    step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch, rows: int
+) -> tuple[dict[str, Tensor], int]:
+    """As :func:`by_pieces`, for a ``step`` whose tensors have a row for each of its rows: the results are joined."""
+    parts, rows = by_pieces(step, batch, rows)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows

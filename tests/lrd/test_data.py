@@ -61,10 +61,19 @@ def test_sizes_are_those_of_graph_and_vectors(make: Make) -> None:
 def test_a_test_under_another_scenario_keeps_relations_and_counts_of_the_training(make: Make) -> None:
     trained = make(scenario="few-shot-30", graph="kg-train").catalogue
     module = make(graph="kg-train")
+    assert module.num_relations == len(module.graph.relations)
+    assert not same(module.catalogue["relations"], trained["relations"])
     module.keep_training("few-shot-30")
     assert same(module.catalogue["relations"], trained["relations"])
     assert torch.equal(module.catalogue["train_count"], trained["train_count"])
-    assert not torch.equal(module.catalogue["train_count"], make(graph="kg-train").catalogue["train_count"])
+    assert same(module.graph.triplets, make(scenario="few-shot-30", graph="kg-train").graph.triplets)
+
+
+def test_a_test_of_who_was_trained_on_is_refused_whatever_was_asked_before(make: Make) -> None:
+    module = make(scenario="cold-users")
+    assert module.num_entities
+    with pytest.raises(UserError, match="has learnt from"):
+        module.keep_training("overall")
 
 
 def test_a_batch_has_instances_negative_histories_and_as_many_triplets(make: Make) -> None:
