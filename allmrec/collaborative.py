@@ -29,7 +29,7 @@ class CollaborativeFilter(Frozen[Recommender]):
 
     Args:
         model: A trained model, or the folder of its run.
-        dropout: Whether its dropout is on, as it is by oversight in the released stage 2.
+        dropout: Whether its dropout is on while its owner learns, as it is by oversight in the released stage 2.
 
     Raises:
         UserError: If the folder holds no model, or the model has no item vectors.

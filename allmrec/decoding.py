@@ -107,19 +107,22 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     """Log-probability of every candidate's answer after its row's prompt.
 
     Equal to one forward pass for each pair of prompt and candidate, at the price of one pass over the prompt and one
-    over all candidates together. The cache of ``prefix`` is used up.
+    over all candidates together. Equal answers have equal scores, and other columns change none, to the last bit. The
+    cache of ``prefix`` is used up.
 
     Args:
         llm: The language model.
         prefix: The prompts, read.
         answers: As many candidates for every row.
     """
+    answers, place = distinct(answers)
+    column = torch.tensor(place, device=prefix.real.device)
     first = torch.tensor([[answer[0] for answer in row] for row in answers], device=prefix.real.device)
     count = torch.tensor([[len(answer) for answer in row] for row in answers], device=prefix.real.device)
     total = prefix.logits.log_softmax(-1).gather(1, first)
     pack = packed(answers, prefix.real.device)
     if not pack.ids.size(1):
-        return Likelihoods(total, count)
+        return Likelihoods(total.gather(1, column), count.gather(1, column))
     embeddings = llm.embedding(pack.ids)
     answer = llm(
         inputs_embeds=embeddings,
@@ -134,7 +137,23 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     logits = precise(answer.logits)
     terms = logits.gather(2, wanted[..., None]).squeeze(2) - logits.logsumexp(2)
     terms = terms.masked_fill(pack.candidate < 0, 0.0)
-    return Likelihoods(total.scatter_add(1, pack.candidate.clamp(min=0), terms), count)
+    total = total.scatter_add(1, pack.candidate.clamp(min=0), terms)
+    return Likelihoods(total.gather(1, column), count.gather(1, column))
+
+
+def distinct(answers: Answers) -> tuple[Answers, list[list[int]]]:
+    """Each row's distinct answers in an order of their own, and the place of each candidate's among them.
+
+    Rows with fewer of them repeat their first.
+
+    >>> distinct([[[7], [5, 2], [7]]])
+    ([[(5, 2), (7,)]], [[1, 0, 1]])
+    """
+    rows = [sorted({tuple(answer) for answer in row}) for row in answers]
+    width = max(map(len, rows))
+    places = [{answer: place for place, answer in enumerate(row)} for row in rows]
+    columns = [[place[tuple(answer)] for answer in row] for row, place in zip(answers, places, strict=True)]
+    return [row + row[:1] * (width - len(row)) for row in rows], columns
 
 
 @torch.no_grad()

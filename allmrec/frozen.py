@@ -13,26 +13,26 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Frozen(nn.Module, Generic[ModuleT]):
     """Holds a module outside the tree of its owner.
 
-    The owner's checkpoints, optimisers, gradient hooks and broadcasts between processes do not see it, and the
-    owner's training mode does not reach it; it follows the owner to a device. So a checkpoint of what was trained on
-    top of a language model of 13 GB has a few MB.
+    The owner's checkpoints, optimisers, gradient hooks and broadcasts between processes do not see it; it follows the
+    owner to a device. So a checkpoint of what was trained on top of a language model of 13 GB has a few MB.
 
     Args:
         module: What is frozen.
         movable: Whether it follows the owner to a device; not so if its parts lie on several.
-        training: Whether its dropout, and whatever else training mode means, is on.
+        training: Whether it is in training mode while its owner is, with dropout and gradient checkpointing.
     """
 
     def __init__(self, module: ModuleT, movable: bool = True, training: bool = False) -> None:
         super().__init__()
         # A list hides the module from torch, which registers attributes that are modules.
-        self._held = [module.requires_grad_(False).train(training)]
-        self.movable = movable
+        self._held = [module.requires_grad_(False).eval()]
+        self.movable, self.trains = movable, training
 
     @property
     def module(self) -> ModuleT:
-        """What is frozen."""
-        return self._held[0]
+        """What is frozen, in the mode that it is wanted in: Lightning sets modes without calling ``train``."""
+        module, mode = self._held[0], self.training and self.trains
+        return module if module.training == mode else module.train(mode)
 
     @property
     def num_parameters(self) -> int:

@@ -72,6 +72,8 @@ class FrozenLLM(SlottedModel):
                 model = AutoModelForCausalLM.from_pretrained(
                     name, config=config, dtype=dtype, quantization_config=bits, device_map=device_map
                 )
+        except UserError:
+            raise
         except (OSError, ValueError) as error:
             raise unreachable(name, error) from error
         if gradient_checkpointing:

@@ -15,11 +15,11 @@ from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.pieces import split_rows
+from common.models.pieces import by_pieces
 from common.types import Catalogue, SequenceBatch
 
-REPETITION_PENALTY = 1.0
-"""The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""
+BEYOND = 8
+"""Tokens that an answer may go on beyond the longest candidate: cut off there, a longer text could pass for one."""
 
 
 class LanguageModelRanker(Recommender):
@@ -44,6 +44,8 @@ class LanguageModelRanker(Recommender):
 
     information_set = frozenset({"order", "text"})
     soft_slots = True
+    repetition_penalty = 1.0
+    """The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""
     composer: Composer
 
     def __init__(
@@ -114,23 +116,19 @@ class LanguageModelRanker(Recommender):
         return likelihoods(self.llm, prefix, self._answers(batch["candidates"]))
 
     @torch.no_grad()
-    def generate(
-        self, batch: SequenceBatch, repetition_penalty: float = REPETITION_PENALTY, constrained: bool = False
-    ) -> list[str]:
-        """What the language model answers to each row's prompt, greedily.
-
-        An answer longer than every candidate of its row names none of them, so none is written any longer.
+    def generate(self, batch: SequenceBatch, constrained: bool = False) -> list[str]:
+        """What the language model answers to each row's prompt, greedily; no text much longer than a candidate.
 
         Args:
             batch: Users and their candidates.
-            repetition_penalty: Of tokens written before; 1.5 in the released code.
             constrained: Whether answers are held to the candidates' titles.
         """
         prompts = self.prompts(batch)
         answers = self._answers(batch["candidates"])
         prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        limits = [max(map(len, row)) for row in answers]
-        ids = greedy(self.llm, prefix, limits, repetition_penalty, answers if constrained else None)
+        room = self.llm.context - max(map(len, prompts.ids))
+        limits = [min(max(map(len, row)) + BEYOND, room) for row in answers]
+        ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
         return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
@@ -167,8 +165,8 @@ class LanguageModelRanker(Recommender):
         if self.generate_at_test:
             rates = self.answer_rates.setdefault(batch["protocol"], AnswerRates().to(self.device))
             titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
-            answers = [answer for piece in split_rows(batch, self._rows) for answer in self.generate(piece)]
-            rates.update(batch["case_id"], answers, titles)
+            parts, self._rows = by_pieces(self.generate, batch, self._rows)
+            rates.update(batch["case_id"], [answer for part in parts for answer in part], titles)
 
     def on_test_epoch_start(self) -> None:
         """Forgets earlier ranks and answers."""

@@ -30,7 +30,7 @@ class SlottedModel(Frozen[PreTrainedModel]):
         model: The model.
         tokenizer: Its tokenizer.
         movable: Whether the model follows its owner to a device.
-        training: Whether it is in training mode.
+        training: Whether it is in training mode while its owner is.
     """
 
     def __init__(

@@ -63,8 +63,7 @@ class ALLMRecStage2(ChoiceRanker):
     (https://arxiv.org/abs/2404.11343); ``allmrec/README.md`` lists where the released code departs from it.
 
     Candidates are ranked by the likelihood of their titles, so that the metrics of all other models apply; the paper's
-    free text is ``generate``. Train it on ``instances: sequence`` with 19 negatives: the last item of each
-    sequence is the target, and its negatives are shown beside it.
+    free text is ``generate``. Train it on :class:`allmrec.data.PromptDataModule`.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -79,6 +78,7 @@ class ALLMRecStage2(ChoiceRanker):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write.
+        repetition_penalty: Of tokens that an answer has already; 1.5 in the released code.
         precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
@@ -107,6 +107,7 @@ class ALLMRecStage2(ChoiceRanker):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
+        repetition_penalty: float = 1.0,
         precision: Precision = "auto",
         quantization: Quantization = "none",
         device_map: str | None = None,
@@ -140,6 +141,7 @@ class ALLMRecStage2(ChoiceRanker):
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
         self.ablation: Ablation = ablation
+        self.repetition_penalty = repetition_penalty
         self.project_user.requires_grad_(ablation != "no_user")
         self.project_item.requires_grad_(ablation != "no_joint")
 

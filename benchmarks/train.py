@@ -142,7 +142,7 @@ def train_and_test(
         summary["batches_a_step"] = parts
     seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
     best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / BEST)  # type: ignore[attr-defined]
-    trainer.test(model, data, ckpt_path=best, weights_only=True, verbose=False)
+    test(trainer, model, data, best)
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     result = replace(
@@ -188,6 +188,23 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
         trainer.save_checkpoint(folder / BEST)
         return
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+
+
+def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, checkpoint: str | None) -> None:
+    """Tests the chosen checkpoint.
+
+    Raises:
+        UserError: If a single row does not fit into the memory; smaller batches of training would not help.
+    """
+    try:
+        trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    except RuntimeError as error:
+        if not is_oom_error(error):
+            raise
+        raise UserError(
+            "Out of device memory: not a single row of the test fits, though training did.",
+            "The trained model is kept: go on with --ckpt_path last where there is more memory.",
+        ) from error
 
 
 def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from peft import LoraConfig
 from peft.mapping import inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from allmrec.choice import ChoiceRanker
@@ -84,20 +83,14 @@ class TALLRec(ChoiceRanker):
         self.save_hyperparameters()
         require_targets(model, targets)
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]
-        inject_adapter_in_model(config, model.module)
+        # New layers begin in training mode, whatever mode the model is in.
+        inject_adapter_in_model(config, model.module).eval()
         # The language model is hidden from this module, so that only what is listed here is saved and trained.
         self.additions = nn.ParameterDict(
             {name.replace(".", "/"): p for name, p in model.module.named_parameters() if "lora_" in name}
         )
-        self.dropouts = [layer.lora_dropout for layer in model.module.modules() if isinstance(layer, LoraLayer)]
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> TALLRec:
-        """Switches the additions' dropout; the language model's own stays off."""
-        super().train(mode)
-        for dropout in getattr(self, "dropouts", []):
-            dropout.train(mode)
-        return self
+        # For the additions' dropout; the language model's own is zero.
+        model.trains = True
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Takes the additions to another data set, whose items it knows by their titles."""

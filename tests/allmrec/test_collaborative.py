@@ -39,11 +39,12 @@ def test_vectors_of_ncf_are_its_tables(variant: Literal["gmf", "mlp", "neumf"], 
         torch.testing.assert_close(scores, (model.score(batch) - model.bias).detach())
 
 
-def test_dropout_is_off_unless_asked_for() -> None:
+def test_dropout_is_on_where_asked_for_and_while_its_owner_learns() -> None:
     batch = evaluation_batch()
-    quiet, noisy = CollaborativeFilter(sasrec()).train(), CollaborativeFilter(sasrec(), dropout=True).eval()
+    quiet, noisy = CollaborativeFilter(sasrec()).train(), CollaborativeFilter(sasrec(), dropout=True).train()
     assert torch.equal(quiet.user_vectors(batch), quiet.user_vectors(batch))
     assert not torch.equal(noisy.user_vectors(batch), noisy.user_vectors(batch))
+    assert torch.equal(noisy.eval().user_vectors(batch), quiet.user_vectors(batch))
     assert not quiet.user_vectors(batch).requires_grad
 
 

@@ -26,11 +26,14 @@ def test_it_follows_the_owner_unless_it_must_stay() -> None:
     assert (moving.weight.dtype, staying.weight.dtype) == (torch.float64, torch.float32)
 
 
-def test_its_mode_is_its_own() -> None:
-    off, on = nn.Dropout(), nn.Dropout()
-    Owner(off).train()
-    Owner(on, training=True).eval()
-    assert (off.training, on.training) == (False, True)
+def test_only_what_shall_train_follows_its_owner_s_mode() -> None:
+    still, following = Owner(nn.Dropout()), Owner(nn.Dropout(), training=True)
+    for mode in (True, False, True):
+        # As Lightning sets modes after a validation, which calls no `train`.
+        for module in (*still.modules(), *following.modules()):
+            module.training = mode
+        assert not still.inner.module.training
+        assert following.inner.module.training == mode
 
 
 def test_gradients_pass_through_and_leave_it_alone() -> None:

@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from torch.nn.functional import cross_entropy
 
+from allmrec.decoding import greedy, likelihoods, read_prefix
 from allmrec.llm import IGNORED, FrozenLLM, labelled
 from allmrec.prompts import SLOTS, PromptStyle
 from allmrec.tokens import Tokens
@@ -91,7 +92,7 @@ def test_owner_neither_saves_nor_trains_it_but_takes_it_along(llm: FrozenLLM) ->
 def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[str, str]) -> None:
     losses = []
     for checkpointing in (False, True):
-        llm = FrozenLLM(folders["opt"], "fp32", gradient_checkpointing=checkpointing)
+        llm = FrozenLLM(folders["opt"], "fp32", gradient_checkpointing=checkpointing).train()
         ids = llm.prompt_ids(TEXTS)
         soft = torch.ones_like(soft_for(llm, ids)).requires_grad_()
         loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft)
@@ -99,6 +100,18 @@ def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[st
         assert soft.grad is not None
         losses.append((loss.detach(), soft.grad))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_checkpointed_layers_score_and_write_outside_training(folders: dict[str, str], family: str) -> None:
+    seen = []
+    for checkpointing in (False, True):
+        llm = FrozenLLM(folders[family], "fp32", gradient_checkpointing=checkpointing).eval()
+        ids, answers = llm.prompt_ids(TEXTS), [llm.answer_ids(["sea", "red wolf"])] * 2
+        soft = torch.ones_like(soft_for(llm, ids))
+        scores = likelihoods(llm, read_prefix(llm, ids, soft), answers).total
+        seen.append((scores.tolist(), greedy(llm, read_prefix(llm, ids, soft), [4, 4])))
+    assert seen[0] == seen[1]
 
 
 def test_weights_keep_their_precision_unless_told(folders: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ def test_scores_are_those_of_separate_passes(folders: dict[str, str], family: st
         answer = model.composer.answers[int(batch["candidates"][row, column])]
         loss = model.llm.answer_loss([prompts.ids[row]], [answer], None)
         wanted = -loss * (len(answer) if scorer == "sum" else 1)
-        torch.testing.assert_close(scores[row, column], wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores[row, column], wanted, rtol=0, atol=1e-4)
 
 
 def test_test_reports_ranks_and_answers(folders: dict[str, str]) -> None:
