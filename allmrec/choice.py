@@ -9,7 +9,6 @@ from torch import Tensor
 
 from allmrec.composer import prompt_order
 from allmrec.ranker import LanguageModelRanker
-from common.errors import UserError
 from common.types import SequenceBatch
 
 
@@ -31,17 +30,8 @@ class ChoiceRanker(LanguageModelRanker):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the language model's name and revision, all that a checkpoint holds of what is frozen of it."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["llm"] = self.llm.identity()
+        self.llm.sign(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks whether the language model is that of the training.
-
-        Raises:
-            UserError: If it is another one.
-        """
-        now = self.llm.identity()
-        if checkpoint["llm"] != now:
-            raise UserError(
-                f"the checkpoint was trained on language model {checkpoint['llm']}, and this is {now}",
-                "Give the language model of the training with --model.init_args.llm.",
-            )
+        """Looks whether the language model is that of the training."""
+        self.llm.refuse_other(checkpoint)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from allmrec.llm import FrozenLLM
 from allmrec.tokens import Tokens, positions
@@ -70,6 +70,8 @@ def read(llm: FrozenLLM, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, 
         attention_mask=real.long(),
         position_ids=positions(real),
         logits_to_keep=1,
+        # One that keeps every place: a window slides over places, and candidates lie side by side.
+        past_key_values=DynamicCache(),
         use_cache=True,
     )
     return Prefix(answer.past_key_values, real, precise(answer.logits[:, -1]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -20,13 +21,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from allmrec.slotted import SlottedModel, check_folder, unreachable, without_dropout
+from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.tokens import Tokens, positions
 from common.errors import UserError
+from common.text.encoders import revision
 
 Precision = Literal["auto", "bf16", "fp32"]
 Quantization = Literal["none", "8bit", "4bit"]
 Weights = Literal["trained", "random"]
+PLACE_BOUND = ("bloom", "mpt", "gpt_neo")
+"""Models with linear biases or local windows over places in memory."""
 IGNORED = -100
 """Label of a token that is not learnt."""
 
@@ -55,27 +59,32 @@ class FrozenLLM(SlottedModel):
         name: str,
         precision: Precision = "auto",
         quantization: Quantization = "none",
-        device_map: str | None = None,
+        device_map: str | dict[str, int] | None = None,
         gradient_checkpointing: bool = False,
         weights: Weights = "trained",
     ) -> None:
-        check_folder(name)
         bits = quantization_config(quantization)
-        try:
+        if bits is not None and device_map is None and torch.cuda.is_available():
+            # Quantised weights are placed as they are loaded, before the processes of a node part ways.
+            device_map = {"": int(os.environ.get("LOCAL_RANK", 0))}
+        with loading(name):
             tokenizer = AutoTokenizer.from_pretrained(name)
             config = without_dropout(AutoConfig.from_pretrained(name))
+            refuse_unfit(name, config)
             whole = precision == "fp32" or (precision == "auto" and config.dtype == torch.float32)
             dtype = torch.float32 if whole else torch.bfloat16
             if weights == "random":
                 model = random_model(config, dtype, bits or device_map)
             else:
-                model = AutoModelForCausalLM.from_pretrained(
-                    name, config=config, dtype=dtype, quantization_config=bits, device_map=device_map
+                model, report = AutoModelForCausalLM.from_pretrained(
+                    name,
+                    config=config,
+                    dtype=dtype,
+                    quantization_config=bits,
+                    device_map=device_map,
+                    output_loading_info=True,
                 )
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            raise unreachable(name, error) from error
+                refuse_missing(name, report)
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         placed = device_map is not None or quantization != "none"
@@ -83,15 +92,15 @@ class FrozenLLM(SlottedModel):
         self.weights: Weights = weights
         self.end_id = end_token(tokenizer, name)
 
+    @cached_property
     def identity(self) -> dict[str, str]:
-        """As :meth:`SlottedModel.identity`, and whether weights are random."""
-        return super().identity() | ({} if self.weights == "trained" else {"weights": self.weights})
+        """As :attr:`SlottedModel.identity`, and whether weights are random."""
+        return revision(self.name) | ({} if self.weights == "trained" else {"weights": self.weights})
 
     @property
     def title(self) -> str:
-        """What a table calls the model: its name on the hub or its folder's."""
-        name = Path(self.name).name if Path(self.name).is_dir() else self.name
-        return name if self.weights == "trained" else f"{name}, random weights"
+        """As :attr:`SlottedModel.title`, and whether weights are random."""
+        return super().title if self.weights == "trained" else f"{super().title}, random weights"
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of prompts, behind the beginning token if the tokenizer has one."""
@@ -161,6 +170,20 @@ def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> T
     """
     precise = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     return F.cross_entropy(precise.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def refuse_unfit(name: str, config: PretrainedConfig) -> None:
+    """Looks whether a model can read candidates side by side behind one prompt.
+
+    Raises:
+        UserError: If its attention goes by places in memory rather than by the positions it is told.
+    """
+    if config.model_type in PLACE_BOUND or getattr(config, "alibi", False):
+        raise UserError(
+            f"language model {name!r} ({config.model_type}) cannot score candidates side by side: its attention goes "
+            "by places in memory",
+            "Choose a model with positions of its own, such as OPT, Llama, Qwen, Mistral, Gemma, Phi or GPT-NeoX.",
+        )
 
 
 def random_model(config: PretrainedConfig, dtype: torch.dtype, placed: object) -> PreTrainedModel:

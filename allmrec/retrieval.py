@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import readable
 from allmrec.prompts import STYLES, Domain
-from allmrec.slotted import SlottedModel, check_folder, unreachable, without_dropout
+from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.stage2 import Projection
 from allmrec.tokens import Tokens, like_lengths, positions
 from common.errors import DataError
@@ -37,13 +37,13 @@ class FrozenReader(SlottedModel):
 
     def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean") -> None:
         place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
-        check_folder(place)
-        try:
+        with loading(place):
             tokenizer = AutoTokenizer.from_pretrained(place)
             config = without_dropout(AutoConfig.from_pretrained(place))
-            model = AutoModel.from_pretrained(place, config=config, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            raise unreachable(place, error) from error
+            model, report = AutoModel.from_pretrained(
+                place, config=config, dtype=torch.float32, output_loading_info=True
+            )
+            refuse_missing(place, report)
         super().__init__(place, model, tokenizer)
         self.pooling = pooling
         with torch.no_grad():
@@ -56,7 +56,7 @@ class FrozenReader(SlottedModel):
         answer = self(
             inputs_embeds=self.embed(tokens, soft),
             attention_mask=tokens.real.long(),
-            position_ids=positions(tokens.real),
+            position_ids=positions(tokens.real) + self.first_position,
         )
         states: Tensor = answer.last_hidden_state
         if self.pooling == "last":
@@ -120,6 +120,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
         self.reader = FrozenReader(reader, pooling)
+        self.language_model = self.reader.title
         self.project_user = Projection(self.collaborative.width, self.reader.embedding.weight, "leaky_relu")
         self.project_item = Projection(latent, self.reader.embedding.weight, "gelu")
         self.user_head = nn.Linear(self.reader.state_width, width)
@@ -191,8 +192,14 @@ class ALLMRecRetrieval(SequentialRecommender):
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the reader's name and revision, all that a checkpoint holds of it."""
+        super().on_save_checkpoint(checkpoint)
+        self.reader.sign(checkpoint)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Forgets states of other weights."""
+        """Looks whether the reader is that of the training, and forgets states of other weights."""
+        self.reader.refuse_other(checkpoint)
         self._table = None
 
     def _profiles(self, pasts: list[list[int]]) -> list[list[int]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,6 +20,10 @@ from allmrec.prompts import SLOTS
 from allmrec.tokens import Tokens, splice
 from common.errors import UserError
 from common.text.encoders import revision
+
+
+LLM = "llm"
+"""Key of a checkpoint that holds the identity of the frozen model."""
 
 
 class SlottedModel(Frozen[PreTrainedModel]):
@@ -46,6 +53,12 @@ class SlottedModel(Frozen[PreTrainedModel]):
         self.tokenizer = tokenizer
         tokenizer.add_special_tokens({"additional_special_tokens": list(SLOTS)}, replace_extra_special_tokens=False)
         self.slot_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(SLOTS)))
+        self.first_position = first_position(model)
+
+    @property
+    def title(self) -> str:
+        """What a table calls the model: its name on the hub or its folder's."""
+        return Path(self.name).name if Path(self.name).is_dir() else self.name
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -59,17 +72,39 @@ class SlottedModel(Frozen[PreTrainedModel]):
 
     @property
     def context(self) -> int:
-        """Tokens that fit into the model's context."""
-        return int(getattr(self.module.config, "max_position_embeddings", 0) or 2**31)
+        """Tokens that fit into the model's context, and into the window of its attention."""
+        config = self.module.config
+        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        most = int(getattr(config, "max_position_embeddings", 0) or 2**31) - self.first_position
+        return min(most, window or most)
 
     @property
     def device(self) -> torch.device:
         """Where token vectors are looked up."""
         return self.embedding.weight.device
 
+    @cached_property
     def identity(self) -> dict[str, str]:
         """Name and revision, or the hash of a folder's files: what a checkpoint says of the model below it."""
         return revision(self.name)
+
+    def sign(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the model's identity into a checkpoint of what was trained on top of it."""
+        checkpoint[LLM] = self.identity
+
+    def refuse_other(self, checkpoint: Mapping[str, Any]) -> None:
+        """Looks whether a checkpoint was trained on top of this model; a folder may have another name now.
+
+        Raises:
+            UserError: If it is another one.
+        """
+        then, now = checkpoint[LLM], self.identity
+        name = {"model"} if "sha256" in then and "sha256" in now else set()
+        if {k: v for k, v in then.items() if k not in name} != {k: v for k, v in now.items() if k not in name}:
+            raise UserError(
+                f"the checkpoint was trained on the frozen model {then}, and this is {now}",
+                "Give the model of the training with --model.init_args.llm, or .reader in retrieval style.",
+            )
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts, with those that the tokenizer puts around any text."""
@@ -96,6 +131,49 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+def first_position(model: nn.Module) -> int:
+    """Number of a text's first place: models of RoBERTa's kind count from behind their padding."""
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    table = next((table for table in tables if isinstance(table, nn.Embedding)), None)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Makes what goes wrong while a model of this name is loaded one clear error.
+
+    Libraries raise errors of many kinds over a damaged file, bare exceptions among them.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+    """
+    check_folder(name)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or is_oom_error(error):
+            raise
+        raise unreachable(name, error) from error
+
+
+def refuse_missing(name: str, report: Mapping[str, Any]) -> None:
+    """Looks whether a model's files hold all its weights; a pooler is never read.
+
+    Args:
+        name: Name or folder of the model.
+        report: What Transformers says of the loading.
+
+    Raises:
+        UserError: If some are missing, which would be random.
+    """
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UserError(
+            f"the files of language model {name!r} lack {len(missing)} of its weights, {missing[0]} among them",
+            "Download it whole with `hf download NAME --local-dir FOLDER`.",
+        )
+
+
 def check_folder(name: str) -> None:
     """Looks whether a folder holds all that a language model needs; a hub name passes.
 
@@ -113,8 +191,10 @@ def check_folder(name: str) -> None:
         missing.add("tokenizer.json")
     if not any(file.endswith((".safetensors", ".bin")) for file in files):
         missing.add("model.safetensors")
-    for index in folder.glob("*.index.json"):
-        missing |= set(json.loads(index.read_text())["weight_map"].values()) - files
+    # The first that is there is what Transformers loads; indices of other frameworks do not count.
+    indices = [file for file in ("model.safetensors.index.json", "pytorch_model.bin.index.json") if file in files]
+    if indices and "model.safetensors" not in files:
+        missing |= set(json.loads((folder / indices[0]).read_text())["weight_map"].values()) - files
     if missing:
         raise UserError(
             f"language model folder {name} is incomplete: no {', '.join(sorted(missing))}",
@@ -125,9 +205,14 @@ def check_folder(name: str) -> None:
 
 def unreachable(name: str, error: Exception) -> UserError:
     """The error of a model that could not be loaded."""
-    where = "folder" if Path(name).is_dir() else "name on the hub"
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    if Path(name).is_dir():
+        return UserError(
+            f"language model folder {name} cannot be loaded: {reason}",
+            "A file of it is damaged or of another model: download it again, or save it again with `save_pretrained`.",
+        )
     return UserError(
-        f"language model {name!r} ({where}) cannot be loaded: {str(error).splitlines()[0]}",
+        f"language model {name!r} (name on the hub) cannot be loaded: {reason}",
         f"Check the name. Without network, run `hf download {name} --local-dir FOLDER` where there is one, copy the "
         "folder here and give its path; without any, build the stand-in with `recbench prepare DATASET --standin-llm`.",
     )

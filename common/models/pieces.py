@@ -22,9 +22,7 @@ def split_rows(batch: SequenceBatch, rows: int) -> Iterator[SequenceBatch]:
         yield cast(SequenceBatch, piece)
 
 
-def by_pieces(
-    step: Callable[[SequenceBatch], ResultT], batch: SequenceBatch, rows: int
-) -> tuple[list[ResultT], int]:
+def by_pieces(step: Callable[[SequenceBatch], ResultT], batch: SequenceBatch, rows: int) -> tuple[list[ResultT], int]:
     """Runs ``step`` on pieces of a batch, halving the pieces until they fit into memory.
 
     Args:

@@ -134,7 +134,8 @@ def test_incomplete_folder_names_the_missing_file(folders: dict[str, str], empty
 
 def test_missing_shard_is_named(folders: dict[str, str], empty_folder: Path) -> None:
     shutil.copytree(folders["opt"], empty_folder, dirs_exist_ok=True)
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (empty_folder / "model.safetensors").rename(empty_folder / "model-00001-of-00002.safetensors")
     (empty_folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="model-00002-of-00002"):
         FrozenLLM(str(empty_folder))

@@ -1,0 +1,107 @@
+"""Which models can be read, and what is said of those that cannot."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    BloomConfig,
+    GPTNeoConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from allmrec.decoding import likelihoods, read_prefix
+from allmrec.llm import FrozenLLM
+from allmrec.retrieval import FrozenReader
+from allmrec.slotted import LLM
+from allmrec.tokens import Tokens
+from common.errors import UserError
+
+
+@pytest.fixture
+def copy(folders: dict[str, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folders["llama"], tmp_path / "copy"))
+
+
+def damaged(copy: Path, kind: str) -> None:
+    weights = copy / "model.safetensors"
+    if kind == "weights":
+        weights.write_bytes(weights.read_bytes()[:2000])
+    elif kind == "tokenizer":
+        (copy / "tokenizer.json").write_text("{}")
+    else:
+        kept = {name: value for name, value in load_file(weights).items() if "layers.1." not in name}
+        save_file(kept, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("weights", "damaged"), ("tokenizer", "damaged"), ("layers", r"lack .*layers\.1\.")]
+)
+def test_a_damaged_folder_is_told_and_nothing_is_random(copy: Path, kind: str, message: str) -> None:
+    damaged(copy, kind)
+    with pytest.raises(UserError) as refused:
+        FrozenLLM(str(copy))
+    assert refused.match(message) or message in refused.value.cure
+
+
+def test_indices_of_other_frameworks_do_not_count(copy: Path) -> None:
+    (copy / "flax_model.msgpack.index.json").write_text(json.dumps({"weight_map": {"a": "flax-00001.msgpack"}}))
+    assert FrozenLLM(str(copy)).width == 16
+
+
+@pytest.mark.parametrize(
+    "config", [GPTNeoConfig(num_layers=2, attention_types=[[["global", "local"], 1]]), BloomConfig()]
+)
+def test_attention_over_places_in_memory_is_refused(copy: Path, config: Any) -> None:  # noqa: ANN401
+    config.save_pretrained(copy)
+    with pytest.raises(UserError, match="side by side"):
+        FrozenLLM(str(copy))
+
+
+def test_candidates_beyond_the_window_of_attention_are_scored_as_if_alone(copy: Path) -> None:
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": None}
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    torch.manual_seed(0)
+    MistralForCausalLM(MistralConfig(vocab_size=vocabulary, sliding_window=12, **small)).save_pretrained(copy)
+    llm = FrozenLLM(str(copy))
+    assert llm.context == 12
+    prompt, answers = [[1, 7, 8, 9, 10]], [[[5, 6, 7], [9, 8, 2], [11, 2], [6, 6, 2], [12, 13, 2]]]
+    together = likelihoods(llm, read_prefix(llm, prompt, None), answers).total[0]
+    alone = [-llm.answer_loss(prompt, [answer], None) * len(answer) for answer in answers[0]]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=1e-4)
+
+
+def test_a_reader_that_counts_from_behind_its_padding_reads_a_text_as_ever(copy: Path) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=vocabulary, num_attention_heads=2, max_position_embeddings=40, **small)
+    model = RobertaModel(config).eval()
+    model.save_pretrained(copy)
+    reader = FrozenReader(str(copy))
+    rows = [[7, 8, 9, 10], [11, 12]]
+    states = reader.read(Tokens.of(rows), torch.zeros(0, reader.width))
+    assert reader.context == 38
+    for row, state in zip(rows, states, strict=True):
+        torch.testing.assert_close(state, model(torch.tensor([row])).last_hidden_state[0].mean(0))
+
+
+def test_a_checkpoint_knows_its_model_under_another_name_and_no_other(copy: Path) -> None:
+    checkpoint: dict[str, Any] = {}
+    FrozenLLM(str(copy)).sign(checkpoint)
+    moved = copy.rename(copy.with_name("moved"))
+    FrozenLLM(str(moved)).refuse_other(checkpoint)
+    weights = moved / "model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="trained on the frozen model"):
+        FrozenLLM(str(moved)).refuse_other(checkpoint)
+    assert set(checkpoint[LLM]) == {"model", "sha256"}
