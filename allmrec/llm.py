@@ -76,7 +76,7 @@ class FrozenLLM(SlottedModel):
             if weights == "random":
                 model = random_model(config, dtype, bits or device_map)
             else:
-                model, report = AutoModelForCausalLM.from_pretrained(
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
                     name,
                     config=config,
                     dtype=dtype,
@@ -84,7 +84,8 @@ class FrozenLLM(SlottedModel):
                     device_map=device_map,
                     output_loading_info=True,
                 )
-                refuse_missing(name, report)
+                model = loaded[0]
+                refuse_missing(name, loaded[1])
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         placed = device_map is not None or quantization != "none"

@@ -21,7 +21,6 @@ from allmrec.tokens import Tokens, splice
 from common.errors import UserError
 from common.text.encoders import revision
 
-
 LLM = "llm"
 """Key of a checkpoint that holds the identity of the frozen model."""
 

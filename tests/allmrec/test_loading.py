@@ -43,13 +43,12 @@ def damaged(copy: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("weights", "damaged"), ("tokenizer", "damaged"), ("layers", r"lack .*layers\.1\.")]
+    ("kind", "said"), [("weights", "damaged"), ("tokenizer", "damaged"), ("layers", "lack 9 of its weights")]
 )
-def test_a_damaged_folder_is_told_and_nothing_is_random(copy: Path, kind: str, message: str) -> None:
+def test_a_damaged_folder_is_told_and_nothing_is_random(copy: Path, kind: str, said: str) -> None:
     damaged(copy, kind)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=said):
         FrozenLLM(str(copy))
-    assert refused.match(message) or message in refused.value.cure
 
 
 def test_indices_of_other_frameworks_do_not_count(copy: Path) -> None:
@@ -85,7 +84,7 @@ def test_a_reader_that_counts_from_behind_its_padding_reads_a_text_as_ever(copy:
     small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     torch.manual_seed(0)
     config = RobertaConfig(vocab_size=vocabulary, num_attention_heads=2, max_position_embeddings=40, **small)
-    model = RobertaModel(config).eval()
+    model = RobertaModel(config).train(False)
     model.save_pretrained(copy)
     reader = FrozenReader(str(copy))
     rows = [[7, 8, 9, 10], [11, 12]]
