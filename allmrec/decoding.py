@@ -184,7 +184,7 @@ def greedy(
     penalty = torch.ones_like(prefix.logits)
     penalty[:, list(penalised)] = repetition_penalty
     logits, cache, real = prefix.logits, prefix.cache, prefix.real
-    for step in range(max(limits)):
+    while True:
         scores = torch.where(logits > 0, logits / penalty, logits * penalty)
         if answers is not None:
             scores = scores + _allowed(answers, written, scores)
@@ -193,14 +193,17 @@ def greedy(
             ended[row] = ended[row] or token == llm.end_id or len(written[row]) == limits[row]
             if not ended[row]:
                 written[row].append(token)
-        if all(ended) or step + 1 == max(limits):
+        if llm.all_done(
+            all(end or len(text) == limit for end, text, limit in zip(ended, written, limits, strict=True))
+        ):
             break
         penalty[rows.to(tokens.device), tokens] = repetition_penalty
         real = torch.cat([real, real.new_ones(len(real), 1)], dim=1)
         answer = llm(
             inputs_embeds=llm.embedding(tokens[:, None]),
             attention_mask=real.long(),
-            position_ids=real.sum(1, keepdim=True) - 1,
+            # Beyond the context only while other processes write on.
+            position_ids=(real.sum(1, keepdim=True) - 1).clamp(max=llm.context - 1),
             past_key_values=cache,
             use_cache=True,
         )

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -92,6 +94,39 @@ class FrozenLLM(SlottedModel):
         super().__init__(name, model, tokenizer, movable=not placed, training=gradient_checkpointing)
         self.weights: Weights = weights
         self.end_id = end_token(tokenizer, name)
+        self.sharded = False
+
+    def shard(self, device: torch.device) -> None:
+        """Divides the weights of the layers over all processes, which gather a layer while they need it (FSDP2).
+
+        Every process must then run the model equally often. Y. Zhao et al., "PyTorch FSDP", VLDB 2023
+        (https://arxiv.org/abs/2304.11277).
+
+        Args:
+            device: Where this process works.
+
+        Raises:
+            UserError: If the model lies on several devices, or is quantised.
+        """
+        if not self.movable:
+            raise UserError(
+                "a quantised language model, or one with a device_map, cannot be divided over processes",
+                "Leave trainer/fsdp out: trainer/ddp keeps a whole copy on each device.",
+            )
+        layers = max((m for m in self.module.modules() if isinstance(m, nn.ModuleList)), key=len)
+        mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+        for layer in layers:
+            # Each is a root of its own, which would stay whole once it was gathered.
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+        self.sharded = True
+
+    def all_done(self, done: bool) -> bool:
+        """Whether all processes that share the weights are done; without others, whether this one is."""
+        if not self.sharded:
+            return done
+        flag = torch.tensor(int(done), device=self.device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
+        return bool(flag)
 
     @cached_property
     def identity(self) -> dict[str, str]:

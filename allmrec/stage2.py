@@ -83,6 +83,7 @@ class ALLMRecStage2(ChoiceRanker):
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
         gradient_checkpointing: Whether its layers are computed again in the backward pass.
+        shard_llm: Whether the processes of a training share the language model's weights, as ``trainer/fsdp`` asks.
         llm_weights: The language model's own, or ``random`` ones, as a control.
         cf_dropout: Whether the collaborative filter's dropout is on, as in the released code.
         ablation: What the method goes without, in training and test.
@@ -112,6 +113,7 @@ class ALLMRecStage2(ChoiceRanker):
         quantization: Quantization = "none",
         device_map: str | None = None,
         gradient_checkpointing: bool = False,
+        shard_llm: bool = False,
         llm_weights: Weights = "trained",
         cf_dropout: bool = False,
         ablation: Ablation = "none",
@@ -142,8 +144,14 @@ class ALLMRecStage2(ChoiceRanker):
         self.joint_file, self.vectors = Path(joint), vectors
         self.ablation: Ablation = ablation
         self.repetition_penalty = repetition_penalty
+        self.shard_llm = shard_llm
         self.project_user.requires_grad_(ablation != "no_user")
         self.project_item.requires_grad_(ablation != "no_joint")
+
+    def configure_model(self) -> None:
+        """Divides the language model over the processes, where there are several and that is wanted."""
+        if self.shard_llm and self.trainer.world_size > 1 and not self.llm.sharded:
+            self.llm.shard(self.trainer.strategy.root_device)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles, and reads the joint vectors.

@@ -106,21 +106,22 @@ def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result
     assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 16
 
 
-def test_two_processes_learn_what_one_does(chain: dict[str, Path], root: Path, standin: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_learn_what_one_does(
+    chain: dict[str, Path], root: Path, standin: Path, tmp_path: Path, sharded: bool
+) -> None:
     given = [f"--model.llm={standin}"]
     given += [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
     config = ["run", "--config", "synthetic/allmrec"]
     two = options(root, tmp_path / "two", *STAGE_2, *given, "--data.batch_size=4", "--trainer.devices=2")
-    running = process(*config, *two, "--trainer.strategy=ddp")
+    running = process(*config, "trainer/fsdp" if sharded else "trainer/ddp", *two)
     one = options(root, tmp_path / "one", *STAGE_2, *given, "--data.batch_size=8")
     assert main([*config, *one]) == 0
     _, errors = running.communicate(timeout=300)
     assert running.returncode == 0, errors
-    single, double = (
-        torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("one", "two")
-        for folder in find_runs([tmp_path / name])
-    )
+    folders = [folder for name in ("one", "two") for folder in find_runs([tmp_path / name])]
+    single, double = (torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in folders)
+    assert "test/sampled-19/overall/generated/out_of_list" in read_result(folders[1]).metrics
     # A step of Adam is as long as 0.01 in every weight, and rounding turns a few where the gradient is all but zero.
     for name, weights in single.items():
         assert torch.dist(double[name], weights) <= 0.01 * weights.norm(), name
