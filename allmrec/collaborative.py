@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from allmrec.frozen import Frozen
@@ -45,6 +48,14 @@ class CollaborativeFilter(Frozen[Recommender]):
             )
         super().__init__(model, training=dropout)
         self.width = self.item_vectors().size(1)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights, by which joint vectors know the filter that they were made from."""
+        sha = hashlib.sha256()
+        for weights in self.module.parameters():
+            sha.update(weights.detach().cpu().numpy().tobytes())
+        return sha.hexdigest()
 
     def attach(self, catalogue: Catalogue) -> None:
         """Tells the model which items were trained, so that others have the mean vector."""
@@ -126,29 +137,44 @@ class JointVectors(NamedTuple):
     """e, from the collaborative filter."""
     texts: Float[Tensor, "i_plus_1 z"]
     """q, from the text: for items with few events, or of another data set."""
+    text_encoder: str
+    """The sentence model of stage 1."""
+    filter: str
+    """:attr:`CollaborativeFilter.digest` of the filter that they were made from."""
 
     def save(self, path: Path) -> None:
-        """Writes both tables."""
-        save_file({name: value.cpu().contiguous() for name, value in self._asdict().items()}, path)
+        """Writes both tables, and what they were made with."""
+        tables = {"items": self.items.cpu().contiguous(), "texts": self.texts.cpu().contiguous()}
+        save_file(tables, path, metadata={"text_encoder": self.text_encoder, "filter": self.filter})
 
     @classmethod
-    def load(cls, path: Path | str, num_items: int) -> JointVectors:
-        """Reads both tables.
+    def load(cls, path: Path | str, collaborative: CollaborativeFilter, latent: int | None = None) -> JointVectors:
+        """Reads what stage 1 left.
 
         Args:
             path: The file, or the run folder of stage 1.
-            num_items: Number of items of the catalogue.
+            collaborative: The filter that they are used with.
+            latent: Width that they must have; ``None`` takes any.
 
         Raises:
-            UserError: If the file is absent, or of another number of items.
+            UserError: If the file is absent or damaged, or of another filter or width.
         """
         path = Path(path) / JOINT if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise UserError(f"joint vectors {path} do not exist", "Run stage 1 first, and give its run folder.")
-        vectors = cls(**load_file(path))
-        if len(vectors.items) != num_items + 1:
+        try:
+            with safe_open(path, "pt") as file:
+                vectors = cls(file.get_tensor("items"), file.get_tensor("texts"), **file.metadata())
+        except (SafetensorError, TypeError) as error:
+            raise UserError(f"{path} holds no joint vectors: {error}", "Run stage 1 again with --force.") from error
+        if vectors.filter != collaborative.digest:
             raise UserError(
-                f"{path} holds {len(vectors.items) - 1} items, but the data set has {num_items}",
-                "Give the stage 1 of the same data set and recipe.",
+                f"{path} was made from another collaborative filter than the one given",
+                "Give the run that stage 1 was made from, or run stage 1 on this one.",
+            )
+        if latent not in (None, vectors.items.size(1)):
+            raise UserError(
+                f"joint vectors {path} have width {vectors.items.size(1)}, not {latent}",
+                f"Give --model.init_args.latent {vectors.items.size(1)}.",
             )
         return vectors

@@ -119,7 +119,7 @@ class JointDot(SequentialRecommender):
         assert isinstance(stage1, ALLMRecStage1)
         self.stage1 = Frozen(stage1)
         self.collaborative: CollaborativeFilter = stage1.collaborative
-        self.information_set = stage1.information_set
+        self.information_set, self.text_encoder = stage1.information_set, stage1.text_encoder
         self.joint, self.vectors = joint, vectors
         self.register_buffer("decoded", torch.zeros(num_items + 1, self.collaborative.width), persistent=False)
 
@@ -128,9 +128,9 @@ class JointDot(SequentialRecommender):
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
-        latents = getattr(JointVectors.load(self.joint, self.num_items), self.vectors)
+        joint = JointVectors.load(self.joint, self.collaborative)
         with torch.no_grad():
-            self.decoded.copy_(self.stage1.module.alignment.items.decoder(latents))
+            self.decoded.copy_(self.stage1.module.alignment.items.decoder(getattr(joint, self.vectors)))
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Decodes joint vectors of another data set's items from their texts, for the filter's histories, too.
@@ -143,6 +143,10 @@ class JointDot(SequentialRecommender):
         _, items = self.stage1.module.read(catalogue["texts"])
         self.collaborative.adopt(items)
         self.decoded.copy_(items)
+
+    def marks(self) -> list[str]:
+        """The sentence model of stage 1, where it is not the paper's."""
+        return self.stage1.module.marks()
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """The filter's user vectors, shape ``(b, 1, d)``."""

@@ -15,6 +15,7 @@ from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import readable
 from allmrec.prompts import STYLES, Domain
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
+from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection
 from allmrec.tokens import Tokens, like_lengths, positions
 from common.errors import DataError
@@ -144,7 +145,9 @@ class ALLMRecRetrieval(SequentialRecommender):
             raise DataError("the data set has no titles to read", "Choose a recipe with titles.")
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
-        self.joint.copy_(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
+        joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
+        self.text_encoder = joint.text_encoder
+        self.joint.copy_(getattr(joint, self.vectors))
         self.titles = readable(self.reader, catalogue["titles"], self.max_title_tokens)[0]
         self.cards = self.reader.prompt_ids([self.style.card(title) for title in self.titles])
 
@@ -191,6 +194,10 @@ class ALLMRecRetrieval(SequentialRecommender):
         distinct, place = shown.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}
+
+    def marks(self) -> list[str]:
+        """The sentence model of stage 1, where it is not the paper's."""
+        return [] if self.text_encoder is None else text_marks(self.text_encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the reader's name and revision, all that a checkpoint holds of it."""

@@ -32,6 +32,12 @@ def require_texts(vectors: Literal["items", "texts"]) -> None:
         )
 
 
+def text_marks(encoder: str) -> list[str]:
+    """What a table says of a sentence model, where it is not the paper's."""
+    name = Path(encoder).name
+    return [] if name == PAPERS else [f"texts by {name}"]
+
+
 class ALLMRecStage1(SequentialRecommender):
     """Two auto-encoders that meet: one over a frozen filter's item vectors, one over vectors of the items' texts.
 
@@ -111,6 +117,7 @@ class ALLMRecStage1(SequentialRecommender):
             weight_matching,
             weight_recommendation,
         )
+        self.text_encoder = self.tower.name
         self.positions, self.vectors = positions, vectors
         self._decoded: Tensor | None = None
 
@@ -148,7 +155,8 @@ class ALLMRecStage1(SequentialRecommender):
         e = self.alignment.items.encode(self.collaborative.item_vectors())
         q = self.alignment.texts.encode(self.tower.all(self.device))
         first = torch.zeros(1, dtype=torch.long, device=self.device)
-        return JointVectors(e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0))
+        both = e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0)
+        return JointVectors(*both, self.tower.name, self.collaborative.digest)
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> tuple[Float[Tensor, "i_plus_1 z"], Float[Tensor, "i_plus_1 d"]]:
@@ -170,8 +178,7 @@ class ALLMRecStage1(SequentialRecommender):
 
     def marks(self) -> list[str]:
         """The sentence model, where it is not the paper's."""
-        name = self.tower.name.rpartition("/")[2]
-        return [] if name == PAPERS else [f"texts by {name}"]
+        return text_marks(self.tower.name)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """The filter's user vectors, shape ``(b, 1, d)``."""

@@ -17,7 +17,7 @@ from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer, greedy, read_prefix
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
-from allmrec.stage1 import ALLMRecStage1, require_texts
+from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
 from common.models.base import Recommender
 from common.models.finished import finished_model
 from common.types import Catalogue, SequenceBatch
@@ -162,7 +162,9 @@ class ALLMRecStage2(ChoiceRanker):
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
-        self._place(getattr(JointVectors.load(self.joint_file, self.num_items), self.vectors))
+        joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
+        self.text_encoder = joint.text_encoder
+        self._place(getattr(joint, self.vectors))
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Takes trained projections to items of another data set, which are known by their texts alone.
@@ -181,6 +183,7 @@ class ALLMRecStage2(ChoiceRanker):
         super().attach(catalogue)
         stage1 = finished_model(self.joint_file, collaborative=self.collaborative.module)
         assert isinstance(stage1, ALLMRecStage1)
+        self.text_encoder = stage1.text_encoder
         q, items = stage1.read(catalogue["texts"])
         self.collaborative.adopt(items)
         self._place(q)
@@ -237,5 +240,6 @@ class ALLMRecStage2(ChoiceRanker):
         return [{"params": [parameter for parameter in both if parameter.requires_grad]}]
 
     def marks(self) -> list[str]:
-        """The ablation, if there is one."""
-        return [*super().marks(), *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]
+        """The sentence model of stage 1, where it is not the paper's, and the ablation, if there is one."""
+        texts = [] if self.text_encoder is None else text_marks(self.text_encoder)
+        return [*super().marks(), *texts, *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from allmrec.collaborative import JOINT, JointVectors
+from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.data import PromptDataModule
 from allmrec.decoding import Likelihoods, precise
 from allmrec.llm import labelled
@@ -54,10 +54,11 @@ def measure_allmrec(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
 
 def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
     """Stage 2 on the data set's stand-in, over untrained vectors."""
-    random = torch.randn(2, module.num_items + 1, LATENT, generator=torch.Generator().manual_seed(0))
-    JointVectors(*random).save(folder / JOINT)
+    e, q = torch.randn(2, module.num_items + 1, LATENT, generator=torch.Generator().manual_seed(0))
+    collaborative = _filter(module)
+    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
     model = ALLMRecStage2(
-        module.num_items, _filter(module), str(folder), str(find_standin(module.store)), max_title_tokens=24
+        module.num_items, collaborative, str(folder), str(find_standin(module.store)), max_title_tokens=24
     )
     model.attach(module.catalogue)
     return model.eval()

@@ -172,13 +172,13 @@ def require_same_data(run: Path, plan: Plan) -> None:
             f"({plan.manifest.fingerprint[:12]}), so that its users and items are others.",
             f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
         )
-    scenario = plan.config["data"]["init_args"]["scenario"]
-    theirs = read_yaml(run / CONFIG)["data"]["init_args"].get("scenario", scenario)
-    if theirs != scenario:
-        raise UserError(
-            f"{run} was trained under the scenario {theirs}, not {scenario}: it has seen other users.",
-            "Give a run of the same scenario, or let a suite make it.",
-        )
+    own, theirs = plan.config["data"]["init_args"], read_yaml(run / CONFIG)["data"]["init_args"]
+    for name, what in {"scenario": "it has seen other users", "max_history": "it reads other histories"}.items():
+        if name in own and theirs.get(name, own[name]) != own[name]:
+            raise UserError(
+                f"{run} was trained with {name} {theirs[name]}, not {own[name]}: {what}.",
+                f"Give --data.{name} {theirs[name]}, or a run with {name} {own[name]}; a suite makes it.",
+            )
 
 
 def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:

@@ -51,6 +51,8 @@ class Recommender(L.LightningModule, ABC):
     ``event_times``, ``query_time``, ``user_id``, ``graph``, ``attributes``, ``text``."""
     language_model: str | None = None
     """Name of the language model inside, if there is one."""
+    text_encoder: str | None = None
+    """Name of what made vectors of texts, here or in what the model is made from, if anything did."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
     catalogue_chunk: ClassVar[int] = 4096

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
+from allmrec.sentences import PAPERS
 from common.errors import UserError
 from common.models.floors import Popularity
 from common.models.gru4rec import GRU4Rec
 from common.models.ncf import NCF
 from common.models.nextitnet import NextItNet
 from common.models.sasrec import SASRec
-from tests.allmrec.world import NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
+from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
 
 
 @pytest.mark.parametrize("model_class", [SASRec, GRU4Rec, NextItNet])
@@ -53,11 +54,19 @@ def test_a_model_without_vectors_is_refused() -> None:
         CollaborativeFilter(Popularity(NUM_ITEMS))
 
 
-def test_joint_vectors_come_back_and_belong_to_one_catalogue(tmp_path: Path) -> None:
-    path = Path(joint_file(tmp_path))
-    vectors = JointVectors.load(path, NUM_ITEMS)
+def test_joint_vectors_come_back_and_belong_to_one_filter(tmp_path: Path) -> None:
+    path, own = Path(joint_file(tmp_path)), CollaborativeFilter(sasrec())
+    vectors = JointVectors.load(path, own, LATENT)
     assert not torch.equal(vectors.items, vectors.texts)
-    with pytest.raises(UserError, match="holds 24 items"):
-        JointVectors.load(path, NUM_ITEMS + 1)
+    assert vectors.text_encoder == PAPERS
+    other = sasrec()
+    torch.nn.init.normal_(next(other.parameters()))
+    with pytest.raises(UserError, match="another collaborative filter"):
+        JointVectors.load(path, CollaborativeFilter(other))
+    with pytest.raises(UserError, match="have width 8, not 4"):
+        JointVectors.load(path, own, 4)
     with pytest.raises(UserError, match="Run stage 1"):
-        JointVectors.load(tmp_path / "absent", NUM_ITEMS)
+        JointVectors.load(tmp_path / "absent", own)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="holds no joint vectors"):
+        JointVectors.load(path, own)

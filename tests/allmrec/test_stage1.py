@@ -155,7 +155,7 @@ def test_joint_vectors_belong_to_items_and_are_saved(sbert: str, tmp_path: Path)
         joint.items[3], model.alignment.items.encode(model.collaborative.item_vectors()[3]).detach()
     )
     joint.save(tmp_path / "joint.safetensors")
-    assert torch.equal(type(joint).load(tmp_path / "joint.safetensors", NUM_ITEMS).texts, joint.texts)
+    assert torch.equal(type(joint).load(tmp_path / "joint.safetensors", model.collaborative).texts, joint.texts)
 
 
 def test_data_without_texts_is_refused(sbert: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allmrec.collaborative import JointVectors
+from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import Composer, Prompts
 from allmrec.stage2 import ALLMRecStage2, Projection
 from common.errors import UserError
@@ -75,7 +75,7 @@ def test_slots_hold_projected_vectors_in_order(folders: dict[str, str], joint: s
     batch = evaluation_batch(2)
     prompts = model.prompts(batch)
     soft = model.soft(batch, prompts)
-    table = JointVectors.load(Path(joint), NUM_ITEMS).texts
+    table = JointVectors.load(Path(joint), CollaborativeFilter(sasrec())).texts
     users = model.project_user(model.collaborative.user_vectors(batch))
     wanted = []
     for row, slots in enumerate(prompts.slots):
@@ -167,5 +167,5 @@ def test_checkpoint_holds_the_projections_and_the_name_of_the_language_model(
     assert saved["llm"]["model"] == "opt"
     same = ALLMRecStage2.load_from_checkpoint(path, weights_only=True, collaborative=sasrec())
     torch.testing.assert_close(same.project_item.state_dict(), model.project_item.state_dict())
-    with pytest.raises(UserError, match="trained on language model"):
+    with pytest.raises(UserError, match="trained on the frozen model"):
         ALLMRecStage2.load_from_checkpoint(path, weights_only=True, collaborative=sasrec(), llm=folders["llama"])

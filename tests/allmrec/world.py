@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from allmrec.collaborative import JointVectors
+from allmrec.collaborative import CollaborativeFilter, JointVectors
+from allmrec.sentences import PAPERS
 from common.models.sasrec import SASRec
 from common.types import Catalogue, SequenceBatch, Sequences
 from tests.allmrec.tiny import TITLES
@@ -65,6 +66,6 @@ def evaluation_batch(rows: int = 4, candidates: int = 20) -> SequenceBatch:
 
 def joint_file(folder: Path) -> str:
     generator = torch.Generator().manual_seed(13)
-    vectors = [torch.randn(NUM_ITEMS + 1, LATENT, generator=generator) for _ in range(2)]
-    JointVectors(*vectors).save(folder / "joint.safetensors")
+    e, q = (torch.randn(NUM_ITEMS + 1, LATENT, generator=generator) for _ in range(2))
+    JointVectors(e, q, PAPERS, CollaborativeFilter(sasrec()).digest).save(folder / "joint.safetensors")
     return str(folder / "joint.safetensors")

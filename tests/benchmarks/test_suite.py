@@ -279,7 +279,7 @@ def test_a_predecessor_that_was_trained_on_other_users_is_refused(
 ) -> None:
     arguments = options(root, tmp_path, f"--predecessors.sasrec_allmrec={finished}", "--data.scenario=few-shot-5")
     assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
-    assert "was trained under the scenario overall, not few-shot-5" in capsys.readouterr().err
+    assert "was trained with scenario overall, not few-shot-5" in capsys.readouterr().err
 
 
 def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
