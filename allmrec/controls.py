@@ -10,13 +10,13 @@ from torch import Tensor
 
 from allmrec.ablations import Ablation
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.decoding import Likelihoods
+from allmrec.decoding import Likelihoods, Scorer
 from allmrec.frozen import Frozen
 from allmrec.stage1 import ALLMRecStage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
 from common.models.base import SequentialRecommender
 from common.models.finished import finished_model, read_checkpoint
-from common.types import Catalogue, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch, Sequences
 
 PERMUTATION_SEED = 0
 
@@ -25,11 +25,11 @@ class ALLMRecControl(ALLMRecStage2):
     """A trained stage 2 from whose prompts something is taken away; nothing is trained again.
 
     * ``null_context``: neither user nor history; what is left above chance is knowledge of titles and items alone.
-    * ``shuffled_users``: each user's vector is that of another one, the row before it.
+    * ``shuffled_users``: each user's vector is that of another one, drawn at random, after its training events.
     * ``shuffled_joint``: each item's joint vector is that of an item drawn at random.
     * ``untrained``: projections as they were before training.
     * an :data:`Ablation`: prompts without it, which the projections were not trained for.
-    * ``none``: as trained; with another ``order`` it tells what the order of candidates does.
+    * ``none``: as trained; with another ``order`` or ``scorer`` it tells what those do.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -39,9 +39,11 @@ class ALLMRecControl(ALLMRecStage2):
         llm: Name or folder of its language model.
         control: What is taken away.
         order: Which of the orders of candidates in the prompt.
+        scorer: How candidates are scored.
     """
 
     closed_form = True
+    train_events: Sequences
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class ALLMRecControl(ALLMRecStage2):
         llm: str,
         control: Ablation | Literal["null_context", "shuffled_users", "shuffled_joint", "untrained"],
         order: int = 0,
+        scorer: Scorer = "sum",
     ) -> None:
         saved = read_checkpoint(trained)
         own: dict[str, Any] = {
@@ -60,6 +63,7 @@ class ALLMRecControl(ALLMRecStage2):
             "joint": joint,
             "llm": llm,
             "order": order,
+            "scorer": scorer,
         }
         if control != "none" and control in get_args(Ablation):
             own["ablation"] = control
@@ -70,29 +74,40 @@ class ALLMRecControl(ALLMRecStage2):
             self.load_state_dict(saved["state_dict"])
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives titles and joint vectors, which ``shuffled_joint`` permutes."""
+        """Receives titles and joint vectors, which ``shuffled_joint`` permutes, and others' events."""
         super().attach(catalogue)
-        self._shuffle()
+        self._shuffle(catalogue)
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """As of stage 2, with joint vectors permuted under ``shuffled_joint``."""
         super().transfer(checkpoint, catalogue)
-        self._shuffle()
+        self._shuffle(catalogue)
 
-    def _shuffle(self) -> None:
+    def _shuffle(self, catalogue: Catalogue) -> None:
+        generator = torch.Generator().manual_seed(PERMUTATION_SEED)
         if self.control == "shuffled_joint":
-            generator = torch.Generator().manual_seed(PERMUTATION_SEED)
             others = 1 + torch.randperm(self.num_items, generator=generator).to(self.joint.device)
             self.joint[1:] = self.joint[others]
+        self.train_events = catalogue["train"]
+        # Along a ring of all users, so that nobody meets their own vector.
+        ring = torch.randperm(catalogue["num_users"], generator=generator)
+        self.other_user = torch.empty_like(ring).index_copy(0, ring, 1 + ring.roll(1))
 
     def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
         """As of stage 2, without user and history under ``null_context``."""
         return super().likelihoods(batch, null or self.control == "null_context")
 
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
-        """The filter's vector of each row's user, or of the row before it."""
-        vectors = super().user_vectors(batch)
-        return vectors.roll(1, dims=0) if self.control == "shuffled_users" else vectors
+        """The filter's vector of each row's user, or of another one."""
+        return super().user_vectors(self.others(batch) if self.control == "shuffled_users" else batch)
+
+    def others(self, batch: SequenceBatch) -> SequenceBatch:
+        """The batch with another user in each row, whose newest training events are the history."""
+        users = self.other_user[batch["user_id"].cpu() - 1]
+        end, start = self.train_events["offsets"][users + 1], self.train_events["offsets"][users]
+        place = end[:, None] + torch.arange(-batch["history"].size(1), 0)
+        history = self.train_events["items"][place.clamp(min=0)].masked_fill(place < start[:, None], PAD)
+        return {**batch, "user_id": users.to(self.device), "history": history.long().to(self.device)}
 
 
 class JointDot(SequentialRecommender):

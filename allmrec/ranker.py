@@ -43,6 +43,7 @@ class LanguageModelRanker(Recommender):
     """
 
     information_set = frozenset({"order", "text"})
+    ranks_catalogue = False
     soft_slots = True
     repetition_penalty = 1.0
     """The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""

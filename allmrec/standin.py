@@ -8,12 +8,11 @@ folder has Hugging Face layout and is loaded by the code that loads any other mo
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer
@@ -31,6 +30,7 @@ from allmrec.lessons import copy_loss, lesson
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
 from allmrec.standin_recipe import REPORT, StandInSettings, recipe, standin_name
+from common.errors import DataError
 
 END = "</s>"
 
@@ -55,21 +55,28 @@ def build_standin(
 
     Returns:
         Folder of the model, which appears whole or not at all.
+
+    Raises:
+        DataError: If no item has a title.
     """
+    if not any(titles):
+        raise DataError("the data set has no titles for a stand-in to learn", "Choose a recipe with titles.")
     settings = settings or StandInSettings()
     folder = root / standin_name(titles, texts, domain, settings)
     if (folder / REPORT).is_file():
         return folder
-    partial = root / f"{folder.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     style = STYLES[domain]()
-    with torch.random.fork_rng(), _without_bars():
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=root) as place, torch.random.fork_rng(), _without_bars():
+        partial = Path(place) / folder.name
         torch.manual_seed(settings.seed)
         tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
         save_untrained(partial, tokenizer, settings, titles)
         report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial, show)
-    (partial / REPORT).write_text(json.dumps(recipe(domain, settings) | report, indent=2))
-    partial.replace(folder)
+        (partial / REPORT).write_text(json.dumps(recipe(domain, settings) | report, indent=2))
+        if not (folder / REPORT).is_file():
+            # Unless another process built the same meanwhile.
+            partial.replace(folder)
     return folder
 
 

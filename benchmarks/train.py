@@ -41,7 +41,7 @@ from benchmarks.runs import (
     write_atomically,
 )
 from benchmarks.summary import summary_lines
-from common.data.datamodule import SequenceDataModule
+from common.data.datamodule import FULL, SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
 
@@ -113,6 +113,7 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
+    refuse_catalogue(model, data)
     model.attach(data.catalogue)
     # The processes of one run on several devices share its folder, of which the first takes care.
     with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]
@@ -179,6 +180,21 @@ def require_same_data(run: Path, plan: Plan) -> None:
                 f"{run} was trained with {name} {theirs[name]}, not {own[name]}: {what}.",
                 f"Give --data.{name} {theirs[name]}, or a run with {name} {own[name]}; a suite makes it.",
             )
+
+
+def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
+    """Looks whether the model can be tested under the protocols of its data.
+
+    Raises:
+        UserError: If it ranks only candidates that it is shown, and one is about the whole catalogue.
+    """
+    whole = FULL.keys() & {data.val_protocol, *data.test_protocols}
+    if whole and not model.ranks_catalogue:
+        raise UserError(
+            f"{type(model).__name__} ranks candidates that its prompt shows, and cannot rank the whole catalogue, as "
+            f"{min(whole)} asks.",
+            "Choose protocols with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
+        )
 
 
 def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:

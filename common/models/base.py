@@ -55,6 +55,8 @@ class Recommender(L.LightningModule, ABC):
     """Name of what made vectors of texts, here or in what the model is made from, if anything did."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
+    ranks_catalogue: ClassVar[bool] = True
+    """Whether it can rank all items, and not just candidates that it is shown."""
     catalogue_chunk: ClassVar[int] = 4096
     """Items that full ranking scores at a time where each candidate is scored by itself."""
     score_bytes: ClassVar[int] = 256 << 20

@@ -12,7 +12,7 @@ from allmrec.stage2 import ALLMRecStage2
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
 from common.types import SequenceBatch
-from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec
+from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
 
 
 def save(model: Recommender, folder: Path) -> str:
@@ -61,11 +61,26 @@ def test_null_context_knows_neither_user_nor_history(runs: dict[str, Any]) -> No
     assert not torch.allclose(seeing.score(other), seeing.score(batch))
 
 
-def test_shuffled_users_have_the_vector_of_the_row_before(runs: dict[str, Any]) -> None:
+def test_shuffled_users_have_another_user_s_vector_whatever_their_company(runs: dict[str, Any]) -> None:
+    batch, model, known = evaluation_batch(), control(runs, "shuffled_users"), catalogue()
+    others = model.others(batch)
+    assert sorted(model.other_user.tolist()) == list(range(1, NUM_USERS + 1))
+    assert not (others["user_id"] == batch["user_id"]).any()
+    for user, history in zip(others["user_id"].tolist(), others["history"].tolist(), strict=True):
+        events = known["train"]["items"][known["train"]["offsets"][user] : known["train"]["offsets"][user + 1]]
+        assert history == [0, *events.tolist()]
+    vectors = model.user_vectors(batch)
+    alone: Any = {key: value[2:3] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    torch.testing.assert_close(model.user_vectors(alone), vectors[2:3])
+    assert not torch.allclose(vectors, control(runs, "none").user_vectors(batch))
+
+
+def test_a_finished_run_can_be_scored_otherwise(runs: dict[str, Any]) -> None:
     batch = evaluation_batch()
-    own, others = control(runs, "none").user_vectors(batch), control(runs, "shuffled_users").user_vectors(batch)
-    torch.testing.assert_close(others[1:], own[:-1])
-    torch.testing.assert_close(others[0], own[-1])
+    likely, each = (control(runs, "none", scorer=scorer) for scorer in ("sum", "mean"))
+    tokens = likely.likelihoods(batch).tokens
+    torch.testing.assert_close(each.score(batch) * tokens, likely.score(batch))
+    assert each.reading() == {"scorer": "mean"}
 
 
 def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, Any]) -> None:
