@@ -1,4 +1,4 @@
-"""Written answers: which candidate they name, if any, and what share of a test's answers does."""
+"""Written answers and prompts: which candidate an answer names, and what a test owes to the length of texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -107,3 +107,40 @@ class AnswerRates(Metric):
         first[1:] = cases[1:, 0] != cases[:-1, 0]
         means = cases[first, 1:].mean(0)
         return dict(zip(("hr@1", "empty", "ambiguous", "out_of_list", "legacy_hr@1"), means, strict=True))
+
+
+class PromptRates(Metric):
+    """What prompts and scores of a test owe to the length of texts.
+
+    ``length_correlation`` is that of a candidate's score with the tokens of its title, within each case's list: summed
+    likelihood favours short titles. ``shortened`` is the share of prompts whose history was shortened.
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+    products: Tensor
+    prompts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("products", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("prompts", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, scores: Float[Tensor, "b c"], tokens: Int[Tensor, "b c"], shortened: int) -> None:
+        """Takes in a batch.
+
+        Args:
+            scores: Score of each candidate.
+            tokens: Tokens of its title.
+            shortened: Prompts of the batch whose history was shortened.
+        """
+        x, y = (values.double() - values.double().mean(1, keepdim=True) for values in (tokens, scores))
+        self.products += torch.stack([(x * y).sum(), x.square().sum(), y.square().sum()])
+        self.prompts += self.prompts.new_tensor([shortened, len(scores)])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Both figures; 0 where all titles or all scores are alike."""
+        xy, xx, yy = self.products
+        correlation = xy / (xx * yy).sqrt() if xx * yy > 0 else torch.zeros_like(xy)
+        return {"length_correlation": correlation, "shortened": self.prompts[0] / self.prompts[1].clamp(min=1)}

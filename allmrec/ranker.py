@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
 from allmrec.decoding import Likelihoods, Scorer, greedy, likelihoods, read_prefix, scored
-from allmrec.generation import AnswerRates
+from allmrec.generation import AnswerRates, PromptRates
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from common.errors import UserError
@@ -72,6 +73,8 @@ class LanguageModelRanker(Recommender):
         self.order = order
         self.generate_at_test = generate_at_test
         self.answer_rates: dict[str, AnswerRates] = {}
+        self.prompt_rates: dict[str, PromptRates] = {}
+        self._watched: PromptRates | None = None
         # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
         self._rows = 16
 
@@ -91,7 +94,12 @@ class LanguageModelRanker(Recommender):
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the likelihood of their titles under ``scorer``."""
         null = self.likelihoods(batch, null=True) if self.scorer == "null" else None
-        return scored(self.likelihoods(batch), self.scorer, null)
+        before = self.composer.shortened
+        given = self.likelihoods(batch)
+        scores = scored(given, self.scorer, null)
+        if self._watched is not None:
+            self._watched.update(scores, given.tokens, self.composer.shortened - before)
+        return scores
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Refuses: a prompt cannot show the whole catalogue.
@@ -162,7 +170,9 @@ class LanguageModelRanker(Recommender):
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases, and judges what the language model writes."""
+        self._watched = self.prompt_rates.setdefault(batch["protocol"], PromptRates().to(self.device))
         super().test_step(batch, batch_idx, dataloader_idx)
+        self._watched = None
         if self.generate_at_test:
             rates = self.answer_rates.setdefault(batch["protocol"], AnswerRates().to(self.device))
             titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
@@ -172,18 +182,27 @@ class LanguageModelRanker(Recommender):
     def on_test_epoch_start(self) -> None:
         """Forgets earlier ranks and answers."""
         super().on_test_epoch_start()
-        self.answer_rates = {}
+        self.answer_rates, self.prompt_rates = {}, {}
 
     def on_test_epoch_end(self) -> None:
-        """Logs metrics of ranks and rates of written answers."""
+        """Logs metrics of ranks, and rates of prompts and written answers; says what was cut."""
         super().on_test_epoch_end()
-        self.log_dict(self.further_metrics(), reduce_fx="max", sync_dist=True)
+        rates = self.further_metrics()
+        self.log_dict(rates, reduce_fx="max", sync_dist=True)
+        shortened = max((share for name, share in rates.items() if name.endswith("/shortened")), default=0.0)
+        if shortened or self.composer.cut_titles:
+            rank_zero_warn(
+                f"{shortened:.1%} of the prompts had their history shortened to fit into the context of "
+                f"{self.llm.context:,} tokens; {self.composer.cut_titles:,} of {self.num_items:,} titles were cut to "
+                f"{self.max_title_tokens} tokens."
+            )
 
     def further_metrics(self) -> dict[str, float]:
-        """Rates of written answers, ``test/<protocol>/overall/generated/<rate>``."""
+        """Rates, ``test/<protocol>/overall/prompts/<rate>`` and, of written answers, ``…/generated/<rate>``."""
         return {
-            f"test/{protocol}/overall/generated/{name}": float(rate)
-            for protocol, rates in self.answer_rates.items()
+            f"test/{protocol}/overall/{kind}/{name}": float(rate)
+            for kind, found in (("prompts", self.prompt_rates), ("generated", self.answer_rates))
+            for protocol, rates in found.items()
             for name, rate in rates.compute().items()
         }
 

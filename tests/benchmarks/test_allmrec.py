@@ -103,6 +103,8 @@ def test_parameters_tell_trained_from_frozen(results: dict[str, Result]) -> None
 def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result]) -> None:
     metrics, cases = results["allmrec"].metrics, results["allmrec"].cases
     assert metrics["test/sampled-19/overall/generated/out_of_list"] >= 0
+    assert -1 < metrics["test/sampled-19/overall/prompts/length_correlation"] < 1
+    assert metrics["test/sampled-19/overall/prompts/shortened"] == 0
     assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 16
 
 
