@@ -16,7 +16,7 @@ from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
 from benchmarks.launch.view import clock, durations, finished
-from benchmarks.ledger.judge import flat
+from benchmarks.ledger.overrides import flat
 from benchmarks.runs import CONFIG, ORIGIN
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
