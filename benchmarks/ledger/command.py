@@ -94,7 +94,7 @@ def record_of(paper: str, entry: Entry) -> dict[str, Any]:
     """An entry as plain values."""
     reported, ours = entry.reported, entry.ours
     if isinstance(reported, Claim):
-        own = {"kind": "ordering", "method": f"{reported.better} > {reported.worse}", "printed": None}
+        own: dict[str, Any] = {"kind": "ordering", "method": f"{reported.better} > {reported.worse}", "printed": None}
     else:
         own = {"kind": "figure", "method": reported.method, "printed": reported.value}
     return {

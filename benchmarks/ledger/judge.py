@@ -178,8 +178,8 @@ class Ledger:
             recipe, model, encoder = run.data.get("recipe"), run.language_model, run.text_encoder
             found[f"other data ({run.dataset})"] = run.dataset != place.dataset
             found[f"other data (recipe {recipe})"] = recipe not in paper.recipes and run.dataset == place.dataset
-            found[f"other language model ({model})"] = bool(model) and not named(model, paper.language_models)
-            found[f"other text encoder ({encoder})"] = bool(encoder) and not named(encoder, paper.text_encoders)
+            found[f"other language model ({model})"] = model is not None and not named(model, paper.language_models)
+            found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, paper.text_encoders)
         return [text for text, holds in found.items() if holds]
 
     def _facing(self, paper: Paper, reported: Printed | Claim, methods: tuple[str, ...]) -> Facing | Entry:

@@ -52,7 +52,7 @@ class Printed:
         tolerance: Share of it by which ours may differ.
         note: What is odd about it.
         not_applicable: Why the method has no such figure here.
-        recipe: Recipe of a data set's figure.
+        recipe: The one recipe whose stores face a data set's figure.
     """
 
     place: Place
@@ -67,7 +67,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering: ``better`` is above ``worse`` on ``metric``; ``not_applicable`` where one has no such figure here."""
+    """An ordering: ``better`` is above ``worse`` on ``metric``, or why one has no such figure here."""
 
     place: Place
     better: str
@@ -148,10 +148,11 @@ def _statistics(values: Mapping[str, Any]) -> Iterator[Printed]:
     for dataset, figures in kept["datasets"].items():
         place = Place(kept["table"], "data sets", dataset, STATISTICS, source=kept.get("source", ""))
         note = kept.get("notes", {}).get(dataset, "")
+        recipe = figures.get("recipe", values["requires"]["recipe"][0])
         for metric, value in figures.items():
             if metric != "recipe":
                 # Data are the paper's or not: counts have no tolerance.
-                yield Printed(place, "", metric, value, 0.0, note, recipe=figures["recipe"])
+                yield Printed(place, "", metric, value, 0.0, note, recipe=recipe)
 
 
 def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any], dict[str, Any]]]:

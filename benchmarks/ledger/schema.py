@@ -55,7 +55,8 @@ def read_reported(path: Path) -> dict[str, Any]:
         UserError: If it is no YAML or has another form: names the place and what was expected there.
     """
     try:
-        values = yaml.load(path.read_text(), _Strict)
+        with path.open() as stream:
+            values = yaml.load(stream, _Strict)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
     if not isinstance(values, dict):
@@ -210,7 +211,7 @@ def _recipes() -> set[str]:
 
 
 def _statistics_of(recipe: Check) -> Check:
-    return fields({"recipe": recipe}, {name: number for name in (*COUNTS, "average_length")})
+    return fields({}, {"recipe": recipe, **dict.fromkeys((*COUNTS, "average_length"), number)})
 
 
 def _claim(method: Check) -> Check:
