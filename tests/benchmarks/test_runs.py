@@ -68,8 +68,8 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_a_result_from_before_text_encoders_were_named(
     tmp_path: Path, reads: list[str], model: str | None, predecessors: dict[str, str], encoder: str | None
 ) -> None:
-    values = {"information_set": reads, "language_model": model, "predecessors": predecessors}
-    made_result("a", 0.5, **values).write(tmp_path)
+    result = made_result("a", 0.5, information_set=reads, language_model=model, predecessors=predecessors)
+    result.write(tmp_path)
     content = json.loads((tmp_path / "result.json").read_text())
     del content["text_encoder"]
     (tmp_path / "result.json").write_text(json.dumps(content))

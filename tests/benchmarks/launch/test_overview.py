@@ -2,6 +2,7 @@
 
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_closed_form_counts_once_like_in_the_plan(root: Path, tmp_path: Path) 
 
 
 def test_what_a_method_is_anyway_counts_once_like_in_the_plan(root: Path, tmp_path: Path) -> None:
-    vary = {
+    vary: dict[str, list[Any]] = {
         "model.init_args.width": [50, 8],
         "data.scenario": ["overall"],
         "model.init_args.discovery.init_args.num_latent": [5, 8],
