@@ -51,8 +51,7 @@ def suite(
         name: Name of a shipped suite, or a YAML file.
         root: Folder of the stores.
         runs: Folder of all runs.
-        jobs: How many devices are busy at a time; one run per accelerator when omitted, or one per machine where there
-            is none.
+        jobs: Runs at a time; one per accelerator when omitted, or one per machine where there is none.
         threads: Threads of each run; an equal share of the processors when omitted.
         launcher: Processes on this machine, or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.

@@ -130,10 +130,10 @@ def not_applicable(suite: Suite) -> list[str]:
 
     return [
         f"{dataset}/{row.label} on {other}: not applicable: it knows items by their ids"
+        for other in suite.across
         for dataset in suite.datasets
         for row in rows_of(suite, dataset)
         if row.key in suite.methods and not transferable(str(model_of(dataset, row.method)["class_path"]))
-        for other in suite.across
     ]
 
 
