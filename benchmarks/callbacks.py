@@ -78,6 +78,8 @@ class RunRecord(L.Callback):
         self.best: float | None = None
         self.best_epoch = 0
         self.ranks: dict[str, dict[str, Tensor]] = {}
+        self.slices: dict[str, dict[str, Tensor]] = {}
+        """For each protocol which of its cases belong to which slice."""
         self.top_metrics: dict[str, float] = {}
         self._started = 0.0
         self._earlier = 0.0

@@ -50,8 +50,8 @@ def describe(
         monitor: Metric that chose the checkpoint.
         origin: The training, where it was under other conditions than the test.
     """
-    masks = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
-    metrics, cases = slice_metrics(rank_table(record.ranks), masks)
+    record.slices = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
+    metrics, cases = slice_metrics(rank_table(record.ranks), record.slices)
     protocols = {}
     for protocol in record.ranks:
         fields: dict[str, Any] = {
@@ -92,8 +92,18 @@ def describe(
         predecessors=plan.predecessors,
         tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
+        text_encoder=model.text_encoder or encoder_of(model, settings),
         marks=[*model.marks(), *([] if origin is None else [origin.mark])],
     )
+
+
+def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:
+    """What made the item vectors that the data hold for a model that reads texts; a control's says so."""
+    encoder: str | None = settings.get("text_encoder")
+    if encoder is None or "text" not in model.information_set:
+        return None
+    control = settings.get("vectors", "text")
+    return encoder if control == "text" else f"{control} in place of {encoder}"
 
 
 def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:

@@ -15,22 +15,31 @@ from common.metrics.ranking import COLUMNS, case_metrics
 METRIC_VERSION = 1
 """Enters the protocol id: raised when a metric's definition changes."""
 OVERALL = "overall"
+SLICE = "slice/"
+"""Beginning of the columns of ``ranks.parquet`` that tell which cases belong to a slice."""
 
 
-def rank_table(ranks: Mapping[str, Mapping[str, Tensor]]) -> pl.DataFrame:
+def rank_table(
+    ranks: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Mapping[str, Tensor]] | None = None
+) -> pl.DataFrame:
     """Per-case ranks of all protocols as one table.
 
     Args:
         ranks: For each protocol the columns of :data:`common.metrics.ranking.COLUMNS`, each of shape ``(m,)``.
+        masks: For each protocol the slices, by name: for each of its cases whether it belongs, shape ``(m,)``.
 
     Returns:
-        A row a case: ``protocol`` and those columns.
+        A row a case: ``protocol``, those columns and, for each slice, ``slice/<name>``.
     """
     parts = [
-        pl.DataFrame({"protocol": [protocol] * len(table["case_id"])} | {c: table[c].numpy() for c in COLUMNS})
+        pl.DataFrame(
+            {"protocol": [protocol] * len(table["case_id"])}
+            | {c: table[c].numpy() for c in COLUMNS}
+            | {f"{SLICE}{name}": mask.numpy() for name, mask in (masks or {}).get(protocol, {}).items()}
+        )
         for protocol, table in ranks.items()
     ]
-    return pl.concat(parts).with_columns(pl.col(COLUMNS).cast(pl.Int32))
+    return pl.concat(parts, how="diagonal").with_columns(pl.col(COLUMNS).cast(pl.Int32))
 
 
 def write_ranks(table: pl.DataFrame, path: Path) -> None:

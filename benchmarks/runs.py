@@ -19,6 +19,8 @@ RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 BEST, LAST = "best.ckpt", "last.ckpt"
 LOCK = ".lock"
+UNRECORDED = "unrecorded"
+"""Text encoder of a result that was written before they were named."""
 ORIGIN, UNDER = "trained_on", "trained_under"
 """Where a result's ``data`` name the data set and the scenario of the training, if the test was of others."""
 
@@ -59,6 +61,7 @@ class Result:
         predecessors: Run ids that this run was made from, by role.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
         language_model: Name of the language model inside the method; ``standin…`` for one that the suite made itself.
+        text_encoder: Name of what made the vectors of texts that the method reads.
         tuning: What choosing the configuration cost: ``study``, ``trials`` and ``hours``, and the ``seed`` of that.
         marks: What stands beside the method's name: something else than the paper uses, for example.
         version: Version of this layout.
@@ -84,6 +87,7 @@ class Result:
     predecessors: dict[str, str] = field(default_factory=dict)
     checkpoint: str | None = None
     language_model: str | None = None
+    text_encoder: str | None = None
     tuning: dict[str, Any] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     version: int = RESULT_VERSION
@@ -120,8 +124,13 @@ def parse_result(text: str, path: Path) -> Result:
         values = json.loads(text)
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
+        # A language model alone needs no vectors of texts; whatever else reads texts has them from an encoder.
+        if "text_encoder" not in values and "text" in values["information_set"]:
+            made_from = set(values.get("predecessors", {})) - {"standin"}
+            alone = values.get("language_model") and not made_from
+            values["text_encoder"] = None if alone else UNRECORDED
         return Result(**values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
 
 

@@ -14,7 +14,7 @@ from benchmarks.launch.devices import accelerators as devices_here
 from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
-from benchmarks.launch.plan import Entry, plan
+from benchmarks.launch.plan import Entry, not_applicable, plan
 from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
 from benchmarks.launch.task import Launcher
@@ -51,8 +51,7 @@ def suite(
         name: Name of a shipped suite, or a YAML file.
         root: Folder of the stores.
         runs: Folder of all runs.
-        jobs: How many devices are busy at a time; one run per accelerator when omitted, or one per machine where there
-            is none.
+        jobs: Runs at a time; one per accelerator when omitted, or one per machine where there is none.
         threads: Threads of each run; an equal share of the processors when omitted.
         launcher: Processes on this machine, or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.
@@ -67,14 +66,16 @@ def suite(
     if name is None:
         raise UserError("No suite is named.", "Name one, or give --list for all.")
     path = find_suite(name)
-    entries = plan(read_suite(path), root, runs)
+    content = read_suite(path)
+    entries, left_out = plan(content, root, runs), not_applicable(content)
     place = runs / "suites" / path.stem
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
         # How large a cluster is only the cluster knows.
         guess = jobs or (devices_here() if launcher == "local" else 1) or 1
-        write("\n".join(plan_lines(entries, runs, guess) if dry_run else status_lines(entries, place)))
+        lines = plan_lines(entries, runs, guess) if dry_run else status_lines(entries, place)
+        write("\n".join([*(f"# {line}" for line in left_out), *lines]))
         return
     if wandb:
         from benchmarks.loggers.tracking import log_leaderboard, spared, wandb_mode
@@ -89,7 +90,7 @@ def suite(
         with View(schedule, len(entries)) as view:
             failed = schedule.run(Ticker(entries, schedule, place, view))
         tables = write_leaderboard(entries, place, final=True)
-    write((place / LEADERBOARD).read_text())
+    write("\n".join([(place / LEADERBOARD).read_text(), *left_out]).rstrip())
     if failed:
         lines = [f"  {entry.label}: {place / entry.log_name}" for entry in failed]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))

@@ -287,7 +287,7 @@ class MetricsFile(CSVLogger):
 
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
     """Writes ranks, seals the folder with ``result.json``, and tells the loggers of every slice."""
-    write_ranks(rank_table(record.ranks), folder / RANKS)
+    write_ranks(rank_table(record.ranks, record.slices), folder / RANKS)
     result.write(folder)
     # After the seal: a service that fails takes no finished run with it.
     log_result(loggers, result, folder)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.html.page import ASSETS
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.ledger.command import entries_of, figure_of, heading_of, record_of
+from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
 from benchmarks.ledger.judge import Entry
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.runs import write_atomically
@@ -22,11 +22,11 @@ VERDICTS = {
     "not reproduced": "mark bad",
     "inconclusive": "mark",
     "not comparable": "chip",
+    "not applicable": "chip",
     "missing": "chip",
 }
 """Verdicts in the order of their buttons, each with the look of its mark."""
-COLUMNS = ("data set", "slice", "method", "metric", "printed", "ours", "difference", "verdict", "why", "runs")
-LEFT = ("data set", "slice", "method", "metric", "verdict", "why")
+LEFT = ("data set", "slice", "method", "metric", "verdict", "why", "runs")
 
 
 def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
@@ -69,39 +69,33 @@ def _paper(paper: Paper, entries: Sequence[Entry]) -> str:
         _table(paper, heading, [record_of(paper.name, entry) for entry in members])
         for heading, members in groupby(entries, key=heading_of)
     ]
-    return "\n".join(tables)
+    note = f'<p class="legend"><b>{escape(paper.name)}.</b> {escape(paper.note)}</p>' if paper.note else ""
+    return "\n".join([note, *tables])
 
 
 def _table(paper: Paper, heading: tuple[str, str, bool], records: Sequence[dict[str, Any]]) -> str:
     table, about, orderings = heading
     title = f"{paper.name}, {table}: {about}" + (" (orderings)" if orderings else "")
-    names = "".join(f'<th scope="col"{_left(name)} style="padding:.55rem .7rem">{name}</th>' for name in COLUMNS)
+    columns = texts_of(records[0])
+    names = "".join(f'<th scope="col"{_left(name)} style="padding:.55rem .7rem">{name}</th>' for name in columns)
     rows = "\n".join(map(_row, records))
+    source, where = records[0]["source"] or paper.source, "the source" if records[0]["source"] else "the paper"
     return (
-        f'<section><div class="heading"><h2>{escape(title)}</h2><p><a href="{escape(paper.source)}">the paper</a></p>'
+        f'<section><div class="heading"><h2>{escape(title)}</h2><p><a href="{escape(source)}">{where}</a></p>'
         f'</div><div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{names}'
         f"</tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
     )
 
 
 def _row(record: dict[str, Any]) -> str:
-    printed, ours = record["printed"], record["ours"]
-    difference = ours if printed is None else None if ours is None else ours - printed
-    spread = "" if record["std"] is None else f" <small>±{record['std']:.4f}</small>"
-    why = "; ".join(filter(None, (record["why"], record["note"])))
-    cells = {
-        **{
-            name: escape(record[key])
-            for name, key in zip(COLUMNS, ("dataset", "part", "method", "metric"), strict=False)
-        },
-        "printed": figure_of(printed),
-        "ours": "" if printed is None else figure_of(ours) + spread,
-        "difference": figure_of(difference, sign=True),
-        "verdict": f'<span class="{VERDICTS[record["verdict"]]}">{record["verdict"]}</span>',
-        "why": f'<span style="white-space:normal">{escape(why)}</span>',
-        "runs": f'<span title="{escape(" ".join(record["runs"]))}">{len(record["runs"]) or ""}</span>',
-    }
-    content = "".join(f"<td{_left(name)}>{cells[name]}</td>" for name in COLUMNS)
+    cells = {name: escape(text) for name, text in texts_of(record).items()}
+    cells["verdict"] = f'<span class="{VERDICTS[record["verdict"]]}">{record["verdict"]}</span>'
+    cells["why"] = f'<span style="white-space:normal">{cells["why"]}</span>'
+    if record["runs"]:
+        cells["runs"] = (
+            f"<details><summary>{len(record['runs'])}</summary>{'<br>'.join(map(escape, record['runs']))}</details>"
+        )
+    content = "".join(f"<td{_left(name)}>{text}</td>" for name, text in cells.items())
     return f'<tr data-verdict="{record["verdict"]}">{content}</tr>'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
-from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, read_suite, rows_of
+from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, model_of, read_suite, rows_of, seeds_of
 from benchmarks.launch.view import clock, durations, finished
-from benchmarks.ledger.judge import flat
+from benchmarks.ledger.overrides import flat
 from benchmarks.runs import CONFIG, ORIGIN
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
@@ -33,7 +34,7 @@ class Overview:
     Attributes:
         name: Its name.
         data: For each data set, what is missing: ``ready``, ``not prepared`` or ``no stand-in``.
-        runs: Number of its runs, at most: a variant may turn out to be what its method is anyway.
+        runs: Number of its runs.
         done: How many of them are done.
         seconds: What those that are left will take, as far as such methods have run before.
         unknown: How many of those that are left are of methods that have not.
@@ -98,9 +99,9 @@ def overview(
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
         data[dataset] = readiness(root, dataset, suite.options, rows)
-        for row in rows:
-            wanted = {key.replace(".init_args", ""): value for key, value in (suite.options | row.options).items()}
-            for seed in suite.seeds[:1] if _once(dataset, row) else suite.seeds:
+        for row in _apart(suite, dataset, rows):
+            wanted = _plain(suite.options | row.options)
+            for seed in suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row):
                 for place in _places(suite, dataset, row):
                     if any(_equal(run, wanted, place) for run in settings.get((place, row.label, seed), ())):
                         done += 1
@@ -155,30 +156,73 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
     return ["  ".join(row).rstrip() for row in aligned(table)]
 
 
+def _apart(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> list[SuiteRow]:
+    """Rows without those that come to what their method is anyway, like the plan."""
+    kept: dict[str, SuiteRow] = {}
+    same: dict[str, str] = {}
+    for row in rows:
+        usual = kept.get(row.method)
+        needs = {other: same.get(key, key) for other, key in row.needs.items()}
+        if usual is not None and needs == usual.needs:
+            have, changed = (_plain(suite.options | one.options) for one in (usual, row))
+            if all(have[k] == v if k in have else _default(dataset, row.method, k) == v for k, v in changed.items()):
+                same[row.key] = row.method
+                continue
+        kept[row.key] = row
+    return list(kept.values())
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace(".init_args", ""): value for key, value in options.items()}
+
+
+def _default(dataset: str, method: str, option: str) -> Any:  # noqa: ANN401 (whatever the setting takes)
+    """What an experiment has for a setting: its own value, or that of the class's signature."""
+    values: Any = read_yaml(find_experiment(experiment_of(dataset, method)))
+    values.setdefault("data", {}).setdefault("class_path", "SequenceDataModule")
+    for name in option.split("."):
+        kind = _classes().get(str(values.get("class_path")).rpartition(".")[2])
+        values = values.get("init_args", {}) if "class_path" in values else values
+        if name not in values:
+            known = inspect.signature(kind).parameters if kind else {}
+            return known[name].default if name in known else inspect.Parameter.empty
+        values = values[name]
+        if not isinstance(values, dict):
+            return values
+    return values
+
+
+@cache
+def _classes() -> dict[str, type]:
+    """The classes that an experiment can name."""
+    from torch.nn import Module
+
+    import benchmarks.configuration  # noqa: F401 (it imports them)
+    from common.data.datamodule import SequenceDataModule
+    from common.models.finished import descendants
+
+    kinds: tuple[type, ...] = (SequenceDataModule, *descendants(SequenceDataModule), *descendants(Module))
+    return {kind.__name__: kind for kind in kinds if kind.__module__.partition(".")[0] in ("common", "lrd", "allmrec")}
+
+
 def _once(dataset: str, row: SuiteRow) -> bool:
     """Whether a row is one run, whatever its seed: a closed form that is made from no other run."""
     from benchmarks.configuration import closed_form
 
-    return not row.needs and closed_form(str(_model(dataset, row.method)["class_path"]))
+    return not row.needs and closed_form(str(model_of(dataset, row.method)["class_path"]))
 
 
 def _places(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
     """Where a row is tested: on its own data set and, as :func:`finished_settings` calls them, on others."""
     from benchmarks.evaluate import transferable
 
-    travels = row.key in suite.methods and transferable(str(_model(dataset, row.method)["class_path"]))
+    travels = row.key in suite.methods and transferable(str(model_of(dataset, row.method)["class_path"]))
     return [dataset, *(f"{dataset}>{other.partition('/')[0]}" for other in suite.across if travels)]
 
 
 def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:
     changed = {key.rpartition(".")[2]: value for key, value in row.options.items() if key.startswith("model.")}
-    return {**_model(dataset, row.method).get("init_args", {}), **changed}
-
-
-@cache
-def _model(dataset: str, method: str) -> dict[str, Any]:
-    model: dict[str, Any] = read_yaml(find_experiment(experiment_of(dataset, method)))["model"]
-    return model
+    return {**model_of(dataset, row.method).get("init_args", {}), **changed}
 
 
 def _equal(run: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> bool:

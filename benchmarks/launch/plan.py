@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, rows_of
+from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, model_of, rows_of, seeds_of
 from benchmarks.runs import LAST, RESULT
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.configuration import RunCLI
@@ -88,6 +89,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
     tests: list[Entry] = []
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows_of(suite, dataset):
+            if seed not in seeds_of(suite, dataset, row):
+                continue
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
             arguments = [
                 f"--config={experiment_of(dataset, row.method)}",
@@ -121,6 +124,19 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
     return sorted(unique.values(), key=lambda entry: entry.wave)
 
 
+def not_applicable(suite: Suite) -> list[str]:
+    """Rows that have no test on the other data sets, with the reason."""
+    from benchmarks.evaluate import transferable
+
+    return [
+        f"{dataset}/{row.label} on {other}: not applicable: it knows items by their ids"
+        for other in suite.across
+        for dataset in suite.datasets
+        for row in rows_of(suite, dataset)
+        if row.key in suite.methods and not transferable(str(model_of(dataset, row.method)["class_path"]))
+    ]
+
+
 def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> Iterator[Entry]:
     """The test of a run on another data set, if its method can rank items that it knows by their texts alone.
 
@@ -132,7 +148,7 @@ def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> 
         runs: Folder of all runs.
 
     Raises:
-        UserError: If there is no such store, or the run is of some users alone.
+        UserError: If there is no such store, its items have no texts, or the run is of some users alone.
     """
     from benchmarks.configuration import RunCLI
     from benchmarks.evaluate import ACROSS, across, plan_of_test, transferable
@@ -141,6 +157,11 @@ def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> 
         return
     changes = across(cli, cli.config.data.init_args.scenario, other)
     plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id)
+    if (stages := plan.manifest.stages) and stages[-1]["items_without_text"] == stages[-1]["items"] > 0:
+        raise UserError(
+            f"No item of {other} has a text, by which alone {entry.method} could know it.",
+            "Prepare it from a source with titles or descriptions, or leave it out of `across`.",
+        )
     arguments = (str(entry.folder), f"--data={other}", f"--root={root}", f"--runs={runs}")
     place = (plan.folder, entry.wave + 1, (entry.folder,), 1, f"{ACROSS}{entry.dataset}")
     yield Entry(plan.manifest.dataset, entry.method, entry.seed, arguments, *place, "evaluate")

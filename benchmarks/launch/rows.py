@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Suite:
             ``with`` which other rows it is made, by the method in whose place they stand.
         across: Data sets that each of ``methods`` is tested on besides, without training on them; methods that know
             items by their ids are left out there.
+        seeds_llm: Those of ``seeds`` that methods with a language model inside take; all when empty.
     """
 
     about: str
@@ -45,6 +47,7 @@ class Suite:
     vary: dict[str, list[Any]] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     across: list[str] = field(default_factory=list)
+    seeds_llm: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,23 @@ def read_suite(path: Path) -> Suite:
     for label, variant in values.get("variants", {}).items():
         if "of" not in variant or not set(variant) <= VARIANT:
             raise UserError(f"{path}: the variant {label} is not understood.", "A variant has of, options and with.")
-    return Suite(**values)
+    suite = Suite(**values)
+    if not set(suite.seeds_llm) <= set(suite.seeds):
+        raise UserError(f"{path}: seeds_llm {suite.seeds_llm} are not all among the seeds {suite.seeds}.", "Add them.")
+    return suite
+
+
+def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:
+    """The seeds of a row."""
+    inside = "llm" in model_of(dataset, row.method).get("init_args", {})
+    return suite.seeds_llm if inside and suite.seeds_llm else suite.seeds
+
+
+@cache
+def model_of(dataset: str, method: str) -> dict[str, Any]:
+    """The model of a method's experiment."""
+    model: dict[str, Any] = read_yaml(find_experiment(experiment_of(dataset, method)))["model"]
+    return model
 
 
 def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:

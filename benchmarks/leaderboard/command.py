@@ -42,7 +42,8 @@ def leaderboard(
         reads: Only methods that read nothing beyond these parts of the information set.
         root: Folder of the stores, whose statistics the page's ledger compares with those that papers print.
     """
-    found = [run for run in gather(runs or [Path("runs")]) if dataset in (None, run.result.dataset)]
+    everything = gather(runs or [Path("runs")])
+    found = [run for run in everything if dataset in (None, run.result.dataset)]
     if reads is not None:
         found = [run for run in found if set(run.result.information_set) <= set(reads)]
     if protocol is not None:
@@ -54,14 +55,23 @@ def leaderboard(
         if name not in known:
             raise UserError(f"No run has a slice {name!r}.", nearest(name, known))
     tables = tables_of(found, protocol, part)
+    if not any(row.metrics for table in tables for row in table.rows):
+        raise UserError(f"No test case of these runs belongs to the slice {part!r}.", _filled(found, protocol))
     if html is not None:
         from benchmarks.html.ledger import write_ledger
         from benchmarks.html.page import write_page
 
-        write_ledger(found, root, html)
+        # What a filter leaves out is not missing.
+        write_ledger(everything, root, html)
         write(str(write_page(tables, found, html)))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
+
+
+def _filled(found: Sequence[Finished], protocol: str | None) -> str:
+    """Slices that hold cases, as a cure."""
+    keys = (key.split("/") for run in found for key, count in run.result.cases.items() if count)
+    return nearest("", {name for _, tested, name in keys if protocol in (None, tested)})
 
 
 def gather(places: Sequence[Path]) -> list[Finished]:

@@ -18,7 +18,7 @@ from common.errors import UserError
 def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -> Table:
     """The table with verdicts on all pairs of its ranked rows, on its primary metric.
 
-    Rows without a rank get intervals alone. Ranks of a slice are not stored, so that a slice has no verdicts.
+    Rows without a rank get intervals alone; rows that were tested before slices were stored get nothing on a slice.
 
     Args:
         table: Rows, best first.
@@ -28,16 +28,21 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
     Raises:
         UserError: If ranks cannot be read, belie their result, or belong to other cases than the first row's.
     """
-    rows = [row for row in table.rows if table.primary in row.metrics]
-    if table.part != "overall" or not rows:
-        return table
     sources = {run.result.run_id: run for run in runs}
+    places = [
+        number
+        for number, row in enumerate(table.rows)
+        if table.primary in row.metrics and all(sources[run.run_id].knows(table.part) for run in row.runs)
+    ]
+    if not places:
+        return table
+    rows = [table.rows[number] for number in places]
     cases: NDArray[np.int64] | None = None
     evidence = []
     for row in rows:
         totals = []
         for result in row.runs:
-            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary)
+            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary, table.part)
             if cases is None:
                 cases, users = case, user
             elif not np.array_equal(cases, case):
@@ -48,13 +53,10 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
             totals.append(gain)
         evidence.append(Evidence(tuple(_primary(row, table)), np.mean(totals, axis=0), row.floor))
     verdicts = compare(evidence, users, [row.eligible for row in rows], resamples)
-    standings = _standings(rows, verdicts)
-    others = [row for row in table.rows if table.primary not in row.metrics]
-    return replace(
-        table,
-        rows=(*(replace(row, standing=s) for row, s in zip(rows, standings, strict=True)), *others),
-        pairs=_pairs(verdicts),
-    )
+    judged_rows = list(table.rows)
+    for number, standing in zip(places, _standings(rows, verdicts), strict=True):
+        judged_rows[number] = replace(table.rows[number], standing=standing)
+    return replace(table, rows=tuple(judged_rows), pairs=_pairs(verdicts, places))
 
 
 def _primary(row: Row, table: Table) -> list[float]:
@@ -81,8 +83,13 @@ def _standings(rows: list[Row], verdicts: Verdicts) -> list[Standing]:
     ]
 
 
-def _pairs(verdicts: Verdicts) -> dict[tuple[int, int], tuple[float, float, float, bool]]:
+def _pairs(verdicts: Verdicts, places: list[int]) -> dict[tuple[int, int], tuple[float, float, float, bool]]:
     k = len(verdicts.difference)
     columns = [values.tolist() for values in (verdicts.difference, verdicts.low, verdicts.high, verdicts.separated)]
     d, low, high, separated = columns
-    return {(i, j): (d[i][j], low[i][j], high[i][j], separated[i][j]) for i in range(k) for j in range(k) if i != j}
+    return {
+        (places[i], places[j]): (d[i][j], low[i][j], high[i][j], separated[i][j])
+        for i in range(k)
+        for j in range(k)
+        if i != j
+    }

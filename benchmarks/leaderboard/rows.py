@@ -117,10 +117,14 @@ class Row:
         return self.runs[0].config_id
 
     @property
+    def needed(self) -> int:
+        """Fewest seeds of a rank, or of a verdict on what a paper prints."""
+        return 1 if self.floor else RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
+
+    @property
     def eligible(self) -> bool:
         """Whether it has seeds enough for a rank, without one that its configuration was chosen with."""
-        needed = RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
-        return self.floor or sum(not _tuned_on(run) for run in self.runs) >= needed
+        return self.floor or sum(not _tuned_on(run) for run in self.runs) >= self.needed
 
 
 @dataclass(frozen=True)

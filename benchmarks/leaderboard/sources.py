@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.results import OVERALL, SLICE
 from benchmarks.runs import RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.functional import hit_rate, mrr, ndcg
+from common.metrics.ranking import COLUMNS
 
 NEEDED = ("protocol", "case_id", "user", "higher", "equal")
 TOLERANCE = 1e-9
+Ranks = TypeVar("Ranks")
+"""What is read of a run's ranks."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,18 @@ class Finished:
         Raises:
             UserError: If they are not there or cannot be read.
         """
+        table = self._ranks(lambda source: pl.read_parquet(source, columns=None if columns is None else list(columns)))
+        return table.filter(pl.col("protocol") == protocol).sort("case_id")
+
+    def _ranks(self, read: Callable[[Path | BytesIO], Ranks]) -> Ranks:
         path = self.place / RANKS
         try:
-            source = path if self.files is None else BytesIO(self.files.get(RANKS, b""))
-            table = pl.read_parquet(source, columns=None if columns is None else list(columns))
+            return read(path if self.files is None else BytesIO(self.files.get(RANKS, b"")))
         except (OSError, pl.exceptions.PolarsError) as error:
             there = path.is_file() if self.files is None else RANKS in self.files
             state = "is corrupted" if there else "is missing"
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} {state}: {reason}", self._cure) from error
-        return table.filter(pl.col("protocol") == protocol).sort("case_id")
 
     def digest(self) -> str:
         """A hash of what it found: all its cases, in whatever order they are stored, and its figures.
@@ -94,20 +101,33 @@ class Finished:
         Raises:
             UserError: If its cases cannot be read.
         """
-        tables = [self.cases(protocol) for protocol in sorted(self.result.protocols)]
-        rows = [table.select(sorted(table.columns)).write_csv() for table in tables]
+        # Slices follow from data and protocol; runs of earlier versions do not hold them.
+        columns = sorted(("protocol", *COLUMNS))
+        rows = [self.cases(protocol, columns).select(columns).write_csv() for protocol in sorted(self.result.protocols)]
         return hash_of(self.result.metrics, rows)
 
-    def gains(self, protocol: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Case ids, users, and what each case gains under ``metric``.
+    def knows(self, part: str) -> bool:
+        """Whether its ranks tell which cases belong to a slice.
+
+        Raises:
+            UserError: If they cannot be read.
+        """
+        return part == OVERALL or f"{SLICE}{part}" in self._ranks(pl.read_parquet_schema)
+
+    def gains(
+        self, protocol: str, metric: str, part: str = OVERALL
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Case ids, users, and what each case of a slice gains under ``metric``.
 
         Raises:
             UserError: If their mean is not the figure that the result states.
         """
-        table = self.cases(protocol, NEEDED)
+        table = self.cases(protocol, NEEDED if part == OVERALL else (*NEEDED, f"{SLICE}{part}"))
+        if part != OVERALL:
+            table = table.filter(pl.col(f"{SLICE}{part}"))
         higher, equal = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in ("higher", "equal"))
         gain = case_gains(metric, higher, equal).numpy()
-        stated = self.result.metrics.get(f"test/{protocol}/overall/{metric}")
+        stated = self.result.metrics.get(f"test/{protocol}/{part}/{metric}")
         if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(

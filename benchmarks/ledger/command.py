@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -15,10 +15,18 @@ from typing import Any, Literal
 from benchmarks.cli import write
 from benchmarks.columns import markdown
 from benchmarks.leaderboard.command import gather, tables_of
+from benchmarks.leaderboard.rows import SMALL_SLICE
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.ledger.judge import Entry, Ledger
-from benchmarks.ledger.reported import REPORTED, Claim, Paper, paper_names, read_paper
+from benchmarks.ledger.judge import Entry, Ledger, Prepared
+from benchmarks.ledger.reported import REPORTED, Claim, Paper, Printed, paper_names, read_paper
+from benchmarks.ledger.schema import COUNTS
 from common.data.store import read_store
+
+DECIMALS = dict.fromkeys(COUNTS, 0) | {
+    "train_minutes": 1,
+    **dict.fromkeys(("average_length", "inference_seconds", "train_ratio", "inference_ratio"), 2),
+}
+"""Decimals of metrics that are no shares."""
 
 
 def ledger(
@@ -42,11 +50,13 @@ def ledger(
     if paper is not None:
         paths = [Path(paper) if paper.endswith(".yaml") else REPORTED / f"{paper}.yaml"]
     places = runs or [folder for folder in [Path("runs")] if folder.is_dir()]
+    papers = [read_paper(path) for path in paths]
     entries = {
-        name: [entry for entry in own if entry.verdict != "missing" or not found]
-        for name, own in entries_of([read_paper(path) for path in paths], gather(places), root).items()
+        name: [entry for entry in own if entry.runs or not found]
+        for name, own in entries_of(papers, gather(places), root).items()
     }
-    write({"md": _markdown, "csv": _csv, "json": _json}[format](entries))
+    notes = {one.name: one.note for one in papers}
+    write(_markdown(entries, notes) if format == "md" else {"csv": _csv, "json": _json}[format](entries))
 
 
 def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[Entry]]:
@@ -58,18 +68,20 @@ def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) ->
         root: Folder of the stores.
     """
     asked = {place for one in papers for place in one.places}
-    mine = [run for run in runs if run.result.dataset in {place.dataset for place in asked}]
+    keys = {place.dataset for place in asked} | {copy for one in papers for own in one.copies.values() for copy in own}
+    mine = [run for run in runs if run.result.dataset in keys]
     book = Ledger(mine, _tables(mine, {place.part for place in asked}), statistics(root))
     return {one.name: book.entries(one) for one in papers}
 
 
-def statistics(root: Path) -> dict[tuple[str, str], dict[str, int]]:
-    """Users, items, interactions and triplets of every store, by data set and recipe."""
-    found = {}
+def statistics(root: Path) -> list[Prepared]:
+    """Users, items, interactions, triplets and average length (to two places, as printed) of every store."""
+    found = []
     for path in sorted(root.glob("*/[!.]*/manifest.json")):
         manifest = read_store(path.parent).manifest
-        names = ("users", "items", "interactions", "triplets")
-        found[manifest.dataset, manifest.recipe] = {name: int(getattr(manifest, f"num_{name}")) for name in names}
+        figures: dict[str, float] = {name: int(getattr(manifest, f"num_{name}")) for name in COUNTS}
+        figures["average_length"] = round(manifest.num_interactions / max(manifest.num_users, 1), 2)
+        found.append(Prepared(manifest.dataset, manifest.recipe, path.parent.name, figures))
     return found
 
 
@@ -81,21 +93,47 @@ def _tables(found: list[Finished], parts: set[str]) -> list[Any]:
 def record_of(paper: str, entry: Entry) -> dict[str, Any]:
     """An entry as plain values."""
     reported, ours = entry.reported, entry.ours
-    claim = isinstance(reported, Claim)
+    if isinstance(reported, Claim):
+        own: dict[str, Any] = {"kind": "ordering", "method": f"{reported.better} > {reported.worse}", "printed": None}
+    else:
+        own = {"kind": "figure", "method": reported.method, "printed": reported.value}
     return {
         "paper": paper,
-        "kind": "ordering" if claim else "figure",
+        "kind": own.pop("kind"),
         **asdict(reported.place),
-        "method": f"{reported.better} > {reported.worse}" if isinstance(reported, Claim) else reported.method,
+        **own,
         "metric": reported.metric,
-        "printed": None if isinstance(reported, Claim) else reported.value,
-        "ours": ours.mean if ours else None,
+        "tolerance": None if isinstance(reported, Claim) else reported.tolerance,
+        # The lead of an ordering is a difference, and no figure.
+        "ours": ours.mean if ours and isinstance(reported, Printed) else None,
         "std": ours.std if ours else None,
+        "difference": entry.difference,
         "seeds": ours.n if ours else 0,
+        "cases": entry.cases,
         "verdict": entry.verdict,
         "why": entry.why,
-        "note": "" if isinstance(reported, Claim) else reported.note,
+        "note": reported.note,
         "runs": list(entry.runs),
+    }
+
+
+def texts_of(record: dict[str, Any]) -> dict[str, str]:
+    """What the ledger shows of a record, by column: the same on a page as in a terminal."""
+    metric, tolerance = record["metric"], record["tolerance"]
+    spread = "" if record["std"] is None else f" ± {figure_of(record['std'], metric)}"
+    small = record["cases"] is not None and record["cases"] < SMALL_SLICE
+    return {
+        "data set": record["dataset"],
+        "slice": record["part"] + (f" (n = {record['cases']})" if small else ""),
+        "method": record["method"],
+        "metric": metric,
+        "printed": figure_of(record["printed"], metric),
+        "tolerance": "" if tolerance is None else "exact" if not tolerance else f"± {tolerance:.0%}",
+        "ours": figure_of(record["ours"], metric) + spread,
+        "difference": figure_of(record["difference"], metric, sign=True),
+        "verdict": record["verdict"],
+        "why": "; ".join(filter(None, (record["why"], record["note"]))),
+        "runs": " ".join(record["runs"]),
     }
 
 
@@ -113,15 +151,16 @@ def _csv(entries: dict[str, list[Entry]]) -> str:
     return stream.getvalue()
 
 
-def _markdown(entries: dict[str, list[Entry]]) -> str:
+def _markdown(entries: dict[str, list[Entry]], notes: Mapping[str, str]) -> str:
     lines: list[str] = []
     for paper, own in entries.items():
         counts = Counter(entry.verdict for entry in own)
         summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        lines += [f"# {paper}", "", summary or "Nothing was found.", ""]
+        lines += [f"# {paper}", "", *([notes[paper], ""] if notes[paper] else []), summary or "Nothing was found.", ""]
         for (table, about, orderings), members in groupby(own, key=heading_of):
             lines += [f"## {table}: {about}" + (" (orderings)" if orderings else ""), ""]
-            lines += _table([record_of(paper, entry) for entry in members])
+            rows = [texts_of(record_of(paper, entry)) for entry in members]
+            lines += [*markdown(list(rows[0]), [list(row.values()) for row in rows]), ""]
     return "\n".join(lines)
 
 
@@ -130,24 +169,8 @@ def heading_of(entry: Entry) -> tuple[str, str, bool]:
     return entry.reported.place.table, entry.reported.place.about, isinstance(entry.reported, Claim)
 
 
-def _table(records: Sequence[dict[str, Any]]) -> list[str]:
-    names = ("data set", "slice", "method", "metric", "printed", "ours", "difference", "verdict", "why")
-    rows = []
-    for record in records:
-        printed, ours = record["printed"], record["ours"]
-        difference = ours if printed is None else (ours - printed if ours is not None else None)
-        spread = f" ± {record['std']:.4f}" if record["std"] is not None else ""
-        reasons = "; ".join(filter(None, (record["why"], record["note"])))
-        mine = "" if printed is None else figure_of(ours) + spread
-        cells = [*(record[name] for name in ("dataset", "part", "method", "metric")), figure_of(printed), mine]
-        cells += [figure_of(difference, sign=True), record["verdict"], reasons]
-        rows.append(cells)
-    return [*markdown(names, rows), ""]
-
-
-def figure_of(value: float | None, sign: bool = False) -> str:
-    """A figure as the ledger shows it, empty where there is none."""
+def figure_of(value: float | None, metric: str, sign: bool = False) -> str:
+    """A figure of a metric as the ledger shows it, empty where there is none."""
     if value is None:
         return ""
-    whole = float(value).is_integer() and abs(value) >= 1
-    return f"{value:{'+' if sign else ''}{',.0f' if whole else '.4f'}}"
+    return f"{value:{'+' if sign else ''},.{DECIMALS.get(metric, 4)}f}"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
 
-from benchmarks.experiments import parse_yaml
-from benchmarks.leaderboard.rows import Cell, Row, Table
+from benchmarks.leaderboard.rows import RANKED_SEEDS, SMALL_SLICE, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
+from benchmarks.ledger.overrides import overrides
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, Printed
-from benchmarks.runs import CONFIG
-from benchmarks.statistics.verdicts import COMPARED_SEEDS
+from benchmarks.runs import Result
+from benchmarks.standins import STANDIN
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "missing"]
+Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
+CAVEATS = ("undertrained", "selected on", "tuned on a seed")
+"""Beginnings of the marks of rows whose figures are not what the method can do, or not what was asked."""
+HEADLINE = {"scorer": "score", "prompt_order": "none"}
+"""Fields of a protocol by which the headline reads its candidates."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,11 @@ class Entry:
         ours: Our figure; of an ordering, how far the better method is above the other.
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
-            neither; *not comparable*: data, text encoder or language model are not the paper's; *missing*: no run.
+            neither, or our row has a mark that forbids a verdict; *not comparable*: data, text encoder or language
+            model are not the paper's; *not applicable*: there can be no such figure; *missing*: no run.
         why: Reason of a verdict that is not plain from the figures.
-        runs: Ids of our runs.
+        runs: Ids of our runs, or of the store.
+        cases: Number of our test cases.
     """
 
     reported: Printed | Claim
@@ -35,6 +42,60 @@ class Entry:
     verdict: Verdict
     why: str = ""
     runs: tuple[str, ...] = ()
+    cases: int | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the printed figure; of an ordering, the lead."""
+        if self.ours is None:
+            return None
+        return self.ours.mean - (self.reported.value if isinstance(self.reported, Printed) else 0.0)
+
+
+class Prepared(NamedTuple):
+    """A store at hand, and its statistics by name."""
+
+    dataset: str
+    recipe: str
+    name: str
+    figures: Mapping[str, float]
+
+
+class Facing(NamedTuple):
+    """Rows of one table that may face what is printed: one for a figure, two for an ordering."""
+
+    table: Table
+    rows: tuple[Row, ...]
+
+    @property
+    def seeds(self) -> int:
+        """Fewest seeds of a row."""
+        return min(row.seeds for row in self.rows)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of their runs."""
+        return tuple(run.run_id for row in self.rows for run in row.runs)
+
+    @property
+    def caveats(self) -> list[str]:
+        """Why they earn no verdict, whatever their figures are."""
+        fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
+        other = [
+            f"{name.replace('_', ' ')} {fields[name]}"
+            for name, usual in HEADLINE.items()
+            if fields.get(name, usual) != usual
+        ]
+        marks = [mark for row in self.rows for mark in row.marks if mark.startswith(CAVEATS)]
+        few = [f"fewer than {SMALL_SLICE} cases"] if self.table.cases < SMALL_SLICE else []
+        return list(dict.fromkeys([*marks, *other, *few]))
+
+    @property
+    def headline(self) -> bool:
+        """Whether candidates were read and checkpoints chosen as for the headline."""
+        fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
+        chosen = not any(mark.startswith("selected on") for row in self.rows for mark in row.marks)
+        return chosen and all(fields.get(name, usual) == usual for name, usual in HEADLINE.items())
 
 
 class Ledger:
@@ -43,100 +104,181 @@ class Ledger:
     Args:
         found: Finished runs.
         tables: Tables of them, with verdicts, of every slice that is asked for.
-        manifests: Statistics of the stores at hand, by data set and recipe: ``users``, ``items``, …
+        stores: The stores at hand.
     """
 
-    def __init__(
-        self,
-        found: Sequence[Finished],
-        tables: Sequence[Table],
-        manifests: Mapping[tuple[str, str], Mapping[str, int]],
-    ) -> None:
-        self.settings = {run.result.run_id: settings_of(run) for run in found}
-        self.tables, self.manifests = tables, manifests
+    def __init__(self, found: Sequence[Finished], tables: Sequence[Table], stores: Sequence[Prepared]) -> None:
+        self.found = {run.result.run_id: run for run in found}
+        self.tables, self.stores = tables, stores
 
     def entries(self, paper: Paper) -> list[Entry]:
         """Every figure and every ordering of a paper."""
-        return [
-            *(self.statistic(paper, cell) if cell.place.protocol == STATISTICS else self.figure(paper, cell)
-              for cell in paper.cells),
-            *(self.ordering(paper, claim) for claim in paper.claims),
-        ]  # fmt: skip
+        figures = (
+            self.statistic(paper, cell) if cell.place.protocol == STATISTICS else [self.figure(paper, cell)]
+            for cell in paper.cells
+        )
+        return [*(entry for own in figures for entry in own), *(self.ordering(paper, claim) for claim in paper.claims)]
 
-    def statistic(self, paper: Paper, printed: Printed) -> Entry:
-        """A figure of a data set against the store of the paper's recipe."""
-        stores = [self.manifests.get((printed.place.dataset, recipe), {}) for recipe in paper.recipes]
-        values = [store[printed.metric] for store in stores if printed.metric in store]
-        if not values:
-            return Entry(printed, None, "missing")
-        nearest = min(values, key=lambda value: abs(value - printed.value))
-        near = abs(nearest - printed.value) <= printed.tolerance * printed.value
-        return Entry(printed, Cell.of([nearest]), "reproduced" if near else "not reproduced")
+    def statistic(self, paper: Paper, printed: Printed) -> list[Entry]:
+        """A figure of a data set against each store of the recipe that makes the paper's data; against others if none.
+
+        Only the former earn a verdict.
+        """
+        keys = (printed.place.dataset, *paper.copies.get(printed.place.dataset, ()))
+        stores = [s for key in keys for s in self.stores if s.dataset == key and printed.metric in s.figures]
+        own = [store for store in stores if (store.dataset, store.recipe) == (keys[0], printed.recipe)]
+        at_home = [store for store in stores if store.dataset == keys[0]]
+        values = {store.figures[printed.metric] for store in own}
+        apart = "stores of this recipe disagree" if len(values) > 1 else ""
+        entries = []
+        for store in own or at_home or stores:
+            value = store.figures[printed.metric]
+            verdict: Verdict = "reproduced" if value == printed.value else "not reproduced"
+            why = apart
+            if not own:
+                copy = store.dataset if store.dataset != keys[0] else f"recipe {store.recipe}"
+                verdict, why = "not comparable", f"other data ({copy})"
+            entries.append(Entry(printed, Cell.of([value]), verdict, why, (store.name,)))
+        return entries or [Entry(printed, None, "missing")]
 
     def figure(self, paper: Paper, printed: Printed) -> Entry:
-        """A figure of a method against the row with the most seeds."""
-        rows = [(table, row) for table, row in self._rows(printed.place, printed.method) if _has(row, printed.metric)]
-        if not rows:
-            return Entry(printed, None, "missing")
-        table, row = max(rows, key=lambda pair: pair[1].seeds)
-        ours, runs = cell_of(row, printed.metric), tuple(run.run_id for run in row.runs)
-        why = [printed.place.differs, *self.differences(paper, table, row)]
-        if any(why):
-            return Entry(printed, ours, "not comparable", "; ".join(filter(None, why)), runs)
-        return Entry(printed, ours, *against_band(printed, ours), runs)
+        """A figure of a method against the row that faces it."""
+        found = self._facing(paper, printed, (printed.method,))
+        if isinstance(found, Entry):
+            return found
+        ours, runs = self.cell_of(found.rows[0], printed.metric), found.runs
+        assert ours is not None
+        verdict, why = self._barred(paper, printed.place, found) or against_band(printed, ours, found.rows[0])
+        return Entry(printed, ours, verdict, why, runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> Entry:
-        """An ordering against the table that holds both methods with the most seeds."""
-        pairs = [
-            (table, better, worse)
-            for table, better in self._rows(claim.place, claim.better)
-            for other, worse in self._rows(claim.place, claim.worse)
-            if other is table and _has(better, claim.metric) and _has(worse, claim.metric)
-        ]
-        if not pairs:
-            return Entry(claim, None, "missing")
-        table, better, worse = max(pairs, key=lambda found: min(found[1].seeds, found[2].seeds))
-        runs = tuple(run.run_id for run in (*better.runs, *worse.runs))
-        lead = cell_of(better, claim.metric).mean - cell_of(worse, claim.metric).mean
-        ours = Cell(lead, None, min(better.seeds, worse.seeds))
-        why = [claim.place.differs, *(text for row in (better, worse) for text in self.differences(paper, table, row))]
-        if any(why):
-            return Entry(claim, ours, "not comparable", "; ".join(dict.fromkeys(filter(None, why))), runs)
-        pair = table.pairs.get((table.rows.index(better), table.rows.index(worse)))
-        if pair is None or claim.metric != table.primary:
-            return Entry(claim, ours, "inconclusive", "verdicts are on the primary metric of all cases", runs)
-        if not pair[3]:
-            few = not (better.eligible and worse.eligible)
-            return Entry(claim, ours, "inconclusive", "too few seeds" if few else "not separated", runs)
-        return Entry(claim, ours, "reproduced" if lead > 0 else "not reproduced", "separated", runs)
+        """An ordering against the two rows of one table that face it."""
+        found = self._facing(paper, claim, (claim.better, claim.worse))
+        if isinstance(found, Entry):
+            return found
+        table, (better, worse) = found
+        high, low = (self.cell_of(row, claim.metric) for row in found.rows)
+        assert high is not None
+        assert low is not None
+        ours = Cell(high.mean - low.mean, None, found.seeds)
+        verdict, why = self._barred(paper, claim.place, found) or separation(claim, table, better, worse)
+        return Entry(claim, ours, verdict, why, found.runs, table.cases)
 
-    def differences(self, paper: Paper, table: Table, row: Row) -> list[str]:
+    def cell_of(self, row: Row, metric: str) -> Cell | None:
+        """A row's cell; ``train_minutes`` count what a run is made from, too, like the paper's."""
+        if metric != "train_minutes":
+            return row.metrics.get(metric)
+        minutes = [self._minutes(run) for run in row.runs]
+        return None if None in minutes else Cell.of([value for value in minutes if value is not None])
+
+    def differences(self, paper: Paper, place: Place, table: Table, row: Row) -> list[str]:
         """What a row was made with that is not the paper's."""
-        first = row.runs[0]
-        found = ["other cold users (truncated)"] if "truncated" in table.scenario else []
-        if first.data.get("recipe") not in paper.recipes:
-            found.append(f"other data (recipe {first.data.get('recipe')})")
-        if first.language_model and first.language_model not in paper.language_models:
-            found.append(f"other language model ({first.language_model})")
-        settings = self.settings.get(first.run_id, {})
-        for name, allowed in paper.settings.items():
-            if settings.get(name) is not None and settings[name] not in allowed:
-                found.append(f"other {name.rpartition('.')[2].replace('_', ' ')} ({settings[name]})")
-        return found
+        found = {"other cold users (truncated)": "truncated" in table.scenario}
+        for run in row.runs:
+            recipe, model, encoder = run.data.get("recipe"), run.language_model, run.text_encoder
+            found[f"other data ({run.dataset})"] = run.dataset != place.dataset
+            found[f"other data (recipe {recipe})"] = recipe not in paper.recipes and run.dataset == place.dataset
+            found[f"other language model ({model})"] = model is not None and not named(model, paper.language_models)
+            found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, paper.text_encoders)
+        return [text for text, holds in found.items() if holds]
 
-    def _rows(self, place: Place, method: str) -> Iterable[tuple[Table, Row]]:
+    def _facing(self, paper: Paper, reported: Printed | Claim, methods: tuple[str, ...]) -> Facing | Entry:
+        """The rows that face something reported, or the entry of something that none faces.
+
+        Where several could, those that are made like the paper's come first, then those with more seeds, then those of
+        the headline's protocol, with more cases, and with fewer settings that their experiment does not have. No rule
+        looks at their scores.
+        """
+        place, metric = reported.place, reported.metric
+        if reported.not_applicable:
+            return Entry(reported, None, "not applicable", reported.not_applicable)
+        if set(methods) & set(paper.not_implemented):
+            return Entry(reported, None, "not comparable", "not implemented")
+        found: list[Facing] = []
+        for dataset in (place.dataset, *paper.copies.get(place.dataset, ())):
+            found = found or [one for one in self._rows(paper, place, dataset, methods) if self._has(one, metric)]
+        if not found:
+            return Entry(reported, None, "not comparable" if place.differs else "missing", place.differs)
+        orders = [self._order(paper, place, one) for one in found]
+        first = [one for one, order in zip(found, orders, strict=True) if order == min(orders)]
+        if len(first) > 1:
+            changed = [sum(overrides(self.found[name]) for name in one.runs[:1]) for one in first]
+            first = [one for one, count in zip(first, changed, strict=True) if count == min(changed)]
+        if len(first) > 1:
+            runs = tuple(dict.fromkeys(name for one in first for name in one.runs))
+            verdict, why = self._barred(paper, place, first[0]) or ("inconclusive", "")
+            reasons = [*([why] if verdict == "not comparable" else []), f"{len(first)} configurations: name one"]
+            return Entry(reported, None, verdict, "; ".join(reasons), runs)
+        return first[0]
+
+    def _order(self, paper: Paper, place: Place, one: Facing) -> tuple[bool, int, bool, int]:
+        differs = any(self.differences(paper, place, one.table, row) for row in one.rows)
+        return differs, -one.seeds, not one.headline, -one.table.cases
+
+    def _barred(self, paper: Paper, place: Place, one: Facing) -> tuple[Verdict, str] | None:
+        """Verdict and reasons of rows that may not be judged."""
+        differ = [place.differs] if place.differs else []
+        differ += [text for row in one.rows for text in self.differences(paper, place, one.table, row)]
+        reasons = "; ".join(dict.fromkeys([*differ, *one.caveats]))
+        return ("not comparable" if differ else "inconclusive", reasons) if reasons else None
+
+    def _rows(self, paper: Paper, place: Place, dataset: str, methods: tuple[str, ...]) -> Iterable[Facing]:
         for table in self.tables:
-            if (table.dataset, table.protocol, table.part) != (place.dataset, place.protocol, place.part):
+            if (table.dataset, table.protocol, table.part) != (dataset, place.protocol, place.part):
                 continue
+            if table.scenario.partition(" (")[0] != place.scenario:
+                continue
+            by_method: dict[str, list[Row]] = {}
             for row in table.rows:
-                if row.runs[0].method == method and table.scenario.partition(" (")[0] == place.scenario:
-                    yield table, row
+                by_method.setdefault(row.runs[0].method, []).append(row)
+            names = _aliased(methods, paper.aliases.get(place.table, {}), by_method)
+            chosen: list[tuple[Row, ...]] = [()]
+            for name in names:
+                chosen = [(*rows, row) for rows in chosen for row in by_method.get(name, ())]
+            yield from (Facing(table, rows) for rows in chosen)
+
+    def _has(self, one: Facing, metric: str) -> bool:
+        return all(self.cell_of(row, metric) is not None for row in one.rows)
+
+    def _minutes(self, run: Result) -> float | None:
+        """Minutes of training of a run and of all that it was made from; ``None`` where one of these is not here."""
+        made_from = {role: name for role, name in run.predecessors.items() if role != STANDIN}
+        if "checkpoint" in made_from:
+            trained = self.found.get(made_from["checkpoint"])
+            return None if trained is None else self._minutes(trained.result)
+        earlier = [self.found[name].result for name in made_from.values() if name in self.found]
+        minutes = [self._minutes(other) for other in earlier]
+        if "train" not in run.seconds or None in minutes or len(earlier) < len(made_from):
+            return None
+        return run.seconds["train"] / 60 + sum(value for value in minutes if value is not None)
 
 
-def against_band(printed: Printed, ours: Cell) -> tuple[Verdict, str]:
-    """Verdict and reason of our interval against the printed figure ± its tolerance."""
-    if ours.reach is None or ours.n < COMPARED_SEEDS:
-        return "inconclusive", f"fewer than {COMPARED_SEEDS} seeds"
+def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Verdict, str]:
+    """Verdict and reason of an ordering by the paired test of its table."""
+    if claim.metric != table.primary:
+        return "inconclusive", f"verdicts are on {table.primary} alone"
+    few = [row.needed for row in (better, worse) if not row.eligible]
+    if few:
+        return "inconclusive", f"fewer than {max(few)} seeds"
+    pair = table.pairs.get((table.rows.index(better), table.rows.index(worse)))
+    if pair is None:
+        return "inconclusive", "tested before slices were stored"
+    if not pair[3]:
+        return "inconclusive", "not separated"
+    return "reproduced" if pair[0] > 0 else "not reproduced", "separated"
+
+
+def against_band(printed: Printed, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:
+    """Verdict and reason of our interval against the printed figure ± its tolerance.
+
+    Args:
+        printed: The figure.
+        ours: Ours.
+        row: Its row, which says how many seeds it needs.
+    """
+    needed = RANKED_SEEDS if row is None else row.needed
+    if ours.reach is None or ours.n < needed:
+        return "inconclusive", f"fewer than {needed} seeds"
     low, high = printed.value * (1 - printed.tolerance), printed.value * (1 + printed.tolerance)
     start, end = ours.mean - ours.reach, ours.mean + ours.reach
     if low <= start and end <= high:
@@ -144,35 +286,18 @@ def against_band(printed: Printed, ours: Cell) -> tuple[Verdict, str]:
     return ("not reproduced", "") if end < low or start > high else ("inconclusive", "the interval leaves the band")
 
 
-def cell_of(row: Row, metric: str) -> Cell:
-    """A row's cell; ``train_minutes`` is of its costs."""
-    if metric == "train_minutes":
-        return Cell.of([run.seconds["train"] / 60 for run in row.runs if "train" in run.seconds])
-    return row.metrics[metric]
+def named(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a model is one of those meant, by its name on the hub, or as a local folder of the same base name.
 
-
-def settings_of(run: Finished) -> dict[str, Any]:
-    """A run's settings by dotted name, without ``init_args``."""
-    return flat(parse_yaml(run.text(CONFIG)) or {})
-
-
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's values by dotted name, without ``init_args``.
-
-    >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
-    {'model.class_path': 'SASRec', 'model.width': 8}
+    >>> named("/models/opt-6.7b", ["facebook/opt-6.7b"]), named("file:/x/feat.GPT", ["file:*feat.GPT*"])
+    (True, True)
     """
-
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-        for key, value in values.items():
-            name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
-            if isinstance(value, Mapping):
-                yield from walk(value, name)
-            else:
-                yield name, value
-
-    return dict(walk(config, ""))
+    base = name.rstrip("/").rpartition("/")[2]
+    return any(fnmatchcase(name, pattern) or base == pattern.rpartition("/")[2] for pattern in patterns)
 
 
-def _has(row: Row, metric: str) -> bool:
-    return any("train" in run.seconds for run in row.runs) if metric == "train_minutes" else metric in row.metrics
+def _aliased(methods: tuple[str, ...], aliases: Mapping[str, str], rows: Mapping[str, Any]) -> tuple[str, ...]:
+    """What rows are called where a suite has turned a part off in the method itself; then all of them are renamed."""
+    if not set(aliases.values()) <= rows.keys() or not set(methods) <= aliases.keys():
+        return methods
+    return tuple(aliases[method] for method in methods)

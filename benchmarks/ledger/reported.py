@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import read_yaml
+from benchmarks.ledger.schema import read_reported
 from common.errors import UserError, nearest
 
 REPORTED = Path(__file__).parent.parent / "reported"
@@ -27,6 +27,7 @@ class Place:
         scenario: What was changed before training, ``overall`` for nothing.
         part: Slice of the test cases.
         differs: Why no run here can face it, empty where one can.
+        source: Where it is printed, if not in the paper.
     """
 
     table: str
@@ -36,11 +37,23 @@ class Place:
     scenario: str = "overall"
     part: str = "overall"
     differs: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A figure: the ``metric`` of ``method``; the method of a data set's figure is empty."""
+    """A figure: the ``metric`` of ``method``; the method of a data set's figure is empty.
+
+    Attributes:
+        place: Where it stands.
+        method: Name of the method's experiment.
+        metric: Name of the metric.
+        value: What is printed.
+        tolerance: Share of it by which ours may differ.
+        note: What is odd about it.
+        not_applicable: Why the method has no such figure here.
+        recipe: The one recipe whose stores face a data set's figure.
+    """
 
     place: Place
     method: str
@@ -48,16 +61,20 @@ class Printed:
     value: float
     tolerance: float
     note: str = ""
+    not_applicable: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering: ``better`` is above ``worse`` on ``metric``."""
+    """An ordering: ``better`` is above ``worse`` on ``metric``, or why one has no such figure here."""
 
     place: Place
     better: str
     worse: str
     metric: str
+    note: str = ""
+    not_applicable: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,11 @@ class Paper:
         source: Where the paper is.
         recipes: Recipes that make the paper's data.
         language_models: The paper's language models; any other is a stand-in.
-        settings: Settings of a run, without ``init_args``, that must have one of these values where a run has them.
+        text_encoders: What made the paper's vectors of texts, as patterns.
+        copies: Other data sets that stand beside one of which there is no run.
+        aliases: By table, other rows of a method where such rows are there: a suite may have turned a part off.
+        not_implemented: Methods that are not here.
+        note: What holds for all of it.
         cells: Figures.
         claims: Orderings.
     """
@@ -77,8 +98,12 @@ class Paper:
     name: str
     source: str
     recipes: tuple[str, ...]
-    language_models: tuple[str, ...]
-    settings: dict[str, list[str]] = field(default_factory=dict)
+    language_models: tuple[str, ...] = ()
+    text_encoders: tuple[str, ...] = ()
+    copies: dict[str, list[str]] = field(default_factory=dict)
+    aliases: dict[str, dict[str, str]] = field(default_factory=dict)
+    not_implemented: tuple[str, ...] = ()
+    note: str = ""
     cells: tuple[Printed, ...] = ()
     claims: tuple[Claim, ...] = ()
 
@@ -97,42 +122,37 @@ def read_paper(path: Path) -> Paper:
     """Reads what a paper reports.
 
     Raises:
-        UserError: If there is no such file, or a figure has no table, no data set or is no number.
+        UserError: If there is no such file, or it has another form than the shipped ones.
     """
     if not path.is_file():
         raise UserError(f"No figures are kept of {path.stem!r}.", nearest(path.stem, paper_names()))
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} reports nothing.", "Write what a paper prints like in the shipped files beside it.")
-    try:
-        return _paper(values, path)
-    except KeyError as error:
-        raise UserError(
-            f"{path}: something reported has no {error.args[0]!r}.", "Name its table and its cell."
-        ) from error
-
-
-def _paper(values: dict[str, Any], path: Path) -> Paper:
+    values = read_reported(path)
     requires = values["requires"]
-    cells = [*_statistics(values), *_figures(values, path)]
     return Paper(
         name=values["paper"],
         source=values["source"],
         recipes=tuple(requires["recipe"]),
         language_models=tuple(requires.get("language_model", ())),
-        settings=requires.get("settings", {}),
-        cells=tuple(cells),
-        claims=(*_best(values, path), *_claims(values)),
+        text_encoders=tuple(requires.get("text_encoder", ())),
+        copies=values.get("copies", {}),
+        aliases={table["table"]: table["aliases"] for table in values["tables"] if "aliases" in table},
+        not_implemented=tuple(values.get("not_implemented", ())),
+        note=values.get("note", ""),
+        cells=(*_statistics(values), *_figures(values)),
+        claims=(*_stated(values), *_claims(values)),
     )
 
 
 def _statistics(values: Mapping[str, Any]) -> Iterator[Printed]:
     kept = values["statistics"]
     for dataset, figures in kept["datasets"].items():
-        place = Place(kept["table"], "data sets", dataset, STATISTICS)
+        place = Place(kept["table"], "data sets", dataset, STATISTICS, source=kept.get("source", ""))
         note = kept.get("notes", {}).get(dataset, "")
+        recipe = figures.get("recipe", values["requires"]["recipe"][0])
         for metric, value in figures.items():
-            yield Printed(place, "", metric, value, values["tolerance"], note)
+            if metric != "recipe":
+                # Data are the paper's or not: counts have no tolerance.
+                yield Printed(place, "", metric, value, 0.0, note, recipe=recipe)
 
 
 def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any], dict[str, Any]]]:
@@ -147,33 +167,30 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
                 table.get("scenario", "overall"),
                 column.get("slice", "overall"),
                 table.get("differs", ""),
+                table.get("source", ""),
             )
             yield place, column, table
 
 
-def _figures(values: Mapping[str, Any], path: Path) -> Iterator[Printed]:
+def _figures(values: Mapping[str, Any]) -> Iterator[Printed]:
     for place, column, table in _columns(values):
-        metric = table.get("metric", values["metric"])
+        usual = table.get("metric", values["metric"])
         tolerance = table.get("tolerance", values["tolerance"])
         for method, figures in column["values"].items():
-            note = column.get("notes", {}).get(method, "")
-            for name, value in (figures if isinstance(figures, dict) else {metric: figures}).items():
-                if not isinstance(value, int | float):
-                    where = f"{place.table}, {place.dataset}, {method}"
-                    raise UserError(f"{path}: {where}: {name} {value!r} is no number.", "Write what the paper prints.")
-                yield Printed(place, method, name, float(value), tolerance, note)
+            notes = [column.get(kind, {}).get(method, "") for kind in ("notes", "not_applicable")]
+            for metric, value in (figures if isinstance(figures, dict) else {usual: figures}).items():
+                yield Printed(place, method, metric, float(value), tolerance, *notes)
 
 
-def _best(values: Mapping[str, Any], path: Path) -> Iterator[Claim]:
-    """The ordering that a column's bold figure states: its method is above every other."""
+def _stated(values: Mapping[str, Any]) -> Iterator[Claim]:
+    """The orderings of a column: the method of its bold figure above every other, and what stands under ``above``."""
     for place, column, table in _columns(values):
-        best = column.get("best")
-        if best is not None and best not in column["values"]:
-            where = f"{place.table}, {place.dataset}"
-            raise UserError(f"{path}: {where}: {best!r} is best, and has no figure.", "Write what the paper prints.")
-        for other in column["values"]:
-            if best and other != best:
-                yield Claim(place, best, other, table.get("metric", values["metric"]))
+        best, absent = column.get("best"), column.get("not_applicable", {})
+        stated = {} if best is None else {best: [other for other in column["values"] if other != best]}
+        for better, others in (*stated.items(), *column.get("above", {}).items()):
+            for worse in others:
+                reason = absent.get(better) or absent.get(worse) or ""
+                yield Claim(place, better, worse, table.get("metric", values["metric"]), "", reason)
 
 
 def _claims(values: Mapping[str, Any]) -> Iterator[Claim]:
@@ -181,4 +198,4 @@ def _claims(values: Mapping[str, Any]) -> Iterator[Claim]:
         for dataset in claim["datasets"]:
             place = Place("text", claim["about"], dataset, values["protocol"])
             for worse in claim["than"]:
-                yield Claim(place, claim["better"], worse, values["metric"])
+                yield Claim(place, claim["better"], worse, values["metric"], claim.get("note", ""))

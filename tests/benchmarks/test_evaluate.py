@@ -11,6 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
+from common.metrics.ranking import COLUMNS
 from tests.benchmarks.conftest import options
 
 
@@ -108,7 +109,9 @@ def few_shot(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_some_users_is_tested_on_all_with_what_it_has_learnt(few_shot: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(few_shot), "--scenario", "overall", "--runs", str(tmp_path)]) == 0
     (folder,) = find_runs([tmp_path])
-    assert pl.read_parquet(folder / "ranks.parquet").equals(pl.read_parquet(few_shot / "ranks.parquet"))
+    # Who is cold or active is another matter where more is trained on.
+    first, second = (pl.read_parquet(run / "ranks.parquet").select("protocol", *COLUMNS) for run in (folder, few_shot))
+    assert first.equals(second)
     result, own = read_result(folder), read_result(few_shot)
     assert result.protocols["full-unmasked"]["fields"]["scenario"] == "few-shot-30 on overall"
     assert result.data["trained_under"] == "few-shot-30"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks.results import rank_table, slice_metrics
+from common.metrics.ranking import COLUMNS
 
 HIGHER = [0, 3, 50, 12, 0, 7]
 
@@ -31,6 +32,13 @@ def test_a_slice_is_the_mean_over_its_cases(chosen: list[int]) -> None:
     assert cases["test/full/part"] == len(chosen)
     assert metrics["test/full/part/hr@10"] == pytest.approx(sum(HIGHER[i] < 10 for i in chosen) / len(chosen))
     assert metrics["test/full/part/mrr"] == pytest.approx(sum(1 / (HIGHER[i] + 1) for i in chosen) / len(chosen))
+
+
+def test_slices_are_stored_with_the_cases_of_their_protocol() -> None:
+    columns = {name: table()[name].head(3).to_torch() for name in COLUMNS}
+    mask = torch.tensor([True, False, True])
+    ranks = rank_table({"full": columns, "sampled-99": columns}, {"full": {"part": mask}})
+    assert ranks["slice/part"].to_list() == [True, False, True, None, None, None]
 
 
 def test_an_empty_slice_has_a_number_and_no_metric() -> None:

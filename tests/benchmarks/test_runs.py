@@ -1,5 +1,6 @@
 """A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,26 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     result = made_result("a", 0.5)
     result.write(tmp_path)
     assert read_result(tmp_path) == result
+
+
+@pytest.mark.parametrize(
+    ("reads", "model", "predecessors", "encoder"),
+    [
+        (["order"], None, {}, None),
+        (["text"], None, {}, "unrecorded"),
+        (["text"], "opt", {"standin": "a"}, None),
+        (["text"], "opt", {"allmrec_stage1": "a"}, "unrecorded"),
+    ],
+)
+def test_a_result_from_before_text_encoders_were_named(
+    tmp_path: Path, reads: list[str], model: str | None, predecessors: dict[str, str], encoder: str | None
+) -> None:
+    result = made_result("a", 0.5, information_set=reads, language_model=model, predecessors=predecessors)
+    result.write(tmp_path)
+    content = json.loads((tmp_path / "result.json").read_text())
+    del content["text_encoder"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    assert read_result(tmp_path).text_encoder == encoder
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1, "method": "a"}'])

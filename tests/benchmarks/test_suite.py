@@ -15,6 +15,7 @@ from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
 from benchmarks.runs import read_result
+from common.data.schema import Manifest
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -190,13 +191,45 @@ def test_methods_that_read_texts_are_tested_on_other_data(
     assert (seen.runs, seen.done, seen.data["synthetic/text-taste"]) == (2, 2, "ready")
 
 
-def test_methods_that_know_items_by_ids_are_left_out_there(worlds: Path, tmp_path: Path) -> None:
+def test_methods_that_know_items_by_ids_are_told_to_be_left_out_there(
+    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"data.recipe": "planted"}
     suite = read_suite(suite_file(tmp_path, methods=["sasrec"], options=options, across=["synthetic/text-taste"]))
     assert {entry.command for entry in plan(suite, worlds, tmp_path)} == {"run"}
+    told = "synthetic/sasrec on synthetic/text-taste: not applicable: it knows items by their ids"
+    file, places = str(tmp_path / "toy.yaml"), ["--root", str(worlds), "--runs", str(tmp_path / "runs")]
+    assert main(["suite", file, *places, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"# {told}\n")
+    patched(monkeypatch, tmp_path, {"--config=synthetic/sasrec": 4})
+    assert main(["suite", file, *places]) == 1
+    assert capsys.readouterr().out.endswith(f"{told}\n")
     other = replace(suite, methods=["recformer"], across=["synthetic/null-text"])
     with pytest.raises(UserError, match="recbench prepare synthetic --recipe null-text"):
         plan(other, worlds, tmp_path)
+
+
+def test_a_target_without_texts_is_refused_before_anything_runs(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Manifest.from_json
+
+    def without_texts(text: str) -> Manifest:
+        manifest = read(text)
+        if manifest.recipe == "text-taste":
+            manifest.stages[-1]["items_without_text"] = manifest.stages[-1]["items"]
+        return manifest
+
+    monkeypatch.setattr(Manifest, "from_json", without_texts)
+    options = {"data.recipe": "planted"}
+    suite = read_suite(suite_file(tmp_path, methods=["recformer"], options=options, across=["synthetic/text-taste"]))
+    with pytest.raises(UserError, match="No item of synthetic/text-taste has a text"):
+        plan(suite, worlds, tmp_path)
+
+
+def test_seeds_of_language_models_are_among_the_seeds(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"seeds_llm \[3\] are not all among the seeds \[1, 2\]"):
+        read_suite(suite_file(tmp_path, seeds_llm=[3]))
 
 
 def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_slices_part_the_cases(finished: Path) -> None:
     assert sum(deciles) == cases["test/full/overall"] == 60
 
 
+def test_slices_are_stored_beside_the_ranks(finished: Path) -> None:
+    table, cases = pl.read_parquet(finished / "ranks.parquet"), read_result(finished).cases
+    stored = {name.removeprefix("slice/") for name in table.columns if name.startswith("slice/")}
+    assert stored == {key.split("/")[2] for key in cases} - {"overall"}
+    for key, count in cases.items():
+        _, protocol, part = key.split("/")
+        if part != "overall":
+            assert table.filter(pl.col("protocol") == protocol)[f"slice/{part}"].sum() == count
+
+
 def test_checkpoint_loads_by_lightning_with_weights_only(finished: Path) -> None:
     model = SASRec.load_from_checkpoint(finished / "best.ckpt", weights_only=True)
     assert set(model.hparams) >= {"num_items", "max_history", "width"}

@@ -2,6 +2,7 @@
 
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,33 @@ def look(suite: Suite, root: Path, runs: Path) -> Overview:
 def test_a_closed_form_counts_once_like_in_the_plan(root: Path, tmp_path: Path) -> None:
     suite = Suite("toy", ["synthetic"], ["popularity", "sasrec", "joint_dot"], [1, 2])
     assert look(suite, root, tmp_path).runs == len(plan(suite, root, tmp_path)) == 9
+
+
+def test_what_a_method_is_anyway_counts_once_like_in_the_plan(root: Path, tmp_path: Path) -> None:
+    vary: dict[str, list[Any]] = {
+        "model.init_args.width": [50, 8],
+        "data.scenario": ["overall"],
+        "model.init_args.discovery.init_args.num_latent": [5, 8],
+        "model.init_args.discovery.init_args.weight_entropy": [0.1],
+    }
+    for method, kinds in (("joint_dot", list(vary)[1:2]), ("sasrec", list(vary)[:2]), ("rcf_lrd", list(vary)[2:])):
+        suite = Suite("toy", ["synthetic"], [method], [1], vary={kind: vary[kind] for kind in kinds})
+        assert look(suite, root, tmp_path).runs == len(plan(suite, root, tmp_path))
+    frozen = {
+        "stage1": {"of": "allmrec_stage1", "options": {"model.init_args.train_sbert": False}},
+        "dot": {"of": "joint_dot", "with": {"allmrec_stage1": "stage1"}},
+    }
+    suite = Suite("toy", ["synthetic"], ["joint_dot"], [1], variants=frozen)
+    assert look(suite, root, tmp_path).runs == len(plan(suite, root, tmp_path)) == 3
+
+
+def test_methods_with_a_language_model_may_take_fewer_seeds(root: Path, tmp_path: Path) -> None:
+    options = {"model.init_args.llm": "opt"}
+    suite = Suite("toy", ["synthetic"], ["sasrec", "tallrec"], [1, 2], changes={"tallrec": options}, seeds_llm=[2])
+    assert [(entry.method, entry.seed) for entry in plan(suite, root, tmp_path)] == [
+        ("sasrec", 1), ("sasrec", 2), ("tallrec", 2)
+    ]  # fmt: skip
+    assert look(suite, root, tmp_path).runs == 3
 
 
 def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_path: Path) -> None:

@@ -43,6 +43,26 @@ def test_mistakes(arguments: list[str], cure: str, tmp_path: Path, capsys: pytes
     assert cure in capsys.readouterr().err
 
 
+def test_a_slice_without_a_case_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_run(tmp_path, "model", 0.3)
+    result = json.loads((folder / "result.json").read_text())
+    result["cases"]["test/full/cold_user"] = 0
+    (folder / "result.json").write_text(json.dumps(result))
+    assert main(["leaderboard", str(tmp_path), "--part", "cold_user"]) == 2
+    error = capsys.readouterr().err
+    assert "belongs to the slice 'cold_user'" in error
+    assert "cold_items, overall" in error
+
+
+def test_a_filtered_page_has_the_whole_ledger(tmp_path: Path) -> None:
+    made_run(tmp_path / "runs", "rcf_lrd", 0.4, dataset="amazon-office", protocol="sampled-99")
+    made_run(tmp_path / "runs", "model", 0.3)
+    assert main(["leaderboard", str(tmp_path / "runs"), "--dataset", "toy", "--html", str(tmp_path / "site")]) == 0
+    ledger = (tmp_path / "site" / "ledger.html").read_text()
+    (run,) = (tmp_path / "runs" / "amazon-office" / "rcf_lrd").iterdir()
+    assert f"<details><summary>1</summary>{run.name}</details>" in ledger
+
+
 def test_one_table_of_two_protocols_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path)
     made_run(tmp_path, "other", 0.2, fields={"masking": "none"})

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import Cell
-from benchmarks.ledger.judge import Verdict, against_band
+from benchmarks.ledger.judge import Prepared, Verdict, against_band
 from benchmarks.ledger.reported import Place, Printed
 from tests.benchmarks.ledger.test_reported import TINY, written
 from tests.benchmarks.made_results import made_run
@@ -47,7 +47,7 @@ def verdicts(found: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
 
 
 def test_figures_and_orderings_are_judged_from_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in range(3):
+    for seed in range(5):
         made_run(tmp_path / "runs", "sasrec", 0.2, seed, **DATA)
         made_run(tmp_path / "runs", "caser", 0.05, seed, **DATA)
     found = records(tmp_path, capsys)
@@ -56,7 +56,7 @@ def test_figures_and_orderings_are_judged_from_runs(tmp_path: Path, capsys: pyte
     assert judged["caser", "hr@10"] == "not reproduced"
     assert judged["sasrec > caser", "hr@10"] == "inconclusive"  # hr@10 is not the metric that verdicts are about
     assert judged["", "users"] == "missing"
-    assert len(next(record for record in found if record["method"] == "sasrec")["runs"]) == 3
+    assert len(next(record for record in found if record["method"] == "sasrec")["runs"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,9 @@ def test_figures_and_orderings_are_judged_from_runs(tmp_path: Path, capsys: pyte
     [
         ({"data": {"recipe": "whole"}}, "other data (recipe whole)"),
         ({"language_model": "standin-abc"}, "other language model (standin-abc)"),
+        ({"text_encoder": "minilm"}, "other text encoder (minilm)"),
+        ({"text_encoder": "unrecorded"}, "other text encoder (unrecorded)"),
+        ({"dataset": "ml-1m"}, "other data (ml-1m)"),
     ],
 )
 def test_what_is_not_the_papers_faces_no_figure(
@@ -106,16 +109,176 @@ def test_without_runs_everything_shipped_is_missing(
     assert main(["ledger", "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 300
-    assert all(",missing," in line for line in lines[1:])
+    reasons = (",missing,", ",not comparable,not implemented", ",not comparable,other hardware", ",not applicable,")
+    assert all(any(text in line for text in (*reasons, "no run keeps")) for line in lines[1:])
 
 
 def test_markdown_counts_verdicts_and_keeps_tables_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA)
-    paper = written(tmp_path, TINY)
+    run = made_run(tmp_path / "runs", "sasrec", 0.2, **DATA)
+    paper = written(tmp_path, TINY + "note: A word on all of it.\n")
     assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--root", str(tmp_path)]) == 0
     text = re.sub(" +", " ", capsys.readouterr().out)
     assert "1 inconclusive" in text
     assert "## Table 2: all users\n" in text
-    assert (
-        "| ml-100k | overall | sasrec | hr@10 | 0.2000 | 0.2000 | +0.0000 | inconclusive | fewer than 3 seeds |" in text
+    assert text.count("A word on all of it.") == 1
+    figures = (
+        "| ml-100k | overall | sasrec | hr@10 | 0.2000 | ± 10% | 0.2000 | +0.0000 | inconclusive | fewer than 5 seeds |"
     )
+    assert f"{figures} {run.name} |" in text
+
+
+def figure(found: list[dict[str, Any]], method: str = "sasrec") -> dict[str, Any]:
+    return next(record for record in found if (record["method"], record["metric"]) == (method, "hr@10"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_encoder": "/models/nq-distilbert"},
+        {"text_encoder": "file:/data/Office.feat.GPT:float64"},
+        {"language_model": "/models/opt-6.7b"},
+    ],
+)
+def test_models_are_known_by_name_and_by_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    for seed in range(5):
+        made_run(tmp_path / "runs", "sasrec", 0.2, seed, **DATA | change)
+    assert figure(records(tmp_path, capsys))["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"training": {"undertrained": True}}, "undertrained (5 of 5)"),
+        ({"fields": {"selection": "sampled-99 ndcg@5"}}, "selected on sampled-99"),
+        ({"tuning": {"seed": 3}}, "tuned on a seed of its own"),
+        ({"fields": {"scorer": "mean"}}, "scorer mean"),
+        ({"fields": {"prompt_order": "2"}}, "prompt order 2"),
+        ({"cases": 60}, "fewer than 100 cases"),
+    ],
+)
+def test_a_row_with_a_caveat_earns_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], reason: str
+) -> None:
+    for seed in range(5):
+        made_run(tmp_path / "runs", "sasrec", 0.2, seed, **DATA | change)
+        made_run(tmp_path / "runs", "caser", 0.9, seed, **DATA | change)
+    for record in records(tmp_path, capsys):
+        if record["method"]:
+            assert record["verdict"] == "inconclusive"
+            assert reason in record["why"]
+
+
+def test_a_language_model_needs_fewer_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        made_run(tmp_path / "runs", "sasrec", 0.2, seed, **DATA | {"language_model": "facebook/opt-6.7b"})
+        made_run(tmp_path / "runs", "caser", 0.1, seed, **DATA)
+    found = records(tmp_path, capsys)
+    assert figure(found)["verdict"] == "reproduced"
+    assert figure(found, "caser")["why"] == "fewer than 5 seeds"
+
+
+def test_of_several_configurations_none_is_picked_by_its_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(5):
+        for name, rate in (("a", 0.2), ("b", 0.9)):
+            made_run(tmp_path / "runs", "sasrec", rate, seed, **DATA | {"config_id": name})
+    record = figure(records(tmp_path, capsys))
+    assert (record["verdict"], record["why"], record["ours"]) == ("inconclusive", "2 configurations: name one", None)
+    assert len(record["runs"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({}, {"text_encoder": "minilm"}),
+        ({}, {"fields": {"scorer": "mean"}}),
+        ({}, {"fields": {"cases": 100}, "cases": 100}),
+    ],
+)
+def test_the_row_made_like_the_paper_faces_its_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], better: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    for seed in range(5):
+        made_run(tmp_path / "runs", "sasrec", 0.2, seed, **DATA | {"config_id": "a"} | better)
+        made_run(tmp_path / "runs", "sasrec", 0.21, seed, **DATA | {"config_id": "b"} | worse)
+    record = figure(records(tmp_path, capsys))
+    assert (record["verdict"], record["ours"]) == ("reproduced", pytest.approx(0.2))
+
+
+def test_the_row_with_its_experiments_settings_faces_the_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(5):
+        for width, rate in ((50, 0.2), (64, 0.21)):
+            run = made_run(tmp_path / "runs", "sasrec", rate, seed, **DATA | {"config_id": f"{width}"})
+            (run / "config.yaml").write_text(f"model: {{init_args: {{width: {width}}}}}")
+    assert figure(records(tmp_path, capsys))["ours"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("stored", "verdict"), [(True, "reproduced"), (False, "inconclusive")])
+def test_an_ordering_on_a_slice_is_judged_on_its_cases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: bool, verdict: str
+) -> None:
+    for seed in range(5):
+        for method, rate in (("sasrec", 0.6), ("caser", 0.3)):
+            made_run(tmp_path / "runs", method, rate, seed, 2000, part="cold_item", stored=stored, **DATA)
+    text = TINY.replace("metric: hr@10", "metric: ndcg@10").replace("{hr@10: 0.1, ndcg@10: 0.05}", "0.1")
+    paper = written(tmp_path, text.replace("{dataset: ml-100k, best", "{dataset: ml-100k, slice: cold_item, best"))
+    assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--format", "json"]) == 0
+    (record,) = [record for record in json.loads(capsys.readouterr().out) if record["kind"] == "ordering"]
+    assert (record["verdict"], record["cases"]) == (verdict, 223)
+    assert record["why"] == ("separated" if stored else "tested before slices were stored")
+
+
+def test_what_can_have_no_figure_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = TINY.replace("best: sasrec", "best: sasrec, not_applicable: {caser: It knows ids.}")
+    paper = written(
+        tmp_path, text.replace("values: {sasrec", "values: {clcrec: 0.1, sasrec") + "not_implemented: [clcrec]\n"
+    )
+    assert main(["ledger", str(tmp_path), "--paper", str(paper), "--root", str(tmp_path), "--format", "json"]) == 0
+    found = {record["method"]: record for record in json.loads(capsys.readouterr().out)}
+    for method in ("caser", "sasrec > caser"):
+        assert (found[method]["verdict"], found[method]["why"]) == ("not applicable", "It knows ids.")
+    for method in ("clcrec", "sasrec > clcrec"):
+        assert (found[method]["verdict"], found[method]["why"]) == ("not comparable", "not implemented")
+
+
+def test_counts_are_exact_and_stores_stand_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"5-core-a": 943, "5-core-b": 944, "whole-c": 943}
+    stores = [Prepared("ml-100k", name[:-2], name, {"users": users}) for name, users in kinds.items()]
+    monkeypatch.setattr("benchmarks.ledger.command.statistics", lambda _: stores)
+    made_run(tmp_path / "runs", "popularity", 0.1)
+    found = [record for record in records(tmp_path, capsys) if not record["method"]]
+    assert [(r["verdict"], r["difference"], r["runs"]) for r in found] == [
+        ("reproduced", 0, ["5-core-a"]), ("not reproduced", 1, ["5-core-b"])
+    ]  # fmt: skip
+    assert {record["why"] for record in found} == {"stores of this recipe disagree"}
+    del stores[:2]
+    (record,) = [record for record in records(tmp_path, capsys) if not record["method"]]
+    assert (record["verdict"], record["why"]) == ("not comparable", "other data (recipe whole)")
+
+
+def test_rows_are_renamed_where_a_suite_has_turned_a_part_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper = written(tmp_path, TINY.replace("    about", "    aliases: {sasrec: sasrec_ce, caser: sasrec}\n    about"))
+    for method, rate in (("sasrec", 0.2), ("sasrec_ce", 0.3)):
+        made_run(tmp_path / "runs", method, rate, **DATA)
+        assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--format", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        expected = (0.2, None) if method == "sasrec" else (0.3, 0.2)
+        assert (figure(found)["ours"], figure(found, "caser")["ours"]) == expected
+
+
+def test_minutes_of_training_count_what_a_run_is_made_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = TINY.replace("metric: hr@10", "metric: train_minutes").replace("{hr@10: 0.1, ndcg@10: 0.05}", "9")
+    paper = written(tmp_path, text)
+    first = made_run(tmp_path / "runs", "caser", 0.1, **DATA, seconds={"train": 60.0})
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA, seconds={"train": 30.0}, predecessors={"caser": first.name})
+    assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--found"]) == 0
+    assert re.search(r"sasrec +\| train_minutes +\| 0.2 +\| ± 10% +\| 1.5 ", capsys.readouterr().out)

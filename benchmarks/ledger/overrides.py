@@ -1,0 +1,44 @@
+"""How far a run's settings are from those of the experiment that ships under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.experiments import experiment_names, parse_yaml
+from benchmarks.leaderboard.sources import Finished
+from benchmarks.runs import CONFIG, identity
+
+OF_A_RUN = {"name", "seed_everything", "data.seed"}
+"""Settings that every run has of its own."""
+
+
+def overrides(run: Finished) -> int:
+    """Number of settings of a run that its shipped experiment has otherwise; 0 where none ships under its name."""
+    from benchmarks.configuration import RunCLI
+
+    name = f"{run.result.dataset}/{run.result.method}"
+    if name not in experiment_names():
+        return 0
+    cli = RunCLI(["--config", name])
+    usual = flat(identity(parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))))
+    settings = flat(identity(parse_yaml(run.text(CONFIG)) or {}))
+    return sum(value != usual.get(key) for key, value in settings.items() if key not in OF_A_RUN)
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's values by dotted name, without ``init_args``.
+
+    >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
+    {'model.class_path': 'SASRec', 'model.width': 8}
+    """
+
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+        for key, value in values.items():
+            name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
+            if isinstance(value, Mapping):
+                yield from walk(value, name)
+            else:
+                yield name, value
+
+    return dict(walk(config, ""))

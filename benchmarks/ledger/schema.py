@@ -1,0 +1,266 @@
+"""The form of ``benchmarks/reported/<paper>.yaml``: what does not follow it is one message with file and place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.experiments import LOADER, experiment_names, find_suite, read_yaml, suite_names
+from benchmarks.leaderboard.rows import PRIMARY
+from common.data.recipes import DATASETS
+from common.data.scenarios import HISTORY_BUCKETS
+from common.errors import UserError, nearest
+
+Check = Callable[[Any, str], None]
+"""Looks at a value whose place in the file it is told."""
+
+SHARE = re.compile(r"(hr|ndcg)@[1-9]\d*|mrr")
+"""Metrics between 0 and 1."""
+COUNTS = ("users", "items", "interactions", "triplets")
+MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", "train_ratio", "inference_ratio")
+"""Metrics that are no shares."""
+SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
+POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
+SLICES = {
+    *("overall", "unseen_target", "tied_in_time", "repeat_target", "cold_user", "head_user", "tail_user"),
+    *(f"popularity_decile_{number}" for number in range(1, 11)),
+    *(f"history_{low}+" if high is None else f"history_{low}-{high}" for low, high in HISTORY_BUCKETS),
+    *("trained_user", "other_user", *POPULARITY),
+}
+"""Slices of the test cases that a data set and a scenario know."""
+
+
+class _Strict(LOADER):  # type: ignore[misc, valid-type]
+    """Refuses a key that stands twice, of which YAML would keep the second alone."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if keys[number] in keys[:number]:
+                message = f"{keys[number]!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+        values: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return values
+
+
+def read_reported(path: Path) -> dict[str, Any]:
+    """What a file reports, in the form that is asked for.
+
+    Raises:
+        UserError: If it is no YAML or has another form: names the place and what was expected there.
+    """
+    try:
+        with path.open() as stream:
+            values = yaml.load(stream, _Strict)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} reports nothing.", "Write what a paper prints like in the shipped files beside it.")
+    try:
+        _paper(values)
+    except _MisplacedError as error:
+        raise UserError(f"{path}: {error}.", error.cure) from None
+    return values
+
+
+class _MisplacedError(Exception):
+    """Something is not what its place demands."""
+
+    def __init__(self, where: str, expected: str, found: object, cure: str = "") -> None:
+        super().__init__(f"{where}: expected {expected}, found {found!r}")
+        self.cure = cure or "Write what the paper prints like in the shipped files."
+
+
+def text(value: Any, where: str) -> None:  # noqa: ANN401 (whatever a file holds)
+    """Refuses what is no text."""
+    if not isinstance(value, str) or not value:
+        raise _MisplacedError(where, "a text", value)
+
+
+def number(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses what is no number; YAML's ``true`` is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise _MisplacedError(where, "a number", value)
+
+
+def one_of(known: Collection[str], kind: str) -> Check:
+    """Refuses what is none of the names of a kind."""
+
+    def check(value: Any, where: str) -> None:  # noqa: ANN401
+        if not isinstance(value, str) or value not in known:
+            raise _MisplacedError(where, f"a {kind}", value, nearest(str(value), known))
+
+    return check
+
+
+def list_of(check: Check) -> Check:
+    """Refuses what is no list whose entries pass a check."""
+
+    def checked(value: Any, where: str) -> None:  # noqa: ANN401
+        if not isinstance(value, list) or not value:
+            raise _MisplacedError(where, "a list", value)
+        for place, entry in enumerate(value, 1):
+            check(entry, f"{where}, {place}")
+
+    return checked
+
+
+def mapping_of(key: Check, check: Check) -> Check:
+    """Refuses what is no mapping whose keys and values pass a check each."""
+
+    def checked(value: Any, where: str) -> None:  # noqa: ANN401
+        if not isinstance(value, dict) or not value:
+            raise _MisplacedError(where, "a mapping", value)
+        for name, entry in value.items():
+            key(name, where)
+            check(entry, f"{where}, {name}")
+
+    return checked
+
+
+def fields(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
+    """Refuses what lacks a field, has one that is not known, or one whose value does not pass."""
+
+    def checked(value: Any, where: str) -> None:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise _MisplacedError(where, f"a mapping with {', '.join(required)}", value)
+        for name in required:
+            if name not in value:
+                raise _MisplacedError(where, f"a field {name!r}", sorted(value))
+        known = {**required, **optional}
+        for name, entry in value.items():
+            if name not in known:
+                raise _MisplacedError(where, "a known field", name, nearest(str(name), known))
+            known[name](entry, f"{where}, {name}")
+
+    return checked
+
+
+def metric(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses what is no metric."""
+    if not (isinstance(value, str) and (SHARE.fullmatch(value) or value in MEASURES)):
+        raise _MisplacedError(where, "a metric", value, nearest(str(value), ["hr@1", "ndcg@10", "mrr", *MEASURES]))
+
+
+def scenario(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses what is no scenario."""
+    match = SCENARIO.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (match[1] and match[1] not in DATASETS):
+        raise _MisplacedError(
+            where, "a scenario", value, nearest(str(value), ["overall", "cold-users", "few-shot-256"])
+        )
+
+
+def figure(name: str) -> Check:
+    """Refuses what is no figure of a metric."""
+
+    def check(value: Any, where: str) -> None:  # noqa: ANN401
+        number(value, where)
+        if SHARE.fullmatch(name) and value > 1:
+            raise _MisplacedError(where, f"a share for {name}", value)
+
+    return check
+
+
+@cache
+def labels() -> frozenset[str]:
+    """Methods that can be run: names of shipped experiments, and of variants in shipped suites."""
+    variants = {label for name in suite_names() for label in read_yaml(find_suite(name)).get("variants", {})}
+    return frozenset(name.partition("/")[2] for name in experiment_names()) | variants
+
+
+def _paper(values: dict[str, Any]) -> None:
+    """Checks a whole file; the fields that others depend on come first."""
+    data_set, recipe = one_of(DATASETS, "data set"), one_of(_recipes(), "recipe")
+    requires = fields({"recipe": list_of(recipe)}, {"language_model": list_of(text), "text_encoder": list_of(text)})
+    statistics = fields(
+        {"table": text, "datasets": mapping_of(data_set, _statistics_of(recipe))},
+        {"notes": mapping_of(data_set, text), "source": text},
+    )
+    absent = values.get("not_implemented", [])
+    methods = one_of(labels() | set(absent if isinstance(absent, list) else []), "method")
+    own = values.get("metric")
+    metric(own, "metric")
+    fields(
+        {
+            "paper": text,
+            "source": text,
+            "tolerance": number,
+            "requires": requires,
+            "protocol": one_of(PRIMARY, "protocol"),
+            "metric": metric,
+            "statistics": statistics,
+            "tables": list_of(lambda value, where: _table(value, where, methods, own)),
+        },
+        {
+            "note": text,
+            "not_implemented": list_of(text),
+            "copies": mapping_of(data_set, list_of(data_set)),
+            "claims": list_of(_claim(methods)),
+        },
+    )(values, "the file")
+
+
+def _recipes() -> set[str]:
+    return {recipe.name for entry in DATASETS.values() for recipe in entry.recipes}
+
+
+def _statistics_of(recipe: Check) -> Check:
+    return fields({}, {"recipe": recipe, **dict.fromkeys((*COUNTS, "average_length"), number)})
+
+
+def _claim(method: Check) -> Check:
+    own = {"about": text, "datasets": list_of(one_of(DATASETS, "data set")), "better": method, "than": list_of(method)}
+    return fields(own, {"note": text})
+
+
+def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: ANN401
+    name = value.get("table", where) if isinstance(value, dict) else where
+    usual = value.get("metric", own) if isinstance(value, dict) else own
+    metric(usual, f"{name}, metric")
+    fields(
+        {"table": text, "about": text, "columns": list_of(lambda v, w: _column(v, w, method, usual))},
+        {
+            "metric": metric,
+            "protocol": one_of(PRIMARY, "protocol"),
+            "scenario": scenario,
+            "tolerance": number,
+            "differs": text,
+            "source": text,
+            "aliases": mapping_of(method, method),
+        },
+    )(value, str(name))
+
+
+def _column(value: Any, where: str, method: Check, usual: Any) -> None:  # noqa: ANN401
+    if isinstance(value, dict) and "dataset" in value:
+        where = f"{where.partition(', columns')[0]}, {value['dataset']}"
+
+    def cell(entry: Any, place: str) -> None:  # noqa: ANN401
+        if isinstance(entry, dict):
+            mapping_of(metric, lambda *_: None)(entry, place)
+            for name, printed in entry.items():
+                figure(name)(printed, f"{place}, {name}")
+        else:
+            figure(usual)(entry, place)
+
+    fields(
+        {"dataset": one_of(DATASETS, "data set"), "values": mapping_of(method, cell)},
+        {
+            "slice": one_of(SLICES, "slice"),
+            "best": method,
+            "above": mapping_of(method, list_of(method)),
+            "notes": mapping_of(method, text),
+            "not_applicable": mapping_of(method, text),
+        },
+    )(value, where)
+    named = {"best": [value["best"]] if "best" in value else []}
+    named |= {field: value.get(field, []) for field in ("above", "notes", "not_applicable")}
+    for field, names in named.items():
+        for name in names:
+            one_of(value["values"], "method with a figure")(name, f"{where}, {field}")
