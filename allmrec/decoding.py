@@ -17,7 +17,7 @@ from transformers import Cache, DynamicCache
 from allmrec.llm import FrozenLLM
 from allmrec.tokens import Tokens, positions
 
-Scorer = Literal["sum", "mean", "null"]
+Scorer = Literal["sum", "mean", "null_context"]
 Answers = Sequence[Sequence[Sequence[int]]]
 """Tokens of each candidate's answer, the end token included, for each row of a batch."""
 
@@ -43,15 +43,16 @@ def scored(given: Likelihoods, scorer: Scorer, null: Likelihoods | None = None) 
     Args:
         given: Likelihoods after the whole prompt.
         scorer: ``sum`` of log-probabilities, closing quote and end token included; ``mean`` over tokens, which does
-            not mind long titles; ``null``: the sum less that after the null context, which does not mind likely ones.
-        null: Likelihoods after a prompt without user and history; ``null`` needs them.
+            not mind long titles; ``null_context``: the sum less that after the null context, which does not mind likely
+            ones.
+        null: Likelihoods after a prompt without user and history; ``null_context`` needs them.
     """
     if scorer == "mean":
         return given.total / given.tokens
     if scorer == "sum":
         return given.total
     if null is None:
-        raise ValueError("the scorer null needs the likelihoods after the null context")
+        raise ValueError("the scorer null_context needs the likelihoods after the null context")
     return given.total - null.total
 
 

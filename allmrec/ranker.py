@@ -93,7 +93,7 @@ class LanguageModelRanker(Recommender):
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the likelihood of their titles under ``scorer``."""
-        null = self.likelihoods(batch, null=True) if self.scorer == "null" else None
+        null = self.likelihoods(batch, null=True) if self.scorer == "null_context" else None
         before = self.composer.shortened
         given = self.likelihoods(batch)
         scores = scored(given, self.scorer, null)

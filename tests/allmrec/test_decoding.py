@@ -79,9 +79,9 @@ def test_scorers_follow_their_definitions() -> None:
     null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.tokens)
     assert scored(given, "sum").tolist() == [[-6.0, -4.0]]
     assert scored(given, "mean").tolist() == [[-2.0, -4.0]]
-    assert scored(given, "null", null).tolist() == [[3.0, 0.5]]
+    assert scored(given, "null_context", null).tolist() == [[3.0, 0.5]]
     with pytest.raises(ValueError, match="null context"):
-        scored(given, "null")
+        scored(given, "null_context")
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.5])

@@ -84,7 +84,7 @@ def test_slots_hold_projected_vectors_in_order(folders: dict[str, str], joint: s
     torch.testing.assert_close(soft, torch.stack(wanted))
 
 
-@pytest.mark.parametrize("scorer", ["sum", "mean", "null"])
+@pytest.mark.parametrize("scorer", ["sum", "mean", "null_context"])
 def test_company_in_the_batch_changes_no_score(folders: dict[str, str], joint: str, scorer: str) -> None:
     model, batch = build(folders["llama"], joint, scorer=scorer), evaluation_batch()
     whole = model.score(batch)
