@@ -22,6 +22,7 @@ from benchmarks.memory import MemoryAbove
 from benchmarks.prepare import prepare
 from benchmarks.speed_allmrec import measure_allmrec
 from benchmarks.speed_baselines import measure_baselines
+from benchmarks.speed_llm import measure_llm
 from benchmarks.train import quieten
 from common.data.datamodule import SequenceDataModule
 from common.data.negatives import NegativeSampler, seeded
@@ -32,7 +33,7 @@ from lrd.data import RelationalDataModule
 from lrd.discovery import LatentRelationDiscovery
 from lrd.module import LRD
 
-Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines"]
+Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines", "llm"]
 DEFAULTS = {
     "rank": "amazon-beauty",
     "train": "ml-100k",
@@ -41,6 +42,7 @@ DEFAULTS = {
     "lrd": "amazon-office",
     "allmrec": "ml-100k",
     "baselines": "ml-100k",
+    "llm": "ml-100k",
 }
 NEGATIVE_BATCH = 1 << 20
 
@@ -58,6 +60,7 @@ def speed(
     users: int | None = None,
     items: int | None = None,
     interactions: int | None = None,
+    shape: str = "opt-6.7b",
 ) -> None:
     """Measures one hot path and prints JSON: the best of several repeats, and the machine.
 
@@ -65,8 +68,9 @@ def speed(
         name: `rank` (full-ranking test of SASRec), `train` (SASRec: target positions per second, seconds to the best
             validation), `negatives` (samples per second that avoid the user's training items), `prepare`, `lrd` (KDA
             with 8 latent relations as its authors train it: an epoch, and scoring 100 candidates a user), `allmrec`
-            (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once) or
-            `baselines` (A-LLMRec's rivals: steps, catalogues, users; TALLRec beside A-LLMRec).
+            (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once),
+            `baselines` (A-LLMRec's rivals: steps, catalogues, users; TALLRec beside A-LLMRec) or `llm` (stage 2 with
+            random weights of a published size: steps, tokens, users, memory).
         dataset: Data set; by default the one that the suite's targets name.
         root: Folder of the stores; `prepare` writes to a temporary one.
         source: Local source of `prepare`.
@@ -77,6 +81,7 @@ def speed(
         users: Users of the world that `prepare` makes (`synthetic` only).
         items: Items of that world.
         interactions: Events of that world.
+        shape: Size of `llm`: `opt-125m`, `opt-1.3b` or `opt-6.7b`.
     """
     quieten()
     sizes = {"users": users, "items": items, "interactions": interactions}
@@ -90,6 +95,7 @@ def speed(
         "lrd": lambda: measure_lrd(key, root, repeats, test_users),
         "allmrec": lambda: measure_allmrec(key, root, repeats),
         "baselines": lambda: measure_baselines(key, root, repeats),
+        "llm": lambda: measure_llm(key, root, repeats, shape),
     }
     figures, hardware_now = measures[name](), machine()
     # Seconds of machines of different speed compare by what they could have multiplied in that time.

@@ -55,7 +55,7 @@ def measure_allmrec(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
 def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
     """Stage 2 on the data set's stand-in, over untrained vectors."""
     e, q = torch.randn(2, module.num_items + 1, LATENT, generator=torch.Generator().manual_seed(0))
-    collaborative = _filter(module)
+    collaborative = filter_of(module)
     JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
     model = ALLMRecStage2(
         module.num_items, collaborative, str(folder), str(find_standin(module.store)), max_title_tokens=24
@@ -97,7 +97,7 @@ def padding(model: ALLMRecStage2, module: PromptDataModule) -> float:
 def stage1_texts(dataset: str, root: Path, repeats: int) -> dict[str, float]:
     """Seconds of a training step on all items of 32 users' sequences: each text once, and each occurrence anew."""
     module = SequenceDataModule(dataset, str(root), batch_size=32)
-    model = ALLMRecStage1(module.num_items, _filter(module), "minilm", positions="all")
+    model = ALLMRecStage1(module.num_items, filter_of(module), "minilm", positions="all")
     model.attach(module.catalogue)
     batch = next(iter(module.train_dataloader()))
     items = batch["targets"][batch["targets"] != PAD]
@@ -130,5 +130,6 @@ def best(action: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
-def _filter(module: SequenceDataModule) -> SASRec:
+def filter_of(module: SequenceDataModule) -> SASRec:
+    """An untrained collaborative filter of the paper's size."""
     return SASRec(module.num_items, max_history=module.max_history, width=50, num_blocks=2, variant="allmrec")

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import OPTConfig, OPTForCausalLM
 
 from allmrec.standin_recipe import SMALL, Level
 from benchmarks.__main__ import main
@@ -18,6 +20,7 @@ from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.speed_allmrec import measure_allmrec
 from benchmarks.speed_baselines import measure_baselines
+from benchmarks.speed_llm import SHAPES, VOCABULARY, measure_llm
 from benchmarks.standins import find_standin
 from common.data.store import find_store
 from common.errors import UserError
@@ -236,3 +239,15 @@ def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Pat
     assert 0 <= figures["training_padding_share"] < 0.5
     assert figures["stage1_distinct_items"] < figures["stage1_items"]
     assert figures["stage1_speedup"] == figures["stage1_step_anew_seconds"] / figures["stage1_step_seconds"]
+
+
+def test_stage_2_of_a_published_shape_is_timed(root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny: dict[str, Any] = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    monkeypatch.setitem(SHAPES, "opt-125m", tiny)
+    figures = measure_llm("synthetic", root, 1, "opt-125m")
+    assert figures["frozen_parameters"] == OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, **tiny)).num_parameters()
+    rates = [value for name, value in figures.items() if name.endswith("per_second")]
+    assert len(rates) == 4
+    assert all(rate > 0 for rate in rates)
+    with pytest.raises(UserError, match="no shape"):
+        measure_llm("synthetic", root, 1, "opt-6.7")

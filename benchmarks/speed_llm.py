@@ -1,0 +1,118 @@
+"""What `recbench speed llm` measures: stage 2 at the size of a published language model, with random weights."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, OPTConfig
+
+from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
+from allmrec.data import PromptDataModule
+from allmrec.stage2 import ALLMRecStage2
+from benchmarks.memory import MemoryAbove
+from benchmarks.speed_allmrec import LATENT, best, filter_of
+from benchmarks.standins import find_standin
+from common.errors import UserError, nearest
+from common.types import SequenceBatch
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "opt-125m": {"hidden_size": 768, "ffn_dim": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "opt-1.3b": {"hidden_size": 2048, "ffn_dim": 8192, "num_hidden_layers": 24, "num_attention_heads": 32},
+    "opt-6.7b": {"hidden_size": 4096, "ffn_dim": 16384, "num_hidden_layers": 32, "num_attention_heads": 32},
+}
+"""S. Zhang et al., "OPT: Open Pre-trained Transformer Language Models", 2022 (https://arxiv.org/abs/2205.01068)."""
+VOCABULARY = 50272
+PROMPTS, USERS, WARM_UP = 4, 4, 2
+
+
+def measure_llm(dataset: str, root: Path, repeats: int, shape: str) -> dict[str, Any]:
+    """Steps, tokens and users a second of stage 2, and peak memory, on an accelerator if there is one.
+
+    Weights are random, bf16 and of the given shape, since speed asks for no others; prompts are the data set's, in
+    tokens of its stand-in.
+
+    Args:
+        dataset: Key of the data set, whose stand-in was built.
+        root: Folder of the stores.
+        repeats: Training steps and batches that are timed.
+        shape: A key of :data:`SHAPES`.
+
+    Raises:
+        UserError: If there is no such shape.
+    """
+    if shape not in SHAPES:
+        raise UserError(f"There is no shape {shape!r}.", nearest(shape, list(SHAPES)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = PromptDataModule(dataset, str(root), positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
+    # Made where they are used: 13 GB of random numbers take minutes on a processor.
+    with tempfile.TemporaryDirectory() as folder, torch.device(device):
+        model = _stage2(module, Path(folder), shape)
+    model.to(device)
+    batches = iter(module.train_dataloader())
+    case = _on(next(iter(module.val_dataloader())), device)
+    with MemoryAbove() as memory:
+        training = _steps(model, [_on(next(batches), device) for _ in range(WARM_UP + repeats)], device)
+    model.eval()
+    return {
+        "shape": shape,
+        "device": str(device),
+        "frozen_parameters": model.llm.num_parameters,
+        **training,
+        "training_peak_bytes_above_model": memory.bytes,
+        "likelihood_users_per_second": USERS / best(lambda: _waited(model.likelihoods(case), device), repeats),
+        "generation_users_per_second": USERS / best(lambda: _waited(model.generate(case), device), repeats),
+    }
+
+
+def _stage2(module: PromptDataModule, folder: Path, shape: str) -> ALLMRecStage2:
+    standin = find_standin(module.store)
+    OPTConfig(
+        vocab_size=VOCABULARY, word_embed_proj_dim=SHAPES[shape]["hidden_size"], dtype="bfloat16", **SHAPES[shape]
+    ).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(standin).save_pretrained(folder)
+    (folder / "model.safetensors").touch()
+    e, q = torch.randn(2, module.num_items + 1, LATENT).cpu()
+    collaborative = filter_of(module)
+    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
+    options: dict[str, Any] = {"precision": "bf16", "gradient_checkpointing": True, "llm_weights": "random"}
+    model = ALLMRecStage2(module.num_items, collaborative, str(folder), str(folder), max_title_tokens=64, **options)
+    model.attach(module.catalogue)
+    return model
+
+
+def _steps(model: ALLMRecStage2, batches: list[SequenceBatch], device: torch.device) -> dict[str, float]:
+    """Steps and prompt tokens a second of all batches but the first few."""
+    optimizer = model.train().configure_optimizers()
+    assert optimizer is not None
+    tokens, started = 0, 0.0
+    for number, batch in enumerate(batches):
+        if number == WARM_UP:
+            _waited(None, device)
+            started = time.perf_counter()
+        optimizer.zero_grad()
+        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if number >= WARM_UP:
+            columns = torch.cat([batch["targets"][:, -1:], batch["negatives"][:, -1]], dim=1)
+            tokens += sum(map(len, model.composer(batch["history"], columns).ids))
+    _waited(None, device)
+    seconds = time.perf_counter() - started
+    steps = len(batches) - WARM_UP
+    return {"steps_per_second": steps / seconds, "prompt_tokens_per_second": tokens / seconds}
+
+
+def _waited(result: object, device: torch.device) -> object:
+    """What was computed, once the device is done with it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result
+
+
+def _on(batch: SequenceBatch, device: torch.device) -> SequenceBatch:
+    moved: Any = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    own: SequenceBatch = moved
+    return own
