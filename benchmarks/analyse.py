@@ -32,6 +32,7 @@ from lrd.analysis import (
 )
 from lrd.data import RelationalDataModule
 from lrd.module import LRD
+from lrd.spread import RelationSpread
 
 FOLDER = "analysis"
 
@@ -85,7 +86,10 @@ def analyse(
 def discovered(
     model: LRD, module: RelationalDataModule, names: Sequence[str], examples: int, seed: int
 ) -> dict[str, Any]:
-    """Shares, examples and two-hop compositions of the relations inferred for all test pairs."""
+    """Shares, examples and two-hop compositions of the relations inferred for all test pairs.
+
+    A relation that is the most probable of no pair is *dead*: it has no examples.
+    """
     assert model.discovery is not None
     pairs = history_pairs(module.events["sequences"], module.events["test"], module.max_history)
     probabilities = infer(model.discovery, pairs, model.backbone.entities)
@@ -95,9 +99,14 @@ def discovered(
     confident = {
         names[relation]: best_pairs(pairs, probabilities[:, relation], titles, examples)
         for relation in range(first, len(names))
+        if counts[relation]
     }
+    spread = RelationSpread(len(names))
+    spread.update(probabilities)
     return {
         "pairs": len(pairs),
+        **{name: float(value) for name, value in spread.compute().items()},
+        "dead": [name for name, count in zip(names, counts.tolist(), strict=True) if not count],
         "shares": dict(zip(names, (counts / len(pairs)).tolist(), strict=True)),
         "mean_probability": dict(zip(names, probabilities.mean(0).tolist(), strict=True)),
         "most_confident": confident,
@@ -196,7 +205,8 @@ def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
         f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in pictures.items()
     )
-    parts = [table("Agreement with the true relations", labelled(found.get("agreement", {})))]
+    parts = [table("Relations of test pairs", relations_of_pairs(found))]
+    parts.append(table("Agreement with the true relations", labelled(found.get("agreement", {}))))
     parts += [table(f"Most confident: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
     parts.append(table("Joined over a third item", labelled(found.get("two_hops", {}))))
     parts.append(table("Why these were recommended", found["explanations"]))
@@ -206,6 +216,20 @@ def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
     title = escape(f"Relations of run {found['run']}")
     head = f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
     return f"{head}<h1>{title}</h1>{images}{''.join(parts)}"
+
+
+def relations_of_pairs(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """How many pairs each relation is the most probable of, and its mean probability."""
+    dead = set(found.get("dead", []))
+    return [
+        {
+            "relation": name,
+            "share of pairs": share,
+            "mean probability": found["mean_probability"][name],
+            "": "dead: the most probable of no pair" if name in dead else "",
+        }
+        for name, share in found.get("shares", {}).items()
+    ]
 
 
 def labelled(rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:

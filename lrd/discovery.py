@@ -16,10 +16,12 @@ Formulation = Literal["paper", "released"]
 _CURE = "Give --data.text_encoder, for example minilm, or --model.discovery.init_args.vectors id."
 
 
-def entropy(probabilities: Float[Tensor, "b l r"]) -> Float[Tensor, "b l r"]:
-    """Terms ``-q log q`` of the entropy, elementwise."""
-    terms: Tensor = torch.special.entr(probabilities)
-    return terms
+def entropy(probabilities: Float[Tensor, "*n r"]) -> Float[Tensor, "*n r"]:
+    """Terms ``-q log q`` of the entropy, elementwise.
+
+    The floor lets the gradient of a ``q`` that underflowed to 0 be 0, where that of the logarithm is infinite.
+    """
+    return -probabilities * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def paper_loss(

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from common.models.base import Recommender
 from common.nn.losses import bpr_max_loss
-from common.types import Catalogue, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
 from lrd.kge import distmult, kge_loss
+from lrd.spread import COLLAPSED, RelationSpread
 
 
 class TripletBatch(TypedDict):
@@ -90,6 +91,7 @@ class LRD(Recommender):
         backbone.build(num_users, num_items, num_entities, total, text_width)
         if discovery:
             discovery.build(num_items, text_width, backbone.width, total)
+        self.spread = RelationSpread(total) if discovery and discovery.extractor == "classifier" else None
         reads_text = backbone.item_text or (discovery is not None and discovery.vectors == "text")
         self.information_set = backbone.information_set | ({"text"} if reads_text else frozenset())
 
@@ -138,6 +140,53 @@ class LRD(Recommender):
         relation = self.backbone.relations[triplets["relation"]] + entities(triplets["value"])
         heads, tails = entities(triplets["head"]), entities(triplets["tail"])
         return distmult(heads, relation[:, None].expand_as(heads), tails)
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Ranks validation cases, and notes how their pairs are related."""
+        super().validation_step(batch, batch_idx)
+        self._relate(batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Ranks test cases, and notes how their pairs are related."""
+        super().test_step(batch, batch_idx, dataloader_idx)
+        self._relate(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets earlier ranks and pairs."""
+        super().on_validation_epoch_start()
+        self._forget_pairs()
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets earlier ranks and pairs."""
+        super().on_test_epoch_start()
+        self._forget_pairs()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/<metric>``, and ``val/q_entropy`` and ``val/q_largest_share`` where relations are discovered."""
+        super().on_validation_epoch_end()
+        values = {f"val/{name}": value for name, value in self.further_metrics().items()}
+        self.log_dict(values, reduce_fx="max", sync_dist=True)
+
+    def further_metrics(self) -> dict[str, float]:
+        """How far the discovery spread the pairs of the last evaluation over relations."""
+        if self.spread is None:
+            return {}
+        return {name: float(value) for name, value in self.spread.compute().items()}
+
+    def marks(self) -> list[str]:
+        """That nothing was discovered, where one relation is the most probable of nearly all test pairs."""
+        collapsed = self.further_metrics().get("q_largest_share", 0.0) >= COLLAPSED
+        return ["one relation for all pairs"] if collapsed else []
+
+    def _relate(self, batch: SequenceBatch) -> None:
+        if self.spread is None or self.discovery is None:
+            return
+        q = self.discovery.probabilities(batch["history"], batch["target"], self.backbone.entities)
+        self.spread.update(q[batch["history"] != PAD])
+
+    def _forget_pairs(self) -> None:
+        if self.spread is not None:
+            self.spread.reset()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights, which decay, and biases, which do not."""

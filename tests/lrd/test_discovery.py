@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lrd.discovery import LatentRelationDiscovery, paper_loss, released_loss
+from lrd.discovery import LatentRelationDiscovery, entropy, paper_loss, released_loss
 
 B, L, R, D = 3, 4, 5, 6
 MASK = torch.tensor([[False, True, True, True], [True] * 4, [False, False, False, True]])
@@ -87,3 +87,12 @@ def test_without_language_vectors_the_items_own_vectors_are_read() -> None:
     before = discovery.probabilities(history, torch.tensor([3]), items)
     nn.init.normal_(items.weight)
     assert not torch.allclose(discovery.probabilities(history, torch.tensor([3]), items), before)
+
+
+def test_a_probability_of_zero_has_no_entropy_and_no_gradient() -> None:
+    logits = torch.tensor([0.0, -200.0, -1.0], requires_grad=True)
+    terms = entropy(logits.softmax(0)[None])
+    assert float(terms[0, 1].detach()) == 0
+    terms.sum().backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
