@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.models.base import Recommender
 from common.nn.losses import bpr_max_loss
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
 from lrd.kge import distmult, kge_loss
+from lrd.reader import TextReader
 from lrd.spread import COLLAPSED, RelationSpread
 
 
@@ -35,7 +35,7 @@ class RelationalBatch(SequenceBatch, total=False):
     triplets: TripletBatch
 
 
-class LRD(Recommender):
+class LRD(TextReader):
     """A relation-aware recommender trained jointly on three objectives, with or without latent relations.
 
     ``L = L_rec + γ L_kge + λ L_lrd``: BPR over next items, DistMult over the triplets of the graph, and the discovery
@@ -53,8 +53,9 @@ class LRD(Recommender):
         text_width: Width of the language-model vectors.
         backbone: What latent relations are attached to: ``RCF`` or ``KDA``.
         discovery: Discovery of latent relations, or ``None`` for the plain backbone.
-        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default.
-        weight_lrd: The paper's λ.
+        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default, held-out interactions
+            included as theirs.
+        weight_lrd: The paper's λ; with 0 nothing is discovered, and latent relations are free rows.
         cache_candidates: Candidates scored at a time by each thread in evaluation, so that their relation vectors
             stay in cache.
         lr: Learning rate of Adam; the authors take 1e-4 for RCF and 1e-3 for KDA.
@@ -91,17 +92,24 @@ class LRD(Recommender):
         backbone.build(num_users, num_items, num_entities, total, text_width)
         if discovery:
             discovery.build(num_items, text_width, backbone.width, total)
-        self.spread = RelationSpread(total) if discovery and discovery.extractor == "classifier" else None
-        reads_text = backbone.item_text or (discovery is not None and discovery.vectors == "text")
+        discovers = weight_lrd > 0 and discovery is not None and discovery.extractor == "classifier"
+        self.spread = RelationSpread(total) if discovers else None
+        if discovery and not discovers:
+            # Under several processes every parameter that asks for a gradient must get one.
+            discovery.requires_grad_(False)
+        reads_text = backbone.item_text or (self.spread is not None and discovery and discovery.vectors == "text")
         self.information_set = backbone.information_set | ({"text"} if reads_text else frozenset())
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
         super().attach(catalogue)
-        self.backbone.attach(catalogue)
         if self.automatic_weight:
             self.weight_kge.fill_(len(Graph(catalogue).triplets) / catalogue["num_interactions"])
-        if self.discovery:
+        learns_triplets = bool(self.weight_kge)
+        self.backbone.attach(catalogue, learns_triplets)
+        if not catalogue["relations"] or not (learns_triplets or self.backbone.starts_from_graph):
+            self.information_set -= {"graph"}
+        if self.discovery and self.spread is not None:
             self.discovery.attach(catalogue)
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
@@ -123,7 +131,7 @@ class LRD(Recommender):
         if "triplets" in relational:
             parts["loss_kge"] = kge_loss(self.score_triplets(relational["triplets"]))
             total = total + self.weight_kge * parts["loss_kge"]
-        if self.discovery:
+        if self.discovery and self.weight_lrd:
             parts["loss_lrd"] = self.discovery(
                 batch["history"],
                 relational["negative_history"],
@@ -169,14 +177,14 @@ class LRD(Recommender):
 
     def further_metrics(self) -> dict[str, float]:
         """How far the discovery spread the pairs of the last evaluation over relations."""
-        if self.spread is None:
+        if self.spread is None or not self.spread.update_called:
             return {}
         return {name: float(value) for name, value in self.spread.compute().items()}
 
     def marks(self) -> list[str]:
         """That nothing was discovered, where one relation is the most probable of nearly all test pairs."""
         collapsed = self.further_metrics().get("q_largest_share", 0.0) >= COLLAPSED
-        return ["one relation for all pairs"] if collapsed else []
+        return [*super().marks(), *(["one relation for all pairs"] if collapsed else [])]
 
     def _relate(self, batch: SequenceBatch) -> None:
         if self.spread is None or self.discovery is None:

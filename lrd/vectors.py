@@ -13,8 +13,9 @@ from torch import Tensor
 from common.text.cache import text_vectors
 from common.text.encoders import TextEncoder
 
-Vectors = Literal["text", "random", "permuted", "tfidf"]
-"""The encoder's vectors; Gaussian ones; the encoder's, permuted over items; TF-IDF with SVD. All of one width."""
+Vectors = Literal["text", "centred", "random", "permuted", "tfidf"]
+"""The encoder's vectors; the same without their mean; Gaussian ones; the encoder's, permuted over items; TF-IDF with
+SVD. All of one width."""
 UNKNOWN = "unknown item"
 
 
@@ -23,14 +24,14 @@ def item_vectors(
 ) -> Float[Tensor, "n_plus_1 w"]:
     """Vectors of all items, row 0 zero.
 
-    An item without text gets the mean vector of the others. Controls have the mean length of the encoder's vectors,
-    so that only what a vector says differs.
+    An item without text gets the mean vector of the others. Controls and centred vectors have the mean length of the
+    encoder's vectors, so that only what a vector says differs.
 
     Args:
         encoder: Makes the vectors, or gives their width to a control.
         texts: Text of each item from 1 on.
         cache: Folder of the cache of text vectors.
-        kind: The encoder's vectors, or a control.
+        kind: The encoder's vectors, the same without what all of them share, or a control.
         seed: Seed of the control.
     """
     vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
@@ -39,7 +40,14 @@ def item_vectors(
     if encoder.identity["kind"] != "file" and not bool(known.all()) and bool(known.any()):
         vectors = vectors.masked_scatter(~known[:, None], vectors[known].mean(0).expand(int((~known).sum()), -1))
     generator = torch.Generator().manual_seed(seed)
-    if kind == "permuted":
+    if kind == "centred":
+        # What rounding leaves of the mean vector, which says nothing, is not brought to any length.
+        centred = vectors - vectors.mean(0)
+        noise = torch.linalg.vector_norm(centred, dim=1, keepdim=True) < 1e-4 * torch.linalg.vector_norm(
+            vectors, dim=1, keepdim=True
+        )
+        vectors = _of_length(centred.masked_fill(noise, 0), vectors)
+    elif kind == "permuted":
         vectors = vectors[torch.randperm(len(vectors), generator=generator)]
     elif kind == "random":
         vectors = _of_length(torch.randn(vectors.shape, generator=generator), vectors)

@@ -25,6 +25,22 @@ def test_triplets_are_edges_and_known_values() -> None:
     assert Graph(CATALOGUE).triplets.tolist() == expected
 
 
+def test_an_attribute_that_no_item_has_is_no_relation() -> None:
+    known = Catalogue(
+        **{**CATALOGUE, "attributes": {"brand": torch.zeros(4, dtype=torch.long), **CATALOGUE["attributes"]}}
+    )
+    known["attributes"]["category"] = torch.zeros(4, dtype=torch.long)
+    graph = Graph(known)
+    assert graph.relations == ["virtual", "complement", "substitute", "brand"]
+    assert graph.num_entities == 4 + 2
+
+
+def test_items_are_known_by_events_and_where_they_are_learnt_by_triplets() -> None:
+    graph, trained = Graph(CATALOGUE), torch.tensor([False, True, False, False])
+    assert graph.known(trained).tolist() == [False, True, True, True]
+    assert graph.known(trained, by_triplets=False).tolist() == trained.tolist()
+
+
 def test_catalogue_without_relations_has_the_virtual_one() -> None:
     graph = Graph(Catalogue(num_users=1, num_items=2, relations={}, attributes={}))
     assert graph.relations == ["virtual"]
