@@ -19,6 +19,7 @@ from benchmarks.evaluate import load_run
 from benchmarks.runs import write_atomically
 from common.errors import UserError
 from common.models.pieces import split_rows
+from common.types import PAD
 from lrd.agreement import agreement
 from lrd.analysis import (
     compositions,
@@ -68,7 +69,7 @@ def analyse(
         "projection": projection(vectors).tolist(),
         "explanations": explanations(model, module, names, users),
     }
-    if model.discovery is not None:
+    if model.discovery is not None and model.spread is not None:
         found |= discovered(model, module, names, examples, seed)
         truth = module.store.truth()
         if truth:
@@ -126,7 +127,7 @@ def best_pairs(
 
 
 def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str], users: int) -> list[dict[str, Any]]:
-    """Why some test users get their first recommendation: the strongest link to an item of their history."""
+    """Why some test users get their first recommendation: the strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:users]  # type: ignore[arg-type]
     batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
@@ -134,7 +135,8 @@ def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str],
     with torch.inference_mode():
         items = model.recommend(batch)["items"][:, 0]
     tokens, titles = module.store.user_tokens(), module.catalogue["titles"]
-    rows = zip(batch["user_id"].tolist(), items.tolist(), explain(model, batch, items), strict=True)
+    linked = (batch["history"] != PAD).any(1).tolist()
+    rows = zip(batch["user_id"].tolist(), items.tolist(), explain(model, batch, items), linked, strict=True)
     return [
         {
             "user": tokens[user - 1],
@@ -143,21 +145,24 @@ def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str],
             "because_of": titles[link.item],
             "strength": link.strength,
         }
-        for user, item, link in rows
+        for user, item, link, has_history in rows
+        if has_history
     ]
 
 
 def against_truth(
     model: LRD, module: RelationalDataModule, truth: dict[str, Tensor], resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Agreement with a synthetic world, on held-out pairs that no training history holds."""
+    """Agreement with a synthetic world, on held-out pairs that no training history holds in either order."""
     train, width = module.catalogue["train"], module.num_items + 1
     known = training_pairs(train, module.num_items, int(train["offsets"].diff().max()))
     events = module.events
     cases = (events["val"], events["test"])
     held_out = torch.cat([history_pairs(events["sequences"], part, module.max_history) for part in cases])
     pairs = torch.unique(held_out, dim=0)
-    unseen = pairs[~torch.isin(pairs[:, 0] * width + pairs[:, 1], known)]
+    # A pair that training saw the other way round is none that it never saw.
+    directions = (pairs[:, 0] * width + pairs[:, 1], pairs[:, 1] * width + pairs[:, 0])
+    unseen = pairs[~torch.isin(directions[0], known) & ~torch.isin(directions[1], known)]
     trained = torch.stack([known.div(width, rounding_mode="floor"), known % width], dim=1)
     return agreement(model, truth, unseen, trained, resamples, seed)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from lrd.vectors import Vectors, item_vectors, tfidf
 
 TEXTS = ["red pen", "blue pen", "", "red paper", "blue paper", "green desk lamp"]
@@ -60,3 +61,16 @@ def test_tfidf_brings_texts_with_common_words_together() -> None:
     red_pen, blue_pen, red_paper, lamp = tfidf(["red pen", "blue pen", "red paper", "green desk lamp"], 8)
     assert red_pen @ blue_pen > 10 * abs(red_pen @ lamp)
     assert red_pen @ red_paper > 10 * abs(red_pen @ lamp)
+
+
+def test_items_without_text_are_counted_and_named(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="1 of 6 items have no text .* the first is item 3"):
+        vectors(tmp_path, "text")
+
+
+@pytest.mark.parametrize("kind", ["text", "tfidf"])
+def test_a_catalogue_without_any_text_is_refused(kind: Vectors, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No item has a text"):
+        item_vectors(Letters(), ["", " "], tmp_path, kind)
+    with pytest.raises(UserError, match="No item has a text"):
+        tfidf(["a", "?"], 3)
