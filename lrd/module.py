@@ -172,18 +172,17 @@ class LRD(TextReader):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<metric>``, and ``val/q_entropy`` and ``val/q_largest_share`` where relations are discovered."""
         super().on_validation_epoch_end()
-        values = {f"val/{name}": value for name, value in self.further_metrics().items()}
+        values = {f"val/{name}": value for name, value in self._spread_of_pairs().items()}
         self.log_dict(values, reduce_fx="max", sync_dist=True)
 
     def further_metrics(self) -> dict[str, float]:
-        """How far the discovery spread the pairs of the last evaluation over relations."""
-        if self.spread is None or not self.spread.update_called:
-            return {}
-        return {name: float(value) for name, value in self.spread.compute().items()}
+        """How far the discovery spread the pairs of the test over relations; the pairs are those of any protocol."""
+        found = self._spread_of_pairs().items()
+        return {f"test/{protocol}/overall/{name}": value for protocol in self.case_ranks for name, value in found}
 
     def marks(self) -> list[str]:
         """That nothing was discovered, where one relation is the most probable of nearly all test pairs."""
-        collapsed = self.further_metrics().get("q_largest_share", 0.0) >= COLLAPSED
+        collapsed = self._spread_of_pairs().get("q_largest_share", 0.0) >= COLLAPSED
         return [*super().marks(), *(["one relation for all pairs"] if collapsed else [])]
 
     def _relate(self, batch: SequenceBatch) -> None:
@@ -191,6 +190,11 @@ class LRD(TextReader):
             return
         q = self.discovery.probabilities(batch["history"], batch["target"], self.backbone.entities)
         self.spread.update(q[batch["history"] != PAD])
+
+    def _spread_of_pairs(self) -> dict[str, float]:
+        if self.spread is None or not self.spread.update_called:
+            return {}
+        return {name: float(value) for name, value in self.spread.compute().items()}
 
     def _forget_pairs(self) -> None:
         if self.spread is not None:
