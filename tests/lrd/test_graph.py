@@ -1,5 +1,7 @@
 """Numbers of relations and entities."""
 
+from typing import cast
+
 import torch
 
 from common.types import Catalogue
@@ -26,10 +28,9 @@ def test_triplets_are_edges_and_known_values() -> None:
 
 
 def test_an_attribute_that_no_item_has_is_no_relation() -> None:
-    known = Catalogue(
-        **{**CATALOGUE, "attributes": {"brand": torch.zeros(4, dtype=torch.long), **CATALOGUE["attributes"]}}
-    )
-    known["attributes"]["category"] = torch.zeros(4, dtype=torch.long)
+    nothing = torch.zeros(4, dtype=torch.long)
+    attributes = {"brand": CATALOGUE["attributes"]["brand"], "category": nothing}
+    known = cast(Catalogue, {**CATALOGUE, "attributes": attributes})
     graph = Graph(known)
     assert graph.relations == ["virtual", "complement", "substitute", "brand"]
     assert graph.num_entities == 4 + 2
