@@ -14,7 +14,7 @@ from tests.lrd.test_data import model_for, quiet_trainer
 def test_spread_is_the_mean_entropy_and_the_largest_share_of_a_loop() -> None:
     q = torch.randn(40, 5).mul(2).softmax(-1)
     spread = RelationSpread(5)
-    for part in q.split(7):
+    for part in torch.split(q, 7):
         spread.update(part)
     favourites = q.argmax(1).tolist()
     found = spread.compute()
