@@ -19,6 +19,7 @@ from benchmarks.evaluate import load_run
 from benchmarks.runs import write_atomically
 from common.errors import UserError
 from common.models.pieces import split_rows
+from common.types import PAD
 from lrd.agreement import agreement
 from lrd.analysis import (
     compositions,
@@ -32,6 +33,7 @@ from lrd.analysis import (
 )
 from lrd.data import RelationalDataModule
 from lrd.module import LRD
+from lrd.spread import RelationSpread
 
 FOLDER = "analysis"
 
@@ -67,7 +69,7 @@ def analyse(
         "projection": projection(vectors).tolist(),
         "explanations": explanations(model, module, names, users),
     }
-    if model.discovery is not None:
+    if model.discovery is not None and model.spread is not None:
         found |= discovered(model, module, names, examples, seed)
         truth = module.store.truth()
         if truth:
@@ -85,7 +87,10 @@ def analyse(
 def discovered(
     model: LRD, module: RelationalDataModule, names: Sequence[str], examples: int, seed: int
 ) -> dict[str, Any]:
-    """Shares, examples and two-hop compositions of the relations inferred for all test pairs."""
+    """Shares, examples and two-hop compositions of the relations inferred for all test pairs.
+
+    A relation that is the most probable of no pair is *dead*: it has no examples.
+    """
     assert model.discovery is not None
     pairs = history_pairs(module.events["sequences"], module.events["test"], module.max_history)
     probabilities = infer(model.discovery, pairs, model.backbone.entities)
@@ -95,9 +100,14 @@ def discovered(
     confident = {
         names[relation]: best_pairs(pairs, probabilities[:, relation], titles, examples)
         for relation in range(first, len(names))
+        if counts[relation]
     }
+    spread = RelationSpread(len(names))
+    spread.update(probabilities)
     return {
         "pairs": len(pairs),
+        **{name: float(value) for name, value in spread.compute().items()},
+        "dead": [name for name, count in zip(names, counts.tolist(), strict=True) if not count],
         "shares": dict(zip(names, (counts / len(pairs)).tolist(), strict=True)),
         "mean_probability": dict(zip(names, probabilities.mean(0).tolist(), strict=True)),
         "most_confident": confident,
@@ -117,7 +127,7 @@ def best_pairs(
 
 
 def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str], users: int) -> list[dict[str, Any]]:
-    """Why some test users get their first recommendation: the strongest link to an item of their history."""
+    """Why some test users get their first recommendation: the strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:users]  # type: ignore[arg-type]
     batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
@@ -125,7 +135,8 @@ def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str],
     with torch.inference_mode():
         items = model.recommend(batch)["items"][:, 0]
     tokens, titles = module.store.user_tokens(), module.catalogue["titles"]
-    rows = zip(batch["user_id"].tolist(), items.tolist(), explain(model, batch, items), strict=True)
+    linked = (batch["history"] != PAD).any(1).tolist()
+    rows = zip(batch["user_id"].tolist(), items.tolist(), explain(model, batch, items), linked, strict=True)
     return [
         {
             "user": tokens[user - 1],
@@ -134,21 +145,24 @@ def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str],
             "because_of": titles[link.item],
             "strength": link.strength,
         }
-        for user, item, link in rows
+        for user, item, link, has_history in rows
+        if has_history
     ]
 
 
 def against_truth(
     model: LRD, module: RelationalDataModule, truth: dict[str, Tensor], resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Agreement with a synthetic world, on held-out pairs that no training history holds."""
+    """Agreement with a synthetic world, on held-out pairs that no training history holds in either order."""
     train, width = module.catalogue["train"], module.num_items + 1
     known = training_pairs(train, module.num_items, int(train["offsets"].diff().max()))
     events = module.events
     cases = (events["val"], events["test"])
     held_out = torch.cat([history_pairs(events["sequences"], part, module.max_history) for part in cases])
     pairs = torch.unique(held_out, dim=0)
-    unseen = pairs[~torch.isin(pairs[:, 0] * width + pairs[:, 1], known)]
+    # A pair that training saw the other way round is none that it never saw.
+    directions = (pairs[:, 0] * width + pairs[:, 1], pairs[:, 1] * width + pairs[:, 0])
+    unseen = pairs[~torch.isin(directions[0], known) & ~torch.isin(directions[1], known)]
     trained = torch.stack([known.div(width, rounding_mode="floor"), known % width], dim=1)
     return agreement(model, truth, unseen, trained, resamples, seed)
 
@@ -196,7 +210,8 @@ def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
         f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in pictures.items()
     )
-    parts = [table("Agreement with the true relations", labelled(found.get("agreement", {})))]
+    parts = [table("Relations of test pairs", relations_of_pairs(found))]
+    parts.append(table("Agreement with the true relations", labelled(found.get("agreement", {}))))
     parts += [table(f"Most confident: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
     parts.append(table("Joined over a third item", labelled(found.get("two_hops", {}))))
     parts.append(table("Why these were recommended", found["explanations"]))
@@ -206,6 +221,20 @@ def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
     title = escape(f"Relations of run {found['run']}")
     head = f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
     return f"{head}<h1>{title}</h1>{images}{''.join(parts)}"
+
+
+def relations_of_pairs(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """How many pairs each relation is the most probable of, and its mean probability."""
+    dead = set(found.get("dead", []))
+    return [
+        {
+            "relation": name,
+            "share of pairs": share,
+            "mean probability": found["mean_probability"][name],
+            "": "dead: the most probable of no pair" if name in dead else "",
+        }
+        for name, share in found.get("shares", {}).items()
+    ]
 
 
 def labelled(rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:

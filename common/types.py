@@ -95,6 +95,8 @@ class Catalogue(TypedDict, total=False):
     """Text of each item by the recipe's template; index 0 is padding."""
     text_vectors: Float[Tensor, "i_plus_1 w"]
     """Language-model vector of each item's text; row 0 is padding."""
+    text_source: dict[str, str]
+    """Whose vectors they are: a ``name`` for tables, and the ``identity`` of encoder and treatment."""
     relations: dict[str, Int[Tensor, "m 2"]]
     """Head and tail items of each item-item relation, by name."""
     attributes: dict[str, Int[Tensor, "i_plus_1"]]

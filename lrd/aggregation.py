@@ -102,7 +102,8 @@ class RelationEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         """Mixes the ``r`` summaries of each of ``n`` candidates, shape ``(n, r, d)``."""
-        if not (torch.is_grad_enabled() or self.training or x.is_cuda):
+        # Buffers have the type of ``x``, which autocast would change midway.
+        if not (torch.is_grad_enabled() or self.training or x.is_cuda or torch.is_autocast_enabled(x.device.type)):
             return self._without_gradients(x)
         n, r, d = x.shape
         for _ in range(self.rounds):

@@ -58,7 +58,8 @@ def agreement(
     ``discovered`` stands beside its own labels permuted (``permuted``), k-means on the concatenated item vectors of a
     pair with as many clusters as there are relations (``k_means``), the classifier before training (``untrained``),
     and a logistic regression on the same vectors that saw the true relations of training pairs (``probe``, the
-    ceiling of what a linear map can read from them).
+    ceiling of what a linear map can read from them; left out where training pairs are related in one way only).
+    Nothing where the pairs themselves are.
 
     Args:
         model: A trained LRD with discovery.
@@ -70,6 +71,9 @@ def agreement(
     """
     assert model.discovery is not None
     related, labels = related_pairs(truth, pairs)
+    if len(set(labels.tolist())) < 2:
+        # One relation, or none, as in a world of taste alone: there is nothing to agree about.
+        return {}
     vectors = pair_vectors(model, related)
     clusters = model.backbone.relations.size(0)
     rng = np.random.default_rng(seed)
@@ -80,8 +84,10 @@ def agreement(
         "permuted": rng.permutation(found),
         "k_means": k_means,
         "untrained": infer(untrained(model.discovery, seed), related, model.backbone.entities).argmax(1).numpy(),
-        "probe": probe(model, truth, trained_pairs, vectors, seed),
     }
+    read = probe(model, truth, trained_pairs, vectors, seed)
+    if read is not None:
+        labellings["probe"] = read
     return {
         name: adjusted_mutual_information(labels, values, resamples, seed) | {"pairs": float(len(labels))}
         for name, values in labellings.items()
@@ -116,10 +122,15 @@ def untrained(discovery: LatentRelationDiscovery, seed: int = 0) -> LatentRelati
 
 def probe(
     model: LRD, truth: dict[str, Tensor], trained: Int[Tensor, "t 2"], vectors: NDArray[np.float32], seed: int
-) -> Labels:
-    """Labels that a logistic regression, fitted on true relations of training pairs, gives to ``vectors``."""
+) -> Labels | None:
+    """Labels that a logistic regression, fitted on true relations of training pairs, gives to ``vectors``.
+
+    ``None`` where those pairs are related in one way only, so that there is nothing to tell apart.
+    """
     kept = torch.randperm(len(trained), generator=torch.Generator().manual_seed(seed))[:_PROBED]
     known, labels = related_pairs(truth, trained[kept])
+    if len(set(labels.tolist())) < 2:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression = LogisticRegression(max_iter=200, C=10.0).fit(pair_vectors(model, known), labels)

@@ -119,8 +119,9 @@ def compositions(
 ) -> dict[str, dict[str, float]]:
     """For each relation the share of its pairs that two predefined item relations join over a third item.
 
-    Edges count in both directions. Beside the share over ``any`` two relations and over each two of them stands that
-    of random pairs (``random``) and of random pairs of items of like degree (``degree_matched``).
+    Item relations only: a value that two items share is no path. Edges count in both directions. Beside the share
+    over ``any`` two relations and over each two of them stands that of random pairs (``random``) and of random pairs
+    of items of like degree (``degree_matched``).
     """
     num_items, generator = catalogue["num_items"], torch.Generator().manual_seed(seed)
     graphs = {name: neighbours(edges, num_items) for name, edges in catalogue["relations"].items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +78,8 @@ class RelationalDataModule(SequenceDataModule):
             (``kg-attributes``).
         text_encoder: What makes item vectors from texts: ``minilm``, ``sbert:NAME``, ``lm:NAME:POOLING``,
             ``file:PATH`` or ``openai:MODEL``; none for models that read no text.
-        vectors: The encoder's vectors, or a control of equal width: ``random``, ``permuted`` over items, ``tfidf``.
+        vectors: The encoder's vectors, ``centred`` on their mean and brought to one length, or a control of equal
+            width: ``random``, ``permuted`` over items, ``tfidf``.
         num_corruptions: Corruptions of each triplet.
         triplet_batch_size: Triplets a batch; by default as many as training instances. An epoch ends with the
             training instances either way.
@@ -116,6 +118,10 @@ class RelationalDataModule(SequenceDataModule):
         for name, value in {"num_negatives": num_negatives, "num_corruptions": num_corruptions}.items():
             if value < 1:
                 raise UserError(f"--data.{name} is {value}", "Relations are learnt from pairs: give 1 or more.")
+        if min_history < 1:
+            raise UserError(
+                f"--data.min_history is {min_history}", "Relations join a history to a target: give 1 or more."
+            )
         if triplet_batch_size is not None and triplet_batch_size < 1:
             raise UserError(f"--data.triplet_batch_size is {triplet_batch_size}", "Give 1 or more, or leave it out.")
         super().__init__(
@@ -149,6 +155,8 @@ class RelationalDataModule(SequenceDataModule):
         if self.text_encoder is not None:
             encoder = open_encoder(self.text_encoder)
             known["text_vectors"] = item_vectors(encoder, known["texts"][1:], self.cache, self.vectors)
+            identity = json.dumps({**encoder.identity, "vectors": self.vectors}, sort_keys=True)
+            known["text_source"] = {"name": name_of(self.text_encoder, self.vectors), "identity": identity}
         return known
 
     @cached_property
@@ -207,6 +215,16 @@ class RelationalDataModule(SequenceDataModule):
     def _training_set(self, rank: int, world_size: int) -> PrefixDataset:
         sampler = NegativeSampler(self.negatives, self.events, self.num_items, self.num_negatives, self.seed)
         return RelationalDataset(self.events, self.max_history, self.min_history, sampler)
+
+
+def name_of(encoder: str, vectors: Vectors) -> str:
+    """What a table calls the vectors.
+
+    >>> name_of("minilm", "text"), name_of("file:vectors/feat.GPT:float64", "permuted")
+    ('all-MiniLM-L6-v2', 'feat.GPT:float64 (permuted)')
+    """
+    name = "all-MiniLM-L6-v2" if encoder == "minilm" else encoder.partition(":")[2].rpartition("/")[2]
+    return name if vectors == "text" else f"{name} ({vectors})"
 
 
 def _as_is(batch: object) -> object:

@@ -16,10 +16,12 @@ Formulation = Literal["paper", "released"]
 _CURE = "Give --data.text_encoder, for example minilm, or --model.discovery.init_args.vectors id."
 
 
-def entropy(probabilities: Float[Tensor, "b l r"]) -> Float[Tensor, "b l r"]:
-    """Terms ``-q log q`` of the entropy, elementwise."""
-    terms: Tensor = torch.special.entr(probabilities)
-    return terms
+def entropy(probabilities: Float[Tensor, "*n r"]) -> Float[Tensor, "*n r"]:
+    """Terms ``-q log q`` of the entropy, elementwise.
+
+    The floor lets the gradient of a ``q`` that underflowed to 0 be 0, where that of the logarithm is infinite.
+    """
+    return -probabilities * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def paper_loss(
@@ -31,7 +33,7 @@ def paper_loss(
     mask: Bool[Tensor, "b l"],
     weight_entropy: float,
 ) -> Tensor:
-    """The negated evidence bound of the paper, averaged over history-target pairs.
+    """The negated evidence bound of the paper: a sum over the history of each target, averaged over targets.
 
     ``-Σ_r q_r [log σ(φ(v_i, v_j, r)) + log σ(-φ(v_i', v_j, r))] - α H(q)`` with DistMult ``φ``.
     """
@@ -39,7 +41,7 @@ def paper_loss(
     negative = (negatives * target[:, None]) @ relations.T
     likelihood = F.logsigmoid(positive) + F.logsigmoid(-negative)
     bound = probabilities * likelihood + weight_entropy * entropy(probabilities)
-    return -bound.sum(-1)[mask].mean()
+    return -(bound.sum(-1) * mask).sum(1).mean()
 
 
 def released_loss(
@@ -75,10 +77,13 @@ class LatentRelationDiscovery(nn.Module):
     Args:
         num_latent: Relations added to the predefined ones; ``q`` runs over all of them, as in the authors' code.
         formulation: Loss of the paper, or of its released code (``lrd/README.md`` sets them side by side).
-        weight_entropy: The paper's α.
+        weight_entropy: The paper's α. The released loss penalises entropy; with a negative α it is rewarded there, too.
         skip_virtual: Whether the released loss leaves the virtual relation out (the authors do so with KDA).
         vectors: What the encoder reads: language-model vectors, or the recommender's item vectors ("w/o LLM").
         extractor: What infers relations: the classifier, or nothing, so that ``q`` is uniform (a control).
+
+    Raises:
+        UserError: If ``skip_virtual`` is asked of the paper's formulation.
     """
 
     language: Tensor
@@ -93,6 +98,11 @@ class LatentRelationDiscovery(nn.Module):
         extractor: Literal["classifier", "uniform"] = "classifier",
     ) -> None:
         super().__init__()
+        if skip_virtual and formulation == "paper":
+            raise UserError(
+                "skip_virtual belongs to the released loss; the paper's counts every relation.",
+                "Leave --model.discovery.init_args.skip_virtual out, or set formulation: released.",
+            )
         self.num_latent = num_latent
         self.formulation: Formulation = formulation
         self.weight_entropy = weight_entropy
@@ -103,6 +113,8 @@ class LatentRelationDiscovery(nn.Module):
     def build(self, num_items: int, text_width: int, width: int, num_relations: int) -> None:
         """Makes the layers, whose sizes only the data know."""
         self.num_relations = num_relations
+        if self.extractor == "uniform":
+            return
         self.project = nn.Linear(text_width if self.vectors == "text" else width, width)
         self.classify = nn.Linear(2 * width, num_relations)
         self.register_buffer("language", torch.zeros(num_items + 1, text_width), persistent=False)
@@ -115,7 +127,7 @@ class LatentRelationDiscovery(nn.Module):
         Raises:
             UserError: If there are none, or of another width than the projection.
         """
-        if self.vectors != "text":
+        if self.vectors != "text" or self.extractor == "uniform":
             return
         vectors = catalogue.get("text_vectors")
         if vectors is None:

@@ -30,7 +30,7 @@ class Graph:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        edges, attributes = catalogue["relations"], catalogue["attributes"]
+        edges, attributes = catalogue["relations"], known_attributes(catalogue)
         self.num_items = catalogue["num_items"]
         self.relations = [VIRTUAL, *edges, *attributes]
         self.value_of = torch.zeros(self.num_items + 1, len(self.relations), dtype=torch.long)
@@ -53,11 +53,15 @@ class Graph:
         """Whether entities are items rather than attribute values."""
         return entities <= self.num_items
 
-    def known(self, trained: Bool[Tensor, "i_plus_1"]) -> Bool[Tensor, "e"]:
-        """Entities with a training event, a triplet or (values) an item: those whose vectors learn something."""
-        known = torch.zeros(self.num_entities, dtype=torch.bool)
-        known[: self.num_items + 1] = trained
-        known[self.num_items + 1 :] = True
-        known[self.triplets[:, 0]] = True
-        known[self.triplets[:, 2]] = True
+    def known(self, trained: Bool[Tensor, "i_plus_1"], by_triplets: bool = True) -> Bool[Tensor, "i_plus_1"]:
+        """Items whose vectors learn something: with a training event or, where triplets are learnt, one of those."""
+        known = trained.clone()
+        if by_triplets:
+            entities = self.triplets[:, [0, 2]].flatten()
+            known[entities[self.is_item(entities)]] = True
         return known
+
+
+def known_attributes(catalogue: Catalogue) -> dict[str, Int[Tensor, "i_plus_1"]]:
+    """The attributes of which some item has a value; one that no item has relates nothing."""
+    return {name: values for name, values in catalogue["attributes"].items() if values.any()}

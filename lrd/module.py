@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.models.base import Recommender
 from common.nn.losses import bpr_max_loss
-from common.types import Catalogue, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
 from lrd.kge import distmult, kge_loss
+from lrd.reader import TextReader
+from lrd.spread import COLLAPSED, RelationSpread
 
 
 class TripletBatch(TypedDict):
@@ -34,7 +35,7 @@ class RelationalBatch(SequenceBatch, total=False):
     triplets: TripletBatch
 
 
-class LRD(Recommender):
+class LRD(TextReader):
     """A relation-aware recommender trained jointly on three objectives, with or without latent relations.
 
     ``L = L_rec + γ L_kge + λ L_lrd``: BPR over next items, DistMult over the triplets of the graph, and the discovery
@@ -52,8 +53,9 @@ class LRD(Recommender):
         text_width: Width of the language-model vectors.
         backbone: What latent relations are attached to: ``RCF`` or ``KDA``.
         discovery: Discovery of latent relations, or ``None`` for the plain backbone.
-        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default.
-        weight_lrd: The paper's λ.
+        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default, held-out interactions
+            included as theirs.
+        weight_lrd: The paper's λ; with 0 nothing is discovered, and latent relations are free rows.
         cache_candidates: Candidates scored at a time by each thread in evaluation, so that their relation vectors
             stay in cache.
         lr: Learning rate of Adam; the authors take 1e-4 for RCF and 1e-3 for KDA.
@@ -90,16 +92,24 @@ class LRD(Recommender):
         backbone.build(num_users, num_items, num_entities, total, text_width)
         if discovery:
             discovery.build(num_items, text_width, backbone.width, total)
-        reads_text = backbone.item_text or (discovery is not None and discovery.vectors == "text")
+        discovers = weight_lrd > 0 and discovery is not None and discovery.extractor == "classifier"
+        self.spread = RelationSpread(total) if discovers else None
+        if discovery and not discovers:
+            # Under several processes every parameter that asks for a gradient must get one.
+            discovery.requires_grad_(False)
+        reads_text = backbone.item_text or (self.spread is not None and discovery and discovery.vectors == "text")
         self.information_set = backbone.information_set | ({"text"} if reads_text else frozenset())
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
         super().attach(catalogue)
-        self.backbone.attach(catalogue)
         if self.automatic_weight:
             self.weight_kge.fill_(len(Graph(catalogue).triplets) / catalogue["num_interactions"])
-        if self.discovery:
+        learns_triplets = bool(self.weight_kge)
+        self.backbone.attach(catalogue, learns_triplets)
+        if not catalogue["relations"] or not (learns_triplets or self.backbone.starts_from_graph):
+            self.information_set -= {"graph"}
+        if self.discovery and self.spread is not None:
             self.discovery.attach(catalogue)
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
@@ -121,7 +131,7 @@ class LRD(Recommender):
         if "triplets" in relational:
             parts["loss_kge"] = kge_loss(self.score_triplets(relational["triplets"]))
             total = total + self.weight_kge * parts["loss_kge"]
-        if self.discovery:
+        if self.discovery and self.weight_lrd:
             parts["loss_lrd"] = self.discovery(
                 batch["history"],
                 relational["negative_history"],
@@ -138,6 +148,57 @@ class LRD(Recommender):
         relation = self.backbone.relations[triplets["relation"]] + entities(triplets["value"])
         heads, tails = entities(triplets["head"]), entities(triplets["tail"])
         return distmult(heads, relation[:, None].expand_as(heads), tails)
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Ranks validation cases, and notes how their pairs are related."""
+        super().validation_step(batch, batch_idx)
+        self._relate(batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Ranks test cases, and notes how their pairs are related."""
+        super().test_step(batch, batch_idx, dataloader_idx)
+        self._relate(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets earlier ranks and pairs."""
+        super().on_validation_epoch_start()
+        self._forget_pairs()
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets earlier ranks and pairs."""
+        super().on_test_epoch_start()
+        self._forget_pairs()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/<metric>``, and ``val/q_entropy`` and ``val/q_largest_share`` where relations are discovered."""
+        super().on_validation_epoch_end()
+        values = {f"val/{name}": value for name, value in self._spread_of_pairs().items()}
+        self.log_dict(values, reduce_fx="max", sync_dist=True)
+
+    def further_metrics(self) -> dict[str, float]:
+        """How far the discovery spread the pairs of the test over relations; the pairs are those of any protocol."""
+        found = self._spread_of_pairs().items()
+        return {f"test/{protocol}/overall/{name}": value for protocol in self.case_ranks for name, value in found}
+
+    def marks(self) -> list[str]:
+        """That nothing was discovered, where one relation is the most probable of nearly all test pairs."""
+        collapsed = self._spread_of_pairs().get("q_largest_share", 0.0) >= COLLAPSED
+        return [*super().marks(), *(["one relation for all pairs"] if collapsed else [])]
+
+    def _relate(self, batch: SequenceBatch) -> None:
+        if self.spread is None or self.discovery is None:
+            return
+        q = self.discovery.probabilities(batch["history"], batch["target"], self.backbone.entities)
+        self.spread.update(q[batch["history"] != PAD])
+
+    def _spread_of_pairs(self) -> dict[str, float]:
+        if self.spread is None or not self.spread.update_called:
+            return {}
+        return {name: float(value) for name, value in self.spread.compute().items()}
+
+    def _forget_pairs(self) -> None:
+        if self.spread is not None:
+            self.spread.reset()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights, which decay, and biases, which do not."""

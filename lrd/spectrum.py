@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.types import Catalogue, Sequences
-from lrd.graph import Graph
+from lrd.graph import Graph, known_attributes
 
 MINUTE = 60
 
@@ -35,7 +35,7 @@ def interval_histograms(catalogue: Catalogue, num_points: int) -> Float[Tensor, 
     for name, edges in catalogue["relations"].items():
         assert graph.relations[len(rows)] == name
         rows.append(_binned(_since_related(train, edges, graph.num_items), num_points))
-    rows += [_binned(_consecutive(train, values), num_points) for values in catalogue["attributes"].values()]
+    rows += [_binned(_consecutive(train, values), num_points) for values in known_attributes(catalogue).values()]
     histograms = torch.stack(rows)
     return torch.where(histograms.any(1, keepdim=True), histograms, histograms[0])
 

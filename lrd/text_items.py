@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -13,25 +14,61 @@ from common.models.sasrec import SASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
 from common.types import Catalogue
+from lrd.reader import TextReader
 
 
-class TextItemEmbedding(ItemEmbedding):
-    """Learnt vectors plus a projection of frozen text vectors, ``v_i + W t_i``.
+class EntityEmbedding(ItemEmbedding):
+    """Vectors of items and, behind them, of attribute values, which stay what they are and count in no mean.
 
     Args:
-        num_items: Rows of the table but for padding; those beyond the items have no text.
+        num_items: Items; untrained ones have the mean vector of the trained in evaluation.
+        width: Width of a vector.
+        padding_idx: As in :class:`ItemEmbedding`.
+        num_entities: Rows of the table, padding included; the items' by default.
+    """
+
+    def __init__(
+        self, num_items: int, width: int, padding_idx: int | None = 0, num_entities: int | None = None
+    ) -> None:
+        self.num_values = 0 if num_entities is None else num_entities - 1 - num_items
+        super().__init__(num_items + self.num_values, width, padding_idx)
+
+    def mark_trained(self, trained: Bool[Tensor, "i_plus_1"]) -> None:
+        """Tells which items are trained, shape ``(num_items + 1,)``."""
+        super().mark_trained(F.pad(trained, (0, self.num_values)))
+
+    def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
+        """Trained items, padding and values."""
+        kept = super().kept(trained)
+        kept[len(kept) - self.num_values :] = True
+        return kept
+
+
+class TextItemEmbedding(EntityEmbedding):
+    """Learnt vectors plus a projection of frozen text vectors, ``v_i + W t_i``; attribute values have no text.
+
+    Args:
+        num_items: Items.
         width: Width of a vector.
         text_width: Width of the text vectors.
         padding_idx: As in :class:`ItemEmbedding`.
+        num_entities: As in :class:`EntityEmbedding`.
     """
 
     language: Tensor
 
-    def __init__(self, num_items: int, width: int, text_width: int, padding_idx: int | None = 0) -> None:
-        super().__init__(num_items, width, padding_idx)
+    def __init__(
+        self,
+        num_items: int,
+        width: int,
+        text_width: int,
+        padding_idx: int | None = 0,
+        num_entities: int | None = None,
+    ) -> None:
+        super().__init__(num_items, width, padding_idx, num_entities)
         self.project = nn.Linear(text_width, width, bias=False)
         nn.init.normal_(self.project.weight, std=0.01)
-        self.register_buffer("language", torch.zeros(num_items + 1, text_width), persistent=False)
+        self.register_buffer("language", torch.zeros(len(self.weight), text_width), persistent=False)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the text vectors.
@@ -53,7 +90,7 @@ class TextItemEmbedding(ItemEmbedding):
         return table
 
 
-class TextSASRec(SASRec):
+class TextSASRec(TextReader, SASRec):
     """SASRec as LRD's authors run it, with text added to the item vectors (:class:`TextItemEmbedding`).
 
     Args:

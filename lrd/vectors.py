@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from common.errors import UserError
 from common.text.cache import text_vectors
 from common.text.encoders import TextEncoder
 
-Vectors = Literal["text", "random", "permuted", "tfidf"]
-"""The encoder's vectors; Gaussian ones; the encoder's, permuted over items; TF-IDF with SVD. All of one width."""
+Vectors = Literal["text", "centred", "random", "permuted", "tfidf"]
+"""The encoder's vectors; the same without their mean; Gaussian ones; the encoder's, permuted over items; TF-IDF with
+SVD. All of one width."""
 UNKNOWN = "unknown item"
 
 
@@ -23,23 +26,33 @@ def item_vectors(
 ) -> Float[Tensor, "n_plus_1 w"]:
     """Vectors of all items, row 0 zero.
 
-    An item without text gets the mean vector of the others. Controls have the mean length of the encoder's vectors,
-    so that only what a vector says differs.
+    An item without text gets the mean vector of the others. Controls and centred vectors have the mean length of the
+    encoder's vectors, so that only what a vector says differs.
 
     Args:
         encoder: Makes the vectors, or gives their width to a control.
         texts: Text of each item from 1 on.
         cache: Folder of the cache of text vectors.
-        kind: The encoder's vectors, or a control.
+        kind: The encoder's vectors, the same without what all of them share, or a control.
         seed: Seed of the control.
     """
-    vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
     known = torch.tensor([bool(text.strip()) for text in texts])
+    from_file = encoder.identity["kind"] == "file"
     # A file has a row for every item, said by its maker.
-    if encoder.identity["kind"] != "file" and not bool(known.all()) and bool(known.any()):
+    if not from_file and not bool(known.all()):
+        _speak_of_silence(known)
+    if kind == "tfidf" and not bool(known.any()):
+        raise _nothing_to_read()
+    vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
+    if not from_file and not bool(known.all()):
         vectors = vectors.masked_scatter(~known[:, None], vectors[known].mean(0).expand(int((~known).sum()), -1))
     generator = torch.Generator().manual_seed(seed)
-    if kind == "permuted":
+    if kind == "centred":
+        # What rounding leaves of the mean vector, which says nothing, is not brought to any length.
+        centred, length = vectors - vectors.mean(0), torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        noise = torch.linalg.vector_norm(centred, dim=1, keepdim=True) < 1e-4 * length
+        vectors = _of_length(centred.masked_fill(noise, 0), vectors)
+    elif kind == "permuted":
         vectors = vectors[torch.randperm(len(vectors), generator=generator)]
     elif kind == "random":
         vectors = _of_length(torch.randn(vectors.shape, generator=generator), vectors)
@@ -53,10 +66,30 @@ def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    counts = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    try:
+        counts = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    except ValueError as error:
+        raise _nothing_to_read() from error
     rank = min(width, min(counts.shape) - 1)
     reduced = torch.from_numpy(TruncatedSVD(rank, random_state=seed).fit_transform(counts)).float()
     return torch.nn.functional.pad(reduced, (0, width - rank))
+
+
+def _speak_of_silence(known: Bool[Tensor, "n"]) -> None:
+    if not bool(known.any()):
+        raise _nothing_to_read()
+    missing = (~known).nonzero().flatten()
+    rank_zero_warn(
+        f"{len(missing):,} of {len(known):,} items have no text and get the mean vector; the first is item "
+        f"{int(missing[0]) + 1}."
+    )
+
+
+def _nothing_to_read() -> UserError:
+    return UserError(
+        "No item has a text with words in it.",
+        "Give titles in the source, or vectors with --data.text_encoder file:PATH.",
+    )
 
 
 def _of_length(vectors: Float[Tensor, "n w"], like: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:

@@ -26,6 +26,16 @@ def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
     return edges.drop_nulls().filter(pl.col("head") != pl.col("tail")).unique().sort("relation", "head", "tail")
 
 
+def strangers(relations: pl.DataFrame, tokens: pl.Series) -> dict[str, str]:
+    """Returns a warning, by its key, of triplets with an item that the source does not hold, if there are any."""
+    head, tail = (encode(relations[end], tokens).is_null() for end in ("head", "tail"))
+    if not (head | tail).any():
+        return {}
+    item = relations.select(pl.when(head).then("head").otherwise("tail")).to_series().filter(head | tail)[0]
+    count = int((head | tail).sum())
+    return {"unknown-relation-items": f"{count:,} triplets name an item that is in no table, the first is {item!r}."}
+
+
 def value_ids(values: pl.Series) -> NDArray[np.int64]:
     """Returns the place of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
     known = values.filter(values != "").unique().sort()

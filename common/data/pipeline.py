@@ -98,7 +98,11 @@ def build(
         ties=ties,
         splits=described,
         graph=linked,
-        warnings=warnings | too_few | statistics.tie_warnings(ties) | _printed(entry, recipe, sizes),
+        warnings=warnings
+        | too_few
+        | _strangers(entry, source)
+        | statistics.tie_warnings(ties)
+        | _printed(entry, recipe, sizes),
     )
     tables = StoreTables(
         interactions=events.drop("part"),
@@ -231,6 +235,14 @@ def _describe_graph(
         "post_hoc": not relations.is_empty() and entry.snapshot != BEFORE_EVENTS,
         "link_rates": {name: graph.link_rates(sequences, place, relations, known) for name, place in places.items()},
     }
+
+
+def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
+    """Warns of relations with items that the source does not hold; shops' lists name all that they sell."""
+    if entry.snapshot:
+        return {}
+    items = [gather(source.interactions, source.split)["item"], source.items["item"]]
+    return graph.strangers(source.relations, sort_tokens(pl.concat(items)))
 
 
 def _candidates(

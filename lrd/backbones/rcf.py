@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.models.pieces import split_rows
-from common.nn.embedding import ItemEmbedding
+from common.nn.embedding import UserEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
 from lrd.graph import Graph
-from lrd.text_items import TextItemEmbedding
+from lrd.text_items import EntityEmbedding, TextItemEmbedding
 
 
 class RCF(nn.Module):
@@ -38,7 +38,9 @@ class RCF(nn.Module):
     """
 
     information_set = frozenset({"order", "user_id", "graph", "attributes"})
+    starts_from_graph = False
     value_of: Tensor
+    trained: Tensor
 
     def __init__(
         self,
@@ -67,24 +69,31 @@ class RCF(nn.Module):
             num_relations: Virtual, item, attribute and latent relations.
             text_width: Width of the text vectors.
         """
-        self.users = nn.Embedding(num_users + 1, self.width)
+        self.users = UserEmbedding(num_users, self.width)
         if self.item_text:
-            self.entities: ItemEmbedding = TextItemEmbedding(num_entities - 1, self.width, text_width, None)
+            self.entities: EntityEmbedding = TextItemEmbedding(num_items, self.width, text_width, None, num_entities)
         else:
-            self.entities = ItemEmbedding(num_entities - 1, self.width, padding_idx=None)
+            self.entities = EntityEmbedding(num_items, self.width, None, num_entities)
         self.relations = nn.Parameter(torch.empty(num_relations, self.width))
         self.item_bias = nn.Parameter(torch.empty(num_items + 1))
         value_of = torch.zeros(num_items + 1, num_relations, dtype=torch.long)
         self.register_buffer("value_of", value_of, persistent=False)
+        self.register_buffer("trained", torch.ones(num_items + 1, dtype=torch.bool), persistent=False)
         norms = {id(parameter) for parameter in self.encoder.norm.parameters()}
         for parameter in self.parameters():
             if id(parameter) not in norms:
                 nn.init.normal_(parameter, std=0.01)
 
-    def attach(self, catalogue: Catalogue) -> None:
-        """Receives the graph: the value that each relation adds, and the entities that anything is known of."""
+    def attach(self, catalogue: Catalogue, learns_triplets: bool = True) -> None:
+        """Receives the graph: the value that each relation adds, and the items that anything is known of.
+
+        Args:
+            catalogue: What is known of items and training events.
+            learns_triplets: Whether vectors learn from triplets, so that an item may be known by these alone.
+        """
         graph = Graph(catalogue)
-        self.entities.mark_trained(graph.known(catalogue["train_count"] > 0))
+        self.trained.copy_(catalogue["train_count"] > 0)
+        self.entities.mark_trained(graph.known(catalogue["train_count"] > 0, learns_triplets))
         self.value_of[:, : len(graph.relations)] = graph.value_of
         if isinstance(self.entities, TextItemEmbedding):
             self.entities.attach(catalogue)
@@ -108,11 +117,13 @@ class RCF(nn.Module):
     def forward(self, batch: SequenceBatch, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Scores ``items`` for the users and histories of ``batch``, shape ``(b, c)``."""
         history = self.entities(batch["history"])
-        return self.match(batch, history, self.decay(batch), self.entities(items), self.queries(items), items)
+        user, decay = self.users(batch["user_id"]), self.decay(batch)
+        return self.match(batch, user, history, decay, self.entities(items), self.queries(items), items)
 
     def match(
         self,
         batch: SequenceBatch,
+        user: Float[Tensor, "b d"],
         history: Float[Tensor, "b l d"],
         decay: Float[Tensor, "b r l"] | None,
         candidates: Float[Tensor, "b c d"],
@@ -120,11 +131,16 @@ class RCF(nn.Module):
         items: Int[Tensor, "b c"],
     ) -> Float[Tensor, "b c"]:
         """Scores candidates whose vectors have been looked up."""
-        user = self.users(batch["user_id"])
         views = relational_attention(queries, history, batch["history"] != PAD, decay)
         mixed = self.encoder(views.flatten(0, 1)).view(views.shape)
         scores: Tensor = ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1)
-        return scores + self.item_bias[items]
+        return scores + self.biases()[items]
+
+    def biases(self) -> Float[Tensor, "i_plus_1"]:
+        """Item biases; outside training that of an item never trained on is the mean of the others'."""
+        if self.training:
+            return self.item_bias
+        return torch.where(self.trained, self.item_bias, self.item_bias[self.trained].mean())
 
     def score(self, batch: SequenceBatch, at_a_time: int) -> Float[Tensor, "b c"]:
         """Scores ``batch["candidates"]``, ``at_a_time`` candidates of few rows at a time.
@@ -134,6 +150,7 @@ class RCF(nn.Module):
         distinct, place = torch.unique(batch["candidates"], return_inverse=True)
         vectors, queries = self.entities(distinct), self.queries(distinct)
         history, decay = self.entities(batch["history"]), self.decay(batch)
+        users = self.users(batch["user_id"])
         width = place.size(1)
         rows, columns = max(1, at_a_time // width), min(at_a_time, width)
         parts = []
@@ -143,7 +160,8 @@ class RCF(nn.Module):
             pieces = torch.split(place[own], columns, dim=1)
             looked_up = ((vectors[part], queries[part], distinct[part]) for part in pieces)
             scores = [
-                self.match(piece, history[own], fading, vector, query, items) for vector, query, items in looked_up
+                self.match(piece, users[own], history[own], fading, vector, query, items)
+                for vector, query, items in looked_up
             ]
             parts.append(torch.cat(scores, dim=1))
         return torch.cat(parts)

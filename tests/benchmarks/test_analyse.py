@@ -45,7 +45,17 @@ def test_every_relation_has_a_place_in_every_part(found: dict[str, Any]) -> None
     assert len(found["cosines"]) == len(found["projection"]) == len(names)
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert sum(found["mean_probability"].values()) == pytest.approx(1, abs=1e-4)
-    assert {name: len(rows) for name, rows in found["most_confident"].items()} == dict.fromkeys(names[-8:], 3)
+
+
+def test_only_relations_of_some_pair_have_examples_and_the_others_are_called_dead(
+    found: dict[str, Any], analysed: Path
+) -> None:
+    alive = [name for name in found["relations"] if found["shares"][name]]
+    assert found["dead"] == [name for name in found["relations"] if name not in alive] != []
+    assert found["q_largest_share"] == pytest.approx(max(found["shares"].values()))
+    latent = [name for name in alive if name.startswith("latent")]
+    assert {name: len(rows) for name, rows in found["most_confident"].items()} == dict.fromkeys(latent, 3)
+    assert (analysed / "index.html").read_text().count("dead: ") == len(found["dead"])
 
 
 def test_explanations_name_users_titles_and_relations(found: dict[str, Any]) -> None:
@@ -66,7 +76,7 @@ def test_page_holds_the_pictures_and_escapes_titles(analysed: Path) -> None:
     for name in ("cosines", "projection", "shares"):
         assert (analysed / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f'alt="{name}"' in page
-    assert page.count("<table>") >= 10
+    assert page.count("<table>") >= 5
 
 
 def test_plain_backbones_are_analysed_without_discovery(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Agreement with known truth."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -63,6 +64,19 @@ def test_probe_reads_what_vectors_tell_and_permuted_labels_nothing() -> None:
     assert abs(found["permuted"]["ami"]) < 0.02
     assert found["k_means"]["ami"] > 0.9
     assert set(found) == {"discovered", "permuted", "k_means", "untrained", "probe"}
+
+
+@pytest.mark.parametrize("relations", [0, 1])
+def test_where_pairs_are_related_in_one_way_or_none_there_is_nothing_to_agree_about(relations: int) -> None:
+    world = truth()
+    world["function_relation"] = world["function_relation"].clamp(max=relations)
+    assert agreement(model(), world, pairs()[::2], pairs()[1::2], resamples=0) == {}
+
+
+def test_without_two_relations_in_training_there_is_no_probe() -> None:
+    function = truth()["item_function"]
+    seen = pairs()[(function[pairs()] == torch.tensor([1, 2])).all(1)]
+    assert "probe" not in agreement(model(), truth(), pairs()[::7], seen, resamples=0)
 
 
 def test_a_classifier_that_knows_the_functions_is_found_out() -> None:

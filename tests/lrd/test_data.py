@@ -132,7 +132,7 @@ def test_discovery_without_item_vectors_says_what_to_do(make: Make) -> None:
         model_for(module).attach(module.catalogue)
 
 
-@pytest.mark.parametrize("name", ["num_negatives", "num_corruptions", "triplet_batch_size"])
+@pytest.mark.parametrize("name", ["num_negatives", "num_corruptions", "triplet_batch_size", "min_history"])
 def test_counts_below_one_are_refused(name: str, make: Make) -> None:
     with pytest.raises(UserError, match=name):
         make(**{name: 0})

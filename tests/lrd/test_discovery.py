@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from lrd.discovery import LatentRelationDiscovery, paper_loss, released_loss
+from common.errors import UserError
+from lrd.discovery import LatentRelationDiscovery, entropy, paper_loss, released_loss
 
 B, L, R, D = 3, 4, 5, 6
 MASK = torch.tensor([[False, True, True, True], [True] * 4, [False, False, False, True]])
@@ -34,7 +36,7 @@ def test_paper_loss_is_the_negated_bound_of_every_pair() -> None:
             bound += 0.3 * -probability * math.log(probability)
         pairs.append(-bound)
     loss = paper_loss(q, relations, history, negatives, target, mask, 0.3)
-    assert math.isclose(float(loss), sum(pairs) / len(pairs), rel_tol=1e-12)
+    assert math.isclose(float(loss), sum(pairs) / B, rel_tol=1e-12)
 
 
 def test_released_loss_takes_the_log_of_the_mean_and_penalises_entropy() -> None:
@@ -87,3 +89,26 @@ def test_without_language_vectors_the_items_own_vectors_are_read() -> None:
     before = discovery.probabilities(history, torch.tensor([3]), items)
     nn.init.normal_(items.weight)
     assert not torch.allclose(discovery.probabilities(history, torch.tensor([3]), items), before)
+
+
+def test_a_probability_of_zero_has_no_entropy_and_no_gradient() -> None:
+    logits = torch.tensor([0.0, -200.0, -1.0], requires_grad=True)
+    terms = entropy(logits.softmax(0)[None])
+    assert float(terms[0, 1].detach()) == 0
+    terms.sum().backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+
+
+def test_the_papers_loss_leaves_no_relation_out() -> None:
+    with pytest.raises(UserError, match="formulation: released"):
+        LatentRelationDiscovery(formulation="paper", skip_virtual=True)
+
+
+def test_a_uniform_extractor_has_nothing_to_learn_and_needs_no_texts() -> None:
+    discovery = LatentRelationDiscovery(extractor="uniform")
+    discovery.build(num_items=9, text_width=0, width=D, num_relations=R)
+    discovery.attach({})
+    assert list(discovery.parameters()) == []
+    q = discovery.probabilities(torch.tensor([[1, 2]]), torch.tensor([3]), nn.Embedding(10, D))
+    torch.testing.assert_close(q, torch.full((1, 2, R), 1 / R))

@@ -1,5 +1,7 @@
 """Numbers of relations and entities."""
 
+from typing import cast
+
 import torch
 
 from common.types import Catalogue
@@ -23,6 +25,21 @@ def test_values_follow_the_items_with_one_unknown_a_kind() -> None:
 def test_triplets_are_edges_and_known_values() -> None:
     expected = [[1, 1, 2], [2, 2, 3], [3, 2, 2], [1, 3, 5], [2, 3, 6], [1, 4, 8], [2, 4, 8], [3, 4, 8]]
     assert Graph(CATALOGUE).triplets.tolist() == expected
+
+
+def test_an_attribute_that_no_item_has_is_no_relation() -> None:
+    nothing = torch.zeros(4, dtype=torch.long)
+    attributes = {"brand": CATALOGUE["attributes"]["brand"], "category": nothing}
+    known = cast(Catalogue, {**CATALOGUE, "attributes": attributes})
+    graph = Graph(known)
+    assert graph.relations == ["virtual", "complement", "substitute", "brand"]
+    assert graph.num_entities == 4 + 2
+
+
+def test_items_are_known_by_events_and_where_they_are_learnt_by_triplets() -> None:
+    graph, trained = Graph(CATALOGUE), torch.tensor([False, True, False, False])
+    assert graph.known(trained).tolist() == [False, True, True, True]
+    assert graph.known(trained, by_triplets=False).tolist() == trained.tolist()
 
 
 def test_catalogue_without_relations_has_the_virtual_one() -> None:

@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.graph import HISTORY, count_triplets, link_rates, restrict, training_targets, value_ids
+from common.data.graph import HISTORY, count_triplets, link_rates, restrict, strangers, training_targets, value_ids
 from tests.fixtures.histories import random_histories, split_of
 
 EDGES = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["x", "y"]), st.integers(1, 6)), max_size=30)
@@ -20,6 +20,14 @@ def test_edges_are_restricted_distinct_and_without_loops(edges: list[tuple[int, 
     ids = {1: 1, 2: 2, 4: 3}
     expected = {(ids[h], r, ids[t]) for h, r, t in edges if h in ids and t in ids and h != t}
     assert kept.rows() == sorted(expected, key=lambda edge: (edge[1], edge[0], edge[2]))
+
+
+def test_triplets_with_unknown_items_are_counted_and_the_first_is_named() -> None:
+    edges = {"head": ["1", "1", "9"], "relation": ["x", "x", "y"], "tail": ["2", "7", "8"]}
+    assert strangers(pl.DataFrame(edges), pl.Series(["1", "2"])) == {
+        "unknown-relation-items": "2 triplets name an item that is in no table, the first is '7'."
+    }
+    assert strangers(pl.DataFrame(edges), pl.Series(["1", "2", "7", "8", "9"])) == {}
 
 
 def test_triplets_count_edges_and_known_values() -> None:

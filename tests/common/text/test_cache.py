@@ -55,3 +55,11 @@ def test_nan_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path)
     with pytest.raises(UserError, match="1 of 2 items have no text, the first is item 2"):
         text_vectors(Counting(), ["a", " "], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_entry_says_that_it_may_go(tmp_path: Path) -> None:
+    text_vectors(Counting(), ["a"], tmp_path)
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(entry.read_bytes()[:20])
+    with pytest.raises(UserError, match="cannot be read"):
+        text_vectors(Counting(), ["a"], tmp_path)

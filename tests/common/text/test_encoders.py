@@ -22,6 +22,7 @@ from common.text.encoders import (
     PrecomputedVectors,
     open_encoder,
     packaged_minilm,
+    revision,
 )
 
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
@@ -99,6 +100,9 @@ def test_unknown_encoder_and_missing_model_say_what_to_do(monkeypatch: pytest.Mo
         LanguageModelEncoder(str(tmp_path / "absent"), "mean").encode(TEXTS)
 
 
+ODD: dict[str, object] = {"ragged": [1.0], "null": None, "base64": "AACAPw==", "scalar": 1.0}
+
+
 class Server(ThreadingHTTPServer):
     mode = "well"
     asked = 0
@@ -116,9 +120,16 @@ class Endpoint(BaseHTTPRequestHandler):
         if server.mode == "refuse":
             return self.send_error(401)
         rows = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
+        if server.mode in ODD:
+            rows[-1]["embedding"] = ODD[server.mode]
+        if server.mode == "missing":
+            del rows[-1]["embedding"]
         kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
-        answer = json.dumps({"data": kept}).encode()
-        self.send_response(200)
+        if server.mode == "wider later" and server.asked > 1:
+            kept = [{**row, "embedding": [1.0, 2.0, 3.0]} for row in kept]
+        failed = {"error": {"message": "no such model"}}
+        answer = json.dumps(failed if server.mode in ("error", "bad request") else {"data": kept}).encode()
+        self.send_response(400 if server.mode == "bad request" else 200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -158,3 +169,40 @@ def test_endpoint_needs_a_key_and_never_names_it(endpoint: Server, monkeypatch: 
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UserError, match="OPENAI_API_KEY is unset"):
         EndpointEncoder("m").encode(TEXTS)
+
+
+@pytest.mark.parametrize("mode", [*ODD, "missing"])
+def test_what_is_no_vector_is_a_clear_error(endpoint: Server, mode: str) -> None:
+    endpoint.mode = mode
+    with pytest.raises(UserError, match="something else than vectors of one width"):
+        EndpointEncoder("m", backoff=0.0).encode(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [("error", "no such model"), ("bad request", "no such model"), ("wider later", "of 2 and of 3 numbers")],
+)
+def test_what_the_endpoint_says_of_a_failure_is_passed_on(endpoint: Server, mode: str, says: str) -> None:
+    endpoint.mode = mode
+    with pytest.raises(UserError, match=says):
+        EndpointEncoder("m", batch_size=2, backoff=0.0).encode(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["empty.npy", "cut.npy", "words.npy", "objects.npy", "broken.safetensors"])
+def test_a_file_that_holds_no_numbers_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    np.save(tmp_path / "whole.npy", np.zeros((4, 3)))
+    np.save(tmp_path / "words.npy", np.array(["a"] * 4))
+    np.save(tmp_path / "objects.npy", np.array([{}] * 4), allow_pickle=True)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-8])
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 9)
+    with pytest.raises(UserError, match=f"{name} cannot be read as vectors"):
+        PrecomputedVectors(path).encode(TEXTS)
+
+
+def test_identity_of_a_folder_holds_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_text("one")
+    before = revision(str(tmp_path))
+    (tmp_path / "spiece.model").write_text("two")
+    assert revision(str(tmp_path)) != before

@@ -1,0 +1,113 @@
+"""What the whole model reads, remembers and says of users and items that it knows nothing of."""
+
+from typing import Any, cast
+
+import pytest
+import torch
+
+from common.errors import UserError
+from common.types import Catalogue
+from lrd.backbones.kda import KDA
+from lrd.backbones.rcf import RCF
+from lrd.discovery import LatentRelationDiscovery
+from lrd.graph import Graph
+from lrd.module import LRD
+from lrd.text_items import TextSASRec
+from tests.common.models import toy
+
+WIDTH = 5
+
+
+def catalogue(identity: str = "one", **changes: Any) -> Catalogue:  # noqa: ANN401 (forwarded)
+    vectors = torch.nn.functional.pad(torch.randn(toy.NUM_ITEMS, WIDTH), (0, 0, 1, 0))
+    source = {"name": "MiniLM", "identity": identity}
+    known = {**toy.catalogue(), "text_vectors": vectors, "text_source": source, "num_interactions": 100, **changes}
+    return cast(Catalogue, known)
+
+
+def model(
+    backbone: RCF | None = None,
+    discovery: LatentRelationDiscovery | None = None,
+    **arguments: Any,  # noqa: ANN401
+) -> LRD:
+    graph = Graph(toy.catalogue())
+    sizes = (toy.NUM_USERS, toy.NUM_ITEMS, graph.num_entities, len(graph.relations), WIDTH)
+    return LRD(*sizes, backbone=backbone or RCF(8, heads=2), discovery=discovery, **arguments)
+
+
+BASE = {"order", "user_id", "graph", "attributes"}
+TIMES = {"event_times", "query_time"}
+
+
+@pytest.mark.parametrize(
+    ("made", "reads"),
+    [
+        (lambda: model(), BASE),
+        (lambda: model(weight_kge=0.0), BASE - {"graph"}),
+        (lambda: model(KDA(8, heads=2)), BASE | TIMES),
+        (lambda: model(KDA(8, heads=2), weight_kge=0.0), BASE | TIMES),
+        (lambda: model(KDA(8, heads=2, clock="last_event")), BASE | {"event_times"}),
+        (lambda: model(discovery=LatentRelationDiscovery()), BASE | {"text"}),
+        (lambda: model(discovery=LatentRelationDiscovery(vectors="id")), BASE),
+        (lambda: model(discovery=LatentRelationDiscovery(extractor="uniform")), BASE),
+        (lambda: model(discovery=LatentRelationDiscovery(), weight_lrd=0.0), BASE),
+        (lambda: model(RCF(8, heads=2, item_text=True)), BASE | {"text"}),
+    ],
+)
+def test_what_is_read_follows_from_the_arguments(made: Any, reads: set[str]) -> None:  # noqa: ANN401
+    found = made()
+    found.attach(catalogue())
+    assert found.information_set == reads
+    assert found.marks() == (["texts by MiniLM"] if "text" in reads else [])
+
+
+def test_no_item_relations_are_no_graph() -> None:
+    found = model()
+    found.attach(catalogue(relations={}))
+    assert "graph" not in found.information_set
+
+
+@pytest.mark.parametrize("kind", ["discovery", "sasrec"])
+def test_weights_refuse_other_vectors_and_take_those_that_say_nothing(kind: str) -> None:
+    def made(identity: str) -> LRD | TextSASRec:
+        fresh = model(discovery=LatentRelationDiscovery()) if kind == "discovery" else TextSASRec(toy.NUM_ITEMS, WIDTH)
+        fresh.attach(catalogue(identity))
+        return fresh
+
+    weights = made("one").state_dict()
+    made("one").load_state_dict(weights)
+    with pytest.raises(UserError, match="other item vectors"):
+        made("two").load_state_dict(weights)
+    weights.pop("texts_digest")
+    made("two").load_state_dict(weights)
+
+
+def test_the_unknown_are_scored_with_means_of_items_and_of_users() -> None:
+    known = catalogue()
+    known["train"]["offsets"] = torch.cat([known["train"]["offsets"][:-1], known["train"]["offsets"][-2:-1]])
+    made = model(weight_kge=0.0).eval()
+    made.attach(known)
+    backbone = made.backbone
+    torch.nn.init.normal_(backbone.item_bias)
+    trained = known["train_count"] > 0
+    unknown = torch.tensor(toy.UNTRAINED)
+    with torch.no_grad():
+        backbone.entities.weight.normal_()[toy.NUM_ITEMS + 1 :] += 100
+        items = backbone.entities(unknown)
+        torch.testing.assert_close(items, backbone.entities.weight[: toy.NUM_ITEMS + 1][trained].mean(0).expand(2, -1))
+        torch.testing.assert_close(backbone.biases()[unknown], backbone.item_bias[trained].mean().expand(2))
+        cold = torch.tensor([toy.NUM_USERS])
+        torch.testing.assert_close(backbone.users(cold)[0], backbone.users.weight[1 : toy.NUM_USERS].mean(0))
+        values = torch.tensor([toy.NUM_ITEMS + 2])
+        torch.testing.assert_close(backbone.entities(values), backbone.entities.weight[values])
+
+
+def test_scores_under_autocast_are_near_those_without() -> None:
+    made, batch = model(KDA(8, heads=2)).eval(), toy.full_batch()
+    made.attach(catalogue())
+    batch = {**batch, "candidates": torch.arange(1, 11).expand(len(batch["history"]), -1)}
+    with torch.inference_mode():
+        exact = made.score(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = made.score(batch)
+    torch.testing.assert_close(rough.float(), exact, atol=0.02, rtol=0.1)
