@@ -31,18 +31,22 @@ class TextTower(nn.Module):
     Args:
         name: ``minilm`` (packaged weights), a name on the hub, or a folder.
         trained: Whether the model learns.
-        max_tokens: Longer texts are cut; ``None`` takes the model's own limit.
+        max_tokens: Longer texts are cut; ``None``, and what is beyond it, takes the model's own limit.
         rows: Texts a forward pass.
+        unit: Whether a model that ends by bringing vectors to length 1 does so; otherwise this step is left out.
 
     Raises:
-        UserError: If the model cannot be loaded.
+        UserError: If the model cannot be loaded, or ``max_tokens`` leaves no room for a word.
     """
 
     ids: list[list[int]]
 
-    def __init__(self, name: str, trained: bool = True, max_tokens: int | None = None, rows: int = 64) -> None:
+    def __init__(
+        self, name: str, trained: bool = True, max_tokens: int | None = None, rows: int = 64, unit: bool = True
+    ) -> None:
         # Here, because it takes seconds and few commands need it.
         from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Normalize
 
         super().__init__()
         place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
@@ -50,12 +54,15 @@ class TextTower(nn.Module):
             model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
         except (OSError, ValueError) as error:
             raise unavailable(place, error) from error
+        while not unit and isinstance(model[-1], Normalize):
+            del model[-1]
         self.name = name
         self.model: nn.Module = model if trained else Frozen(model)
         self.trained = trained
         self.rows = rows
         self.tokenizer = model.tokenizer
-        self.max_tokens = max_tokens or int(model.max_seq_length or 512)
+        limit = int(model.max_seq_length or 512)
+        self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
         self.width = int(model.get_embedding_dimension() or 0)
         self.table: Tensor | None = None
 
@@ -65,7 +72,7 @@ class TextTower(nn.Module):
         Raises:
             UserError: If no item has a text.
         """
-        if not any(texts):
+        if not any(text.strip() for text in texts):
             raise UserError(
                 "the data set has no item texts, and a sentence model reads nothing else of an item",
                 "Choose a recipe with titles or descriptions (`recbench list datasets`).",

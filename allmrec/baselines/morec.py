@@ -23,7 +23,8 @@ from common.types import PAD, Catalogue, SequenceBatch
 class TextItems(nn.Module):
     """Item vectors made of texts, ``v_i = GELU(W t_i + b)``, in the place of a table.
 
-    In training a step sees the rows of its own items alone (:meth:`holding`); in evaluation all rows are made once.
+    Text vectors are kept. A training step makes those of its own items anew (:meth:`holding`); the others stand in the
+    table as they were last read. Evaluation reads all of them once.
 
     Args:
         tower: Makes the text vectors ``t_i``.
@@ -36,48 +37,54 @@ class TextItems(nn.Module):
         self.project = nn.Linear(tower.width, width)
         nn.init.xavier_normal_(self.project.weight)
         nn.init.zeros_(self.project.bias)
-        self.texts: Tensor | None = None
-        self.held: Tensor | None = None
-        self.made: Tensor | None = None
+        self.forget()
 
     def forget(self) -> None:
         """Drops what was made with other weights or other texts."""
-        self.texts = self.made = None
+        self.texts: Tensor | None = None
+        self.held: Tensor | None = None
+        self.made: Tensor | None = None
+        self.stale = False
 
-    def vectors(self, items: Int[Tensor, "n"], learnt: bool = True) -> Float[Tensor, "n d"]:
-        """Vectors of distinct items, that of padding zero.
+    # Validation runs in inference mode, whose tensors no later training step could learn from.
+    @torch.inference_mode(False)
+    def known(self) -> Float[Tensor, "i_plus_1 w"]:
+        """Text vectors of the catalogue as they were last read."""
+        device = self.project.weight.device
+        if self.texts is None:
+            self.texts = self.tower.all(device)
+        return self.texts.to(device)
 
-        Args:
-            items: Item ids.
-            learnt: Whether the tower learns; otherwise its vectors of the whole catalogue are made once and kept.
-        """
-        if learnt:
-            texts = self.tower(items)
-        else:
-            if self.texts is None:
-                self.texts = self.tower.all(items.device)
-            texts = self.texts.to(items.device)[items]
-        return F.gelu(self.project(texts)).masked_fill((items == PAD)[:, None], 0.0)
+    def vectors(self, texts: Float[Tensor, "i_plus_1 w"]) -> Float[Tensor, "i_plus_1 d"]:
+        """Item vectors; that of padding is zero."""
+        return F.pad(F.gelu(self.project(texts[PAD + 1 :])), (0, 0, 1, 0))
 
     @contextmanager
-    def holding(self, items: Int[Tensor, "n"], learnt: bool = True) -> Iterator[None]:
-        """Within it, ids are places among ``items``, whose vectors are made once."""
-        if learnt:
-            self.texts = None
-        self.held, self.made = self.vectors(items, learnt), None
+    def holding(self, items: Int[Tensor, "n"] | None) -> Iterator[None]:
+        """Within it the table is made once, and the tower learns from it.
+
+        Args:
+            items: Distinct items that the tower reads now; ``None`` where it does not learn.
+        """
+        texts = self.known()
+        if items is not None:
+            texts = texts.index_copy(0, items, self.tower(items))
+            self.texts, self.stale = texts.detach(), True
+        self.held, self.made = self.vectors(texts), None
         try:
             yield
         finally:
             self.held = None
 
-    def table(self) -> Float[Tensor, "n_plus_1 d"]:
-        """Vectors of the items held, or of all items, made once after each training step."""
+    def table(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Vectors of all items: those held, or made once after each training step."""
         if self.held is not None:
             return self.held
         if self.made is None:
-            everything = torch.arange(len(self.tower.ids), device=self.project.weight.device)
+            if self.stale:
+                self.texts, self.stale = None, False
             with torch.no_grad():
-                self.made = self.vectors(everything, learnt=False)
+                self.made = self.vectors(self.known())
         return self.made
 
     def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
@@ -94,9 +101,12 @@ class MoRec(SASRec):
     is a baseline of A-LLMRec (https://arxiv.org/abs/2404.11343), which says no more of it.
 
     Other than the authors: an item that a batch holds several times is encoded once, under one dropout; layers below
-    the trained ones run without dropout, once for all; the body is A-LLMRec's SASRec (theirs is post-norm, of width
-    512); Adam in place of AdamW. ``frozen_epochs`` lets projection and body learn first, on the encoder's vectors as
-    they came, which costs a table look-up a step.
+    the trained ones run without dropout, once for all; the encoder's own pooling in place of the first token; the body
+    is A-LLMRec's SASRec (theirs is post-norm, with two heads, of width 512); Adam in place of AdamW. As theirs, text
+    vectors keep their length where the encoder ends by bringing it to 1. ``frozen_epochs`` lets projection and body
+    learn first, on the encoder's vectors as they came, which costs a table look-up a step. With ``objective: ce``, the
+    softmax over the catalogue, items that are not of the batch enter with the text vector of their last reading,
+    through which the encoder does not learn.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -136,7 +146,7 @@ class MoRec(SASRec):
         width: int = 50,
         num_blocks: int = 2,
         num_heads: int = 1,
-        dropout: float = 0.5,
+        dropout: float = 0.1,
         objective: Objective = "bce",
         calibration: float = 0.75,
         score_penalty: float = 0.0,
@@ -208,23 +218,19 @@ class MoRec(SASRec):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The objective over all positions; each distinct item of the batch is encoded once."""
-        items, local = self.within(batch)
-        with self.items.holding(items, self.encoder_learns):
-            return super().loss(local)
+        with self.items.holding(self.read_now(batch) if self.encoder_learns else None):
+            return super().loss(batch)
 
-    def within(self, batch: SequenceBatch) -> tuple[Int[Tensor, "n"], SequenceBatch]:
-        """The distinct items that a step needs, padding first, and the batch with places among them for ids."""
-        real = batch["targets"] != PAD
-        parts = {"history": batch["history"], "targets": batch["targets"]}
-        if self.objective == "ce":
-            return torch.arange(self.num_items + 1, device=real.device), batch
-        drawn = batch["negatives"]
-        asked = real[..., None] if drawn.size(1) == real.size(1) else real.any(1)[:, None, None]
-        parts["negatives"] = drawn.masked_fill(~asked, PAD)
-        padding = torch.full((1,), PAD, device=real.device)
-        items = torch.cat([padding, *(part.flatten() for part in parts.values())]).unique()  # type: ignore[no-untyped-call]
-        places = {name: torch.searchsorted(items, part) for name, part in parts.items()}
-        return items, {**batch, **places}  # type: ignore[typeddict-item]
+    def read_now(self, batch: SequenceBatch) -> Int[Tensor, "n"]:
+        """The distinct items of a step, padding left out: histories, targets, and the negatives that they meet."""
+        targets = batch["targets"]
+        parts = [batch["history"].flatten(), targets.flatten()]
+        if self.objective != "ce":
+            drawn, real = batch["negatives"], targets != PAD
+            asked = real if drawn.size(1) == real.size(1) else real.any(1, keepdim=True)
+            parts.append(drawn[asked].flatten())
+        items: Tensor = torch.cat(parts).unique()  # type: ignore[no-untyped-call]
+        return items[items != PAD]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with its own learning rate, and all else."""

@@ -37,8 +37,7 @@ class LayeredTower(TextTower):
     def __init__(
         self, name: str, trained_layers: int | None = None, max_tokens: int | None = None, rows: int = 64
     ) -> None:
-        super().__init__(name, trained=trained_layers != 0, max_tokens=max_tokens, rows=rows)
-        self.name = name
+        super().__init__(name, trained=trained_layers != 0, max_tokens=max_tokens, rows=rows, unit=False)
         self.lower: Frozen[nn.Module] | None = None
         if trained_layers:
             transformer = cast(Any, self.model)[0]

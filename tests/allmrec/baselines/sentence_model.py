@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -22,7 +22,7 @@ from tests.allmrec.tiny import word_tokenizer
 
 
 def build(folder: Path, words: Iterable[str], family: str = "bert", layers: int = 2) -> str:
-    """A folder with a tiny sentence model that knows ``words``, width 12, mean pooling."""
+    """A folder with a tiny sentence model that knows ``words``: width 12, mean pooling, vectors of length 1."""
     entries = ["<s>", "<pad>", "</s>", "<unk>", *sorted({*words, *",:;."})]
     vocabulary = {word: i for i, word in enumerate(entries)}
     tokenizer: Tokenizer = word_tokenizer(vocabulary)
@@ -41,5 +41,7 @@ def build(folder: Path, words: Iterable[str], family: str = "bert", layers: int 
         model = DistilBertModel(DistilBertConfig(vocab_size=len(entries), initializer_range=0.3, **sizes))
     model.save_pretrained(folder / family)
     transformer = Transformer(str(folder / family))
-    SentenceTransformer(modules=[transformer, Pooling(12)], device="cpu").save(str(folder / f"sbert-{family}"))
+    SentenceTransformer(modules=[transformer, Pooling(12), Normalize()], device="cpu").save(
+        str(folder / f"sbert-{family}")
+    )
     return str(folder / f"sbert-{family}")

@@ -20,9 +20,14 @@ def build(name: str, trained: int | None, **options: int) -> LayeredTower:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 @pytest.mark.parametrize("trained", [0, 1, None])
-def test_parted_model_says_what_the_library_says(sberts: dict[str, str], family: str, trained: int | None) -> None:
+def test_parted_model_says_what_the_library_says_before_it_normalises(
+    sberts: dict[str, str], family: str, trained: int | None
+) -> None:
     tower, titles = build(sberts[family], trained, rows=3), catalogue()["titles"]
-    wanted = SentenceTransformer(sberts[family], device="cpu").encode(titles[1:], convert_to_tensor=True)
+    library = SentenceTransformer(sberts[family], device="cpu")
+    del library[-1]
+    wanted = library.encode(titles[1:], convert_to_tensor=True)
+    assert not torch.allclose(wanted.norm(dim=1), torch.ones(len(wanted)), atol=0.1)
     torch.testing.assert_close(tower.all(CPU)[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
 
 
@@ -54,6 +59,11 @@ def test_texts_are_cut_behind_the_limit(sbert: str) -> None:
     long = LayeredTower(sbert, 1, max_tokens=4)
     long.attach(["", "red wolf sea road city", "red wolf"])
     assert [len(row) for row in long.ids] == [2, 4, 4]
+
+
+def test_a_limit_beyond_the_models_own_is_the_models_own(sbert: str) -> None:
+    own = LayeredTower(sbert, 1).max_tokens
+    assert LayeredTower(sbert, 1, max_tokens=own + 1).max_tokens == own
 
 
 def test_too_many_trained_layers_are_refused(sbert: str) -> None:
