@@ -7,10 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from lightning.pytorch.utilities import rank_zero_warn
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from allmrec.baselines.recformer_cuts import contrastive_loss, cut
 from allmrec.baselines.recformer_encoder import RecFormerEncoder, WordHead, load, small_config
 from allmrec.baselines.recformer_text import (
     Layout,
@@ -23,7 +25,8 @@ from allmrec.baselines.recformer_text import (
     train_tokenizer,
     wrapped,
 )
-from allmrec.baselines.stages import require_patience
+from allmrec.baselines.sizes import at_least
+from allmrec.baselines.stages import begin_anew, require_patience, scale_rates, steps_of, warmed
 from allmrec.tokens import like_lengths
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
@@ -40,19 +43,23 @@ class RecFormer(SequentialRecommender):
     1. ``pretrain_epochs``: the next item's text is told from those of other rows of the batch, and hidden words are
        found in both texts, ``L = L_IIC + λ L_MLM``; the target comes from the second half of the sequence.
     2. ``refresh_epochs``: cross-entropy over a matrix of all items, which is made anew before every epoch and fixed
-       within it; a random target of each user an epoch.
-    3. The rest: the matrix stays for good, the encoder goes on.
+       within it; ``cuts`` random targets of each user an epoch.
+    3. The rest: the matrix is made once more and stays for good, the encoder goes on.
 
-    Other than the authors: pre-training reads the training sequences of the data set itself rather than seven others;
-    validation sees the matrix of the weights at hand, not one that is an epoch older; stage 3 goes on from the last
-    weights of stage 2, not from its best; Adam without warming up. Without ``initial`` a small Longformer and its
-    tokenizer are trained from scratch on the catalogue, and word vectors learn in pre-training, too.
+    In pre-training and in fine-tuning alike the learning rate rises for ``warmup_steps`` and falls to zero at the end.
 
-    Train it on ``instances: sequence`` without negatives.
+    Other than the authors: pre-training reads the training sequences of the data set itself rather than seven others,
+    and rows of the same target are no negatives of each other; validation sees the matrix of the weights at hand, not
+    one that is an epoch older; stage 3 goes on from the last weights of stage 2, not from its best; no target has an
+    empty history. Without ``initial`` a small Longformer and its tokenizer are trained from scratch on the catalogue,
+    and word vectors learn in pre-training, too.
+
+    Train it on ``instances: sequence`` without negatives. Targets come from all events that ``data.max_history`` lets
+    through, of which a text holds the newest ``max_items``.
 
     Args:
         num_items: Number of items of the catalogue.
-        max_history: Items of a text, the newest.
+        max_items: Items of a text, the newest.
         initial: Longformer to begin with, by name or folder; ``None`` makes one from scratch.
         attributes: Attributes of an item's text, in their order, of which three are read at most.
         max_attribute_tokens: Tokens of an attribute, its name included.
@@ -65,11 +72,14 @@ class RecFormer(SequentialRecommender):
         dropout: Its dropout.
         pretrain_epochs: Epochs of stage 1.
         refresh_epochs: Epochs of stage 2.
+        cuts: Targets of a user an epoch.
         weight_mlm: The paper's λ.
         mask_share: Share of words that stage 1 hides.
         temperature: The paper's τ.
         catalogue_rows: Items that are read at a time when the matrix is made.
-        lr: Learning rate of Adam.
+        lr: Learning rate of Adam at its highest, in fine-tuning.
+        pretrain_lr: The same in pre-training.
+        warmup_steps: Steps in which it rises, in both.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
     """
@@ -80,7 +90,7 @@ class RecFormer(SequentialRecommender):
     def __init__(
         self,
         num_items: int,
-        max_history: int = 50,
+        max_items: int = 50,
         initial: str | None = "allenai/longformer-base-4096",
         attributes: tuple[str, ...] = ("title", "brand", "category"),
         max_attribute_tokens: int = 32,
@@ -93,30 +103,42 @@ class RecFormer(SequentialRecommender):
         dropout: float = 0.1,
         pretrain_epochs: int = 0,
         refresh_epochs: int = 100,
+        cuts: int = 1,
         weight_mlm: float = 0.1,
         mask_share: float = 0.15,
         temperature: float = 0.05,
         catalogue_rows: int = 256,
         lr: float = 5e-5,
+        pretrain_lr: float = 5e-5,
+        warmup_steps: int = 100,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, objective="ce", lr=lr, weight_decay=weight_decay, betas=betas)
         self.save_hyperparameters()
+        at_least(1, max_items=max_items, max_attribute_tokens=max_attribute_tokens, cuts=cuts)
+        at_least(2, max_tokens=max_tokens)
         self.attributes, self.max_attribute_tokens = tuple(attributes), max_attribute_tokens
-        self.max_history, self.max_tokens, self.vocabulary = max_history, max_tokens, vocabulary
-        self.pretrain_epochs, self.refresh_epochs = pretrain_epochs, refresh_epochs
+        self.information_set = frozenset({"order", "text"} | ({"attributes"} if {*attributes} - {"title"} else set()))
+        self.max_items, self.max_tokens, self.vocabulary = max_items, max_tokens, vocabulary
+        self.pretrain_epochs, self.refresh_epochs, self.cuts = pretrain_epochs, refresh_epochs, cuts
+        self.pretrain_lr, self.warmup_steps = pretrain_lr, warmup_steps
         self.weight_mlm, self.mask_share, self.temperature = weight_mlm, mask_share, temperature
         self.catalogue_rows, self.fixed_words = catalogue_rows, initial is not None
         self.tokenizer: PreTrainedTokenizerFast | None = None
         if initial is None:
             config = small_config(vocabulary, width, layers, heads, window, max_tokens, dropout)
-            self.encoder = RecFormerEncoder(config, max_history)
+            self.encoder = RecFormerEncoder(config, max_items)
         else:
-            self.encoder, self.tokenizer = load(initial, max_history, window)
+            self.encoder, self.tokenizer = load(initial, max_items, window, max_tokens)
         self.word_head = WordHead(self.encoder.config) if pretrain_epochs else None
         self.register_buffer("matrix", torch.zeros(num_items + 1, self.encoder.config.hidden_size))
-        self.moved = True
+        self.settled = False
+        """Whether the matrix stays for good."""
+        self.learnable = False
+        """Whether the matrix has been made or loaded, so that fine-tuning can learn against it."""
+        self.fresh: Tensor | None = None
+        """Item vectors of the weights at hand, where they are known."""
         self.known: Pieces | None = None
 
     def attach(self, catalogue: Catalogue) -> None:
@@ -124,11 +146,18 @@ class RecFormer(SequentialRecommender):
 
         Raises:
             UserError: If the data set does not know an attribute.
-            DataError: If no item has any of them.
+            DataError: If no item has one of them.
         """
         super().attach(catalogue)
         self.rows = item_attributes(catalogue["titles"], catalogue.get("words", {}), self.attributes)
         self.rows[PAD] = []
+        self.fresh = None
+        silent = sum(not row for row in self.rows[PAD + 1 :])
+        if silent:
+            rank_zero_warn(
+                f"{silent} of {self.num_items} items have no {' or '.join(self.attributes)}: RecFormer gives them the "
+                "vector of an empty text."
+            )
         if self.tokenizer is None:
             texts = {text for row in self.rows for pair in row for text in pair}
             self.tokenizer = train_tokenizer([*texts], self.vocabulary)
@@ -139,20 +168,20 @@ class RecFormer(SequentialRecommender):
 
         Raises:
             UserError: If the data set does not know an attribute.
-            DataError: If no item has any of them.
+            DataError: If no item has one of them.
         """
         self.attach(catalogue)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"] | {"matrix": self.matrix})
-        self.moved = True
+        self.settled = self.learnable = False
 
     def _tokenise(self) -> None:
         assert self.tokenizer is not None
         self.known = pieces(self.rows, self.tokenizer, max_attribute_tokens=self.max_attribute_tokens)
         begin, padding = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
-        self.layout = Layout(int(begin or 0), int(padding or 0), self.max_history, self.max_tokens, self.encoder.window)
+        self.layout = Layout(int(begin or 0), int(padding or 0), self.max_items, self.max_tokens, self.encoder.window)
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Looks whether the run comes to the fine-tuning."""
         require_patience(self.trainer, "pretrain_epochs", self.pretrain_epochs)
 
@@ -161,22 +190,35 @@ class RecFormer(SequentialRecommender):
         """Whether this epoch belongs to stage 1."""
         return self.current_epoch < self.pretrain_epochs
 
-    @property
-    def settled(self) -> bool:
-        """Whether the matrix stays as it is: from the second epoch of stage 3, for the first makes it once more."""
-        return self.current_epoch > self.pretrain_epochs + self.refresh_epochs
-
     def on_train_epoch_start(self) -> None:
-        """Makes the matrix that the epoch learns against."""
+        """Makes the matrix that the epoch learns against; the first of fine-tuning begins with a new optimiser."""
         super().on_train_epoch_start()
-        if not self.pretraining:
+        if self.current_epoch == self.pretrain_epochs > 0:
+            begin_anew(self.trainer)
+        if not self.pretraining and not self.settled:
             self.refresh()
+            self.settled = self.current_epoch >= self.pretrain_epochs + self.refresh_epochs
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Sets the learning rate of the step."""
+        before, whole = steps_of(self.trainer, self.pretrain_epochs)
+        step = self.trainer.global_step
+        if self.pretraining:
+            share = self.pretrain_lr / self.lr * warmed(step, before, self.warmup_steps)
+        else:
+            share = warmed(step - before, whole - before, self.warmup_steps)
+        scale_rates(self.trainer, share)
 
     def refresh(self) -> None:
-        """Makes the matrix of the weights at hand, unless it is theirs already or stays for good."""
-        if self.moved and not (self.settled and bool(self.matrix.any())):
-            self.matrix = self.item_vectors()
-            self.moved = False
+        """Makes the matrix of the weights at hand."""
+        self.matrix = self.at_hand().clone()
+        self.learnable = True
+
+    def at_hand(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Item vectors of the weights at hand, made once after they have moved."""
+        if self.fresh is None:
+            self.fresh = self.item_vectors()
+        return self.fresh
 
     # Validation runs in inference mode, whose tensors a checkpoint could not be loaded into.
     @torch.inference_mode(False)
@@ -208,26 +250,24 @@ class RecFormer(SequentialRecommender):
         return (F.normalize(self.pooled(self.text(batch["history"])), dim=1) / self.temperature)[:, None]
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """The items' directions, made once after the weights have moved."""
-        if not self.training:
-            self.refresh()
-        return F.normalize(self.matrix, dim=1)
+        """The items' directions: in training the matrix, in evaluation those of the weights until it stays for good."""
+        return F.normalize(self.matrix if self.training or self.settled else self.at_hand(), dim=1)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Pre-training or fine-tuning, each logged by its own names."""
-        history, target = self.cut(batch)
-        if not self.pretraining and not bool(self.matrix.any()):
+        history, target = cut(batch["history"], batch["targets"], self.cuts, later_half=self.pretraining)
+        if not self.pretraining and not self.learnable:
             self.refresh()
-        self.moved = True
+        self.fresh = None
         if self.pretraining:
-            return self.pretraining_loss(self.text(history), self.text(target[:, None]))
+            return self.pretraining_loss(self.text(history), self.text(target[:, None]), target)
         loss = softmax_loss(self.match_all(self.encode({"history": history})[:, 0])[:, 1:], target - 1)
         return {"loss": loss, "loss_recommend": loss}
 
-    def pretraining_loss(self, history: Text, target: Text) -> dict[str, Tensor]:
+    def pretraining_loss(self, history: Text, target: Text, items: Int[Tensor, "n"]) -> dict[str, Tensor]:
         """``L = L_IIC + λ L_MLM``: the contrast of plain texts, and hidden words of the same texts."""
         a, b = (self.encoder(text, self.fixed_words)[:, 0] for text in (history, target))
-        contrast = contrastive_loss(a, b, self.temperature)
+        contrast = contrastive_loss(a, b, self.temperature, items)
         words = self.word_loss(history) + self.word_loss(target)
         return {"loss": contrast + self.weight_mlm * words, "loss_contrast": contrast, "loss_words": words}
 
@@ -239,36 +279,17 @@ class RecFormer(SequentialRecommender):
         hidden, wanted = masked(text, mask, int(self.encoder.config.vocab_size), self.mask_share)
         return self.word_head.loss(self.encoder(hidden, self.fixed_words), text.ids, wanted)
 
-    def cut(self, batch: SequenceBatch) -> tuple[Int[Tensor, "b l"], Int[Tensor, "b"]]:
-        """A random target of each row and what came before it; in pre-training it is of the sequence's second half."""
-        targets, history = batch["targets"], batch["history"]
-        real = targets != PAD
-        if self.pretraining:
-            real &= 2 * real.long().cumsum(1) >= real.sum(1, keepdim=True)
-        place = torch.rand(real.shape, device=real.device).masked_fill(~real, -1.0).argmax(1, keepdim=True)
-        column = place + history.size(1) - targets.size(1)
-        later = torch.arange(history.size(1), device=history.device) > column
-        return history.masked_fill(later, PAD), targets.gather(1, place).squeeze(1)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the tokenizer, and whether the matrix is that of the weights."""
+        """Adds the tokenizer, and whether the matrix stays for good."""
         super().on_save_checkpoint(checkpoint)
         assert self.tokenizer is not None
-        checkpoint["moved"] = self.moved
+        checkpoint["settled"] = self.settled
         checkpoint["tokenizer"] = self.tokenizer.backend_tokenizer.to_str()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the tokenizer that the weights belong to; the matrix comes with them."""
         self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
-        self.moved = bool(checkpoint["moved"])
+        self.settled, self.fresh = bool(checkpoint["settled"]), None
+        self.learnable = self.settled
         if self.known is not None:
             self._tokenise()
-
-
-def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: float) -> Tensor:
-    """Item-item contrast: cross-entropy of each history's own next item among those of all rows, by ``cos / τ``.
-
-    Only from histories to items, as in the released code.
-    """
-    scores = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
-    return F.cross_entropy(scores, torch.arange(len(a), device=a.device))

@@ -12,10 +12,13 @@ from transformers import AutoConfig, AutoTokenizer, LongformerConfig, Longformer
 from transformers.models.longformer.modeling_longformer import LongformerLMHead
 
 from allmrec.baselines.recformer_text import Text
+from allmrec.baselines.sizes import at_least
 from common.errors import UserError
 from common.text.encoders import unavailable
 
 TOKEN_TYPES = 4
+SMALLEST_VOCABULARY = 261
+"""All bytes and the special tokens."""
 
 
 class RecFormerEncoder(nn.Module):
@@ -100,13 +103,13 @@ def small_config(
     """Configuration of a Longformer that is trained from scratch, its feed-forward maps four times as wide.
 
     Raises:
-        UserError: If ``width`` is no multiple of ``heads``, or ``window`` is odd.
+        UserError: If ``width`` is no multiple of ``heads``, ``window`` is odd, or the vocabulary has no room for all
+            bytes.
     """
-    if width % heads or window % 2 or window < 2:
-        raise UserError(
-            f"width {width} with {heads} heads, window {window}",
-            "Give a width that is a multiple of the heads, and an even window.",
-        )
+    require_even(window)
+    at_least(SMALLEST_VOCABULARY, vocabulary=vocabulary)
+    if width % heads:
+        raise UserError(f"width {width} with {heads} heads", "Give a width that is a multiple of the heads.")
     return LongformerConfig(
         attention_window=[window] * layers,
         vocab_size=vocabulary,
@@ -129,17 +132,21 @@ def small_config(
     )
 
 
-def load(name: str, max_items: int, window: int) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
+def load(
+    name: str, max_items: int, window: int, max_tokens: int
+) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
     """A Longformer with its weights and tokenizer; token types and items' places start anew.
 
     Args:
         name: Name on the hub, or a folder.
         max_items: Items of a text.
         window: Tokens that a token sees.
+        max_tokens: Tokens of a text.
 
     Raises:
-        UserError: If it cannot be loaded, or is no Longformer.
+        UserError: If it cannot be loaded, is no Longformer, or has no places for so many tokens.
     """
+    require_even(window)
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -148,6 +155,12 @@ def load(name: str, max_items: int, window: int) -> tuple[RecFormerEncoder, PreT
         raise UserError(
             f"{name!r} is a {config.model_type}, and RecFormer's encoder is a Longformer",
             "Give a Longformer such as allenai/longformer-base-4096, or null to train a small one from scratch.",
+        )
+    places = int(config.max_position_embeddings) - int(config.pad_token_id or 0) - 1
+    if max_tokens > places:
+        raise UserError(
+            f"max_tokens is {max_tokens}, and {name!r} has places for {places}",
+            f"Give --model.init_args.max_tokens {places} or fewer.",
         )
     config.type_vocab_size = TOKEN_TYPES
     config.attention_window = [window] * config.num_hidden_layers
@@ -158,3 +171,13 @@ def load(name: str, max_items: int, window: int) -> tuple[RecFormerEncoder, PreT
     except (OSError, ValueError) as error:
         raise unavailable(name, error) from error
     return RecFormerEncoder(config, max_items, model), cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def require_even(window: int) -> None:
+    """Looks whether half a window lies to either side.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if window % 2 or window < 2:
+        raise UserError(f"--model.init_args.window is {window}", "Give an even number, 2 or more.")

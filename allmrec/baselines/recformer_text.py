@@ -68,23 +68,24 @@ def item_attributes(
     """Name and value of what is known of each item, in the order of ``names``; index 0 is padding.
 
     Raises:
-        UserError: If the data set does not know a name.
-        DataError: If nothing is known of any item.
+        UserError: If no name is given, or the data set does not know one.
+        DataError: If no item has a value of one.
     """
     known = {"title": titles, **words}
+    there = ", ".join(name for name, values in known.items() if any(value.strip() for value in values))
     unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown or not names:
         raise UserError(
-            f"the data set has no attribute {unknown[0]!r}",
-            f"Choose --model.init_args.attributes from: {', '.join(known)}.",
+            f"the data set has no attribute {unknown[0]!r}" if unknown else "RecFormer is given no attribute to read",
+            f"Choose --model.init_args.attributes from: {there}.",
         )
-    rows = [[(name, known[name][i]) for name in names if known[name][i].strip()] for i in range(len(titles))]
-    if not any(rows):
+    empty = [name for name in names if not any(value.strip() for value in known[name])]
+    if empty:
         raise DataError(
-            f"no item of the data set has a {' or '.join(names)}, and RecFormer reads nothing else",
-            "Choose a recipe with titles (`recbench list datasets`), or other --model.init_args.attributes.",
+            f"no item of the data set has a {empty[0]}",
+            f"Choose --model.init_args.attributes from: {there}." if there else "Choose a recipe with titles.",
         )
-    return rows
+    return [[(name, known[name][i]) for name in names if known[name][i].strip()] for i in range(len(titles))]
 
 
 def pieces(

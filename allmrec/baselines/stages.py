@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import lightning as L
 
 from common.errors import UserError
@@ -20,17 +22,56 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
     Raises:
         UserError: If early stopping, or the longest training allowed, could end the run before.
     """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
     longest = trainer.max_epochs
-    if longest not in (None, -1) and longest <= epochs and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if longest not in (None, -1) and longest <= epochs:
         raise UserError(
             f"{argument} is {epochs}, and training ends after epoch {longest}, before what these epochs prepare",
             f"Raise --trainer.max_epochs, or lower --model.init_args.{argument}.",
         )
+    if trainer.max_steps != -1 and trainer.max_steps <= steps_of(trainer, epochs)[0]:
+        raise UserError(
+            f"{argument} is {epochs}, and training ends after step {trainer.max_steps}, before what these epochs prepare",
+            f"Raise --trainer.max_steps, or lower --model.init_args.{argument}.",
+        )
     every = trainer.check_val_every_n_epoch or 1
     for callback in trainer.early_stopping_callbacks:
-        if callback.patience * every <= epochs and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if callback.patience * every <= epochs:
             raise UserError(
                 f"{argument} is {epochs}, and early stopping may end the run {callback.patience * every} epochs after "
                 "its first validation",
                 f"Raise --early_stopping.patience above {epochs // every}, or lower --model.init_args.{argument}.",
             )
+
+
+def steps_of(trainer: L.Trainer, epochs: int) -> tuple[int | float, int | float]:
+    """Steps of the first ``epochs`` of a run that has begun, and of all of it, infinite where nothing ends it."""
+    each = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+    longest = trainer.max_epochs
+    whole = math.inf if longest in (None, -1) else longest * each
+    return epochs * each, whole if trainer.max_steps == -1 else min(whole, trainer.max_steps)
+
+
+def warmed(step: int | float, steps: int | float, warmup: int) -> float:
+    """Share of the learning rate that a step takes: it rises linearly for ``warmup`` steps, then falls to 0 at the end.
+
+    >>> [warmed(step, 8, 4) for step in (0, 3, 4, 6)]
+    [0.25, 1.0, 1.0, 0.5]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 1.0 if math.isinf(steps) else max(0.0, steps - step) / max(1.0, steps - warmup)
+
+
+def scale_rates(trainer: L.Trainer, share: float) -> None:
+    """Sets each learning rate to a share of what it was at the start of the run."""
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+
+
+def begin_anew(trainer: L.Trainer) -> None:
+    """Lets the optimiser forget the moments of an earlier stage."""
+    for optimizer in trainer.optimizers:
+        optimizer.state.clear()

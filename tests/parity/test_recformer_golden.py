@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import LongformerConfig
 from transformers.models.longformer import modeling_longformer
 
-from allmrec.baselines.recformer import contrastive_loss
+from allmrec.baselines.recformer_cuts import contrastive_loss
 from allmrec.baselines.recformer_encoder import RecFormerEncoder, WordHead
 from allmrec.baselines.recformer_text import KEY, VALUE, Layout, Pieces, Text, joined, lay_out
 from tests.parity.golden import Golden, assert_same, assert_same_gradients, read

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel, LongformerModel
 
-from allmrec.baselines.recformer import RecFormer, contrastive_loss
+from allmrec.baselines.recformer import RecFormer
+from allmrec.baselines.recformer_cuts import contrastive_loss, cut
 from allmrec.baselines.recformer_encoder import load, small_config
 from common.errors import UserError
 from common.models.base import Recommender
@@ -19,7 +20,7 @@ from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
 
 SMALL: dict[str, Any] = {
-    "max_history": toy.MAX_HISTORY,
+    "max_items": toy.MAX_HISTORY,
     "initial": None,
     "attributes": ("title",),
     "window": 4,
@@ -47,8 +48,8 @@ class TestRecFormer(SequentialCases):
     def optimise(self, model: Recommender, optimiser: torch.optim.Optimizer, batch: SequenceBatch) -> float:
         assert isinstance(model, RecFormer)
         # Without a trainer nobody says when epochs begin, and when the matrix stays for good.
-        model.refresh_epochs = 0 if self.done < 120 else -1
-        if self.done % 10 == 0:
+        model.settled = self.done >= 120
+        if self.done % 10 == 0 and not model.settled:
             model.refresh()
         self.done += 1
         return super().optimise(model, optimiser, batch)
@@ -82,12 +83,15 @@ class Course(L.Callback):
         self.logged.append(set(trainer.callback_metrics) - set().union(*self.logged))
 
 
-def test_matrix_is_refreshed_every_epoch_and_then_stays() -> None:
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize(("refresh_epochs", "wanted"), [(1, [1, 0, 0, 0]), (2, [1, 1, 0, 0])])
+def test_matrix_is_made_anew_every_epoch_and_then_stays(refresh_epochs: int, wanted: list[int], validated: bool) -> None:
     course = Course()
-    model = build(refresh_epochs=2, lr=1e-2)
-    trainer(course, epochs=5).fit(model, toy.loader(next(toy.sequence_batches())))
+    model = build(refresh_epochs=refresh_epochs, lr=1e-2, warmup_steps=1)
+    validation = toy.loader(toy.sampled_batch()) if validated else None
+    trainer(course, epochs=5).fit(model, toy.loader(next(toy.sequence_batches())), validation)
     changed = [not torch.equal(a, b) for a, b in zip(course.matrices[:-1], course.matrices[1:], strict=True)]
-    assert changed == [True, True, False, False]
+    assert changed == [bool(one) for one in wanted]
 
 
 def test_stages_are_logged_apart_and_pretraining_learns_no_matrix() -> None:
@@ -187,19 +191,32 @@ def test_contrast_is_that_of_a_loop() -> None:
     torch.testing.assert_close(contrastive_loss(a, b, 0.05), torch.stack(terms).mean())
 
 
-@pytest.mark.parametrize("pretrain", [0, 1])
-def test_targets_follow_their_histories(pretrain: int) -> None:
-    model, batch = build(pretrain_epochs=pretrain), next(toy.sequence_batches())
-    seen = set()
-    for seed in range(30):
+def test_rows_of_the_same_item_are_no_negatives() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 6)
+    both = contrastive_loss(a, b, 0.05, torch.tensor([4, 4, 5]))
+    firsts = [F.normalize(a[row], dim=0) @ F.normalize(b[[row, 2]], dim=1).T / 0.05 for row in (0, 1)]
+    last = F.normalize(a[2], dim=0) @ F.normalize(b, dim=1).T / 0.05
+    wanted = sum(scores.logsumexp(0) - scores[0] for scores in firsts) + last.logsumexp(0) - last[2]
+    torch.testing.assert_close(both, wanted / 3)
+
+
+@pytest.mark.parametrize("later_half", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_targets_follow_their_histories(later_half: bool, count: int) -> None:
+    events = torch.tensor([[0, 0, 11, 12, 13], [21, 22, 23, 24, 25]])
+    reached: dict[int, set[int]] = {1: set(), 2: set()}
+    for seed in range(60):
         torch.manual_seed(seed)
-        history, target = model.cut(batch)
-        for row in range(toy.NUM_USERS):
-            items = [i for i in batch["history"][row].tolist() if i] + [int(batch["targets"][row, -1])]
-            past = [i for i in history[row].tolist() if i]
-            assert items[: len(past) + 1] == [*past, int(target[row])]
-            seen.add(2 * len(past) >= len(items) - 1)
-    assert seen == ({True} if pretrain else {True, False})
+        history, target = cut(events[:, :-1], events[:, 1:].masked_fill(events[:, :-1] == 0, 0), count, later_half)
+        drawn = list(zip(history.tolist(), target.tolist(), strict=True))
+        assert len({last for _, last in drawn}) == len(drawn)
+        for past, last in drawn:
+            assert [item for item in past if item] == list(range(10 * (last // 10) + 1, last))
+            reached[last // 10].add(last)
+        if not later_half:
+            assert [last // 10 for _, last in drawn] == [1] * min(count, 2) + [2] * count
+    assert reached == ({1: {12, 13}, 2: {23, 24, 25}} if later_half else {1: {12, 13}, 2: {22, 23, 24, 25}})
 
 
 def test_pretraining_lowers_both_losses() -> None:
@@ -245,7 +262,7 @@ def test_a_longformer_by_folder_keeps_its_weights(tmp_path: Path) -> None:
     model.encoder.longformer.save_pretrained(tmp_path)
     assert model.tokenizer is not None
     model.tokenizer.save_pretrained(tmp_path)
-    encoder, tokenizer = load(str(tmp_path), 5, 8)
+    encoder, tokenizer = load(str(tmp_path), 5, 8, 64)
     name = "encoder.layer.0.output.dense.weight"
     same = model.encoder.longformer.get_parameter(name)
     assert torch.equal(encoder.longformer.get_parameter(name), same)
@@ -258,12 +275,67 @@ def test_another_kind_of_encoder_is_refused(tmp_path: Path) -> None:
         tmp_path
     )
     with pytest.raises(UserError, match="is a bert"):
-        load(str(tmp_path), 5, 8)
+        load(str(tmp_path), 5, 8, 64)
+
+
+def test_places_of_a_longformer_bound_its_texts(tmp_path: Path) -> None:
+    model = build(max_tokens=40)
+    model.encoder.longformer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="max_tokens is 64, and .* has places for 44"):
+        load(str(tmp_path), 5, 4, 64)
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="width 9 with 2 heads"):
-        small_config(10, 9, 1, 2, 4, 64, 0.0)
+        small_config(300, 9, 1, 2, 4, 64, 0.0)
+    with pytest.raises(UserError, match="vocabulary is 100"):
+        small_config(100, 8, 1, 2, 4, 64, 0.0)
+
+
+@pytest.mark.parametrize("wrong", [{"window": 3}, {"max_tokens": 1}, {"max_attribute_tokens": 0}, {"cuts": 0}])
+def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
+        build(**wrong)
+
+
+@pytest.mark.parametrize("refresh_epochs", [1, 9])
+def test_a_checkpoint_scores_the_same_in_another_process(tmp_path: Path, refresh_epochs: int) -> None:
+    model = build(refresh_epochs=refresh_epochs, lr=1e-2, warmup_steps=1)
+    runner, batch = trainer(epochs=4), toy.loader(next(toy.sequence_batches()))
+    runner.fit(model, batch, toy.loader(toy.sampled_batch()))
+    runner.save_checkpoint(tmp_path / "last.ckpt")
+    other = RecFormer.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True, map_location="cpu")
+    other.attach(toy.catalogue())
+    with torch.no_grad():
+        wanted = model.eval().score(toy.sampled_batch())
+        assert torch.equal(other.eval().score(toy.sampled_batch()), wanted)
+        vectors = other.item_vectors()
+    assert torch.equal(other.output_table(), F.normalize(vectors, dim=1)) is (refresh_epochs == 9)
+
+
+def test_what_is_read_is_what_is_told() -> None:
+    assert build().information_set == {"order", "text"}
+    model = RecFormer(toy.NUM_ITEMS, **SMALL | {"attributes": ("title", "brand")})
+    assert model.information_set == {"order", "text", "attributes"}
+
+
+def test_items_without_attributes_are_counted() -> None:
+    few = toy.catalogue()
+    few["titles"][4] = few["titles"][30] = " "
+    with pytest.warns(UserWarning, match="2 of 40 items have no title"):
+        build().attach(few)
+
+
+def test_learning_rates_rise_and_fall_in_both_stages() -> None:
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    model = build(pretrain_epochs=4, lr=1e-3, pretrain_lr=1e-2, warmup_steps=2)
+    trainer(Rates(), epochs=8).fit(model, toy.loader(next(toy.sequence_batches())))
+    assert rates == pytest.approx([5e-3, 1e-2, 1e-2, 5e-3, 5e-4, 1e-3, 1e-3, 5e-4])
 
 
 def test_texts_beyond_the_limit_lose_their_oldest_items() -> None:

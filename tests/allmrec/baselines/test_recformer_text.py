@@ -79,9 +79,12 @@ def test_unknown_attributes_are_named_with_those_there_are() -> None:
     assert "title, brand" in str(mistake.value)
 
 
-def test_items_without_any_attribute_are_refused_only_if_all_are() -> None:
-    with pytest.raises(DataError, match="no item of the data set has a category"):
-        item_attributes(TITLES, {"category": [""] * 5}, ["category"])
+def test_an_attribute_that_no_item_has_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="no item of the data set has a category") as mistake:
+        item_attributes(TITLES, WORDS | {"category": [" "] * 5}, ["title", "category"])
+    assert "title, brand" in str(mistake.value)
+    with pytest.raises(UserError, match="no attribute to read"):
+        item_attributes(TITLES, WORDS, [])
 
 
 def test_pieces_are_what_the_tokenizer_makes_of_names_and_values() -> None:

@@ -1,12 +1,13 @@
 """Runs that end before their last stage are refused."""
 
+import math
 from typing import Any
 
 import lightning as L
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping
 
-from allmrec.baselines.stages import require_patience
+from allmrec.baselines.stages import require_patience, warmed
 from common.errors import UserError
 
 
@@ -38,3 +39,16 @@ def test_early_stopping_before_the_last_stage_is_refused() -> None:
 def test_a_budget_that_ends_before_the_last_stage_is_refused() -> None:
     with pytest.raises(UserError, match="ends after epoch 4"):
         require_patience(trainer(patience=9, max_epochs=4), "align_epochs", 4)
+
+
+def test_steps_count_as_epochs_do() -> None:
+    brief = trainer(patience=9, max_steps=8)
+    brief.fit_loop.max_batches = 2
+    with pytest.raises(UserError, match="ends after step 8"):
+        require_patience(brief, "align_epochs", 4)
+    require_patience(brief, "align_epochs", 3)
+
+
+def test_rates_rise_and_fall() -> None:
+    assert [warmed(step, 6, 2) for step in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    assert warmed(99, math.inf, 2) == 1.0

@@ -1,0 +1,16 @@
+"""Numbers that a method cannot work with are refused by the name of their argument."""
+
+from __future__ import annotations
+
+from common.errors import UserError
+
+
+def at_least(least: int, **arguments: int | None) -> None:
+    """Looks whether arguments of a model reach ``least``; one that is not given may be ``None``.
+
+    Raises:
+        UserError: If one does not.
+    """
+    for name, value in arguments.items():
+        if value is not None and value < least:
+            raise UserError(f"--model.init_args.{name} is {value}", f"Give {least} or more.")
