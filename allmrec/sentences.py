@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from allmrec.frozen import Frozen
 from allmrec.tokens import like_lengths
 from common.errors import UserError
-from common.text.encoders import packaged_minilm, unavailable
+from common.text.encoders import packaged_minilm, revision, unavailable
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -89,6 +90,23 @@ class TextTower(nn.Module):
             self.table = self._encode(torch.arange(len(self.ids), device=items.device))
         self.table = self.table.to(items.device)
         return self.table[items]
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Name and revision, or the hash of a folder's files."""
+        return {"model": "minilm"} if self.name == "minilm" else revision(self.name)
+
+    def require(self, trained_on: dict[str, str]) -> None:
+        """Looks whether this is the sentence model that a checkpoint was trained on.
+
+        Raises:
+            UserError: If it is another.
+        """
+        if trained_on != self.identity:
+            raise UserError(
+                f"the checkpoint was trained on sentence model {trained_on}, and this is {self.identity}",
+                "Give the sentence model of the training with --model.init_args.sbert.",
+            )
 
     @torch.no_grad()
     def all(self, device: torch.device) -> Float[Tensor, "i_plus_1 w"]:

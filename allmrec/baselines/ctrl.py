@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
-from allmrec.baselines.stages import require_patience
+from allmrec.baselines.sizes import at_least
+from allmrec.baselines.stages import begin_anew, require_patience, set_rates, warmed
+from allmrec.baselines.tower import encoder_apart
+from common.data.negatives import seeded
 from common.models.sasrec import SASRec
+from common.nn.initial import start_weights
 from common.nn.losses import Objective
 from common.types import PAD, Catalogue, SequenceBatch
 
@@ -26,8 +31,10 @@ class CTRL(SASRec):
 
     The paper predicts clicks, with AutoInt on a user and an item; A-LLMRec (https://arxiv.org/abs/2404.11343) put
     SASRec in its place and a sentence for each prefix of a history. We follow that, with the paper's InfoNCE and
-    temperature; ``contrast: bce, chunk: 32, latent: 50`` is A-LLMRec's code. Ours lists each title once (there: twice),
-    holds all pairs of a batch against each other, and goes on with Adam in stage 2.
+    temperature; ``contrast: bce, chunk: 32, latent: 50`` is A-LLMRec's code. Ours lists each title once (there: twice)
+    and keeps text vectors at their length where the sentence model ends by bringing it to 1. Stage 1 has a learning
+    rate of its own, which rises as in the paper; stage 2 begins with a new optimiser. Both are Adam's (the paper:
+    AdamW in stage 1).
 
     Args:
         num_items: Number of items of the catalogue.
@@ -35,7 +42,7 @@ class CTRL(SASRec):
         sbert: Sentence model of stage 1: ``minilm``, a name on the hub, or a folder.
         train_sbert: Whether it learns in stage 1.
         align_epochs: Epochs of stage 1.
-        positions: Histories of stage 1: ``all`` prefixes of a user's sequence, or a ``random`` one each epoch.
+        positions: Histories of a user in stage 1, drawn once, the same for all runs; ``None`` for all prefixes.
         shown_history: Items of a history that its sentence lists, the newest.
         max_tokens: Tokens of a sentence; ``None`` takes the sentence model's own limit.
         contrast: See :func:`allmrec.baselines.fine_grained.contrast`.
@@ -50,7 +57,9 @@ class CTRL(SASRec):
         objective: Training loss of stage 2.
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.
-        lr: Learning rate of Adam.
+        lr: Learning rate of Adam in stage 2.
+        align_lr: The same in stage 1, at its highest.
+        warmup_steps: Steps in which it rises.
         encoder_lr: Learning rate of the sentence model.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
@@ -65,14 +74,14 @@ class CTRL(SASRec):
         sbert: str = "sentence-transformers/nq-distilbert-base-v1",
         train_sbert: bool = True,
         align_epochs: int = 10,
-        positions: Literal["all", "random"] = "all",
+        positions: int | None = None,
         shown_history: int = 10,
         max_tokens: int | None = None,
         contrast: Contrast = "infonce",
         temperature: float = 0.7,
         sub_vectors: int = 3,
         latent: int = 128,
-        chunk: int | None = None,
+        chunk: int | None = 1024,
         width: int = 50,
         num_blocks: int = 2,
         num_heads: int = 1,
@@ -81,6 +90,8 @@ class CTRL(SASRec):
         calibration: float = 0.75,
         score_penalty: float = 0.0,
         lr: float = 1e-3,
+        align_lr: float = 5e-4,
+        warmup_steps: int = 100,
         encoder_lr: float = 5e-5,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.98),
@@ -92,8 +103,10 @@ class CTRL(SASRec):
         # SASRec has noted its own, of which this class has two the less.
         for name in ("variant", "tied"):
             self.hparams.pop(name)
+        at_least(2, chunk=chunk)
+        at_least(1, sub_vectors=sub_vectors, shown_history=shown_history, positions=positions, latent=latent)
         self.align_epochs, self.encoder_lr = align_epochs, encoder_lr
-        self.positions: Literal["all", "random"] = positions
+        self.positions, self.align_lr, self.warmup_steps = positions, align_lr, warmup_steps
         self.contrast: Contrast = contrast
         self.temperature, self.chunk = temperature, chunk
         self.texts = HistoryTexts(sbert, train_sbert, shown_history, max_tokens) if align_epochs else None
@@ -101,6 +114,7 @@ class CTRL(SASRec):
             FineGrained(width, self.texts.tower.width, latent, sub_vectors) if self.texts is not None else None
         )
         self.final = nn.Linear(width, width)
+        start_weights(self.final, "xavier_normal")
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles, if there is a stage 1."""
@@ -108,9 +122,20 @@ class CTRL(SASRec):
         if self.texts is not None:
             self.texts.attach(catalogue["titles"])
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Looks whether the run comes to stage 2."""
         require_patience(self.trainer, "align_epochs", self.align_epochs)
+
+    def on_train_epoch_start(self) -> None:
+        """Stage 2 begins with a new optimiser."""
+        super().on_train_epoch_start()
+        if self.current_epoch == self.align_epochs > 0:
+            begin_anew(self.trainer)
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Sets the learning rates of the step."""
+        rise = warmed(self.trainer.global_step, math.inf, self.warmup_steps)
+        set_rates(self.trainer, self.align_lr * rise if self.aligning else self.lr, self.encoder_lr * rise)
 
     @property
     def aligning(self) -> bool:
@@ -142,26 +167,41 @@ class CTRL(SASRec):
         # SASRec cuts histories to what it reads, or fills them up to it.
         length = min(states.size(1), history.size(1))
         states, history = states[:, -length:], history[:, -length:]
-        chosen = self.chosen(history != PAD)
+        chosen = self.chosen(batch["user_id"], history != PAD)
         rows = [[item for item in row if item != PAD] for row in history.tolist()]
         first = history.size(1) - (history != PAD).sum(1)
-        users, places = (index.tolist() for index in chosen.nonzero(as_tuple=True))
-        pasts = [rows[u][: p + 1 - int(first[u])] for u, p in zip(users, places, strict=True)]
+        users, places = chosen.nonzero(as_tuple=True)
+        ends = (places + 1 - first[users]).tolist()
+        shown = self.texts.shown
+        pasts = [rows[u][max(0, end - shown) : end] for u, end in zip(users.tolist(), ends, strict=True)]
         return self.alignment.loss(
             states[chosen], self.texts(pasts, states.device), self.contrast, self.temperature, self.chunk
         )
 
-    def chosen(self, real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The places whose states stage 1 aligns: all that are real, or a random one of each row."""
-        if self.positions == "all":
+    def chosen(self, users: Int[Tensor, "b"], real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The places whose states stage 1 aligns: all that are real, or a few that are a user's own in every epoch."""
+        if self.positions is None:
             return real
-        draws = torch.rand(real.shape, device=real.device).masked_fill(~real, -1.0)
-        first = torch.zeros_like(real).scatter_(1, draws.argmax(1, keepdim=True), True)
-        return first & real
+        length = real.size(1)
+        draws = torch.stack([torch.rand(self.max_history, generator=seeded(user)) for user in users.tolist()])
+        draws = draws[:, -length:].to(real.device).masked_fill(~real, -1.0)
+        values, places = draws.topk(min(self.positions, length), dim=1)
+        return torch.zeros_like(real).scatter_(1, places, values >= 0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The sentence model with its own learning rate, and all else."""
-        encoder = list(self.texts.parameters()) if self.texts is not None else []
-        known = {id(parameter) for parameter in encoder}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        return [{"params": rest}, *([{"params": encoder, "lr": self.encoder_lr}] if encoder else [])]
+        return encoder_apart(self, self.texts, self.encoder_lr)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the sentence model's name and revision."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["sbert"] = self.texts.tower.identity if self.texts is not None else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Looks at the sentence model.
+
+        Raises:
+            UserError: If it is not that of the training.
+        """
+        if self.texts is not None:
+            self.texts.tower.require(checkpoint["sbert"])

@@ -22,7 +22,12 @@ def best_matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[
     >>> best_matches(a, b).item(), best_matches(b, a).item()
     (3.0, 5.0)
     """
-    return torch.einsum("ipd,jqd->ijpq", a, b).amax(3).sum(2)
+    return matches(a, b).amax(3).sum(2)
+
+
+def matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k m m"]:
+    """``⟨a_ip, b_jq⟩`` of all vectors."""
+    return torch.einsum("ipd,jqd->ijpq", a, b)
 
 
 def contrast(there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Contrast, temperature: float) -> Tensor:
@@ -59,6 +64,11 @@ class FineGrained(nn.Module):
         self.project_text = nn.Linear(text_width, latent)
         self.state_parts = nn.ModuleList(nn.Linear(latent, latent) for _ in range(sub_vectors))
         self.text_parts = nn.ModuleList(nn.Linear(latent, latent) for _ in range(sub_vectors))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+                # Biases of PyTorch's start would outweigh what tells one text from another.
+                nn.init.zeros_(module.bias)
 
     def forward(
         self, states: Float[Tensor, "n d"], texts: Float[Tensor, "n w"]
@@ -67,7 +77,8 @@ class FineGrained(nn.Module):
         state, text = self.project_state(states), self.project_text(texts)
         a = torch.stack([part(state) for part in self.state_parts], dim=1)
         b = torch.stack([part(text) for part in self.text_parts], dim=1)
-        return best_matches(a, b), best_matches(b, a).T
+        all_pairs = matches(a, b)
+        return all_pairs.amax(3).sum(2), all_pairs.amax(2).sum(2)
 
     def loss(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from allmrec.sentences import TextTower
@@ -29,7 +30,7 @@ class HistoryTexts(nn.Module):
 
     def __init__(self, sbert: str, trained: bool = True, shown: int = 10, max_tokens: int | None = None) -> None:
         super().__init__()
-        self.tower = TextTower(sbert, trained, max_tokens)
+        self.tower = TextTower(sbert, trained, max_tokens, unit=False)
         self.shown = shown
         self.known: dict[tuple[int, ...], Tensor] = {}
         self.titles: list[list[int]] = []
@@ -38,7 +39,7 @@ class HistoryTexts(nn.Module):
         """Tokenises the title of each item; index 0 is padding.
 
         Raises:
-            UserError: If no item has a title.
+            UserError: If no item has a title, or a sentence has no room for one.
         """
         if not any(title.strip() for title in titles):
             raise UserError(
@@ -49,6 +50,15 @@ class HistoryTexts(nn.Module):
         *self.titles, self.introduction, self.separator = words
         around: list[int] = self.tower.tokenizer("")["input_ids"]
         self.front, self.back = around[:1], around[1:]
+        least = len([*self.front, *self.introduction, *self.back]) + 1
+        if self.tower.max_tokens < least:
+            raise UserError(
+                f"--model.init_args.max_tokens is {self.tower.max_tokens}, which leaves no room for a title",
+                f"Give {least} or more.",
+            )
+        missing = sum(not title.strip() for title in titles[1:])
+        if missing:
+            rank_zero_warn(f"{missing} of {len(titles) - 1} items have no titles: CTRL's sentences leave them blank.")
         self.known = {}
 
     def tokens(self, items: Sequence[int]) -> list[int]:

@@ -13,8 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from allmrec.baselines.stages import require_patience
-from allmrec.baselines.tower import LayeredTower
-from common.errors import UserError
+from allmrec.baselines.tower import LayeredTower, encoder_apart
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective
 from common.types import PAD, Catalogue, SequenceBatch
@@ -206,7 +205,7 @@ class MoRec(SASRec):
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Looks whether the run is long enough for the encoder to learn."""
         if self.items.tower.trained:
             require_patience(self.trainer, "frozen_epochs", self.frozen_epochs)
@@ -234,15 +233,12 @@ class MoRec(SASRec):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with its own learning rate, and all else."""
-        encoder = list(self.items.tower.parameters())
-        known = {id(parameter) for parameter in encoder}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        return [{"params": rest}, *([{"params": encoder, "lr": self.encoder_lr}] if encoder else [])]
+        return encoder_apart(self, self.items.tower, self.encoder_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sentence model's name and revision: layers that do not learn are not in the checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sbert"] = self.items.tower.identity()
+        checkpoint["sbert"] = self.items.tower.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Forgets vectors of other weights.
@@ -251,9 +247,4 @@ class MoRec(SASRec):
             UserError: If the sentence model is not that of the training.
         """
         self.items.forget()
-        now = self.items.tower.identity()
-        if checkpoint["sbert"] != now:
-            raise UserError(
-                f"the checkpoint was trained on sentence model {checkpoint['sbert']}, and this is {now}",
-                "Give the sentence model of the training with --model.init_args.sbert.",
-            )
+        self.items.tower.require(checkpoint["sbert"])

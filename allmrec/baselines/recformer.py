@@ -26,7 +26,7 @@ from allmrec.baselines.recformer_text import (
     wrapped,
 )
 from allmrec.baselines.sizes import at_least
-from allmrec.baselines.stages import begin_anew, require_patience, scale_rates, steps_of, warmed
+from allmrec.baselines.stages import begin_anew, require_patience, set_rates, steps_of, warmed
 from allmrec.tokens import like_lengths
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
@@ -204,10 +204,10 @@ class RecFormer(SequentialRecommender):
         before, whole = steps_of(self.trainer, self.pretrain_epochs)
         step = self.trainer.global_step
         if self.pretraining:
-            share = self.pretrain_lr / self.lr * warmed(step, before, self.warmup_steps)
+            rate = self.pretrain_lr * warmed(step, before, self.warmup_steps)
         else:
-            share = warmed(step - before, whole - before, self.warmup_steps)
-        scale_rates(self.trainer, share)
+            rate = self.lr * warmed(step - before, whole - before, self.warmup_steps)
+        set_rates(self.trainer, rate)
 
     def refresh(self) -> None:
         """Makes the matrix of the weights at hand."""

@@ -64,11 +64,11 @@ def warmed(step: int | float, steps: int | float, warmup: int) -> float:
     return 1.0 if math.isinf(steps) else max(0.0, steps - step) / max(1.0, steps - warmup)
 
 
-def scale_rates(trainer: L.Trainer, share: float) -> None:
-    """Sets each learning rate to a share of what it was at the start of the run."""
+def set_rates(trainer: L.Trainer, *rates: float) -> None:
+    """Sets the learning rates of the groups of parameters, in their order."""
     for optimizer in trainer.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
 
 
 def begin_anew(trainer: L.Trainer) -> None:

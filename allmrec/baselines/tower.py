@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from allmrec.baselines.sizes import at_least
 from allmrec.frozen import Frozen
 from allmrec.sentences import TextTower
 from allmrec.tokens import like_lengths
 from common.errors import UserError
-from common.text.encoders import revision
 
 
 class LayeredTower(TextTower):
@@ -37,6 +37,7 @@ class LayeredTower(TextTower):
     def __init__(
         self, name: str, trained_layers: int | None = None, max_tokens: int | None = None, rows: int = 64
     ) -> None:
+        at_least(0, trained_layers=trained_layers)
         super().__init__(name, trained=trained_layers != 0, max_tokens=max_tokens, rows=rows, unit=False)
         self.lower: Frozen[nn.Module] | None = None
         if trained_layers:
@@ -51,11 +52,6 @@ class LayeredTower(TextTower):
         """Tokenises the text of each item; index 0 is padding."""
         super().attach(texts)
         self.states = None
-
-    def identity(self) -> dict[str, str]:
-        """Name and revision, or the hash of a folder's files."""
-        packaged = {"model": "minilm"} if self.name == "minilm" else None
-        return packaged or revision(self.name)
 
     # Validation runs in inference mode, whose tensors no later training step could learn from.
     @torch.inference_mode(False)
@@ -104,6 +100,14 @@ class LayeredTower(TextTower):
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+def encoder_apart(owner: nn.Module, encoder: nn.Module | None, lr: float) -> list[dict[str, Any]]:
+    """An optimiser's groups: all else, and the encoder, if it learns, with its own learning rate."""
+    own = list(encoder.parameters()) if encoder is not None else []
+    known = {id(parameter) for parameter in own}
+    rest = [parameter for parameter in owner.parameters() if id(parameter) not in known]
+    return [{"params": rest}, *([{"params": own, "lr": lr}] if own else [])]
 
 
 class GivenStates(nn.Module):

@@ -86,7 +86,7 @@ def test_a_frozen_encoder_reads_each_history_once_for_all(sbert: str, read: list
 
 
 @pytest.mark.parametrize("contrast", ["infonce", "bce"])
-@pytest.mark.parametrize("positions", ["all", "random"])
+@pytest.mark.parametrize("positions", [None, 1])
 def test_alignment_learns_which_text_belongs_to_which_state(sbert: str, contrast: Any, positions: Any) -> None:  # noqa: ANN401
     model = build(sbert, contrast=contrast, positions=positions, train_sbert=False)
     batch = next(toy.sequence_batches())
@@ -115,12 +115,65 @@ def test_first_stage_teaches_both_sides_and_the_second_only_one(sbert: str) -> N
     assert not reached & {"texts", "alignment"}
 
 
-def test_a_random_history_is_one_that_the_user_has(sbert: str) -> None:
-    model = build(sbert, positions="random")
+def test_histories_are_the_users_own_in_every_epoch(sbert: str) -> None:
+    model = build(sbert, positions=2)
     real = torch.tensor([[False, True, True, True], [False, False, False, True], [False] * 4])
-    drawn = torch.stack([model.chosen(real) for _ in range(50)])
-    assert drawn.sum(2).tolist() == [[1, 1, 0]] * 50
+    users = torch.arange(120).view(40, 3)
+    drawn = torch.stack([model.chosen(row, real) for row in users])
+    assert drawn.sum(2).tolist() == [[2, 1, 0]] * 40
     assert torch.equal(drawn.any(0), real)
+    assert torch.equal(model.chosen(users[3].flip(0), real.flip(0)).flip(0), drawn[3])
+    assert torch.equal(model.chosen(users[3], real[:, 1:]), drawn[3][:, 1:])
+
+
+def test_a_sentence_is_read_once_for_all_epochs(sbert: str, read: list[int]) -> None:
+    model, batch = build(sbert, positions=1, train_sbert=False), next(toy.sequence_batches())
+    for _ in range(4):
+        model.loss(batch)
+    assert sum(read) <= toy.NUM_USERS
+
+
+def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
+    course: list[tuple[list[float], int]] = []
+
+    class Note(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+            optimizer = trainer.optimizers[0]
+            counts = {int(state["step"]) for state in optimizer.state.values()}
+            course.append(([group["lr"] for group in optimizer.param_groups], max(counts)))
+
+    rates = {"lr": 1e-3, "align_lr": 4e-4, "encoder_lr": 1e-5, "warmup_steps": 2}
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=4, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **options)
+    trainer.fit(build(sbert, align_epochs=2, **rates), toy.loader(next(toy.sequence_batches())))
+    rises, steps = zip(*course, strict=True)
+    assert steps == (1, 2, 1, 2)
+    assert [pytest.approx(pair) for pair in rises] == [[2e-4, 5e-6], [4e-4, 1e-5], [1e-3, 1e-5], [1e-3, 1e-5]]
+
+
+@pytest.mark.parametrize("wrong", [{"chunk": 1}, {"sub_vectors": 0}, {"shown_history": 0}, {"positions": 0}])
+def test_numbers_that_nothing_can_be_made_of_are_refused(sbert: str, wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
+        build(sbert, **wrong)
+
+
+def test_sentences_without_room_for_a_title_are_refused(sbert: str) -> None:
+    with pytest.raises(UserError, match="no room for a title"):
+        texts(sbert, max_tokens=3)
+
+
+def test_items_without_titles_are_counted(sbert: str) -> None:
+    few = toy.catalogue()
+    few["titles"][4] = few["titles"][30] = " "
+    with pytest.warns(UserWarning, match="2 of 40 items have no titles"):
+        build(sbert).attach(few)
+
+
+def test_checkpoint_of_another_sentence_model_is_refused(sberts: dict[str, str]) -> None:
+    checkpoint: dict[str, Any] = {}
+    build(sberts["distilbert"]).on_save_checkpoint(checkpoint)
+    with pytest.raises(UserError, match="trained on sentence model"):
+        build(sberts["bert"]).on_load_checkpoint(checkpoint)
 
 
 def test_text_is_not_read_in_evaluation(sbert: str, read: list[int]) -> None:

@@ -177,9 +177,10 @@ def test_items_without_text_share_a_vector_and_are_counted(sbert: str) -> None:
     assert torch.equal(model.output_table()[4], model.output_table()[30])
 
 
-def test_data_without_texts_are_refused(sbert: str) -> None:
+@pytest.mark.parametrize("blank", ["", " "])
+def test_data_without_texts_are_refused(sbert: str, blank: str) -> None:
     none = toy.catalogue()
-    none["titles"] = [""] * (toy.NUM_ITEMS + 1)
+    none["titles"] = [blank] * (toy.NUM_ITEMS + 1)
     with pytest.raises(UserError, match="no item texts"):
         build(sbert).attach(none)
 

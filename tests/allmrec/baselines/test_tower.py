@@ -69,6 +69,8 @@ def test_a_limit_beyond_the_models_own_is_the_models_own(sbert: str) -> None:
 def test_too_many_trained_layers_are_refused(sbert: str) -> None:
     with pytest.raises(UserError, match="2 layers"):
         LayeredTower(sbert, 2)
+    with pytest.raises(UserError, match="trained_layers is -1"):
+        LayeredTower(sbert, -1)
 
 
 def test_a_model_without_such_layers_is_refused(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
