@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from allmrec.baselines.fine_grained import Contrast, FineGrained
@@ -167,7 +167,7 @@ class CTRL(SASRec):
         # SASRec cuts histories to what it reads, or fills them up to it.
         length = min(states.size(1), history.size(1))
         states, history = states[:, -length:], history[:, -length:]
-        chosen = self.chosen(batch["user_id"], history != PAD)
+        chosen = self.chosen(batch, history != PAD)
         rows = [[item for item in row if item != PAD] for row in history.tolist()]
         first = history.size(1) - (history != PAD).sum(1)
         users, places = chosen.nonzero(as_tuple=True)
@@ -178,12 +178,13 @@ class CTRL(SASRec):
             states[chosen], self.texts(pasts, states.device), self.contrast, self.temperature, self.chunk
         )
 
-    def chosen(self, users: Int[Tensor, "b"], real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def chosen(self, batch: SequenceBatch, real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The places whose states stage 1 aligns: all that are real, or a few that are a user's own in every epoch."""
         if self.positions is None:
             return real
         length = real.size(1)
-        draws = torch.stack([torch.rand(self.max_history, generator=seeded(user)) for user in users.tolist()])
+        users = batch["user_id"].tolist()
+        draws = torch.stack([torch.rand(self.max_history, generator=seeded(user)) for user in users])
         draws = draws[:, -length:].to(real.device).masked_fill(~real, -1.0)
         values, places = draws.topk(min(self.positions, length), dim=1)
         return torch.zeros_like(real).scatter_(1, places, values >= 0)

@@ -132,9 +132,7 @@ def small_config(
     )
 
 
-def load(
-    name: str, max_items: int, window: int, max_tokens: int
-) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
+def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
     """A Longformer with its weights and tokenizer; token types and items' places start anew.
 
     Args:

@@ -32,7 +32,8 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
         )
     if trainer.max_steps != -1 and trainer.max_steps <= steps_of(trainer, epochs)[0]:
         raise UserError(
-            f"{argument} is {epochs}, and training ends after step {trainer.max_steps}, before what these epochs prepare",
+            f"{argument} is {epochs}, and training ends after step {trainer.max_steps}, before what these epochs "
+            "prepare",
             f"Raise --trainer.max_steps, or lower --model.init_args.{argument}.",
         )
     every = trainer.check_val_every_n_epoch or 1

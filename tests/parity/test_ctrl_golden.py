@@ -20,6 +20,7 @@ class GivenTexts(nn.Module):
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
         self.vectors = vectors.clone().requires_grad_()
+        self.shown = 50
 
     def forward(self, histories: list[list[int]], device: torch.device) -> Tensor:
         assert len(histories) == len(self.vectors)

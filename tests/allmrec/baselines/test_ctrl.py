@@ -119,11 +119,11 @@ def test_histories_are_the_users_own_in_every_epoch(sbert: str) -> None:
     model = build(sbert, positions=2)
     real = torch.tensor([[False, True, True, True], [False, False, False, True], [False] * 4])
     users = torch.arange(120).view(40, 3)
-    drawn = torch.stack([model.chosen(row, real) for row in users])
+    drawn = torch.stack([model.chosen({"user_id": row}, real) for row in users])
     assert drawn.sum(2).tolist() == [[2, 1, 0]] * 40
     assert torch.equal(drawn.any(0), real)
-    assert torch.equal(model.chosen(users[3].flip(0), real.flip(0)).flip(0), drawn[3])
-    assert torch.equal(model.chosen(users[3], real[:, 1:]), drawn[3][:, 1:])
+    assert torch.equal(model.chosen({"user_id": users[3].flip(0)}, real.flip(0)).flip(0), drawn[3])
+    assert torch.equal(model.chosen({"user_id": users[3]}, real[:, 1:]), drawn[3][:, 1:])
 
 
 def test_a_sentence_is_read_once_for_all_epochs(sbert: str, read: list[int]) -> None:

@@ -85,7 +85,7 @@ class Course(L.Callback):
 
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize(("refresh_epochs", "wanted"), [(1, [1, 0, 0, 0]), (2, [1, 1, 0, 0])])
-def test_matrix_is_made_anew_every_epoch_and_then_stays(refresh_epochs: int, wanted: list[int], validated: bool) -> None:
+def test_matrix_is_made_every_epoch_and_then_stays(refresh_epochs: int, wanted: list[int], validated: bool) -> None:
     course = Course()
     model = build(refresh_epochs=refresh_epochs, lr=1e-2, warmup_steps=1)
     validation = toy.loader(toy.sampled_batch()) if validated else None
@@ -281,7 +281,7 @@ def test_another_kind_of_encoder_is_refused(tmp_path: Path) -> None:
 def test_places_of_a_longformer_bound_its_texts(tmp_path: Path) -> None:
     model = build(max_tokens=40)
     model.encoder.longformer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="max_tokens is 64, and .* has places for 44"):
+    with pytest.raises(UserError, match=r"max_tokens is 64, and .* has places for 44"):
         load(str(tmp_path), 5, 4, 64)
 
 
