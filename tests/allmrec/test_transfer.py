@@ -78,7 +78,7 @@ def made(request: pytest.FixtureRequest, runs: dict[str, Any], sbert: str) -> Ma
             return TALLRec(num_items, runs["llm"], precision="fp32")
         if kind == "morec":
             return MoRec(num_items, max_history=5, sbert=sbert, width=8, trained_layers=1)
-        return RecFormer(num_items, max_history=5, layers=1, heads=2, dropout=0.0, **text)
+        return RecFormer(num_items, max_items=5, layers=1, heads=2, dropout=0.0, **text)
 
     return make
 
