@@ -110,7 +110,7 @@ def test_checkpoint_gives_the_same_scores_and_is_small(folders: dict[str, str], 
 def test_checkpoint_of_another_language_model_is_refused(folders: dict[str, str]) -> None:
     checkpoint: dict[str, Any] = {}
     build(folders["opt"]).on_save_checkpoint(checkpoint)
-    with pytest.raises(UserError, match="trained on language model"):
+    with pytest.raises(UserError, match="trained on the frozen model"):
         build(folders["llama"]).on_load_checkpoint(deepcopy(checkpoint))
 
 
