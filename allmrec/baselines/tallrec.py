@@ -85,10 +85,11 @@ class TALLRec(ChoiceRanker):
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]
         # New layers begin in training mode, whatever mode the model is in.
         inject_adapter_in_model(config, model.module).eval()
-        # The language model is hidden from this module, so that only what is listed here is saved and trained.
+        # The language model is hidden from this module, so that only what is listed here is saved and trained; in fp32,
+        # since in bf16 a step of Adam would be lost in rounding.
         self.additions = nn.ParameterDict(
             {name.replace(".", "/"): p for name, p in model.module.named_parameters() if "lora_" in name}
-        )
+        ).float()
         # For the additions' dropout; the language model's own is zero.
         model.trains = True
 

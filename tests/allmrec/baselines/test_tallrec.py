@@ -79,6 +79,21 @@ def test_only_additions_are_trained_and_saved(folders: dict[str, str]) -> None:
     assert sum(p.numel() for p in model.parameters()) == 2 * 2 * (8 * 16 + 16 * 8)
 
 
+def test_additions_to_a_model_in_bf16_learn_by_steps_below_its_rounding(folders: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    model = TALLRec(NUM_ITEMS, folders["opt"], precision="bf16", lr=1e-5)
+    model.attach(catalogue())
+    stir(model).train()
+    before = [parameter.clone() for parameter in model.additions.values()]
+    optimizer = model.configure_optimizers()
+    assert optimizer is not None
+    model.loss(training_batch())["loss"].backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    moved = torch.cat([(new - old).abs().flatten() for new, old in zip(model.additions.values(), before, strict=True)])
+    assert (moved > 0).float().mean() > 0.9
+    assert all(p.dtype == torch.float32 for p in model.llm.module.parameters() if p.requires_grad)
+
+
 def test_dropout_of_additions_follows_the_mode(folders: dict[str, str]) -> None:
     model = stir(build(folders["opt"], lora_dropout=0.5))
     assert torch.equal(scores(model), scores(model))
