@@ -83,6 +83,10 @@ SMALL = StandInSettings(
 """A stand-in for the small synthetic world, built in about a minute on two cores."""
 
 
+LONG_TITLES = StandInSettings(steps=900, passed=0.5)
+"""For catalogues whose titles have so many tokens that seldom all of an answer's are right."""
+
+
 def standin_name(titles: Sequence[str], texts: Sequence[str], domain: Domain, settings: StandInSettings) -> str:
     """Name of the folder: a hash of the catalogue, the settings and the version of the pretext."""
     content = json.dumps([recipe(domain, settings), list(titles), list(texts)])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from allmrec.prompts import Domain
-from allmrec.standin_recipe import REPORT, SMALL, StandInSettings, standin_name
+from allmrec.standin_recipe import LONG_TITLES, REPORT, SMALL, StandInSettings, standin_name
 from common.data.store import Store
 from common.errors import UserError
 
@@ -63,9 +63,10 @@ def _words(store: Store) -> tuple[list[str], list[str]]:
 
 
 def _recipe(store: Store) -> tuple[Domain, StandInSettings]:
-    """Words of the domain, and a size that the catalogue deserves."""
+    """Words of the domain, and size and lessons that the catalogue deserves."""
     key = store.manifest.dataset
-    return domain_of(key), SMALL if key == "synthetic" else StandInSettings()
+    long = LONG_TITLES if key.startswith("amazon-") else StandInSettings()
+    return domain_of(key), SMALL if key == "synthetic" else long
 
 
 def _root(store: Store) -> Path:
