@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,11 @@ def rank_table(
 def write_ranks(table: pl.DataFrame, path: Path) -> None:
     """Writes ``ranks.parquet`` whole or not at all."""
     part = path.with_name(f".{path.name}.part")
+    # Polars' own writing does not tell a full disk from a bug.
+    content = BytesIO()
+    table.write_parquet(content)
     try:
-        table.write_parquet(part)
+        part.write_bytes(content.getbuffer())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
