@@ -16,11 +16,10 @@ from allmrec.baselines.recformer import RecFormer
 from allmrec.baselines.tallrec import TALLRec
 from allmrec.choice import ChoiceRanker
 from allmrec.data import PromptDataModule
-from benchmarks.speed_allmrec import best, stage2
+from benchmarks.speed_allmrec import best, filter_of, stage2
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
 from common.models.base import Recommender
-from common.models.sasrec import SASRec
 from common.types import SequenceBatch
 
 USERS = 16
@@ -46,7 +45,7 @@ def measure_baselines(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
     module = PromptDataModule(dataset, str(root), positions="all", batch_size=USERS, eval_batch_size=USERS)
     standin = str(find_standin(module.store))
     rivals: dict[str, ChoiceRanker] = {
-        "mlp_llm": MLPLLM(module.num_items, _filter(module), standin, max_title_tokens=24),
+        "mlp_llm": MLPLLM(module.num_items, filter_of(module), standin, max_title_tokens=24),
         "tallrec": TALLRec(module.num_items, standin, max_title_tokens=24),
     }
     train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
@@ -109,7 +108,3 @@ def _first_ranking(model: Recommender, batch: SequenceBatch) -> None:
     """Ranks one user, for whom item vectors are made."""
     one: SequenceBatch = {key: value[:1] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[assignment]
     ranking(model, one)()
-
-
-def _filter(module: SequenceDataModule) -> SASRec:
-    return SASRec(module.num_items, max_history=module.max_history, width=50, num_blocks=2, variant="allmrec")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from transformers import AutoTokenizer, OPTConfig
 
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
@@ -53,9 +54,9 @@ def measure_llm(dataset: str, root: Path, repeats: int, shape: str) -> dict[str,
         model = _stage2(module, Path(folder), shape)
     model.to(device)
     batches = iter(module.train_dataloader())
-    case = _on(next(iter(module.val_dataloader())), device)
+    case = move_data_to_device(next(iter(module.val_dataloader())), device)
     with MemoryAbove() as memory:
-        training = _steps(model, [_on(next(batches), device) for _ in range(WARM_UP + repeats)], device)
+        training = _steps(model, [move_data_to_device(next(batches), device) for _ in range(WARM_UP + repeats)], device)
     model.eval()
     return {
         "shape": shape,
@@ -110,9 +111,3 @@ def _waited(result: object, device: torch.device) -> object:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return result
-
-
-def _on(batch: SequenceBatch, device: torch.device) -> SequenceBatch:
-    moved: Any = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
-    own: SequenceBatch = moved
-    return own
