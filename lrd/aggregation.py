@@ -98,7 +98,6 @@ class RelationEncoder(nn.Module):
         self.contract = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
-        self.memory: Rounds | None = None
 
     def forward(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         """Mixes the ``r`` summaries of each of ``n`` candidates, shape ``(n, r, d)``."""
@@ -115,9 +114,8 @@ class RelationEncoder(nn.Module):
     @torch.no_grad()
     def _without_gradients(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         n, r, d = x.shape
-        if self.memory is None or self.memory.key != Rounds.key_of(n, r, x):
-            self.memory = Rounds(n, r, d, self.heads, x)
-        return self.memory.run(x, self.rounds, self.query_key_value, self.expand, self.contract, self.norm)
+        memory = Rounds.of_thread(n, r, d, self.heads, x)
+        return memory.run(x, self.rounds, self.query_key_value, self.expand, self.contract, self.norm)
 
 
 class RelationPooling(nn.Module):

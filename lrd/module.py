@@ -62,7 +62,7 @@ class LRD(TextReader):
         weight_decay: L2 coefficient, not applied to biases.
     """
 
-    catalogue_chunk = 128
+    catalogue_chunk = 512
     weight_kge: Tensor
 
     def __init__(
@@ -114,7 +114,7 @@ class LRD(TextReader):
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates, so few at a time that their relation vectors stay in cache."""
-        return self.backbone.score(batch, self.cache_candidates * torch.get_num_threads())
+        return self.backbone.score(batch, self.cache_candidates)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts.

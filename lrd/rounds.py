@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+_here = threading.local()
 
 
 class Rounds:
@@ -23,11 +27,12 @@ class Rounds:
     """
 
     def __init__(self, candidates: int, relations: int, width: int, heads: int, like: Tensor) -> None:
-        self.key = self.key_of(candidates, relations, like)
         columns, part = relations * candidates, width // heads
-        self.x, self.square, self.hidden, self.mixed = like.new_empty(4, width, columns).unbind(0)
+        self.x, self.mixed = like.new_empty(2, width, columns).unbind(0)
         self.summaries = self.x.view(width, relations, candidates)
         self.query_key_value = like.new_empty(3 * width, columns)
+        # Queries are read for the last time before the next two are written, and what is written stays in cache.
+        self.hidden = self.square = self.query_key_value[:width]
         query, key, value = self.query_key_value.view(3, heads, part, relations, candidates).unbind(0)
         self.scores, self.weights = like.new_empty(2, heads, relations, relations, candidates).unbind(0)
         self.mixed_heads = self.mixed.view(heads, part, relations, candidates)
@@ -37,10 +42,15 @@ class Rounds:
         self.average = like.new_full((1, width), 1 / width)
         self.scale = float(part**-0.5)
 
-    @staticmethod
-    def key_of(candidates: int, relations: int, like: Tensor) -> tuple[object, ...]:
-        """What tells whether the memory serves a call; tensors made in inference mode serve only there."""
-        return candidates, relations, like.dtype, like.device, torch.is_inference_mode_enabled()
+    @classmethod
+    def of_thread(cls, candidates: int, relations: int, width: int, heads: int, like: Tensor) -> Rounds:
+        """The memory of the calling thread, made anew where the last one had other sizes."""
+        # Tensors made in inference mode serve only there.
+        key = candidates, relations, width, heads, like.dtype, like.device, torch.is_inference_mode_enabled()
+        if getattr(_here, "key", None) != key:
+            _here.key, _here.rounds = key, cls(candidates, relations, width, heads, like)
+        rounds: Rounds = _here.rounds
+        return rounds
 
     def run(
         self,
@@ -75,7 +85,8 @@ class Rounds:
         self.x.sub_(torch.mm(self.average, self.x, out=self.mean))
         torch.mm(self.average, torch.mul(self.x, self.x, out=self.square), out=self.mean)
         self.x.mul_(self.mean.add_(norm.eps).rsqrt_())
-        torch.addcmul(norm.bias[:, None], self.x, norm.weight[:, None], out=self.x)
+        # Two operations with one broadcast vector each: PyTorch has no vector instructions for one with both.
+        self.x.mul_(norm.weight[:, None]).add_(norm.bias[:, None])
 
 
 def _sum_of_products(pairs: list[tuple[Tensor, Tensor]], out: Tensor) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from common.models.pieces import split_rows
 from common.nn.embedding import UserEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
 from lrd.graph import Graph
 from lrd.text_items import EntityEmbedding, TextItemEmbedding
+from lrd.workers import in_threads
 
 
 class RCF(nn.Module):
@@ -116,25 +119,24 @@ class RCF(nn.Module):
 
     def forward(self, batch: SequenceBatch, items: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Scores ``items`` for the users and histories of ``batch``, shape ``(b, c)``."""
-        history = self.entities(batch["history"])
+        history, mask = self.entities(batch["history"]), batch["history"] != PAD
         user, decay = self.users(batch["user_id"]), self.decay(batch)
-        return self.match(batch, user, history, decay, self.entities(items), self.queries(items), items)
+        return self.match(user, history, mask, decay, self.entities(items), self.queries(items)) + self.biases()[items]
 
     def match(
         self,
-        batch: SequenceBatch,
         user: Float[Tensor, "b d"],
         history: Float[Tensor, "b l d"],
+        mask: Bool[Tensor, "b l"],
         decay: Float[Tensor, "b r l"] | None,
         candidates: Float[Tensor, "b c d"],
         queries: Float[Tensor, "b c r d"],
-        items: Int[Tensor, "b c"],
     ) -> Float[Tensor, "b c"]:
-        """Scores candidates whose vectors have been looked up."""
-        views = relational_attention(queries, history, batch["history"] != PAD, decay)
+        """Scores candidates but for their biases, from vectors that have been looked up."""
+        views = relational_attention(queries, history, mask, decay)
         mixed = self.encoder(views.flatten(0, 1)).view(views.shape)
         scores: Tensor = ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1)
-        return scores + self.biases()[items]
+        return scores
 
     def biases(self) -> Float[Tensor, "i_plus_1"]:
         """Item biases; outside training that of an item never trained on is the mean of the others'."""
@@ -143,25 +145,28 @@ class RCF(nn.Module):
         return torch.where(self.trained, self.item_bias, self.item_bias[self.trained].mean())
 
     def score(self, batch: SequenceBatch, at_a_time: int) -> Float[Tensor, "b c"]:
-        """Scores ``batch["candidates"]``, ``at_a_time`` candidates of few rows at a time.
+        """Scores ``batch["candidates"]`` in pieces of ``at_a_time`` candidates of few rows.
 
         What depends on the item or on the history alone is looked up once for the whole batch.
         """
         distinct, place = torch.unique(batch["candidates"], return_inverse=True)
         vectors, queries = self.entities(distinct), self.queries(distinct)
-        history, decay = self.entities(batch["history"]), self.decay(batch)
-        users = self.users(batch["user_id"])
-        width = place.size(1)
-        rows, columns = max(1, at_a_time // width), min(at_a_time, width)
-        parts = []
-        for start, piece in zip(range(0, len(place), rows), split_rows(batch, rows), strict=True):
-            own = slice(start, start + rows)
+        history, mask = self.entities(batch["history"]), batch["history"] != PAD
+        user, decay = self.users(batch["user_id"]), self.decay(batch)
+        scores = self.biases()[batch["candidates"]]
+
+        def add(piece: tuple[slice, slice]) -> None:
+            own, part = piece[0], place[piece]
             fading = None if decay is None else decay[own]
-            pieces = torch.split(place[own], columns, dim=1)
-            looked_up = ((vectors[part], queries[part], distinct[part]) for part in pieces)
-            scores = [
-                self.match(piece, users[own], history[own], fading, vector, query, items)
-                for vector, query, items in looked_up
-            ]
-            parts.append(torch.cat(scores, dim=1))
-        return torch.cat(parts)
+            scores[piece] += self.match(user[own], history[own], mask[own], fading, vectors[part], queries[part])
+
+        in_threads(add, list(_grid(place, at_a_time)), place.device)
+        return scores
+
+
+def _grid(place: Tensor, size: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of a matrix with at most ``size`` entries each, of as few rows as that takes."""
+    height, width = place.shape
+    rows, columns = max(1, size // width), min(size, width)
+    for row, column in product(range(0, height, rows), range(0, width, columns)):
+        yield slice(row, row + rows), slice(column, column + columns)

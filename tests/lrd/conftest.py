@@ -1,11 +1,12 @@
 """A tiny prepared world with item vectors in a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from lrd.data import RelationalDataModule
@@ -30,3 +31,12 @@ def make(root: Path) -> Make:
         return RelationalDataModule("synthetic", str(root), **given)
 
     return relational
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A number of PyTorch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

@@ -62,7 +62,7 @@ def test_rounds_add_no_parameters_and_order_means_nothing_to_rcf() -> None:
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 20, 45])
 @pytest.mark.parametrize("backbone", [RCF, KDA])
-def test_scores_of_a_batch_are_those_of_one_pass(backbone: type[RCF], at_a_time: int) -> None:
+def test_scores_of_a_batch_are_those_of_one_pass(backbone: type[RCF], at_a_time: int, threads: int) -> None:
     model, batch = built(backbone(16)), toy.sampled_batch()
     with torch.no_grad():
         torch.testing.assert_close(model.score(batch, at_a_time), model(batch, batch["candidates"]))
