@@ -15,7 +15,17 @@ from typing import Any
 from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
-from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, model_of, read_suite, rows_of, seeds_of
+from benchmarks.launch.rows import (
+    Suite,
+    SuiteRow,
+    experiment_of,
+    key_of,
+    model_of,
+    read_suite,
+    recipe_of,
+    rows_of,
+    seeds_of,
+)
 from benchmarks.launch.view import clock, durations, finished
 from benchmarks.ledger.overrides import flat
 from benchmarks.runs import CONFIG, ORIGIN
@@ -98,7 +108,7 @@ def overview(
     data, done, left = {}, 0, list[float]()
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
-        data[dataset] = readiness(root, dataset, suite.options, rows)
+        data[dataset] = readiness(root, dataset, suite.options | recipe_of(dataset), rows)
         for row in _apart(suite, dataset, rows):
             wanted = _plain(suite.options | row.options)
             for seed in suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row):
@@ -109,8 +119,7 @@ def overview(
                         usual = known.get((place, row.method), math.nan)
                         left.append(known.get((place, row.label), usual))
     for other in suite.across:
-        key, _, recipe = other.partition("/")
-        data.setdefault(other, readiness(root, key, {"data.recipe": recipe or None}, ()))
+        data.setdefault(other, readiness(root, other, recipe_of(other), ()))
     times = [seconds for seconds in left if not math.isnan(seconds)]
     running = held_since(runs / "suites" / name) is not None
     return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running)
@@ -127,7 +136,8 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
         if (result.checkpoint is None or origin) and (folder / CONFIG).is_file():
             # Like a result that cannot be read: whatever is wrong with one run, others can be told of.
             with suppress(UserError):
-                settings = flat(read_yaml(folder / CONFIG))
+                # A configuration need not name the recipe of its store; the result does.
+                settings = flat(read_yaml(folder / CONFIG)) | {"data.recipe": result.data.get("recipe")}
                 place = f"{origin}>{result.dataset}" if origin else result.dataset
                 found[place, result.method, result.seed].append(settings)
     return found
@@ -136,7 +146,7 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
 def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequence[SuiteRow]) -> str:
     """Whether a data set has the store that a suite needs, and the stand-in language model if any row wants it."""
     try:
-        store = find_store(root, dataset, options.get("data.recipe"), options.get("data.store"))
+        store = find_store(root, key_of(dataset), options.get("data.recipe"), options.get("data.store"))
     except UserError:
         return "not prepared"
     if any(_arguments(dataset, row).get("llm") == STANDIN for row in rows):
@@ -217,7 +227,8 @@ def _places(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
     from benchmarks.evaluate import transferable
 
     travels = row.key in suite.methods and transferable(str(model_of(dataset, row.method)["class_path"]))
-    return [dataset, *(f"{dataset}>{other.partition('/')[0]}" for other in suite.across if travels)]
+    key = key_of(dataset)
+    return [key, *(f"{key}>{key_of(other)}" for other in suite.across if travels)]
 
 
 def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:

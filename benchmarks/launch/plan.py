@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, model_of, rows_of, seeds_of
+from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, key_of, model_of, rows_of, seeds_of
 from benchmarks.runs import LAST, RESULT
 from common.errors import UserError
 
@@ -114,7 +114,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
             wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
             after = tuple(entry.folder for entry in earlier.values())
             run = (tuple(arguments), cli.plan.folder, wave, after, devices_of(cli), row.table)
-            entries[dataset, row.key, seed] = entry = Entry(dataset, row.label, seed, *run)
+            entries[dataset, row.key, seed] = entry = Entry(key_of(dataset), row.label, seed, *run)
             if row.key in suite.methods:
                 tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
     # Two rows that come to the same run are one: no two processes may write one folder.
@@ -129,7 +129,7 @@ def not_applicable(suite: Suite) -> list[str]:
     from benchmarks.evaluate import transferable
 
     return [
-        f"{dataset}/{row.label} on {other}: not applicable: it knows items by their ids"
+        f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
         for other in suite.across
         for dataset in suite.datasets
         for row in rows_of(suite, dataset)

@@ -22,7 +22,7 @@ class Suite:
 
     Attributes:
         about: What it is for, in a line.
-        datasets: Keys of the data sets.
+        datasets: Keys of the data sets, or ``KEY/RECIPE`` where the store of one recipe is meant.
         methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
         seeds: Seeds of each method; a closed-form method takes the first.
         options: Options of every run.
@@ -115,7 +115,10 @@ def model_of(dataset: str, method: str) -> dict[str, Any]:
 
 
 def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
-    """All rows of a suite on one data set, each behind what it is made from.
+    """All rows of a suite on one of its data sets, each behind what it is made from.
+
+    A recipe that the data set is named with is an option of every row; a suite ``like`` this one, on other data,
+    inherits none.
 
     Raises:
         UserError: If an experiment or a row is not there, or needs itself.
@@ -178,7 +181,7 @@ def _changes(suite: Suite, dataset: str, methods: Iterable[str]) -> dict[str, di
         # One that the data set has, and this suite has no row of, may be changed for a suite that is like it.
         if method not in known and not _shipped(dataset, method).is_file():
             raise UserError(f"The suite changes {method!r}, which is no method on {dataset}.", nearest(method, known))
-    return {method: suite.changes.get(method, {}) for method in known}
+    return {method: recipe_of(dataset) | suite.changes.get(method, {}) for method in known}
 
 
 def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
@@ -203,7 +206,22 @@ def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 def experiment_of(dataset: str, method: str) -> str:
     """The configuration of a method: a shipped experiment, or a file such as a sweep's best."""
-    return method if method.endswith(".yaml") else f"{dataset}/{method}"
+    return method if method.endswith(".yaml") else f"{key_of(dataset)}/{method}"
+
+
+def key_of(dataset: str) -> str:
+    """The key of a data set that a suite may name with a recipe.
+
+    >>> key_of("synthetic/planted"), key_of("ml-100k")
+    ('synthetic', 'ml-100k')
+    """
+    return dataset.partition("/")[0]
+
+
+def recipe_of(dataset: str) -> dict[str, str]:
+    """The option that pins the recipe with which a suite names a data set, if it does."""
+    _, _, recipe = dataset.partition("/")
+    return {"data.recipe": recipe} if recipe else {}
 
 
 def label_of(method: str) -> str:
@@ -215,4 +233,4 @@ def label_of(method: str) -> str:
 
 
 def _shipped(dataset: str, method: str) -> Path:
-    return EXPERIMENTS / dataset / f"{method}.yaml"
+    return EXPERIMENTS / key_of(dataset) / f"{method}.yaml"

@@ -218,7 +218,7 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         raise UserError(f"{root} holds no prepared store of {wanted}{there}.", f"Run `{command}` first.")
     if len(stores) > 1:
         names = ", ".join(one.path.name for one in stores)
-        cure = "Choose one with `--data.store ID`."
+        cure = f"Choose one with `--data.store ID`; a suite's file names a recipe as `{dataset}/RECIPE`."
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", cure)
     return stores[0]
 

@@ -12,7 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import options_of
-from benchmarks.launch.rows import read_suite, rows_of
+from benchmarks.launch.rows import experiment_of, read_suite, rows_of
 from benchmarks.ledger.reported import REPORTED, read_paper
 from common.data.recipes import DATASETS
 from tests.benchmarks.conftest import options
@@ -86,7 +86,8 @@ def test_what_is_not_said_of_data_is_the_default_of_their_class(tmp_path: Path, 
 def test_suite_names_shipped_experiments(name: str) -> None:
     suite = read_suite(find_suite(name))
     shipped = set(experiment_names())
-    rows = {f"{data}/{method}" for data in suite.datasets for method in suite.methods if method not in suite.optional}
+    needed = [method for method in suite.methods if method not in suite.optional]
+    rows = {experiment_of(data, method) for data in suite.datasets for method in needed}
     assert rows <= shipped
     assert suite.about
 
@@ -98,7 +99,7 @@ def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
     assert set(suite.variants) <= {row.label for row in rows}
     for row in rows:
         if row.options:
-            RunCLI(["--config", f"{suite.datasets[-1]}/{row.method}", *options_of(suite, row)])
+            RunCLI(["--config", experiment_of(suite.datasets[-1], row.method), *options_of(suite, row)])
 
 
 @pytest.mark.parametrize("kind", ["", "-users", "-ablations", "-backbones"])

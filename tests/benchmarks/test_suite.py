@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import EXPERIMENTS, find_suite
+from benchmarks.experiments import EXPERIMENTS, find_suite, suite_names
 from benchmarks.launch.overview import finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
@@ -168,6 +168,39 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size = ["--users", str(users), "--items", "128", "--interactions", "560"]
         assert main(["prepare", "synthetic", "--recipe", recipe, *size, "--root", str(root)]) == 0
     return root
+
+
+def test_a_recipe_is_that_of_its_data_set_alone(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, runs = ["synthetic/planted", "synthetic/text-taste"], tmp_path / "runs"
+    suite = read_suite(suite_file(tmp_path, datasets=names, methods=["popularity"], seeds=[1]))
+    entries = plan(suite, worlds, runs)
+    assert [entry.label for entry in entries] == [
+        "synthetic/popularity (planted) seed 1", "synthetic/popularity (text-taste) seed 1"
+    ]  # fmt: skip
+    assert [entry.dataset for entry in entries] == ["synthetic", "synthetic"]
+    patched(monkeypatch, tmp_path)
+    assert main(["suite", str(tmp_path / "toy.yaml"), "--root", str(worlds), "--runs", str(runs)]) == 0
+    assert [read_result(entry.folder).data["recipe"] for entry in entries] == ["planted", "text-taste"]
+    capsys.readouterr()
+    seen = overview(
+        "toy", replace(suite, datasets=[*names, "synthetic/null-text"]), worlds, runs, finished_settings(runs), {}
+    )
+    assert (seen.runs, seen.done) == (3, 2)
+    assert seen.data == dict.fromkeys(names, "ready") | {"synthetic/null-text": "not prepared"}
+    (tmp_path / "heir.yaml").write_text("like: toy\nabout: heir\ndatasets: [ml-100k]\n")
+    heir = read_suite(tmp_path / "heir.yaml")
+    assert [row.options for row in rows_of(heir, "ml-100k")] == [{}]
+    # Without a recipe, it is not clear which world is meant.
+    with pytest.raises(UserError, match=r"2 stores of synthetic[^$]*`synthetic/RECIPE`"):
+        plan(replace(suite, datasets=["synthetic"]), worlds, runs)
+
+
+def test_a_world_is_named_with_its_recipe_by_its_suites() -> None:
+    for name in suite_names():
+        suite = read_suite(find_suite(name))
+        assert "synthetic" not in suite.datasets, name
 
 
 def test_methods_that_read_texts_are_tested_on_other_data(

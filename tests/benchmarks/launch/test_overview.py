@@ -1,6 +1,7 @@
 """The list of suites knows sizes, states and data without planning a run."""
 
 import fcntl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_
         more = ["--seed_everything=1", "--trainer.max_epochs=1", f"--model.width={width}"]
         assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *more)]) == 0
     assert (look(suite, root, tmp_path).state, look(suite, root, tmp_path).runs) == ("1 of 2 done", 2)
+    # Whether a run names the recipe of its store or not.
+    for recipe, state in (("planted", "1 of 2 done"), ("null-text", "to do")):
+        assert look(replace(suite, datasets=[f"synthetic/{recipe}"]), root, tmp_path).state == state
     wide = Suite("toy", ["synthetic"], ["sasrec"], [1], {"model.init_args.width": 16})
     found = look(wide, root, tmp_path)
     assert (found.state, found.unknown, "s" in found.left) == ("to do", 0, True)
