@@ -132,24 +132,25 @@ class Composer:
             ids, [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
         )
 
-    def about(self, history: Int[Tensor, "b l"], question: str) -> Prompts:
+    def about(self, history: Int[Tensor, "b l"], question: str, soft: bool = True) -> Prompts:
         """Prompts that tell of a user and a history, and then say ``question`` instead of listing candidates.
 
         Args:
             history: Items, right-aligned; the last ``max_history`` are shown, fewer where the context is short.
             question: What follows.
+            soft: Whether there are slots.
 
         Raises:
             UserError: If a prompt does not fit even without history.
         """
         pasts = self._pasts(history)
-        ids = self.llm.prompt_ids([self._profile(past) + question for past in pasts])
+        ids = self.llm.prompt_ids([self._profile(past, soft) + question for past in pasts])
         for row, past in enumerate(pasts):
             while len(ids[row]) >= self.llm.context:
                 self._require_history(past, len(ids[row]), self.llm.context - 1, 0)
                 del past[0]
-                ids[row] = self.llm.prompt_ids([self._profile(past) + question])[0]
-        return Prompts(ids, [[USER_SLOT, *past] for past in pasts])
+                ids[row] = self.llm.prompt_ids([self._profile(past, soft) + question])[0]
+        return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts])
 
     def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
         """The items of each history that its prompt shows, in their order there."""
@@ -160,8 +161,8 @@ class Composer:
                 Random(str(past)).shuffle(past)
         return pasts
 
-    def _profile(self, past: list[int]) -> str:
-        return self.style.profile([self.titles[item] for item in past])
+    def _profile(self, past: list[int], soft: bool) -> str:
+        return self.style.profile([self.titles[item] for item in past], soft)
 
     def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
         history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in (past, items))

@@ -67,9 +67,10 @@ class PromptStyle:
             clauses.append(self.remember(self._listed(history, slots[0])))
         return "".join([*clauses, self.ask(self._listed(candidates, slots[1]))])
 
-    def profile(self, history: Sequence[str]) -> str:
-        """The user's and the history's clauses alone, for a model that only reads."""
-        return self.introduce() + self.remember(self._listed(history, HISTORY))
+    def profile(self, history: Sequence[str], soft: bool = True) -> str:
+        """The user's and the history's clauses alone, for a model that only reads; without slots, the latter alone."""
+        listed = self._listed(history, HISTORY if soft else "")
+        return (self.introduce() if soft else "") + self.remember(listed)
 
     def card(self, title: str) -> str:
         """One item alone: its title and its slot."""

@@ -140,6 +140,27 @@ class LanguageModelRanker(Recommender):
         ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
         return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
+    @torch.no_grad()
+    def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
+        """What the language model says of each row's user, whose history and, with slots, vectors it is told.
+
+        S. Kim et al., KDD 2024 (https://arxiv.org/abs/2404.11343), figure 5.
+
+        Args:
+            batch: Known users and their histories.
+            question: What it shall go on from.
+            max_tokens: Longest text, cut short where the context ends.
+            penalty: Of tokens written before: free text repeats itself otherwise.
+
+        Raises:
+            UserError: If the question leaves no room in the context.
+        """
+        prompts = self.composer.about(batch["history"], question, self.soft_slots)
+        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
+        limits = [min(max_tokens, self.llm.context - max(map(len, prompts.ids)))] * len(prompts.ids)
+        texts = self.llm.tokenizer.batch_decode(greedy(self.llm, prefix, limits, penalty), skip_special_tokens=True)
+        return [str(text).strip() for text in texts]
+
     def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
         """Prompts of evaluation cases; each case has its own order of candidates, the same in every run."""
         candidates = batch["candidates"]

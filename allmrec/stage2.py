@@ -14,7 +14,7 @@ from allmrec.ablations import SHOWN, Ablation, anonymous, random_like
 from allmrec.choice import ChoiceRanker
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
-from allmrec.decoding import Scorer, greedy, read_prefix
+from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
 from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
@@ -214,25 +214,6 @@ class ALLMRecStage2(ChoiceRanker):
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
         """The filter's vector of each row's user."""
         return self.collaborative.user_vectors(batch)
-
-    @torch.no_grad()
-    def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
-        """What the language model says of each row's user, whose vector and history it is told; the paper's figure 5.
-
-        Args:
-            batch: Known users and their histories.
-            question: What it shall go on from.
-            max_tokens: Longest text, cut short where the context ends.
-            penalty: Of tokens written before: free text repeats itself otherwise.
-
-        Raises:
-            UserError: If the question leaves no room in the context.
-        """
-        prompts = self.composer.about(batch["history"], question)
-        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        limits = [min(max_tokens, self.llm.context - max(map(len, prompts.ids)))] * len(prompts.ids)
-        texts = self.llm.tokenizer.batch_decode(greedy(self.llm, prefix, limits, penalty), skip_special_tokens=True)
-        return [str(text).strip() for text in texts]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The two projections, but for one that an ablation has no slot for."""

@@ -33,6 +33,14 @@ def test_text_prompts_have_no_slots(opt: FrozenLLM) -> None:
     assert not bool(opt.is_slot(torch.tensor([prompts.ids[0]])).any())
 
 
+def test_prompts_about_a_user_have_slots_or_titles_alone(opt: FrozenLLM) -> None:
+    composer = Composer(opt, PromptStyle(), TITLES)
+    told, plain = (composer.about(HISTORY, "Likes", soft) for soft in (True, False))
+    assert told.slots == [[USER_SLOT, 1, 2, 3], [USER_SLOT, 4, 5, 6, 7]]
+    assert plain.slots == [[], []]
+    assert [int(opt.is_slot(torch.tensor([row])).sum()) for row in (*told.ids, *plain.ids)] == [4, 5, 0, 0]
+
+
 def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> None:
     free = Composer(FrozenLLM(build(tmp_path / "wide", "opt"), "fp32"), PromptStyle(), TITLES)
     longest = [max(len(free.answers[item]) for item in row) for row in SHOWN.tolist()]

@@ -29,6 +29,14 @@ def test_text_prompt_has_no_slot_and_all_titles() -> None:
     assert all(f'"{title}"' in prompt for title in PAST + SHOWN)
 
 
+def test_a_profile_without_slots_is_the_history_alone() -> None:
+    style = PromptStyle()
+    assert style.profile(PAST).count(HISTORY) == len(PAST)
+    plain = style.profile(PAST, soft=False)
+    assert not any(slot in plain for slot in SLOTS)
+    assert plain == style.remember('"red wolf", "sea"')
+
+
 def test_domains_speak_differently() -> None:
     assert len({style().compose(PAST, SHOWN) for style in STYLES.values()}) == len(STYLES)
     assert "watched" in STYLES["movies"]().compose(PAST, SHOWN)
