@@ -42,16 +42,18 @@ def analyse(
     run: Path,
     *,
     root: Path | None = None,
+    out: Path | None = None,
     examples: int = 10,
     users: int = 10,
     resamples: int = 200,
     seed: int = 0,
 ) -> None:
-    """Analyses the relations of a finished LRD run; writes JSON, PNG and HTML into its folder.
+    """Analyses the relations of a finished LRD run; writes JSON, PNG and HTML.
 
     Args:
         run: Run folder.
         root: Folder of the stores, where it is not the run's.
+        out: Folder for what is found; one in the run folder when omitted.
         examples: Most confident item pairs to show for each latent relation.
         users: Users whose first recommendation is explained.
         resamples: Random halves behind the intervals of the agreement with true relations (synthetic data).
@@ -74,8 +76,8 @@ def analyse(
         truth = module.store.truth()
         if truth:
             found["agreement"] = against_truth(model, module, truth, resamples, seed)
-    folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
+    folder = out or run / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = draw(found)
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture)

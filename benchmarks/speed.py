@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from benchmarks.cli import write
 from benchmarks.environment import hardware, peak_memory
 from benchmarks.memory import MemoryAbove
 from benchmarks.prepare import prepare
+from benchmarks.runs import write_atomically
 from benchmarks.speed_allmrec import measure_allmrec
 from benchmarks.speed_baselines import measure_baselines
 from benchmarks.speed_llm import measure_llm
@@ -52,6 +53,7 @@ def speed(
     *,
     dataset: str | None = None,
     root: Path = Path("data"),
+    out: Path | None = None,
     source: Path | None = None,
     repeats: int = 3,
     test_users: int | None = None,
@@ -71,8 +73,9 @@ def speed(
             (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once),
             `baselines` (A-LLMRec's rivals: steps, catalogues, users; TALLRec beside A-LLMRec) or `llm` (stage 2 with
             random weights of a published size: steps, tokens, users, memory).
-        dataset: Data set; by default the one that the suite's targets name.
+        dataset: Data set, as ``KEY`` or ``KEY/RECIPE``; by default the one that the suite's targets name.
         root: Folder of the stores; `prepare` writes to a temporary one.
+        out: Folder that takes the JSON, besides.
         source: Local source of `prepare`.
         repeats: How often to measure; `train` trains once.
         test_users: Number of users that `rank` tests; all when omitted.
@@ -86,16 +89,18 @@ def speed(
     quieten()
     sizes = {"users": users, "items": items, "interactions": interactions}
     world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
-    key = dataset or DEFAULTS[name]
+    key, _, recipe = (dataset or DEFAULTS[name]).partition("/")
+    named = {"recipe": recipe} if recipe else {}
+    data = {"dataset": key, "root": str(root), **named}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "rank": lambda: measure_rank(key, root, repeats, test_users),
-        "train": lambda: measure_train(key, root, max_epochs, patience),
-        "negatives": lambda: measure_negatives(key, root, repeats),
-        "prepare": lambda: measure_prepare(key, source, repeats, world),
-        "lrd": lambda: measure_lrd(key, root, repeats, test_users),
-        "allmrec": lambda: measure_allmrec(key, root, repeats),
-        "baselines": lambda: measure_baselines(key, root, repeats),
-        "llm": lambda: measure_llm(key, root, repeats, shape),
+        "rank": lambda: measure_rank(data, repeats, test_users),
+        "train": lambda: measure_train(data, max_epochs, patience),
+        "negatives": lambda: measure_negatives(data, repeats),
+        "prepare": lambda: measure_prepare(key, source, repeats, named | world),
+        "lrd": lambda: measure_lrd(data, repeats, test_users),
+        "allmrec": lambda: measure_allmrec(data, repeats),
+        "baselines": lambda: measure_baselines(data, repeats),
+        "llm": lambda: measure_llm(data, repeats, shape),
     }
     figures, hardware_now = measures[name](), machine()
     # Seconds of machines of different speed compare by what they could have multiplied in that time.
@@ -104,12 +109,15 @@ def speed(
         for figure, value in figures.items()
         if figure.endswith("_seconds") and isinstance(value, float)
     }
-    write(json.dumps({"name": name, "dataset": key} | figures | work | {"machine": hardware_now}, indent=2))
+    text = json.dumps({"name": name, "dataset": key} | named | figures | work | {"machine": hardware_now}, indent=2)
+    if out:
+        write_atomically(out / "speed.json", text + "\n")
+    write(text)
 
 
-def measure_rank(dataset: str, root: Path, repeats: int, test_users: int | None) -> dict[str, Any]:
+def measure_rank(data: Mapping[str, Any], repeats: int, test_users: int | None) -> dict[str, Any]:
     """Seconds of a full-ranking test with the run's own Trainer, and peak memory above model and data."""
-    module = SequenceDataModule(dataset, str(root), test_users=test_users)
+    module = SequenceDataModule(**data, test_users=test_users)
     model = _sasrec(module)
     trainer = _trainer([])
     seconds, above = [], []
@@ -130,10 +138,10 @@ def measure_rank(dataset: str, root: Path, repeats: int, test_users: int | None)
     }
 
 
-def measure_train(dataset: str, root: Path, max_epochs: int, patience: int) -> dict[str, Any]:
+def measure_train(data: Mapping[str, Any], max_epochs: int, patience: int) -> dict[str, Any]:
     """Target positions per second of training alone, and seconds to the best validation, validation included."""
     L.seed_everything(0, verbose=False)
-    module = SequenceDataModule(dataset, str(root))
+    module = SequenceDataModule(**data)
     model = _sasrec(module)
     clock, record = PositionClock(), RunRecord("val/ndcg@10", "max", {})
     stop = EarlyStopping("val/ndcg@10", mode="max", patience=patience)
@@ -151,7 +159,7 @@ def measure_train(dataset: str, root: Path, max_epochs: int, patience: int) -> d
     }
 
 
-def measure_lrd(dataset: str, root: Path, repeats: int, test_users: int | None) -> dict[str, Any]:
+def measure_lrd(data: Mapping[str, Any], repeats: int, test_users: int | None) -> dict[str, Any]:
     """Seconds of a training epoch and of a sampled-99 test of KDA_LRD, released settings, and peak memory.
 
     The first epoch and the first test pay for what is made once, and do not count where there are more.
@@ -160,8 +168,7 @@ def measure_lrd(dataset: str, root: Path, repeats: int, test_users: int | None) 
     L.seed_everything(0, verbose=False)
     protocol = "sampled-99"
     module = RelationalDataModule(
-        dataset,
-        str(root),
+        **data,
         max_history=20,
         batch_size=256,
         negatives="complete",
@@ -200,9 +207,9 @@ def measure_lrd(dataset: str, root: Path, repeats: int, test_users: int | None) 
     }
 
 
-def measure_negatives(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     """Negatives per second for users of random training events, sorted as a batch of whole users has them."""
-    module = SequenceDataModule(dataset, str(root))
+    module = SequenceDataModule(**data)
     sampler = NegativeSampler("train", module.events, module.num_items)
     generator = seeded(0)
     train = module.catalogue["train"]

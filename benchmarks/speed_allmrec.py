@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,14 @@ USERS = 16
 PADDED_BATCHES = 100
 
 
-def measure_allmrec(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+def measure_allmrec(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     """Times of stage 2's scoring and of stage 1's text encoding; filter and joint vectors are untrained.
 
     Args:
-        dataset: Key of the data set, whose stand-in was built.
-        root: Folder of the stores.
+        data: Which data, as a data module takes them; their stand-in was built.
         repeats: How often to measure; the best counts.
     """
-    module = PromptDataModule(dataset, str(root), positions="all", batch_size=16, eval_batch_size=USERS)
+    module = PromptDataModule(**data, positions="all", batch_size=16, eval_batch_size=USERS)
     with tempfile.TemporaryDirectory() as folder:
         model = stage2(module, Path(folder))
     batch = next(iter(module.val_dataloader()))
@@ -48,7 +47,7 @@ def measure_allmrec(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
         "likelihood_users_per_second": USERS / shared,
         "generation_users_per_second": USERS / best(lambda: model.generate(batch), repeats),
         "training_padding_share": padding(model, module),
-        **stage1_texts(dataset, root, repeats),
+        **stage1_texts(data, repeats),
     }
 
 
@@ -94,9 +93,9 @@ def padding(model: ALLMRecStage2, module: PromptDataModule) -> float:
     return 1 - real / places
 
 
-def stage1_texts(dataset: str, root: Path, repeats: int) -> dict[str, float]:
+def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     """Seconds of a training step on all items of 32 users' sequences: each text once, and each occurrence anew."""
-    module = SequenceDataModule(dataset, str(root), batch_size=32)
+    module = SequenceDataModule(**data, batch_size=32)
     model = ALLMRecStage1(module.num_items, filter_of(module), "minilm", positions="all")
     model.attach(module.catalogue)
     batch = next(iter(module.train_dataloader()))

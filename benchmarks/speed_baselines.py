@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ TEXT_USERS = 32
 """Users a step of the methods that encode texts."""
 
 
-def measure_baselines(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
+def measure_baselines(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     """Seconds of a training step, of encoding the catalogue, and users per second, method by method.
 
     Models are untrained, of the layers and widths that the shipped configurations have, on histories of 20 items and 32
@@ -37,12 +37,11 @@ def measure_baselines(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
     stage 2 for the same prompts; the paper has 2.53 and 1.71 with OPT-6.7B.
 
     Args:
-        dataset: Key of the data set, whose stand-in was built.
-        root: Folder of the stores.
+        data: Which data, as a data module takes them; their stand-in was built.
         repeats: How often to measure; the best counts.
     """
-    figures = text_methods(dataset, root, repeats)
-    module = PromptDataModule(dataset, str(root), positions="all", batch_size=USERS, eval_batch_size=USERS)
+    figures = text_methods(data, repeats)
+    module = PromptDataModule(**data, positions="all", batch_size=USERS, eval_batch_size=USERS)
     standin = str(find_standin(module.store))
     rivals: dict[str, ChoiceRanker] = {
         "mlp_llm": MLPLLM(module.num_items, filter_of(module), standin, max_title_tokens=24),
@@ -61,10 +60,10 @@ def measure_baselines(dataset: str, root: Path, repeats: int) -> dict[str, Any]:
     return figures
 
 
-def text_methods(dataset: str, root: Path, repeats: int) -> dict[str, float]:
+def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     """Figures of the methods that rank catalogues: a step of 32 users, all item vectors, full ranking after these."""
     figures: dict[str, float] = {}
-    module = SequenceDataModule(dataset, str(root), max_history=20, batch_size=TEXT_USERS, eval_batch_size=TEXT_USERS)
+    module = SequenceDataModule(**data, max_history=20, batch_size=TEXT_USERS, eval_batch_size=TEXT_USERS)
     size = (module.num_items, module.max_history)
     small: dict[str, Any] = {"initial": None, "attributes": ("title",), "max_tokens": 384, "window": 32}
     methods: dict[str, Recommender] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,14 @@ VOCABULARY = 50272
 PROMPTS, USERS, WARM_UP = 4, 4, 2
 
 
-def measure_llm(dataset: str, root: Path, repeats: int, shape: str) -> dict[str, Any]:
+def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, Any]:
     """Steps, tokens and users a second of stage 2, and peak memory, on an accelerator if there is one.
 
     Weights are random, bf16 and of the given shape, since speed asks for no others; prompts are the data set's, in
     tokens of its stand-in.
 
     Args:
-        dataset: Key of the data set, whose stand-in was built.
-        root: Folder of the stores.
+        data: Which data, as a data module takes them; their stand-in was built.
         repeats: Training steps and batches that are timed.
         shape: A key of :data:`SHAPES`.
 
@@ -48,7 +48,7 @@ def measure_llm(dataset: str, root: Path, repeats: int, shape: str) -> dict[str,
     if shape not in SHAPES:
         raise UserError(f"There is no shape {shape!r}.", nearest(shape, list(SHAPES)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = PromptDataModule(dataset, str(root), positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
+    module = PromptDataModule(**data, positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
     # Made where they are used: 13 GB of random numbers take minutes on a processor.
     with tempfile.TemporaryDirectory() as folder, torch.device(device):
         model = _stage2(module, Path(folder), shape)

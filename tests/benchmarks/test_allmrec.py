@@ -1,5 +1,6 @@
 """A-LLMRec from the command line: a chain of runs that know each other, on the smallest of stand-ins."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,6 +67,10 @@ def chain(root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def results(chain: dict[str, Path]) -> dict[str, Result]:
     return {method: read_result(folder) for method, folder in chain.items()}
+
+
+def data_of(root: Path) -> dict[str, str]:
+    return {"dataset": "synthetic", "root": str(root)}
 
 
 def hit(result: Result) -> float:
@@ -142,6 +147,19 @@ def test_generate_writes_about_known_users(
     assert "has no user 'nobody'" in capsys.readouterr().err
     assert main(["generate", str(chain["sasrec_allmrec"]), "--user", user]) == 2
     assert "writes no text" in capsys.readouterr().err
+
+
+def test_favourites_are_judged_with_and_without_vectors(chain: dict[str, Path], root: Path, tmp_path: Path) -> None:
+    assert main(["run", "--config", "synthetic/llm_only", *options(root, tmp_path / "runs", *QUICK)]) == 0
+    (plain,) = find_runs([tmp_path / "runs"])
+    for run in (chain["allmrec"], plain):
+        out = tmp_path / run.parent.name
+        few = ["--genres", "--sample", "4", "--max-tokens", "6", "--out", str(out)]
+        assert main(["generate", str(run), *few]) == 0
+        assert (out / "index.md").read_text().startswith(f"# What {run.parent.name} says of users of synthetic")
+        report = json.loads((out / "genres.json").read_text())
+        assert all(row["favourites"] for row in report["users"].values())
+        assert len(report["users"]) == 4
 
 
 def test_a_finished_stage_2_can_be_evaluated_again(
@@ -225,7 +243,7 @@ def test_rivals_on_a_language_model_are_timed_beside_it(
     root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.speed_baselines.text_methods", lambda *_: {})
-    figures = measure_baselines("synthetic", root, 1)
+    figures = measure_baselines(data_of(root), 1)
     rivals = {
         f"{name}_{kind}" for name in ("allmrec", "mlp_llm", "tallrec") for kind in ("step_seconds", "users_per_second")
     }
@@ -234,7 +252,7 @@ def test_rivals_on_a_language_model_are_timed_beside_it(
 
 
 def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Path, standin: Path) -> None:
-    figures = measure_allmrec("synthetic", root, 1)
+    figures = measure_allmrec(data_of(root), 1)
     assert all(value > 0 for name, value in figures.items() if name != "training_padding_share")
     assert 0 <= figures["training_padding_share"] < 0.5
     assert figures["stage1_distinct_items"] < figures["stage1_items"]
@@ -244,10 +262,10 @@ def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Pat
 def test_stage_2_of_a_published_shape_is_timed(root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny: dict[str, Any] = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     monkeypatch.setitem(SHAPES, "opt-125m", tiny)
-    figures = measure_llm("synthetic", root, 1, "opt-125m")
+    figures = measure_llm(data_of(root), 1, "opt-125m")
     assert figures["frozen_parameters"] == OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, **tiny)).num_parameters()
     rates = [value for name, value in figures.items() if name.endswith("per_second")]
     assert len(rates) == 4
     assert all(rate > 0 for rate in rates)
     with pytest.raises(UserError, match="no shape"):
-        measure_llm("synthetic", root, 1, "opt-6.7")
+        measure_llm(data_of(root), 1, "opt-6.7")

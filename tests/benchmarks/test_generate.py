@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
-from benchmarks.generate import drawn, genres_of, judged
+from benchmarks.generate import drawn, genres_of, judged, page
 from common.errors import UserError
 
 WAR, DRAMA = frozenset({"war"}), frozenset({"drama"})
@@ -29,18 +29,45 @@ def test_the_draw_of_users_is_always_the_same() -> None:
 
 def test_genres_are_read_from_columns(floor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, module, _ = load_run(floor)
-    with pytest.raises(UserError, match="knows no genres"):
-        genres_of(module)
     count = module.num_items - 2
     flags = {"genre_film_noir": ["1", "", *[""] * count], "genre_unknown": ["", "1", *[""] * count]}
     items = module.store.items().with_columns(**{name: pl.Series(values) for name, values in flags.items()})
     monkeypatch.setattr(type(module.store), "items", lambda _: items)
-    assert genres_of(module)[:3] == [frozenset(), {"film noir"}, frozenset()]
+    kinds, asked = genres_of(module)
+    assert kinds[:3] == [frozenset(), {"film noir"}, frozenset()]
+    assert "genres" in asked
+
+
+def test_categories_stand_for_genres_where_they_are_words(floor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, module, _ = load_run(floor)
+    count, items = module.num_items - 2, module.store.items()
+    shown = [items.with_columns(category=pl.Series(["Home & Garden", "", *["Office"] * count]))]
+    monkeypatch.setattr(type(module.store), "items", lambda _: shown[-1])
+    kinds, asked = genres_of(module)
+    assert kinds[:4] == [frozenset(), {"home garden"}, frozenset(), {"office"}]
+    assert "categories" in asked
+    shown.append(items.with_columns(category=pl.Series(["12"] * (count + 2))))
+    with pytest.raises(UserError, match="knows no genres"):
+        genres_of(module)
+
+
+def test_a_page_holds_precision_and_every_text() -> None:
+    report = judged({"a": "war | films\nand more", "b": "hm"}, [[WAR], [DRAMA]], ["drama", "war"])
+    lines = [" ".join(line.split()) for line in page("Title", "Likes", report).splitlines()]
+    assert lines[0] == "# Title"
+    assert "| what it says | 0.5000 | 0.2500 | 0.1667 |" in lines
+    assert "| a | war / films and more | war | war |" in lines
+    assert "| b | hm | | drama |" in lines
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [([], "No user is named"), (["--genres", "--sample", "0"], "--sample is 0"), (["--genres"], "writes no text")],
+    [
+        ([], "No user is named"),
+        (["--genres", "--sample", "0"], "--sample is 0"),
+        (["--genres"], "writes no text"),
+        (["--user", "1", "--out", "x"], "Give --genres"),
+    ],
 )
 def test_mistakes_are_told(floor: Path, given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(floor), *given]) == 2

