@@ -125,11 +125,16 @@ def test_slices_that_a_file_may_name_are_those_of_a_split() -> None:
 @pytest.mark.parametrize("name", [name for name in suite_names() if "paper" in name])
 def test_suites_of_a_paper_have_its_data(name: str) -> None:
     suite = read_suite(find_suite(name))
-    accepted = read_paper(REPORTED / f"{name.partition('-')[0]}.yaml").recipes
-    assert suite.options["data.recipe"] in accepted
-    assert {other.partition("/")[2] for other in suite.across} <= set(accepted)
+    # Free text about genres is no printed figure, and MovieLens alone knows genres.
+    accepted = (
+        {"5-core"}
+        if name == "allmrec-paper-generation"
+        else read_paper(REPORTED / f"{name.partition('-')[0]}.yaml").recipes
+    )
+    recipes = {other.partition("/")[2] for other in (*suite.datasets, *suite.across)}
+    assert recipes <= set(accepted)
     text = find_suite(name).read_text()
-    assert f"--recipe {suite.options['data.recipe']}" in text or "# As lrd-paper." in text
+    assert all(f"--recipe {recipe}" in text for recipe in recipes - {"5-core"}) or "# As lrd-paper." in text
 
 
 def test_figures_of_data_are_those_of_a_recipe_that_makes_them(paper: Paper) -> None:
