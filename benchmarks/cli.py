@@ -107,21 +107,29 @@ def dispatch(arguments: list[str]) -> None:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         raise UserError(f"recbench has no command {name!r}.", nearest(name, COMMANDS))
-    command = COMMANDS[name]
-    module, _, function_name = command.target.partition(":")
-    function = getattr(importlib.import_module(module), function_name)
-    if command.parses_itself:
+    function = _function(name)
+    if COMMANDS[name].parses_itself:
         function(rest)
         return
+    bound = parsed(name, rest)
+    function(*bound.args, **bound.kwargs)
+
+
+def parsed(name: str, arguments: Sequence[str]) -> inspect.BoundArguments:
+    """What a command would be called with.
+
+    Raises:
+        UserError: If it has no such option or value.
+    """
     from benchmarks.messages import explain
 
+    function = _function(name)
     parser = parser_for(name, function)
     try:
-        values = parser.parse_args(rest)
+        values = parser.parse_args(list(arguments))
     except ArgumentError as error:
         raise explain(parser, error) from error
-    bound = _bound(function, values.as_dict())
-    function(*bound.args, **bound.kwargs)
+    return _bound(function, values.as_dict())
 
 
 def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
@@ -146,6 +154,12 @@ def write(text: str) -> None:
     """Writes a command's result to standard output, which carries nothing else."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
+
+
+def _function(name: str) -> Callable[..., object]:
+    module, _, function_name = COMMANDS[name].target.partition(":")
+    function: Callable[..., object] = getattr(importlib.import_module(module), function_name)
+    return function
 
 
 def _argument(parameter: inspect.Parameter, option: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
 from benchmarks.launch.plan import Entry, not_applicable, plan
+from benchmarks.launch.reports import Report, reports_of
 from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
 from benchmarks.launch.task import Launcher
@@ -45,7 +46,8 @@ def suite(
 ) -> None:
     """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and goes on.
 
-    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside journal and logs.
+    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside journal, logs and the
+    suite's reports.
 
     Args:
         name: Name of a shipped suite, or a YAML file.
@@ -69,6 +71,7 @@ def suite(
     content = read_suite(path)
     entries, left_out = plan(content, root, runs), not_applicable(content)
     place = runs / "suites" / path.stem
+    entries += reports_of(content, entries, root, place)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
@@ -143,8 +146,14 @@ def make_launcher(
 
 
 def write_leaderboard(entries: Sequence[Entry], place: Path, final: bool = False) -> list[Table]:
-    """Writes ``leaderboard.md`` of the runs that are done; with verdicts, which take seconds, at the end alone."""
-    folders = [entry.folder for entry in entries if entry.state == "done"]
+    """Writes ``leaderboard.md`` of the runs that are done, and where reports lie.
+
+    With verdicts, which take seconds, at the end alone.
+    """
+    done = [entry for entry in entries if entry.state == "done"]
+    folders = [entry.folder for entry in done if not isinstance(entry, Report)]
     tables = tables_of(own_runs(folders)) if final else build_tables([read_result(folder) for folder in folders])
-    write_atomically(place / LEADERBOARD, as_markdown(tables) or "No run is finished yet.\n")
+    text = as_markdown(tables) or "No run is finished yet.\n"
+    links = [f"* [{one.label}]({one.output.relative_to(place)})" for one in done if isinstance(one, Report)]
+    write_atomically(place / LEADERBOARD, "\n".join([text, "## Reports", "", *links, ""]) if links else text)
     return tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
+from benchmarks.launch.reports import is_reported
 from benchmarks.launch.rows import (
     Suite,
     SuiteRow,
@@ -37,6 +38,9 @@ OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
 """Settings that a test on another data set has of its own."""
 
 
+RUN_ID = "run_id"
+
+
 @dataclass(frozen=True)
 class Overview:
     """A suite at a glance.
@@ -49,6 +53,7 @@ class Overview:
         seconds: What those that are left will take, as far as such methods have run before.
         unknown: How many of those that are left are of methods that have not.
         running: Whether a process runs it now.
+        reports: How many reports are left.
     """
 
     name: str
@@ -58,12 +63,15 @@ class Overview:
     seconds: float
     unknown: int
     running: bool
+    reports: int = 0
 
     @property
     def state(self) -> str:
         """Where it stands, in words."""
         if self.running:
             return f"running, {self.done} of {self.runs} done"
+        if self.done == self.runs and self.reports:
+            return f"reports to do: {self.reports}"
         return "done" if self.done == self.runs else f"{self.done} of {self.runs} done" if self.done else "to do"
 
     @property
@@ -105,28 +113,33 @@ def overview(
         settings: What :func:`finished_settings` found.
         known: Median seconds of a method on a data set.
     """
-    data, done, left = {}, 0, list[float]()
+    data, done, left, reports = {}, 0, list[float](), 0
+    folder = runs / "suites" / name
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
         data[dataset] = readiness(root, dataset, suite.options | recipe_of(dataset), rows)
-        for row in _apart(suite, dataset, rows):
+        measures = [report for report in suite.reports if "name" in report]
+        reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
+        for row, seed in _seeded(suite, dataset, rows):
             wanted = _plain(suite.options | row.options)
-            for seed in suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row):
-                for place in _places(suite, dataset, row):
-                    if any(_equal(run, wanted, place) for run in settings.get((place, row.label, seed), ())):
-                        done += 1
-                    else:
-                        usual = known.get((place, row.method), math.nan)
-                        left.append(known.get((place, row.label), usual))
+            for place in _places(suite, dataset, row):
+                same = [run for run in settings.get((place, row.label, seed), ()) if _equal(run, wanted, place)]
+                if same:
+                    done += 1
+                else:
+                    usual = known.get((place, row.method), math.nan)
+                    left.append(known.get((place, row.label), usual))
+                if place == key_of(dataset):
+                    reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)
     for other in suite.across:
         data.setdefault(other, readiness(root, other, recipe_of(other), ()))
     times = [seconds for seconds in left if not math.isnan(seconds)]
-    running = held_since(runs / "suites" / name) is not None
-    return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running)
+    running = held_since(folder) is not None
+    return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running, reports)
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Settings of all finished runs by dotted name without ``init_args``, by data set, label and seed.
+    """Settings of all finished runs by dotted name without ``init_args``, and their ids, by data set, label and seed.
 
     A test on another data set has the place ``<data set of the training>><data set of the test>``.
     """
@@ -137,7 +150,8 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
             # Like a result that cannot be read: whatever is wrong with one run, others can be told of.
             with suppress(UserError):
                 # A configuration need not name the recipe of its store; the result does.
-                settings = flat(read_yaml(folder / CONFIG)) | {"data.recipe": result.data.get("recipe")}
+                own = {"data.recipe": result.data.get("recipe"), RUN_ID: result.run_id}
+                settings = flat(read_yaml(folder / CONFIG)) | own
                 place = f"{origin}>{result.dataset}" if origin else result.dataset
                 found[place, result.method, result.seed].append(settings)
     return found
@@ -164,6 +178,19 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
     return ["  ".join(row).rstrip() for row in aligned(table)]
+
+
+def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tuple[SuiteRow, int]]:
+    """Every row that is a run of its own, with each of its seeds."""
+    for row in _apart(suite, dataset, rows):
+        yield from ((row, seed) for seed in (suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row)))
+
+
+def _unreported(suite: Suite, row: SuiteRow, seed: int, run_ids: Sequence[str], folder: Path) -> int:
+    """How many reports of a row are left, where it was run under these ids."""
+    own = [report for report in suite.reports if row.label in report.get("methods", ())]
+    what = f"{row.label}-{seed}"
+    return sum(not any(is_reported(report, what, run_id, folder) for run_id in run_ids) for report in own)
 
 
 def _apart(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> list[SuiteRow]:

@@ -35,7 +35,7 @@ class Entry:
         after: Folders of the runs that it is made from.
         devices: How many devices, or processes, it runs on.
         table: What tells it from runs of the same method and seed that stand in another table.
-        command: ``run``, or ``evaluate`` for the test of a run on another data set.
+        command: ``run``, ``evaluate`` for the test of a run on another data set, or that of a report.
     """
 
     dataset: str
@@ -47,7 +47,7 @@ class Entry:
     after: tuple[Path, ...] = ()
     devices: int = 1
     table: str = ""
-    command: Literal["run", "evaluate"] = "run"
+    command: Literal["run", "evaluate", "analyse", "generate", "speed"] = "run"
 
     @property
     def run_id(self) -> str:

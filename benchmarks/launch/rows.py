@@ -14,6 +14,8 @@ from common.errors import UserError, nearest
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
 """Options whose values stand in different tables, so that a row keeps its label under each."""
 VARIANT = {"of", "options", "with"}
+REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
+"""Commands that a suite carries out on its finished runs or beside them, and the file that each leaves last."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Suite:
             ``with`` which other rows it is made, by the method in whose place they stand.
         across: Data sets that each of ``methods`` is tested on besides, without training on them; methods that know
             items by their ids are left out there.
+        reports: Commands that are carried out when the runs that they need are done: ``analyse`` and ``generate`` with
+            the labels of the ``methods`` whose runs they are of, ``speed`` with its ``name``; each with ``options``.
         seeds_llm: Those of ``seeds`` that methods with a language model inside take; all when empty.
     """
 
@@ -48,6 +52,7 @@ class Suite:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     across: list[str] = field(default_factory=list)
     seeds_llm: list[int] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,16 @@ def read_suite(path: Path) -> Suite:
     for label, variant in values.get("variants", {}).items():
         if "of" not in variant or not set(variant) <= VARIANT:
             raise UserError(f"{path}: the variant {label} is not understood.", "A variant has of, options and with.")
+    for report in values.get("reports", []):
+        if report.get("command") not in REPORTS:
+            cure = nearest(str(report.get("command")), REPORTS)
+            raise UserError(f"{path}: a report needs a command, not {report.get('command')!r}.", cure)
+        needed = "name" if report["command"] == "speed" else "methods"
+        if not {"command", needed} <= set(report) <= {"command", needed, "options"}:
+            raise UserError(
+                f"{path}: the report {report} is not understood.",
+                f"One of {report['command']} has {needed} and options.",
+            )
     suite = Suite(**values)
     if not set(suite.seeds_llm) <= set(suite.seeds):
         raise UserError(f"{path}: seeds_llm {suite.seeds_llm} are not all among the seeds {suite.seeds}.", "Add them.")

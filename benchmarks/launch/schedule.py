@@ -105,23 +105,28 @@ class Schedule:
             self.waiting = [(entry, number) for entry, number in self.waiting if entry.folder not in self.failed]
 
     def _start_ready(self) -> None:
-        busy = sum(attempt.entry.devices for attempt in self.running.values())
+        busy = sum(self._devices(attempt.entry) for attempt in self.running.values())
         for entry, number in list(self.waiting):
             # A run that wants more devices than there are has them all to itself.
-            fits = busy + entry.devices <= self.jobs or not busy
+            fits = busy + self._devices(entry) <= self.jobs or not busy
             if not fits or not self.done.issuperset(entry.after):
                 continue
             self.waiting.remove((entry, number))
-            busy += entry.devices
+            busy += self._devices(entry)
             resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
             resume = ("--ckpt_path=last",) if resumed else ()
             own = (*self.options, *resume, "--trainer.enable_progress_bar=false") if entry.command == "run" else ()
             arguments = (entry.command, *entry.arguments, *own)
             log = self.place / entry.log_name
-            task = Task(entry.run_id, entry.label, arguments, log, self.threads, entry.devices)
+            threads = 0 if entry.command == "speed" else self.threads
+            task = Task(entry.run_id, entry.label, arguments, log, threads, entry.devices)
             self.running[entry.run_id] = Attempt(entry, number, time.monotonic(), resumed)
             self._note("started", entry, attempt=number, resumed=resumed)
             self.launcher.start(task)
+
+    def _devices(self, entry: Entry) -> int:
+        """How many devices are busy with an entry; what is measured is measured with nothing beside it."""
+        return self.jobs if entry.command == "speed" else entry.devices
 
     def _mistaken(self, entry: Entry) -> bool:
         return self.journal.last().get(entry.run_id, {}).get("code") == MISTAKE

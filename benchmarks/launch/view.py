@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal, held_since
+from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
 from benchmarks.runs import CONFIG, METRICS, Result, find_runs, read_result
 from common.errors import UserError
@@ -114,15 +115,17 @@ def durations(runs: Path) -> dict[tuple[str, str], float]:
 def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
     """The command of each run, and what all will take, judged by earlier runs of the same methods."""
     known = durations(runs)
-    times = [known.get((entry.dataset, entry.method), math.nan) for entry in entries]
-    todo = [time for entry, time in zip(entries, times, strict=True) if entry.state != "done"]
+    left = [entry for entry in entries if entry.state != "done"]
+    todo = [known.get((e.dataset, e.method), math.nan) for e in left if not isinstance(e, Report)]
     lines = [f"recbench {entry.command} {' '.join(entry.arguments)}" for entry in entries]
     guess = [time for time in todo if not math.isnan(time)]
     text = clock(sum(guess) / jobs) if guess else "unknown"
     unknown = (
         f" for all but {len(todo) - len(guess)} of methods that have not run yet" if len(guess) < len(todo) else ""
     )
-    return [*lines, f"# {len(todo)} of {len(entries)} runs to do, about {text}{unknown}; {jobs} at a time"]
+    reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""
+    total = sum(not isinstance(entry, Report) for entry in entries)
+    return [*lines, f"# {len(todo)} of {total} runs to do, about {text}{unknown}; {jobs} at a time{reports}"]
 
 
 def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:

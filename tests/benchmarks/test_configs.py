@@ -11,15 +11,16 @@ from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
-from benchmarks.launch.plan import options_of
-from benchmarks.launch.rows import experiment_of, read_suite, rows_of
+from benchmarks.launch.plan import Entry, options_of
+from benchmarks.launch.reports import reports_of
+from benchmarks.launch.rows import experiment_of, key_of, read_suite, rows_of
 from benchmarks.ledger.reported import REPORTED, read_paper
 from common.data.recipes import DATASETS
 from tests.benchmarks.conftest import options
 
 IN_CHAINS = ("needs:", "llm: standin")
 """What is made from earlier runs or a stand-in runs in chains: test_allmrec.py."""
-TINY = ("allmrec-synthetic-ablations", "allmrec-synthetic-backbones")
+TINY = ("allmrec-synthetic-ablations", "allmrec-synthetic-backbones", "allmrec-synthetic-dimensions")
 """The suites on other data sets are like these."""
 METHODS = [
     name
@@ -107,14 +108,33 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     forms = {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")}
     if kind in ("", "-ablations"):
         forms |= {f"lrd-{data}{kind}" for data in ("synthetic", "ml-100k", "office", "paper")}
+    forms |= {f"lrd-{data}-relations" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
+    forms |= {f"allmrec-{data}-generation" for data in ("synthetic", "ml-100k", "paper")}
+    forms |= {f"allmrec-{data}-speed" for data in ("synthetic", "ml-100k", "beauty", "paper")}
+    forms |= {f"allmrec-{data}-dimensions" for data in ("synthetic", "beauty", "paper")}
     assert forms <= set(suite_names())
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if read_suite(find_suite(name)).reports])
+def test_reports_of_a_suite_fit_its_rows_and_their_commands(name: str, tmp_path: Path) -> None:
+    suite = read_suite(find_suite(name))
+    runs = [
+        Entry(key_of(dataset), row.label, 1, (), tmp_path / row.label)
+        for dataset in suite.datasets
+        for row in rows_of(suite, dataset)
+    ]
+    assert len(reports_of(suite, runs, tmp_path, tmp_path)) >= len(suite.datasets)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_labels_are_those_of_the_printed_figures(name: str) -> None:
     paper = read_paper(REPORTED / "allmrec.yaml")
     tables = {"Table 8", "Table 9", "Table 10"} if name.endswith("ablations") else {"Table 11"}
-    printed = {cell.method for cell in paper.cells if cell.place.table in tables}
+    if name.endswith("dimensions"):
+        printed = {cell.method for cell in paper.cells if cell.place.about.startswith("widths")}
+    else:
+        printed = {cell.method for cell in paper.cells if cell.place.table in tables}
+    assert printed
     rows = rows_of(read_suite(find_suite(name)), "synthetic")
     assert printed - {row.label for row in rows} == ({"tallrec"} if "Table 10" in tables else set())
 

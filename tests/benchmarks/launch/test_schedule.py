@@ -144,6 +144,25 @@ def test_a_run_of_many_devices_has_them_to_itself(tmp_path: Path) -> None:
     assert launcher.most == 2
 
 
+@pytest.mark.parametrize("speed_first", [False, True])
+def test_a_measurement_has_the_machine_to_itself(tmp_path: Path, speed_first: bool) -> None:
+    beside: list[int] = []
+
+    class Watched(Fake):
+        def start(self, task: Task) -> None:
+            super().start(task)
+            if any("--name=speed" in one.arguments for one in self.running):
+                beside.append(len(self.running))
+                assert next(one for one in self.running if "--name=speed" in one.arguments).threads == 0
+
+    runs = [entry(tmp_path, "a"), entry(tmp_path, "b"), entry(tmp_path, "c")]
+    speed = replace(entry(tmp_path, "speed"), command="speed")
+    (tmp_path / "s").mkdir()
+    order = [speed, *runs] if speed_first else [*runs, speed]
+    assert Schedule(order, Watched(tmp_path), tmp_path / "s", jobs=2, threads=1).run(lambda: None) == []
+    assert beside == [1]
+
+
 def test_the_journal_tells_what_happened(tmp_path: Path) -> None:
     run([entry(tmp_path, "once")], Fake(tmp_path, {"once": [KILLED]}), tmp_path / "s")
     events = Journal(tmp_path / "s").read()

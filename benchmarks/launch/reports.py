@@ -1,0 +1,98 @@
+"""What a suite makes of its finished runs, or measures beside them: analyses, texts about users, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.launch.plan import Entry, State
+from benchmarks.launch.rows import REPORTS, Suite, key_of, recipe_of
+from benchmarks.runs import hash_of
+from common.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Report(Entry):
+    """A command that leaves a page or figures in a folder of its suite; it waits for its run like a run's heir."""
+
+    @property
+    def output(self) -> Path:
+        """What it leaves last."""
+        return self.folder / REPORTS[self.command]
+
+    @property
+    def log_name(self) -> str:
+        """Name of the file that holds its output."""
+        return f"{self.run_id}.log"
+
+    @property
+    def label(self) -> str:
+        """The command and what it is of."""
+        if self.command == "speed":
+            return f"speed {self.method} on {self.dataset}{f' ({self.table})' if self.table else ''}"
+        return f"{self.command} {super().label}"
+
+    @property
+    def state(self) -> State:
+        """Whether it is done or still to do."""
+        return "done" if self.output.is_file() else "to do"
+
+
+def reports_of(suite: Suite, entries: Sequence[Entry], root: Path, place: Path) -> list[Entry]:
+    """All reports of a suite.
+
+    Args:
+        suite: Its file.
+        entries: Its runs.
+        root: Folder of the stores.
+        place: Folder of the suite.
+
+    Raises:
+        UserError: If one is of a method without a run, or its command has no such option.
+    """
+    from benchmarks.cli import parsed
+
+    reports = [one for report in suite.reports for one in _reports(report, suite, entries, root, place)]
+    for report in reports:
+        parsed(report.command, report.arguments)
+    return list(reports)
+
+
+def folder_name(report: Mapping[str, Any], what: str, made_from: str) -> str:
+    """Name of a report's folder: other options, or another run or data set that it is made from, make another."""
+    return f"{report['command']}-{what}-{hash_of(made_from, report.get('options', {}))}"
+
+
+def is_reported(report: Mapping[str, Any], what: str, made_from: str, place: Path) -> bool:
+    """Whether a suite's folder holds what a report leaves last."""
+    return (place / folder_name(report, what, made_from) / REPORTS[report["command"]]).is_file()
+
+
+def _reports(
+    report: Mapping[str, Any], suite: Suite, entries: Sequence[Entry], root: Path, place: Path
+) -> Iterator[Report]:
+    command, options = report["command"], [_option(*option) for option in report.get("options", {}).items()]
+    if command == "speed":
+        for dataset in suite.datasets:
+            folder = place / folder_name(report, report["name"], dataset)
+            arguments = (report["name"], f"--dataset={dataset}", f"--root={root}", *options, f"--out={folder}")
+            table = recipe_of(dataset).get("data.recipe", "")
+            yield Report(key_of(dataset), report["name"], 0, arguments, folder, table=table, command=command)
+        return
+    runs = [entry for entry in entries if entry.command == "run"]
+    for method in report["methods"]:
+        if not (own := [run for run in runs if run.method == method]):
+            known = {run.method for run in runs}
+            raise UserError(f"The suite has no run of {method!r}, and cannot {command} it.", nearest(method, known))
+        for run in own:
+            folder = place / folder_name(report, f"{method}-{run.seed}", run.run_id)
+            arguments = (str(run.folder), f"--root={root}", *options, f"--out={folder}")
+            after, wave = (run.folder,), run.wave + 1
+            yield Report(run.dataset, method, run.seed, arguments, folder, wave, after, 1, run.table, command)
+
+
+def _option(name: str, value: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    return option if value is True else f"{option}={value}"
