@@ -27,7 +27,7 @@ from benchmarks.launch.rows import (
     rows_of,
     seeds_of,
 )
-from benchmarks.launch.view import clock, durations, finished
+from benchmarks.launch.view import changes_time, clock, durations, expected, finished, shipped_times
 from benchmarks.ledger.overrides import flat
 from benchmarks.runs import CONFIG, ORIGIN
 from benchmarks.standins import STANDIN, find_standin
@@ -50,10 +50,11 @@ class Overview:
         data: For each data set, what is missing: ``ready``, ``not prepared`` or ``no stand-in``.
         runs: Number of its runs.
         done: How many of them are done.
-        seconds: What those that are left will take, as far as such methods have run before.
+        seconds: What those that are left will take, as far as such methods have run, here or for the shipped times.
         unknown: How many of those that are left are of methods that have not.
         running: Whether a process runs it now.
         reports: How many reports are left.
+        elsewhere: Whether ``seconds`` are in part those of another machine.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Overview:
     unknown: int
     running: bool
     reports: int = 0
+    elsewhere: bool = False
 
     @property
     def state(self) -> str:
@@ -80,7 +82,8 @@ class Overview:
         known = self.runs - self.done - self.unknown
         if not known:
             return "" if self.done == self.runs else "unknown"
-        return clock(self.seconds) + (f" and {self.unknown} unknown" if self.unknown else "")
+        mark, rest = "~" if self.elsewhere else "", f" and {self.unknown} unknown" if self.unknown else ""
+        return f"{mark}{clock(self.seconds)}{rest}"
 
 
 def overviews(root: Path, runs: Path) -> list[Overview]:
@@ -113,7 +116,7 @@ def overview(
         settings: What :func:`finished_settings` found.
         known: Median seconds of a method on a data set.
     """
-    data, done, left, reports = {}, 0, list[float](), 0
+    data, done, left, reports = {}, 0, list[tuple[float, bool]](), 0
     folder = runs / "suites" / name
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
@@ -127,15 +130,15 @@ def overview(
                 if same:
                     done += 1
                 else:
-                    usual = known.get((place, row.method), math.nan)
-                    left.append(known.get((place, row.label), usual))
+                    left.append(expected(known, place, [row.label, row.method], changes_time(wanted)))
                 if place == key_of(dataset):
                     reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)
     for other in suite.across:
         data.setdefault(other, readiness(root, other, recipe_of(other), ()))
-    times = [seconds for seconds in left if not math.isnan(seconds)]
-    running = held_since(folder) is not None
-    return Overview(name, data, done + len(left), done, sum(times), len(left) - len(times), running, reports)
+    times = [seconds for seconds, _ in left if not math.isnan(seconds)]
+    sizes = (done + len(left), done, sum(times), len(left) - len(times))
+    elsewhere = any(foreign for _, foreign in left)
+    return Overview(name, data, *sizes, held_since(folder) is not None, reports, elsewhere)
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
@@ -172,12 +175,13 @@ def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequen
 
 
 def as_lines(found: Sequence[Overview]) -> list[str]:
-    """A table of suites, a line each."""
+    """A table of suites, a line each, and what its marks mean."""
     table = [("suite", "state", "runs", "time left", "data")]
     for one in found:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
-    return ["  ".join(row).rstrip() for row in aligned(table)]
+    note = [f"# ~: by the times of {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
+    return ["  ".join(row).rstrip() for row in aligned(table)] + note
 
 
 def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tuple[SuiteRow, int]]:

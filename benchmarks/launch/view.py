@@ -8,7 +8,8 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.experiments import read_yaml
+from benchmarks.experiments import CONFIGS, read_yaml
 from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
@@ -25,6 +26,9 @@ from common.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.launch.plan import Entry
+
+OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps")
+"""Options with which a method takes another time than that of its experiment."""
 
 
 class View:
@@ -112,20 +116,58 @@ def durations(runs: Path) -> dict[tuple[str, str], float]:
     return {key: statistics.median(values) for key, values in found.items()}
 
 
+@cache
+def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
+    """A machine, and the median seconds that methods took on it, by data set and method."""
+    values = read_yaml(CONFIGS / "times.yaml")
+    times = {(dataset, method): float(s) for dataset, row in values["seconds"].items() for method, s in row.items()}
+    return values["machine"], times
+
+
+def expected(
+    known: Mapping[tuple[str, str], float], dataset: str, methods: Sequence[str], changed: bool
+) -> tuple[float, bool]:
+    """Seconds that a run will take, NaN where nobody knows, and whether they are those of another machine.
+
+    Args:
+        known: Median seconds of the runs that are done here.
+        dataset: Data set.
+        methods: What the run is called, and what it is a variant of.
+        changed: Whether it is not what was timed elsewhere.
+    """
+    for times, elsewhere in ((known, False), ({} if changed else shipped_times()[1], True)):
+        for method in methods:
+            if (dataset, method) in times:
+                return times[dataset, method], elsewhere
+    return math.nan, False
+
+
+def changes_time(options: Iterable[str]) -> bool:
+    """Whether any option, bare or as an argument, makes a method take another time."""
+    names = (option.removeprefix("--").partition("=")[0].replace(".init_args", "") for option in options)
+    return not set(OTHER_TIMES).isdisjoint(names)
+
+
 def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
     """The command of each run, and what all will take, judged by earlier runs of the same methods."""
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
-    todo = [known.get((e.dataset, e.method), math.nan) for e in left if not isinstance(e, Report)]
+    todo = [
+        # What a test of a finished run takes is not what its training took.
+        expected(known, e.dataset, [e.method], e.command != "run" or changes_time(e.arguments))
+        for e in left
+        if not isinstance(e, Report)
+    ]
     lines = [f"recbench {entry.command} {' '.join(entry.arguments)}" for entry in entries]
-    guess = [time for time in todo if not math.isnan(time)]
-    text = clock(sum(guess) / jobs) if guess else "unknown"
-    unknown = (
-        f" for all but {len(todo) - len(guess)} of methods that have not run yet" if len(guess) < len(todo) else ""
-    )
+    guess = [seconds for seconds, _ in todo if not math.isnan(seconds)]
+    text = f", about {clock(sum(guess) / jobs)}" if guess else ", time unknown" if todo else ""
+    if any(elsewhere for _, elsewhere in todo):
+        text = f", ~{clock(sum(guess) / jobs)} by the times of {shipped_times()[0]}"
+    if 0 < len(guess) < len(todo):
+        text += f" for all but {len(todo) - len(guess)} of methods that have not run yet"
     reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""
     total = sum(not isinstance(entry, Report) for entry in entries)
-    return [*lines, f"# {len(todo)} of {total} runs to do, about {text}{unknown}; {jobs} at a time{reports}"]
+    return [*lines, f"# {len(todo)} of {total} runs to do{text}; {jobs} at a time{reports}"]
 
 
 def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:

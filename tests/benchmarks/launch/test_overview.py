@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import suite_names
+from benchmarks.experiments import experiment_names, suite_names
 from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import Suite
-from benchmarks.launch.view import durations
+from benchmarks.launch.view import clock, durations, shipped_times
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
@@ -102,9 +102,28 @@ def test_a_result_that_cannot_be_read_keeps_no_suite_from_being_told_of(
     assert "# 1 of 1 runs to do" in capsys.readouterr().out
 
 
+def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, tmp_path: Path) -> None:
+    shipped = shipped_times()[1]["synthetic", "tallrec"]
+    suite = Suite("toy", ["synthetic"], ["tallrec"], [1, 2], vary={"data.scenario": ["few-shot-20"]})
+    settings = finished_settings(tmp_path)
+    found = overview("toy", suite, root, tmp_path, settings, {})
+    assert (found.seconds, found.unknown, found.left) == (4 * shipped, 0, f"~{clock(4 * shipped)}")
+    own = overview("toy", suite, root, tmp_path, settings, {("synthetic", "tallrec"): 5.0})
+    assert (own.seconds, own.left) == (20, "20 s")
+    # Of a language model or a budget of one's own, nobody knows.
+    for changed in ({"model.init_args.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": 5}):
+        assert overview("toy", replace(suite, options=changed), root, tmp_path, settings, {}).left == "unknown"
+
+
+def test_shipped_times_are_of_shipped_experiments() -> None:
+    assert {f"{dataset}/{method}" for dataset, method in shipped_times()[1]} <= set(experiment_names())
+    assert min(shipped_times()[1].values()) > 0
+
+
 def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, note = capsys.readouterr().out.splitlines()
+    assert note == f"# ~: by the times of {shipped_times()[0]}"
     assert [line.split()[0] for line in lines] == ["suite", *suite_names()]
     assert main(["suite"]) == 2
     assert "--list" in capsys.readouterr().err

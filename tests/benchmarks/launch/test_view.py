@@ -1,5 +1,6 @@
 """What a plan will take is judged by runs that are done."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.launch.plan import Entry
 from benchmarks.launch.schedule import Attempt
-from benchmarks.launch.view import View, clock, durations, plan_lines
+from benchmarks.launch.view import View, clock, durations, plan_lines, shipped_times
 from tests.benchmarks.made_results import made_run
 
 
@@ -21,6 +22,16 @@ def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path
     assert plan_lines(entries, tmp_path, jobs=2)[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
     unknown = Entry("toy", "b", 1, (), tmp_path / "b")
     assert "for all but 1 of methods that have not run yet" in plan_lines([*entries, unknown], tmp_path, jobs=1)[-1]
+
+
+def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
+    shipped, machine = shipped_times()[1]["ml-100k", "caser"], shipped_times()[0]
+    entries = [Entry("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
+    told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} by the times of {machine}; 1 at a time"
+    assert plan_lines(entries, tmp_path, jobs=1)[-1] == told
+    for other in ({"arguments": ("--model.init_args.llm=opt",)}, {"command": "evaluate"}):
+        unknown = [replace(entries[0], **other)]
+        assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1)[-1]
 
 
 def test_the_live_table_shows_where_each_run_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
