@@ -13,6 +13,8 @@ from common.errors import UserError, nearest
 CONFIGS = Path(__file__).parent / "configs"
 EXPERIMENTS, SUITES = CONFIGS / "experiments", CONFIGS / "suites"
 TRAINER = CONFIGS / "trainer" / "default.yaml"
+BEHIND = ("scenarios", "trainer")
+"""Folders of configurations that are given behind an experiment's, whatever its method and data set."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast where PyYAML came with its C library."""
 
@@ -50,8 +52,9 @@ def find_experiment(name: str) -> Path:
     Raises:
         UserError: If it is neither.
     """
-    trainers = [f"trainer/{path.stem}" for path in TRAINER.parent.glob("*.yaml")]
-    return _find(name, TRAINER.parents[1] if name in trainers else EXPERIMENTS, experiment_names, "configuration")
+    behind = [f"{folder}/{path.stem}" for folder in BEHIND for path in (CONFIGS / folder).glob("*.yaml")]
+    folder = CONFIGS if name in behind else EXPERIMENTS
+    return _find(name, folder, lambda: [*experiment_names(), *behind], "configuration")
 
 
 def find_suite(name: str) -> Path:

@@ -10,12 +10,13 @@ import yaml
 from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
-from benchmarks.experiments import experiment_names, find_experiment, find_suite, suite_names
+from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import Entry, options_of
 from benchmarks.launch.reports import reports_of
 from benchmarks.launch.rows import experiment_of, key_of, read_suite, rows_of
 from benchmarks.ledger.reported import REPORTED, read_paper
 from common.data.recipes import DATASETS
+from common.errors import UserError
 from tests.benchmarks.conftest import options
 
 IN_CHAINS = ("needs:", "llm: standin")
@@ -81,6 +82,20 @@ def test_what_is_not_said_of_data_is_the_default_of_their_class(tmp_path: Path, 
         if name not in ("dataset", "seed"):
             default = parameter.default
             assert data.init_args[name] == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml")))
+@pytest.mark.parametrize("method", ["sasrec", "allmrec"])
+def test_a_scenario_is_a_file_behind_any_experiment(name: str, method: str) -> None:
+    plain, put = (RunCLI(["--config", f"synthetic/{method}", *more]).config for more in ([], [f"scenarios/{name}"]))
+    assert put.data.init_args.scenario == name != plain.data.init_args.scenario
+    put.data.init_args.scenario = plain.data.init_args.scenario
+    assert (put.data, put.model, put.name) == (plain.data, plain.model, plain.name)
+
+
+def test_a_scenario_that_is_no_file_is_told_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'scenarios/cold-users'"):
+        RunCLI(["--config", "synthetic/sasrec", "scenarios/cold-user"])
 
 
 @pytest.mark.parametrize("name", suite_names())
