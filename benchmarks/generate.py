@@ -91,11 +91,9 @@ def generate(
             dict(zip(names, texts, strict=True)), histories, sorted({kind for row in kinds for kind in row})
         )
         if out:
-            method = run.resolve().parent.name
+            title = f"What {run.resolve().parent.name} says of users of {module.manifest.dataset}"
             write_atomically(out / "genres.json", jsonlib.dumps(report, indent=2, ensure_ascii=False))
-            write_atomically(
-                out / "index.md", page(f"What {method} says of users of {module.manifest.dataset}", asked, report)
-            )
+            write_atomically(out / "index.md", page(title, asked, report))
             write(f"{out / 'index.md'}")
             return
         write(jsonlib.dumps(report, indent=2, ensure_ascii=False) if json else "\n".join(_lines(report)))

@@ -46,8 +46,7 @@ def suite(
 ) -> None:
     """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and goes on.
 
-    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside journal, logs and the
-    suite's reports.
+    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside logs and reports.
 
     Args:
         name: Name of a shipped suite, or a YAML file.
@@ -69,8 +68,7 @@ def suite(
         raise UserError("No suite is named.", "Name one, or give --list for all.")
     path = find_suite(name)
     content = read_suite(path)
-    entries, left_out = plan(content, root, runs), not_applicable(content)
-    place = runs / "suites" / path.stem
+    place, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
     entries += reports_of(content, entries, root, place)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")

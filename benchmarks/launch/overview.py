@@ -36,9 +36,8 @@ from common.errors import UserError
 
 OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
 """Settings that a test on another data set has of its own."""
-
-
 RUN_ID = "run_id"
+"""Key of a finished run's id, beside its settings."""
 
 
 @dataclass(frozen=True)

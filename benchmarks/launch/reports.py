@@ -40,7 +40,7 @@ class Report(Entry):
         return "done" if self.output.is_file() else "to do"
 
 
-def reports_of(suite: Suite, entries: Sequence[Entry], root: Path, place: Path) -> list[Entry]:
+def reports_of(suite: Suite, entries: Sequence[Entry], root: Path, place: Path) -> list[Report]:
     """All reports of a suite.
 
     Args:
@@ -57,7 +57,7 @@ def reports_of(suite: Suite, entries: Sequence[Entry], root: Path, place: Path) 
     reports = [one for report in suite.reports for one in _reports(report, suite, entries, root, place)]
     for report in reports:
         parsed(report.command, report.arguments)
-    return list(reports)
+    return reports
 
 
 def folder_name(report: Mapping[str, Any], what: str, made_from: str) -> str:

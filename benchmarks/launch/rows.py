@@ -101,15 +101,14 @@ def read_suite(path: Path) -> Suite:
         if "of" not in variant or not set(variant) <= VARIANT:
             raise UserError(f"{path}: the variant {label} is not understood.", "A variant has of, options and with.")
     for report in values.get("reports", []):
-        if report.get("command") not in REPORTS:
-            cure = nearest(str(report.get("command")), REPORTS)
-            raise UserError(f"{path}: a report needs a command, not {report.get('command')!r}.", cure)
-        needed = "name" if report["command"] == "speed" else "methods"
+        command = report.get("command") if isinstance(report, dict) else report
+        if not isinstance(report, dict) or command not in REPORTS:
+            cure = f"Write {{command: …}}. {nearest(str(command), REPORTS)}"
+            raise UserError(f"{path}: {command!r} is no report's command.", cure)
+        needed = "name" if command == "speed" else "methods"
         if not {"command", needed} <= set(report) <= {"command", needed, "options"}:
-            raise UserError(
-                f"{path}: the report {report} is not understood.",
-                f"One of {report['command']} has {needed} and options.",
-            )
+            cure = f"One of {command} has {needed} and options."
+            raise UserError(f"{path}: the report {report} is not understood.", cure)
     suite = Suite(**values)
     if not set(suite.seeds_llm) <= set(suite.seeds):
         raise UserError(f"{path}: seeds_llm {suite.seeds_llm} are not all among the seeds {suite.seeds}.", "Add them.")

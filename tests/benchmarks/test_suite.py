@@ -3,19 +3,15 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.experiments import EXPERIMENTS, find_suite, suite_names
-from benchmarks.launch.overview import finished_settings, overview
+from benchmarks.experiments import EXPERIMENTS, find_suite
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.launch.task import Task
-from benchmarks.runs import read_result
-from common.data.schema import Manifest
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -158,106 +154,6 @@ def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: P
     assert options["sasrec"] == {"model.width": 8, "model.lr": 0.1}
     assert options["narrow"] == {"model.width": 4, "model.lr": 0.1}
     assert options["sasrec-scenario-few-shot-20"] == options["sasrec"] | {"data.scenario": "few-shot-20"}
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with two synthetic worlds of different sizes."""
-    root = tmp_path_factory.mktemp("worlds")
-    for recipe, users in (("planted", 60), ("text-taste", 50)):
-        size = ["--users", str(users), "--items", "128", "--interactions", "560"]
-        assert main(["prepare", "synthetic", "--recipe", recipe, *size, "--root", str(root)]) == 0
-    return root
-
-
-def test_a_recipe_is_that_of_its_data_set_alone(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names, runs = ["synthetic/planted", "synthetic/text-taste"], tmp_path / "runs"
-    suite = read_suite(suite_file(tmp_path, datasets=names, methods=["popularity"], seeds=[1]))
-    entries = plan(suite, worlds, runs)
-    assert [entry.label for entry in entries] == [
-        "synthetic/popularity (planted) seed 1", "synthetic/popularity (text-taste) seed 1"
-    ]  # fmt: skip
-    assert [entry.dataset for entry in entries] == ["synthetic", "synthetic"]
-    patched(monkeypatch, tmp_path)
-    assert main(["suite", str(tmp_path / "toy.yaml"), "--root", str(worlds), "--runs", str(runs)]) == 0
-    assert [read_result(entry.folder).data["recipe"] for entry in entries] == ["planted", "text-taste"]
-    capsys.readouterr()
-    seen = overview(
-        "toy", replace(suite, datasets=[*names, "synthetic/null-text"]), worlds, runs, finished_settings(runs), {}
-    )
-    assert (seen.runs, seen.done) == (3, 2)
-    assert seen.data == dict.fromkeys(names, "ready") | {"synthetic/null-text": "not prepared"}
-    (tmp_path / "heir.yaml").write_text("like: toy\nabout: heir\ndatasets: [ml-100k]\n")
-    heir = read_suite(tmp_path / "heir.yaml")
-    assert [row.options for row in rows_of(heir, "ml-100k")] == [{}]
-    # Without a recipe, it is not clear which world is meant.
-    with pytest.raises(UserError, match=r"2 stores of synthetic[^$]*`synthetic/RECIPE`"):
-        plan(replace(suite, datasets=["synthetic"]), worlds, runs)
-
-
-def test_a_world_is_named_with_its_recipe_by_its_suites() -> None:
-    for name in suite_names():
-        suite = read_suite(find_suite(name))
-        assert "synthetic" not in suite.datasets, name
-
-
-def test_methods_that_read_texts_are_tested_on_other_data(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = {"data.recipe": "planted", "data.test_protocols": ["sampled-19"], "trainer.max_epochs": 1}
-    options |= {"model.pretrain_epochs": 0}
-    content: dict[str, Any] = {"methods": ["recformer"], "seeds": [1], "options": options}
-    file = suite_file(tmp_path, **content, across=["synthetic/text-taste"])
-    runs, places = tmp_path / "runs", ["--root", str(worlds), "--runs", str(tmp_path / "runs")]
-    training, test = plan(read_suite(file), worlds, runs)
-    assert (training.command, test.command, test.after) == ("run", "evaluate", (training.folder,))
-    assert test.label == "synthetic/recformer (from-synthetic) seed 1"
-    patched(monkeypatch, tmp_path)
-    assert main(["suite", str(file), *places]) == 0
-    assert plan(read_suite(file), worlds, runs)[1].state == "done", "it goes where the plan says"
-    result = read_result(test.folder)
-    assert (result.cases["test/sampled-19/overall"], result.data["trained_on"]) == (50, "synthetic")
-    assert "## synthetic, sampled-19, from-synthetic" in capsys.readouterr().out
-    seen = overview("toy", read_suite(file), worlds, runs, finished_settings(runs), {})
-    assert (seen.runs, seen.done, seen.data["synthetic/text-taste"]) == (2, 2, "ready")
-
-
-def test_methods_that_know_items_by_ids_are_told_to_be_left_out_there(
-    worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"data.recipe": "planted"}
-    suite = read_suite(suite_file(tmp_path, methods=["sasrec"], options=options, across=["synthetic/text-taste"]))
-    assert {entry.command for entry in plan(suite, worlds, tmp_path)} == {"run"}
-    told = "synthetic/sasrec on synthetic/text-taste: not applicable: it knows items by their ids"
-    file, places = str(tmp_path / "toy.yaml"), ["--root", str(worlds), "--runs", str(tmp_path / "runs")]
-    assert main(["suite", file, *places, "--dry-run"]) == 0
-    assert capsys.readouterr().out.startswith(f"# {told}\n")
-    patched(monkeypatch, tmp_path, {"--config=synthetic/sasrec": 4})
-    assert main(["suite", file, *places]) == 1
-    assert capsys.readouterr().out.endswith(f"{told}\n")
-    other = replace(suite, methods=["recformer"], across=["synthetic/null-text"])
-    with pytest.raises(UserError, match="recbench prepare synthetic --recipe null-text"):
-        plan(other, worlds, tmp_path)
-
-
-def test_a_target_without_texts_is_refused_before_anything_runs(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = Manifest.from_json
-
-    def without_texts(text: str) -> Manifest:
-        manifest = read(text)
-        if manifest.recipe == "text-taste":
-            manifest.stages[-1]["items_without_text"] = manifest.stages[-1]["items"]
-        return manifest
-
-    monkeypatch.setattr(Manifest, "from_json", without_texts)
-    options = {"data.recipe": "planted"}
-    suite = read_suite(suite_file(tmp_path, methods=["recformer"], options=options, across=["synthetic/text-taste"]))
-    with pytest.raises(UserError, match="No item of synthetic/text-taste has a text"):
-        plan(suite, worlds, tmp_path)
 
 
 def test_seeds_of_language_models_are_among_the_seeds(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
     ("report", "message"),
     [
         ({"command": "analyze", "methods": ["sasrec"]}, "Did you mean 'analyse'"),
+        ("analyse", "Write {command: …}"),
         ({"command": "speed", "methods": ["sasrec"]}, "is not understood"),
         ({"command": "generate"}, "is not understood"),
         ({"command": "analyse", "methods": ["sasrek"]}, "Did you mean 'sasrec'"),
