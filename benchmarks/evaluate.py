@@ -184,6 +184,7 @@ def load_run(
     else:
         refuse_other_data(content, weights, module.manifest)
         model.attach(module.catalogue)
+        model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
     return cli, module, model.eval()
 
