@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
 from allmrec.baselines.sizes import at_least
-from allmrec.baselines.stages import begin_anew, require_patience, set_rates, warmed
+from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from common.data.negatives import seeded
 from common.models.sasrec import SASRec
@@ -124,7 +124,7 @@ class CTRL(SASRec):
 
     def on_train_start(self) -> None:
         """Looks whether the run comes to stage 2."""
-        require_patience(self.trainer, "align_epochs", self.align_epochs)
+        require_stages(self.trainer, "align_epochs", self.align_epochs)
 
     def on_train_epoch_start(self) -> None:
         """Stage 2 begins with a new optimiser."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from allmrec.baselines.stages import require_patience
+from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, encoder_apart
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective
@@ -208,7 +208,7 @@ class MoRec(SASRec):
     def on_train_start(self) -> None:
         """Looks whether the run is long enough for the encoder to learn."""
         if self.items.tower.trained:
-            require_patience(self.trainer, "frozen_epochs", self.frozen_epochs)
+            require_stages(self.trainer, "frozen_epochs", self.frozen_epochs)
 
     @property
     def encoder_learns(self) -> bool:

@@ -26,7 +26,7 @@ from allmrec.baselines.recformer_text import (
     wrapped,
 )
 from allmrec.baselines.sizes import at_least
-from allmrec.baselines.stages import begin_anew, require_patience, set_rates, steps_of, warmed
+from allmrec.baselines.stages import begin_anew, require_stages, set_rates, steps_of, warmed
 from allmrec.tokens import like_lengths
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
@@ -183,7 +183,7 @@ class RecFormer(SequentialRecommender):
 
     def on_train_start(self) -> None:
         """Looks whether the run comes to the fine-tuning."""
-        require_patience(self.trainer, "pretrain_epochs", self.pretrain_epochs)
+        require_stages(self.trainer, "pretrain_epochs", self.pretrain_epochs)
 
     @property
     def pretraining(self) -> bool:

@@ -5,8 +5,32 @@ from __future__ import annotations
 import math
 
 import lightning as L
+from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import UserError
+
+
+def require_stages(trainer: L.Trainer, argument: str, epochs: int) -> None:
+    """Looks whether a run that begins now can come to its last stage, of which each trains parts of its own.
+
+    Args:
+        trainer: The trainer of the run.
+        argument: Name of the model's argument that sets the length of the earlier stages.
+        epochs: That length; without any there are no stages.
+
+    Raises:
+        UserError: If the run would end before, or its strategy wants a gradient for every parameter at every step.
+    """
+    if not epochs:
+        return
+    parallel = trainer.strategy.model
+    if isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
+        raise UserError(
+            f"{argument} is {epochs}: epochs before and after train different parts of the model, and strategy ddp "
+            "wants a gradient for every parameter at every step",
+            "Give --trainer.strategy ddp_find_unused_parameters_true.",
+        )
+    require_patience(trainer, argument, epochs)
 
 
 def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:

@@ -1,7 +1,6 @@
 """Methods that train in stages, as whole runs: another process scores them alike, and several processes train one."""
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -11,6 +10,7 @@ from benchmarks.runs import find_runs
 from common.data.store import find_store
 from tests.allmrec.baselines import sentence_model
 from tests.benchmarks.conftest import options
+from tests.benchmarks.test_processes import process
 
 SMALL = ["--trainer.max_epochs=4", "--data.batch_size=16", "--data.test_protocols=[full]"]
 STAGES: dict[str, list[str]] = {
@@ -43,3 +43,11 @@ def test_a_finished_run_is_scored_alike_by_another_process(
     assert main(["evaluate", str(run), "--runs", str(again)]) == 0
     (evaluation,) = find_runs([again])
     assert pl.read_parquet(evaluation / "ranks.parquet").equals(pl.read_parquet(run / "ranks.parquet"))
+
+
+def test_ddp_that_expects_all_gradients_is_refused_before_training(root: Path, sbert: str, tmp_path: Path) -> None:
+    alone = ["run", "--config", "synthetic/morec", "trainer/ddp", "--trainer.devices=1"]
+    running = process(*alone, *options(root, tmp_path, *small("morec", sbert)))
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 2, errors
+    assert errors.count("Give --trainer.strategy ddp_find_unused_parameters_true.") == 1

@@ -1,14 +1,21 @@
 """Runs that end before their last stage are refused."""
 
 import math
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from allmrec.baselines.stages import require_patience, warmed
 from common.errors import UserError
+from tests.allmrec.baselines.train_ddp import small
+from tests.common.models import toy
 
 
 def trainer(patience: int = 3, **options: Any) -> L.Trainer:  # noqa: ANN401
@@ -52,3 +59,40 @@ def test_steps_count_as_epochs_do() -> None:
 def test_rates_rise_and_fall() -> None:
     assert [warmed(step, 6, 2) for step in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     assert warmed(99, math.inf, 2) == 1.0
+
+
+@pytest.mark.parametrize("method", ["morec", "ctrl", "recformer"])
+def test_methods_refuse_a_run_without_their_last_stage(sbert: str, method: str) -> None:
+    model = small(method, sbert)
+    model.attach(toy.catalogue())
+    with pytest.raises(UserError, match="_epochs is 1, and training ends after epoch 1"):
+        trainer(max_epochs=1).fit(model, toy.loader(next(toy.sequence_batches())))
+
+
+@pytest.fixture(scope="module")
+def trained(sbert: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each of two processes has after each epoch of each method."""
+    folder = tmp_path_factory.mktemp("ddp")
+    script = Path(__file__).with_name("train_ddp.py")
+    subprocess.run([sys.executable, script, folder, sbert], check=True, timeout=200, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "only_early", "only_late"),
+    [
+        ("morec", "none", "item_embedding.tower."),
+        ("ctrl", "alignment.", "final."),
+        ("recformer", "word_head.", "none"),
+    ],
+)
+def test_two_processes_have_one_model_through_all_stages(
+    trained: Path, method: str, only_early: str, only_late: str
+) -> None:
+    one, two = (torch.load(trained / f"{method}-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert len(one) == 3
+    for here, there in zip(one, two, strict=True):
+        assert all(torch.equal(there[name], value) for name, value in here.items())
+    moved = [{name for name in before if not torch.equal(before[name], after[name])} for before, after in pairwise(one)]
+    assert [any(name.startswith(only_late) for name in names) for names in moved] == [only_late != "none"] * 2
+    assert not any(name.startswith(only_early) for names in moved for name in names)
