@@ -12,7 +12,7 @@ import torch
 from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
 from benchmarks.configuration import Plan, RunCLI
-from benchmarks.description import Origin, describe, parameter_counts, reads_unrecorded_time
+from benchmarks.description import Origin, describe, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import BEST, CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
@@ -81,7 +81,7 @@ def evaluate(
         describe(plan, module, model, record, monitor, origin_of(own, cli, module)),
         imputed_time=imputed,
         training=own.training,
-        parameters=parameter_counts(model),
+        parameters=own.parameters,
         seconds=own.seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
         checkpoint=own.checkpoint or str(run),

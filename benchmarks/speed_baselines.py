@@ -74,6 +74,8 @@ def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
     for name, model in methods.items():
         model.attach(module.catalogue)
+        if isinstance(model, CTRL):
+            model.prepare_alignment()
         model.train().loss(train)
         figures[f"{name}_step_seconds"] = best(step(model, train), repeats)
         model.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from common.data.negatives import seeded
+from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec
 from common.nn.initial import start_weights
 from common.nn.losses import Objective
@@ -109,18 +111,38 @@ class CTRL(SASRec):
         self.positions, self.align_lr, self.warmup_steps = positions, align_lr, warmup_steps
         self.contrast: Contrast = contrast
         self.temperature, self.chunk = temperature, chunk
-        self.texts = HistoryTexts(sbert, train_sbert, shown_history, max_tokens) if align_epochs else None
-        self.alignment = (
-            FineGrained(width, self.texts.tower.width, latent, sub_vectors) if self.texts is not None else None
-        )
+        self.titles: Sequence[str] = ()
+        self.texts: HistoryTexts | None = None
+        self.alignment: FineGrained | None = None
         self.final = nn.Linear(width, width)
         start_weights(self.final, "xavier_normal")
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives titles, if there is a stage 1."""
+        """Receives titles, for stage 1."""
         super().attach(catalogue)
+        self.titles = catalogue["titles"]
         if self.texts is not None:
-            self.texts.attach(catalogue["titles"])
+            self.texts.attach(self.titles)
+
+    def setup(self, stage: str) -> None:
+        """Makes what only training needs."""
+        super().setup(stage)
+        if stage == "fit":
+            self.prepare_alignment()
+
+    def prepare_alignment(self) -> None:
+        """Loads the sentence model and makes the projections of stage 1, without which a finished model ranks.
+
+        Raises:
+            UserError: If the sentence model cannot be loaded, or no item has a title.
+        """
+        if not self.align_epochs or self.texts is not None:
+            return
+        given = self.hparams
+        self.texts = HistoryTexts(given["sbert"], given["train_sbert"], given["shown_history"], given["max_tokens"])
+        self.texts.attach(self.titles)
+        width: int = given["width"]
+        self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])
 
     def on_train_start(self) -> None:
         """Looks whether the run comes to stage 2."""
@@ -156,6 +178,9 @@ class CTRL(SASRec):
         if not self.aligning:
             losses = super().loss(batch)
             return losses | {"loss_recommend": losses["loss"]}
+        if self.objective != "ce":
+            # Stage 2 wants them, and would say so only after all of stage 1.
+            drawn_negatives(batch)
         loss = self.alignment_loss(batch)
         return {"loss": loss, "loss_align": loss}
 
@@ -199,10 +224,14 @@ class CTRL(SASRec):
         checkpoint["sbert"] = self.texts.tower.identity if self.texts is not None else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks at the sentence model.
+        """Looks at the sentence model where training goes on, and leaves the parts of stage 1 aside where it does not.
 
         Raises:
-            UserError: If it is not that of the training.
+            UserError: If the sentence model is not that of the training.
         """
         if self.texts is not None:
             self.texts.tower.require(checkpoint["sbert"])
+            return
+        weights: dict[str, Tensor] = checkpoint["state_dict"]
+        early = ("texts.", "alignment.")
+        checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith(early)}

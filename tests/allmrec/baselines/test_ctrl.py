@@ -1,5 +1,7 @@
 """CTRL: the shared properties of its second stage, its sentences, and its first stage."""
 
+import shutil
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -33,6 +35,7 @@ def build(sbert: str, **options: Any) -> CTRL:  # noqa: ANN401
     small: dict[str, Any] = {"max_history": toy.MAX_HISTORY, "width": 8, "latent": 8, "dropout": 0.0}
     model = CTRL(toy.NUM_ITEMS, sbert=sbert, **small | options)
     model.attach(toy.catalogue())
+    model.prepare_alignment()
     return model
 
 
@@ -176,6 +179,31 @@ def test_checkpoint_of_another_sentence_model_is_refused(sberts: dict[str, str])
         build(sberts["bert"]).on_load_checkpoint(checkpoint)
 
 
+def test_a_finished_model_does_without_its_sentence_model(sbert: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sbert"
+    shutil.copytree(sbert, folder)
+    model = build(str(folder))
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "best.ckpt")
+    shutil.rmtree(folder)
+    restored = CTRL.load_from_checkpoint(tmp_path / "best.ckpt", weights_only=True, map_location="cpu")
+    restored.attach(toy.catalogue())
+    with torch.no_grad():
+        ranks = [one.eval().score(toy.sampled_batch()) for one in (model, restored)]
+    assert torch.equal(*ranks)
+    with pytest.raises(UserError, match="sbert"):
+        trainer.fit(restored, toy.loader(next(toy.sequence_batches())))
+
+
+def test_missing_negatives_of_the_second_stage_are_told_in_the_first(sbert: str) -> None:
+    batch = next(toy.sequence_batches())
+    del batch["negatives"]
+    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+        build(sbert).loss(batch)
+    assert build(sbert, objective="ce").loss(batch)["loss_align"] > 0
+
+
 def test_text_is_not_read_in_evaluation(sbert: str, read: list[int]) -> None:
     model = build(sbert).eval()
     with torch.no_grad():
@@ -183,7 +211,7 @@ def test_text_is_not_read_in_evaluation(sbert: str, read: list[int]) -> None:
     assert not read
 
 
-def test_stages_are_logged_apart(sbert: str, tmp_path: Any) -> None:  # noqa: ANN401
+def test_stages_are_logged_apart(sbert: str) -> None:
     model = build(sbert, align_epochs=1, train_sbert=False)
     logs: list[set[str]] = []
 
