@@ -11,6 +11,7 @@ from allmrec.baselines.llm_only import LLMOnly
 from allmrec.decoding import Scorer
 from allmrec.generation import judge
 from common.errors import UserError
+from tests.allmrec.baselines.prompt_cases import PromptCases
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch, training_batch
 
 
@@ -18,6 +19,13 @@ def build(folder: str, scorer: Scorer = "sum") -> LLMOnly:
     model = LLMOnly(NUM_ITEMS, folder, precision="fp32", scorer=scorer)
     model.attach(catalogue())
     return model
+
+
+class TestLLMOnly(PromptCases):
+    model = LLMOnly
+
+    def build(self, folder: str) -> LLMOnly:
+        return build(folder)
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])

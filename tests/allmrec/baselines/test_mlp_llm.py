@@ -8,6 +8,7 @@ import torch
 from allmrec.baselines.mlp_llm import MLPLLM
 from common.errors import UserError
 from common.models.sasrec import SASRec
+from tests.allmrec.baselines.prompt_cases import PromptCases
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch, sasrec, training_batch
 
 
@@ -16,6 +17,13 @@ def build(folder: str, **options: Any) -> MLPLLM:  # noqa: ANN401
     model = MLPLLM(NUM_ITEMS, options.pop("cf", None) or sasrec(), folder, precision="fp32", **options)
     model.attach(catalogue())
     return model
+
+
+class TestMLPLLM(PromptCases):
+    model = MLPLLM
+
+    def build(self, folder: str) -> MLPLLM:
+        return build(folder)
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from allmrec.baselines.llm_only import LLMOnly
 from allmrec.baselines.tallrec import TALLRec
 from common.errors import UserError
+from tests.allmrec.baselines.prompt_cases import PromptCases
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch, training_batch
 
 
@@ -28,6 +29,13 @@ def stir(model: TALLRec) -> TALLRec:
     for parameter in model.additions.values():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
+
+
+class TestTALLRec(PromptCases):
+    model = TALLRec
+
+    def build(self, folder: str) -> TALLRec:
+        return stir(build(folder))
 
 
 def scores(model: TALLRec | LLMOnly) -> Tensor:
@@ -133,6 +141,11 @@ def test_unknown_targets_are_refused_with_those_there_are(folders: dict[str, str
     with pytest.raises(UserError, match="no linear map called 'c_attn'") as mistake:
         build(folders["opt"], targets=("q_proj", "c_attn"))
     assert "fc1, fc2, k_proj, out_proj" in str(mistake.value)
+
+
+def test_training_without_other_candidates_is_refused(folders: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+        build(folders["opt"]).loss(training_batch(negatives=0))
 
 
 def test_full_ranking_is_refused(folders: dict[str, str]) -> None:
