@@ -9,6 +9,7 @@ from torch import Tensor
 
 from allmrec.composer import prompt_order
 from allmrec.ranker import LanguageModelRanker
+from common.models.base import drawn_negatives
 from common.types import SequenceBatch
 
 
@@ -18,7 +19,7 @@ class ChoiceRanker(LanguageModelRanker):
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Next-token loss on the title of the last target, which is shown among its negatives in a random order."""
         target = batch["targets"][:, -1:]
-        columns = torch.cat([target, batch["negatives"][:, -1]], dim=1)
+        columns = torch.cat([target, drawn_negatives(batch)[:, -1]], dim=1)
         # Another order for each target and epoch, so that no place in the list becomes a habit.
         keys = batch["user_id"] * (self.num_items + 1) + target[:, 0] + (self.current_epoch << 48)
         shown = columns.gather(1, prompt_order(keys, columns.size(1), seed=self.order + 1))

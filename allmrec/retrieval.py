@@ -19,7 +19,7 @@ from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection
 from allmrec.tokens import Tokens, like_lengths, positions
 from common.errors import DataError
-from common.models.base import Recommender, SequentialRecommender
+from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import packaged_minilm
 from common.types import PAD, Catalogue, SequenceBatch
@@ -190,7 +190,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         """Softmax over the distinct targets of the batch and its negatives."""
         self._table = None
         target = batch["targets"][:, -1]
-        shown = torch.cat([target, batch["negatives"][:, -1].flatten()])
+        shown = torch.cat([target, drawn_negatives(batch)[:, -1].flatten()])
         distinct, place = shown.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}

@@ -14,7 +14,7 @@ from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS, TextTower
 from common.errors import UserError
-from common.models.base import Recommender, SequentialRecommender
+from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.types import PAD, Catalogue, SequenceBatch
 
 
@@ -138,7 +138,7 @@ class ALLMRecStage1(SequentialRecommender):
         states, keep = self._learnt(batch)
         count = keep.size(1)
         positive = batch["targets"][:, -count:][keep]
-        negative = batch["negatives"][:, -count:, 0].expand(-1, count)[keep]
+        negative = drawn_negatives(batch)[:, -count:, 0].expand(-1, count)[keep]
         items = self.collaborative.item_vectors()
         if self.alignment.switches.negatives:
             texts, other = self.tower(torch.cat([positive, negative])).chunk(2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, encoder_apart
+from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective
 from common.types import PAD, Catalogue, SequenceBatch
@@ -225,7 +226,7 @@ class MoRec(SASRec):
         targets = batch["targets"]
         parts = [batch["history"].flatten(), targets.flatten()]
         if self.objective != "ce":
-            drawn, real = batch["negatives"], targets != PAD
+            drawn, real = drawn_negatives(batch), targets != PAD
             asked = real if drawn.size(1) == real.size(1) else real.any(1, keepdim=True)
             parts.append(drawn[asked].flatten())
         items: Tensor = torch.cat(parts).unique()  # type: ignore[no-untyped-call]

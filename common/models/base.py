@@ -365,7 +365,7 @@ class SequentialRecommender(Recommender):
             logits = self.match_all(states)
             logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), -torch.inf)
             return {"loss": softmax_loss(logits, targets)}
-        negatives = batch["negatives"][:, -positions:].expand(-1, positions, -1)[keep]
+        negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[keep]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
         return {
             "loss": pairwise_loss(
@@ -377,3 +377,18 @@ class SequentialRecommender(Recommender):
                 score_penalty=self.score_penalty,
             )
         }
+
+
+def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b p n"]:
+    """The negatives of a training batch.
+
+    Raises:
+        UserError: If the data draw none.
+    """
+    drawn = batch.get("negatives")
+    if drawn is None or not drawn.size(-1):
+        raise UserError(
+            "the training loss sets targets against negatives, and --data.num_negatives is 0",
+            "Give 1 or more, or a model that has it --model.init_args.objective ce.",
+        )
+    return drawn

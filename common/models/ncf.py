@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.models.base import Recommender
+from common.models.base import Recommender, drawn_negatives
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.types import PAD, SequenceBatch
 
@@ -128,7 +128,7 @@ class NCF(Recommender):
         """Mean binary cross-entropy over targets (label 1) and negatives (label 0)."""
         targets = batch["targets"]
         positive = self.pair(batch["user_id"], targets)[targets != PAD]
-        negatives = batch["negatives"].expand(-1, targets.size(1), -1)
+        negatives = drawn_negatives(batch).expand(-1, targets.size(1), -1)
         negative = self.pair(batch["user_id"], negatives.flatten(1)).view_as(negatives)[targets != PAD]
         logits = torch.cat([positive[:, None], negative], dim=1)
         labels = torch.zeros_like(logits)

@@ -124,6 +124,13 @@ def test_items_of_other_batches_enter_the_softmax_as_they_were_last_read(sbert: 
     assert bool((model.items.known() != first)[1:].any(1).all())
 
 
+def test_missing_negatives_are_told(sbert: str) -> None:
+    batch = only("")
+    del batch["negatives"]
+    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+        build(sbert).loss(batch)
+
+
 def test_negatives_of_padded_places_are_not_encoded(sbert: str) -> None:
     assert build(sbert).read_now(only("")).tolist() == [3, 5, 7]
 

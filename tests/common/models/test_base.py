@@ -56,6 +56,14 @@ def _model(objective: Objective = "bce") -> Unbiased:
     return model.eval()
 
 
+def test_an_objective_without_the_negatives_that_it_wants_is_refused() -> None:
+    batch = next(toy.sequence_batches())
+    del batch["negatives"]
+    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+        _model("bce").loss(batch)
+    assert torch.isfinite(_model("ce").loss(batch)["loss"])
+
+
 @torch.inference_mode()
 def test_full_ranking_agrees_with_a_loop() -> None:
     model, batch = _model(), toy.full_batch()
