@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from transformers import LongformerConfig
 from transformers.models.longformer import modeling_longformer
 
-from allmrec.baselines.recformer_cuts import contrastive_loss
+from allmrec.baselines.recformer import RecFormer
 from allmrec.baselines.recformer_encoder import RecFormerEncoder, WordHead
-from allmrec.baselines.recformer_text import KEY, VALUE, Layout, Pieces, Text, joined, lay_out
+from allmrec.baselines.recformer_text import KEY, VALUE, Layout, Pieces, Text, joined, lay_out, train_tokenizer
+from common.types import SequenceBatch
 from tests.parity.golden import Golden, assert_same, assert_same_gradients, read
 
 ITEM_PLACES = "longformer.embeddings.item_position_embeddings.weight"
+SIDES = ("_a", "_b")
+"""Histories and their next items."""
 
 
 class Both(nn.Module):
@@ -89,11 +92,19 @@ def known(args: dict[str, Any]) -> Pieces:
     return joined(rows, torch.zeros(args["vocab_size"], dtype=torch.bool))
 
 
-def laid_out(histories: list[list[int]], args: dict[str, Any]) -> Text:
-    width = max(map(len, histories))
-    history = torch.tensor([[0] * (width - len(row)) + [item + 1 for item in row] for row in histories])
-    layout = Layout(args["bos_token_id"], args["pad_token_id"], args["max_item_embeddings"] - 1, args["max_token_num"])
-    return lay_out(history, known(args), layout._replace(multiple=max(args["attention_window"])))
+def histories(rows: list[list[int]]) -> Tensor:
+    """Our items of the file's, padded on the left."""
+    width = max(map(len, rows))
+    return torch.tensor([[0] * (width - len(row)) + [item + 1 for item in row] for row in rows])
+
+
+def layout(args: dict[str, Any]) -> Layout:
+    plain = Layout(args["bos_token_id"], args["pad_token_id"], args["max_item_embeddings"] - 1, args["max_token_num"])
+    return plain._replace(multiple=max(args["attention_window"]))
+
+
+def laid_out(args: dict[str, Any]) -> Text:
+    return lay_out(histories(json.loads(args["histories"])), known(args), layout(args))
 
 
 def given(released: Golden, side: str, ids: str = "input_ids") -> Text:
@@ -119,7 +130,7 @@ def pretrained(golden: Path) -> Golden:
 
 @pytest.mark.golden
 def test_histories_are_laid_out_as_released(tuned: Golden) -> None:
-    text, batch = laid_out(json.loads(tuned.args["histories"]), tuned.args), tuned.group("batch.")
+    text, batch = laid_out(tuned.args), tuned.group("batch.")
     width = batch["input_ids"].size(1)
     assert torch.equal(text.ids[:, :width], batch["input_ids"])
     assert torch.equal(text.types[:, :width], batch["token_type_ids"])
@@ -129,7 +140,7 @@ def test_histories_are_laid_out_as_released(tuned: Golden) -> None:
 
 @pytest.mark.golden
 def test_states_are_those_released(tuned: Golden) -> None:
-    encoder, text = build(tuned, head=False).encoder, laid_out(json.loads(tuned.args["histories"]), tuned.args)
+    encoder, text = build(tuned, head=False).encoder, laid_out(tuned.args)
     real, width = tuned.tensors["batch.attention_mask"].bool(), tuned.tensors["batch.input_ids"].size(1)
     embedded = encoder.longformer.embeddings(
         inputs_embeds=encoder.words(text), token_type_ids=text.types, position_ids=encoder.positions(text.real)
@@ -138,33 +149,54 @@ def test_states_are_those_released(tuned: Golden) -> None:
     assert_same(encoder(text)[:, :width][real], tuned.tensors["out.last_hidden"][real])
 
 
+def whole(released: Golden, both: Both) -> RecFormer:
+    """RecFormer on the file's items, with the file's weights in its encoder and head."""
+    args = released.args
+    model = RecFormer(
+        args["item_num"],
+        args["max_item_embeddings"] - 1,
+        initial=None,
+        max_tokens=args["max_token_num"],
+        window=max(args["attention_window"]),
+        width=args["hidden_size"],
+        heads=args["num_attention_heads"],
+        temperature=args["temp"],
+        weight_mlm=args["mlm_weight"],
+    )
+    model.encoder, model.word_head = both.encoder, both.head
+    model.tokenizer = train_tokenizer([], 300)
+    model.known = known(args)
+    model.layout = layout(args)
+    return model.double().eval()
+
+
 @pytest.mark.golden
 def test_fine_tuning_and_its_gradients_are_those_released(tuned: Golden) -> None:
     both = build(tuned, head=False)
-    items = both.encoder(laid_out([[i] for i in range(tuned.args["item_num"])], tuned.args))[:, 0].detach()
-    assert_same(items, tuned.tensors["out.item_vectors"])
-    pooled = both.encoder(laid_out(json.loads(tuned.args["histories"]), tuned.args))[:, 0]
-    scores = F.normalize(pooled, dim=1) @ F.normalize(items, dim=1).T / tuned.args["temp"]
-    assert_same(scores, tuned.tensors["out.scores"])
-    F.cross_entropy(scores, tuned.tensors["batch.labels"]).backward()  # type: ignore[no-untyped-call]
+    model = whole(tuned, both)
+    assert_same(model.item_vectors()[1:], tuned.tensors["out.item_vectors"])
+    batch: SequenceBatch = {"history": histories(json.loads(tuned.args["histories"]))}
+    with torch.no_grad():
+        assert_same(model.score_catalogue(batch)[:, 1:], tuned.tensors["out.scores"])
+    loss = model.loss({**batch, "targets": tuned.tensors["batch.labels"][:, None] + 1})["loss"]
+    assert_same(loss.detach(), tuned.tensors["out.loss"])
+    loss.backward()  # type: ignore[no-untyped-call]
     assert_same_gradients(both, ours(tuned.group("grad.")))
 
 
 @pytest.mark.golden
-def test_pretraining_and_its_gradients_are_those_released(pretrained: Golden) -> None:
+def test_pretraining_and_its_gradients_are_those_released(pretrained: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     both = build(pretrained, head=True)
-    assert both.head is not None
-    sides = [both.encoder(given(pretrained, side))[:, 0] for side in ("_a", "_b")]
-    contrast = contrastive_loss(sides[0], sides[1], pretrained.args["temp"])
-    assert_same(contrast, pretrained.tensors["out.loss_contrastive"])
-    losses = []
-    for side in ("_a", "_b"):
-        labels = pretrained.tensors[f"batch.mlm_labels{side}"]
-        hidden = given(pretrained, side, "mlm_input_ids")
-        labels = F.pad(labels, (0, hidden.ids.size(1) - labels.size(1)), value=-100)
-        losses.append(both.head.loss(both.encoder(hidden), labels, labels != -100))
-        assert_same(losses[-1], pretrained.tensors[f"out.loss_mlm{side}"])
-    loss = contrast + pretrained.args["mlm_weight"] * (losses[0] + losses[1])
-    assert_same(loss, pretrained.tensors["out.loss"])
-    loss.backward()
+    model = whole(pretrained, both)
+    labels = [pretrained.tensors[f"batch.mlm_labels{side}"] for side in SIDES]
+    hidden = [given(pretrained, side, "mlm_input_ids") for side in SIDES]
+    wanted = [F.pad(a, (0, b.ids.size(1) - a.size(1)), value=-100) != -100 for a, b in zip(labels, hidden, strict=True)]
+    words = iter(zip(hidden, wanted, strict=True))
+    monkeypatch.setattr("allmrec.baselines.recformer.masked", lambda *text: next(words))
+    pasts, targets = (histories(json.loads(pretrained.args[f"histories{side}"])) for side in SIDES)
+    losses = model.pretraining_loss(model.text(pasts), model.text(targets), targets[:, 0])
+    assert_same(losses["loss_contrast"].detach(), pretrained.tensors["out.loss_contrastive"])
+    assert_same(losses["loss_words"].detach(), sum(pretrained.tensors[f"out.loss_mlm{side}"] for side in SIDES))
+    assert_same(losses["loss"].detach(), pretrained.tensors["out.loss"])
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
     assert_same_gradients(both, ours(pretrained.group("grad.")))
