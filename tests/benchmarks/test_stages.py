@@ -34,9 +34,7 @@ def small(method: str, sbert: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", STAGES)
-def test_a_finished_run_is_scored_alike_by_another_process(
-    root: Path, sbert: str, tmp_path: Path, method: str
-) -> None:
+def test_a_finished_run_is_scored_alike_by_another_process(root: Path, sbert: str, tmp_path: Path, method: str) -> None:
     own, again = tmp_path / "own", tmp_path / "again"
     assert main(["run", "--config", f"synthetic/{method}", *options(root, own, *small(method, sbert))]) == 0
     (run,) = find_runs([own])

@@ -199,7 +199,7 @@ def test_a_finished_model_does_without_its_sentence_model(sbert: str, tmp_path: 
 def test_missing_negatives_of_the_second_stage_are_told_in_the_first(sbert: str) -> None:
     batch = next(toy.sequence_batches())
     del batch["negatives"]
-    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+    with pytest.raises(UserError, match="num_negatives is 0"):
         build(sbert).loss(batch)
     assert build(sbert, objective="ce").loss(batch)["loss_align"] > 0
 

@@ -127,7 +127,7 @@ def test_items_of_other_batches_enter_the_softmax_as_they_were_last_read(sbert: 
 def test_missing_negatives_are_told(sbert: str) -> None:
     batch = only("")
     del batch["negatives"]
-    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+    with pytest.raises(UserError, match="num_negatives is 0"):
         build(sbert).loss(batch)
 
 

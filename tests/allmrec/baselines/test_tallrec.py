@@ -144,7 +144,7 @@ def test_unknown_targets_are_refused_with_those_there_are(folders: dict[str, str
 
 
 def test_training_without_other_candidates_is_refused(folders: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="--data.num_negatives is 0"):
+    with pytest.raises(UserError, match="num_negatives is 0"):
         build(folders["opt"]).loss(training_batch(negatives=0))
 
 
