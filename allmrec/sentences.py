@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from allmrec.frozen import Frozen
 from allmrec.tokens import like_lengths
 from common.errors import UserError
-from common.text.encoders import packaged_minilm, revision, unavailable
+from common.text.encoders import packaged_minilm, revision, same_model, unavailable
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -97,12 +97,12 @@ class TextTower(nn.Module):
         return {"model": "minilm"} if self.name == "minilm" else revision(self.name)
 
     def require(self, trained_on: dict[str, str]) -> None:
-        """Looks whether this is the sentence model that a checkpoint was trained on.
+        """Looks whether a checkpoint was trained on this sentence model, whatever its folder is called now.
 
         Raises:
             UserError: If it is another.
         """
-        if trained_on != self.identity:
+        if not same_model(trained_on, self.identity):
             raise UserError(
                 f"the checkpoint was trained on sentence model {trained_on}, and this is {self.identity}",
                 "Give the sentence model of the training with --model.init_args.sbert.",

@@ -19,7 +19,7 @@ from allmrec.frozen import Frozen
 from allmrec.prompts import SLOTS
 from allmrec.tokens import Tokens, splice
 from common.errors import UserError
-from common.text.encoders import revision
+from common.text.encoders import revision, same_model
 
 LLM = "llm"
 """Key of a checkpoint that holds the identity of the frozen model."""
@@ -97,11 +97,9 @@ class SlottedModel(Frozen[PreTrainedModel]):
         Raises:
             UserError: If it is another one.
         """
-        then, now = checkpoint[LLM], self.identity
-        name = {"model"} if "sha256" in then and "sha256" in now else set()
-        if {k: v for k, v in then.items() if k not in name} != {k: v for k, v in now.items() if k not in name}:
+        if not same_model(checkpoint[LLM], self.identity):
             raise UserError(
-                f"the checkpoint was trained on the frozen model {then}, and this is {now}",
+                f"the checkpoint was trained on the frozen model {checkpoint[LLM]}, and this is {self.identity}",
                 "Give the model of the training with --model.init_args.llm, or .reader in retrieval style.",
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -347,6 +347,17 @@ def revision(name: str) -> dict[str, str]:
             f"language model {name!r} does not say which revision it is.", "Give the folder that it was downloaded to."
         )
     return {"model": name, "revision": str(config._commit_hash)}
+
+
+def same_model(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two identities are of one model; a folder of the same files may have another name.
+
+    >>> same_model({"model": "a", "sha256": "0f"}, {"model": "b", "sha256": "0f"})
+    True
+    """
+    if "sha256" in one and "sha256" in other:
+        return one["sha256"] == other["sha256"]
+    return one == other
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -196,7 +196,8 @@ def test_pretraining_and_its_gradients_are_those_released(pretrained: Golden, mo
     pasts, targets = (histories(json.loads(pretrained.args[f"histories{side}"])) for side in SIDES)
     losses = model.pretraining_loss(model.text(pasts), model.text(targets), targets[:, 0])
     assert_same(losses["loss_contrast"].detach(), pretrained.tensors["out.loss_contrastive"])
-    assert_same(losses["loss_words"].detach(), sum(pretrained.tensors[f"out.loss_mlm{side}"] for side in SIDES))
+    both_sides = torch.stack([pretrained.tensors[f"out.loss_mlm{side}"] for side in SIDES])
+    assert_same(losses["loss_words"].detach(), both_sides.sum())
     assert_same(losses["loss"].detach(), pretrained.tensors["out.loss"])
     losses["loss"].backward()  # type: ignore[no-untyped-call]
     assert_same_gradients(both, ours(pretrained.group("grad.")))

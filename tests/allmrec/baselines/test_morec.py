@@ -1,5 +1,7 @@
 """MoRec: the shared properties, and what it does with texts."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -190,6 +192,13 @@ def test_data_without_texts_are_refused(sbert: str, blank: str) -> None:
     none["titles"] = [blank] * (toy.NUM_ITEMS + 1)
     with pytest.raises(UserError, match="no item texts"):
         build(sbert).attach(none)
+
+
+def test_the_folder_of_a_sentence_model_may_have_another_name(sbert: str, tmp_path: Path) -> None:
+    checkpoint: dict[str, Any] = {}
+    build(sbert).on_save_checkpoint(checkpoint)
+    shutil.copytree(sbert, tmp_path / "renamed")
+    build(str(tmp_path / "renamed")).on_load_checkpoint(checkpoint)
 
 
 def test_checkpoint_of_another_sentence_model_is_refused(sberts: dict[str, str]) -> None:
