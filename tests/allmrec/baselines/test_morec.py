@@ -198,7 +198,9 @@ def test_the_folder_of_a_sentence_model_may_have_another_name(sbert: str, tmp_pa
     checkpoint: dict[str, Any] = {}
     build(sbert).on_save_checkpoint(checkpoint)
     shutil.copytree(sbert, tmp_path / "renamed")
-    build(str(tmp_path / "renamed")).on_load_checkpoint(checkpoint)
+    renamed = build(str(tmp_path / "renamed"))
+    renamed.on_load_checkpoint(checkpoint)
+    assert renamed.items.tower.identity["model"] != checkpoint["sbert"]["model"]
 
 
 def test_checkpoint_of_another_sentence_model_is_refused(sberts: dict[str, str]) -> None:
