@@ -106,6 +106,8 @@ class SequenceDataModule(L.LightningDataModule):
         _at_least(1, eval_batch_size=eval_batch_size, test_users=1 if test_users is None else test_users)
         _at_least(1, val_users=1 if val_users is None else val_users)
         _at_least(0, min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
+        if not test_protocols:
+            raise UserError("--data.test_protocols is empty", "Name at least one, such as '[full]'.")
         self.store = find_store(Path(root), dataset, recipe, store)
         self.manifest = self.store.manifest
         self.num_users, self.num_items = self.manifest.num_users, self.manifest.num_items

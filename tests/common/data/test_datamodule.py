@@ -252,6 +252,7 @@ def by_case(batch: SequenceBatch) -> list[tuple[int, list[int]]]:
         ({"test_users": 0}, "--data.test_users is 0"),
         ({"scenario": "few-shots-3"}, "is no scenario"),
         ({"scenario": "few-shot-3", "split": "global_temporal"}, "divides time"),
+        ({"test_protocols": ()}, r"--data.test_protocols is empty"),
     ],
 )
 def test_mistakes_are_told_with_the_cure(make: Make, arguments: dict[str, Any], message: str) -> None:
