@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, encoder_apart
 from common.models.base import drawn_negatives
@@ -24,7 +25,7 @@ class TextItems(nn.Module):
     """Item vectors made of texts, ``v_i = GELU(W t_i + b)``, in the place of a table.
 
     Text vectors are kept. A training step makes those of its own items anew (:meth:`holding`); the others stand in the
-    table as they were last read. Evaluation reads all of them once.
+    table as they were last read, but for a few that are read to speak for them. Evaluation reads all of them once.
 
     Args:
         tower: Makes the text vectors ``t_i``.
@@ -60,21 +61,34 @@ class TextItems(nn.Module):
         return F.pad(F.gelu(self.project(texts[PAD + 1 :])), (0, 0, 1, 0))
 
     @contextmanager
-    def holding(self, items: Int[Tensor, "n"] | None) -> Iterator[None]:
+    def holding(self, items: Int[Tensor, "n"] | None, drawn: int = 0) -> Iterator[None]:
         """Within it the table is made once, and the tower learns from it.
 
         Args:
             items: Distinct items that the tower reads now; ``None`` where it does not learn.
+            drawn: Other items that it reads, drawn at random. The gradient through each counts for its share of all
+                others, so that the tower's whole gradient is right on average.
         """
         texts = self.known()
         if items is not None:
-            texts = texts.index_copy(0, items, self.tower(items))
+            rest = self.others(items)
+            sample = rest[torch.randperm(len(rest), device=rest.device)[:drawn]]
+            own, their = self.tower(torch.cat([items, sample])).split([len(items), len(sample)])
+            if len(sample):
+                their = their.detach() + (their - their.detach()) * (len(rest) / len(sample))
+            texts = texts.index_copy(0, torch.cat([items, sample]), torch.cat([own, their]))
             self.texts, self.stale = texts.detach(), True
         self.held, self.made = self.vectors(texts), None
         try:
             yield
         finally:
             self.held = None
+
+    def others(self, items: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
+        """All items but these and padding."""
+        rest = torch.ones(len(self.tower.ids), dtype=torch.bool, device=items.device)
+        rest[items] = rest[PAD] = False
+        return rest.nonzero().flatten()
 
     def table(self) -> Float[Tensor, "i_plus_1 d"]:
         """Vectors of all items: those held, or made once after each training step."""
@@ -105,8 +119,9 @@ class MoRec(SASRec):
     is A-LLMRec's SASRec (theirs is post-norm, with two heads, of width 512); Adam in place of AdamW. As theirs, text
     vectors keep their length where the encoder ends by bringing it to 1. ``frozen_epochs`` lets projection and body
     learn first, on the encoder's vectors as they came, which costs a table look-up a step. With ``objective: ce``, the
-    softmax over the catalogue, items that are not of the batch enter with the text vector of their last reading,
-    through which the encoder does not learn.
+    softmax over the catalogue, items that are not of the batch enter with the text vector of their last reading;
+    ``drawn_items`` of them are read anew in each step, and stand for the others in the encoder's gradient. Without
+    them the encoder would only learn to raise the scores of a batch's own items.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -115,6 +130,7 @@ class MoRec(SASRec):
         trained_layers: Layers of it that learn, counted from the last; ``None`` for all and the word vectors (the
             paper), 0 for none (the paper's two-stage variant).
         frozen_epochs: Epochs before the encoder begins to learn.
+        drawn_items: Items outside a batch that the encoder reads in a step of ``objective: ce``.
         reads: Whether the encoder reads titles, as the authors do, or the recipe's whole texts.
         max_tokens: Longer texts are cut behind this many tokens.
         variant: Whose SASRec.
@@ -140,6 +156,7 @@ class MoRec(SASRec):
         sbert: str = "sentence-transformers/nq-distilbert-base-v1",
         trained_layers: int | None = None,
         frozen_epochs: int = 0,
+        drawn_items: int = 256,
         reads: Literal["titles", "texts"] = "titles",
         max_tokens: int | None = 30,
         variant: SASRecVariant = "allmrec",
@@ -172,7 +189,9 @@ class MoRec(SASRec):
         self.save_hyperparameters()
         # SASRec has noted its own, of which this class has one the less.
         self.hparams.pop("tied")
+        at_least(0, drawn_items=drawn_items)
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
+        self.drawn_items = drawn_items if objective == "ce" else 0
         self.reads: Literal["titles", "texts"] = reads
         self.item_embedding = TextItems(LayeredTower(sbert, trained_layers, max_tokens), width)  # type: ignore[assignment]
 
@@ -218,7 +237,7 @@ class MoRec(SASRec):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The objective over all positions; each distinct item of the batch is encoded once."""
-        with self.items.holding(self.read_now(batch) if self.encoder_learns else None):
+        with self.items.holding(self.read_now(batch) if self.encoder_learns else None, self.drawn_items):
             return super().loss(batch)
 
     def read_now(self, batch: SequenceBatch) -> Int[Tensor, "n"]:

@@ -64,14 +64,15 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("objective", ["bce", "ce"])
 def test_step_encodes_each_distinct_item_once(sbert: str, encoded: list[int], objective: str) -> None:
-    model, batch = build(sbert, objective=objective).train(), next(toy.sequence_batches())
+    model, batch = build(sbert, objective=objective, drawn_items=5).train(), next(toy.sequence_batches())
     model.items.known()
     encoded.clear()
     model.loss(batch)
     parts = [batch["history"].flatten(), batch["targets"].flatten()]
     if objective == "bce":
         parts.append(batch["negatives"][batch["targets"] != 0].flatten())
-    assert sum(encoded) == len({*torch.cat(parts).tolist()} - {0})
+    own = len({*torch.cat(parts).tolist()} - {0})
+    assert sum(encoded) == own + (min(5, toy.NUM_ITEMS - own) if objective == "ce" else 0)
 
 
 def test_evaluation_encodes_the_catalogue_once(sbert: str, encoded: list[int]) -> None:
@@ -112,7 +113,7 @@ def test_encoder_learns_through_each_role(sbert: str, role: str) -> None:
 
 
 def test_items_of_other_batches_enter_the_softmax_as_they_were_last_read(sbert: str) -> None:
-    model, batch = build(sbert, objective="ce").train(), only("")
+    model, batch = build(sbert, objective="ce", drawn_items=0).train(), only("")
     first = model.items.known()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(2):
@@ -124,6 +125,24 @@ def test_items_of_other_batches_enter_the_softmax_as_they_were_last_read(sbert: 
     with torch.no_grad():
         model.eval().output_table()
     assert bool((model.items.known() != first)[1:].any(1).all())
+
+
+def encoder_gradient(model: MoRec, loss: Tensor) -> Tensor:
+    parameters = [p for p in model.items.tower.parameters() if p.requires_grad]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+
+
+def test_drawn_items_make_the_softmax_gradient_right_on_average(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(sbert, objective="ce", drawn_items=1).eval(), only("")
+    everything = torch.arange(1, toy.NUM_ITEMS + 1)
+    with model.items.holding(everything):
+        whole = encoder_gradient(model, super(MoRec, model).loss(batch)["loss"])
+    rest = toy.NUM_ITEMS - 2
+    gradients = []
+    for first in range(rest):
+        monkeypatch.setattr(torch, "randperm", lambda n, device, first=first: (torch.arange(n) + first) % n)
+        gradients.append(encoder_gradient(model, model.loss(batch)["loss"]))
+    torch.testing.assert_close(torch.stack(gradients).mean(0), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_missing_negatives_are_told(sbert: str) -> None:
