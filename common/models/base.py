@@ -156,6 +156,10 @@ class Recommender(L.LightningModule, ABC):
         best = self.recommend(batch)
         return best["items"], best["scores"]
 
+    def on_fit_start(self) -> None:
+        """Puts all parts in training mode: a pre-trained encoder comes in evaluation mode, where Lightning leaves it."""
+        self.train()
+
     def on_validation_epoch_start(self) -> None:
         """Forgets the ranks of the epoch before."""
         self.case_ranks = {}

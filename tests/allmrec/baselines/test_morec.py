@@ -196,6 +196,21 @@ def test_training_and_validation_follow_each_other(sbert: str, frozen_epochs: in
     assert trainer.global_step == 3
 
 
+def test_encoder_is_in_training_mode_in_training(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, modes = build(sbert), set[bool]()
+    one = MoRec.loss
+
+    def seen(model: MoRec, batch: SequenceBatch) -> dict[str, Tensor]:
+        modes.update(module.training for module in model.modules())
+        return one(model, batch)
+
+    monkeypatch.setattr(MoRec, "loss", seen)
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **options)
+    trainer.fit(model, toy.loader(next(toy.sequence_batches())), toy.loader(toy.sampled_batch()))
+    assert modes == {True}
+
+
 def test_items_without_text_share_a_vector_and_are_counted(sbert: str) -> None:
     few = toy.catalogue()
     few["titles"][4] = few["titles"][30] = " "
