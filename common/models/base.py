@@ -157,7 +157,7 @@ class Recommender(L.LightningModule, ABC):
         return best["items"], best["scores"]
 
     def on_fit_start(self) -> None:
-        """Puts all parts in training mode: a pre-trained encoder comes in evaluation mode, where Lightning leaves it."""
+        """Puts all parts in training mode: a pre-trained one comes in evaluation mode, and Lightning leaves it."""
         self.train()
 
     def on_validation_epoch_start(self) -> None:
