@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from argparse import ArgumentError
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -50,6 +51,18 @@ for _name in (*METHODS, *OF_PAPERS):
     importlib.import_module(_name)  # a class is known by its short name once its module is imported
 
 
+def whole_numbers_first(parser: ArgumentParser) -> None:
+    """Lets options that take whole numbers and shares read ``50`` as a whole number, as the Trainer means it.
+
+    Python keeps ``Optional[Union[float, int]]`` for ``Optional[Union[int, float]]`` where another module has asked for
+    it before. In that order the parser would read ``50`` batches as 50.0, and one batch as all of them.
+    """
+    for action in parser._actions:
+        kinds = get_args(getattr(action, "_typehint", None))
+        if int in kinds and float in kinds:
+            action._typehint = reduce(or_, sorted(kinds, key=lambda kind: kind is float))  # type: ignore[attr-defined]
+
+
 class RunCLI(LightningCLI):
     """LightningCLI that parses at once and makes objects only when asked, since their folder is named by the parse.
 
@@ -86,6 +99,7 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's own options, early stopping, and what the data tell the model."""
+        whole_numbers_first(parser)
         parser.add_argument("--name", type=str | None, default=None, help="label of the method (default: its class)")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument("--force", action="store_true", help="run again what is done")

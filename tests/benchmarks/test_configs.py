@@ -2,14 +2,16 @@
 
 import inspect
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
-from benchmarks.configuration import RunCLI
+from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import Entry, options_of
 from benchmarks.launch.reports import reports_of
@@ -167,3 +169,12 @@ def test_data_without_a_graph_are_refused_to_lrd(
     )
     assert main(["run", "--config", str(tmp_path / "wrong.yaml"), *options(root, tmp_path)]) == 2
     assert "Give --data RelationalDataModule" in capsys.readouterr().err
+
+
+def test_whole_numbers_stay_whole_where_typing_has_another_order() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--batches", type=Union[float, int, None], default=None)  # noqa: UP007
+    whole_numbers_first(parser)
+    read = [parser.parse_args([f"--batches={value}"]).batches for value in ("50", "1", "1.0", "0.5", "null")]
+    assert read == [50, 1, 1.0, 0.5, None]
+    assert [type(value) for value in read[:4]] == [int, int, float, float]

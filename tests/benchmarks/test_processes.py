@@ -47,7 +47,7 @@ def test_two_processes_train_one_model(root: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_resumable_and_exits_with_1(root: Path, tmp_path: Path) -> None:
     arguments = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--early_stopping.patience=100000")]
-    arguments.append("--trainer.max_epochs=60")
+    arguments.append("--trainer.max_epochs=200")
     running = process(*arguments)
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
@@ -61,4 +61,4 @@ def test_an_interrupted_run_is_resumable_and_exits_with_1(root: Path, tmp_path: 
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     (folder,) = find_runs([tmp_path])
-    assert read_result(folder).training["epochs"] == 60
+    assert read_result(folder).training["epochs"] == 200
