@@ -159,9 +159,9 @@ class JointDot(SequentialRecommender):
         self.collaborative.adopt(items)
         self.decoded.copy_(items)
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's."""
-        return self.stage1.module.marks()
+        return self.stage1.module.table_marks()
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """The filter's user vectors, shape ``(b, 1, d)``."""

@@ -177,7 +177,7 @@ class LanguageModelRanker(Recommender):
         total = self.trainer.strategy.reduce(terms.clone(), reduce_op="sum")
         return mean * (self.trainer.world_size * terms / total)
 
-    def reading(self) -> dict[str, str]:
+    def protocol_overrides(self) -> dict[str, str]:
         """Scorer and order of candidates, where they are not the headline's: summed likelihood in the first order."""
         scorer = {} if self.scorer == "sum" else {"scorer": self.scorer}
         return scorer | ({} if self.order == 0 else {"prompt_order": str(self.order)})
@@ -208,7 +208,7 @@ class LanguageModelRanker(Recommender):
     def on_test_epoch_end(self) -> None:
         """Logs metrics of ranks, and rates of prompts and written answers; says what was cut."""
         super().on_test_epoch_end()
-        rates = self.further_metrics()
+        rates = self.extra_metrics()
         self.log_dict(rates, reduce_fx="max", sync_dist=True)
         shortened = max((share for name, share in rates.items() if name.endswith("/shortened")), default=0.0)
         if shortened or self.composer.cut_titles:
@@ -218,7 +218,7 @@ class LanguageModelRanker(Recommender):
                 f"{self.max_title_tokens} tokens."
             )
 
-    def further_metrics(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """Rates, ``test/<protocol>/overall/prompts/<rate>`` and, of written answers, ``…/generated/<rate>``."""
         return {
             f"test/{protocol}/overall/{kind}/{name}": float(rate)

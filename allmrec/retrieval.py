@@ -195,7 +195,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's."""
         return [] if self.text_encoder is None else text_marks(self.text_encoder)
 

@@ -172,11 +172,11 @@ class ALLMRecStage1(SequentialRecommender):
         items[PAD] = 0
         return q, items
 
-    def leave(self, folder: Path) -> None:
+    def write_artifacts(self, folder: Path) -> None:
         """Writes the joint vectors that stage 2 reads."""
         self.joint_vectors().save(folder / JOINT)
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """The sentence model, where it is not the paper's."""
         return text_marks(self.tower.name)
 

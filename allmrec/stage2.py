@@ -220,7 +220,7 @@ class ALLMRecStage2(ChoiceRanker):
         both = [*self.project_user.parameters(), *self.project_item.parameters()]
         return [{"params": [parameter for parameter in both if parameter.requires_grad]}]
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's, and the ablation, if there is one."""
         texts = [] if self.text_encoder is None else text_marks(self.text_encoder)
-        return [*super().marks(), *texts, *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]
+        return [*super().table_marks(), *texts, *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]

@@ -117,7 +117,7 @@ class RunRecord(L.Callback):
                 for name, value in ranks.metrics().items()
                 if name.startswith(("coverage", "mean_popularity"))
             }
-        self.top_metrics |= pl_module.further_metrics()
+        self.top_metrics |= pl_module.extra_metrics()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops the clock of testing."""

@@ -60,7 +60,7 @@ def describe(
             "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
             "scorer": "score",
             "prompt_order": "none",
-            **model.reading(),
+            **model.protocol_overrides(),
             "metric_version": METRIC_VERSION,
             "cases": cases[f"test/{protocol}/overall"],
         }
@@ -93,7 +93,7 @@ def describe(
         tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
         text_encoder=model.text_encoder or encoder_of(model, settings),
-        marks=[*model.marks(), *([] if origin is None else [origin.mark])],
+        marks=[*model.table_marks(), *([] if origin is None else [origin.mark])],
     )
 
 

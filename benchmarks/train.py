@@ -154,7 +154,7 @@ def train_and_test(
         seconds=seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
     )
-    model.leave(plan.folder)
+    model.write_artifacts(plan.folder)
     finish(plan.folder, result, record, trainer.loggers)
     return result
 

@@ -175,15 +175,15 @@ class LRD(TextReader):
         values = {f"val/{name}": value for name, value in self._spread_of_pairs().items()}
         self.log_dict(values, reduce_fx="max", sync_dist=True)
 
-    def further_metrics(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """How far the discovery spread the pairs of the test over relations; the pairs are those of any protocol."""
         found = self._spread_of_pairs().items()
         return {f"test/{protocol}/overall/{name}": value for protocol in self.case_ranks for name, value in found}
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """That nothing was discovered, where one relation is the most probable of nearly all test pairs."""
         collapsed = self._spread_of_pairs().get("q_largest_share", 0.0) >= COLLAPSED
-        return [*super().marks(), *(["one relation for all pairs"] if collapsed else [])]
+        return [*super().table_marks(), *(["one relation for all pairs"] if collapsed else [])]
 
     def _relate(self, batch: SequenceBatch) -> None:
         if self.spread is None or self.discovery is None:

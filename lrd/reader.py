@@ -36,9 +36,9 @@ class TextReader(Recommender):
         sha = hashlib.sha256(source["identity"].encode()).digest()
         self.texts_digest.fill_(int.from_bytes(sha[:7], "big") + 1)
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """Whose vectors of texts the model reads; the papers' own are not to be had."""
-        return [*super().marks(), *([f"texts by {self.text_name}"] if self.text_name else [])]
+        return [*super().table_marks(), *([f"texts by {self.text_name}"] if self.text_name else [])]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (PyTorch's)
         """Loads weights.

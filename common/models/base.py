@@ -188,7 +188,7 @@ class Recommender(L.LightningModule, ABC):
         """Adds the name of the class, so that a method built on this one can restore it."""
         checkpoint[MODEL] = type(self).__name__
 
-    def leave(self, folder: Path) -> None:
+    def write_artifacts(self, folder: Path) -> None:
         """Writes what methods built on this one read, beside the tested checkpoint in the run folder; nothing here."""
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
@@ -213,15 +213,15 @@ class Recommender(L.LightningModule, ABC):
         counts = (getattr(module, "num_parameters", 0) for module in self.modules())
         return sum(count for count in counts if isinstance(count, int))
 
-    def marks(self) -> list[str]:
+    def table_marks(self) -> list[str]:
         """What a table says beside the method's name: something else than the paper uses, for example."""
         return []
 
-    def reading(self) -> dict[str, str]:
+    def protocol_overrides(self) -> dict[str, str]:
         """What sets the reading of the stored candidates apart from the headline's, for the protocol id."""
         return {}
 
-    def further_metrics(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """Figures of a test that ranks do not hold, ``test/<protocol>/overall/<name>``, the same on all processes."""
         return {}
 

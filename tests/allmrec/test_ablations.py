@@ -49,7 +49,7 @@ def test_what_is_shown_is_trained(folders: dict[str, str], joint: str, ablation:
     assert any(name.startswith("project_user") for name in given) is (ablation != "no_user")
     assert any(name.startswith("project_item") for name in given) is (ablation != "no_joint")
     assert sum(map(len, [group["params"] for group in model.parameter_groups()])) == len(given)
-    assert model.marks() == ([] if ablation == "none" else [ablation.replace("_", " ")])
+    assert model.table_marks() == ([] if ablation == "none" else [ablation.replace("_", " ")])
 
 
 def test_prompt_without_titles_has_every_slot(folders: dict[str, str], joint: str) -> None:

@@ -49,8 +49,8 @@ def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, Any], fold
     trained.attach(catalogue())
     batch, model = evaluation_batch(), control(runs, "none")
     torch.testing.assert_close(model.score(batch), trained.score(batch))
-    assert (model.max_title_tokens, model.reading()) == (9, {})
-    assert control(runs, "none", order=2).reading() == {"prompt_order": "2"}
+    assert (model.max_title_tokens, model.protocol_overrides()) == (9, {})
+    assert control(runs, "none", order=2).protocol_overrides() == {"prompt_order": "2"}
 
 
 def test_null_context_knows_neither_user_nor_history(runs: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def test_a_finished_run_can_be_scored_otherwise(runs: dict[str, Any]) -> None:
     likely, each = (control(runs, "none", scorer=scorer) for scorer in ("sum", "mean"))
     tokens = likely.likelihoods(batch).tokens
     torch.testing.assert_close(each.score(batch) * tokens, likely.score(batch))
-    assert each.reading() == {"scorer": "mean"}
+    assert each.protocol_overrides() == {"scorer": "mean"}
 
 
 def test_shuffled_joint_vectors_are_the_same_ones_elsewhere(runs: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def runs(sbert: str, folders: dict[str, str], tmp_path: Path) -> dict[str, Any]:
     stage1 = ALLMRecStage1(NUM_ITEMS, sasrec(), sbert, train_sbert=False, latent=LATENT)
     stage1.attach(catalogue())
     places = {"joint": save(stage1, tmp_path / "stage1"), "collaborative": save(sasrec(), tmp_path / "cf")}
-    stage1.leave(tmp_path / "stage1")
+    stage1.write_artifacts(tmp_path / "stage1")
     return places | {"llm": folders["opt"]}
 
 

@@ -58,7 +58,7 @@ def test_what_is_read_follows_from_the_arguments(made: Any, reads: set[str]) -> 
     found = made()
     found.attach(catalogue())
     assert found.information_set == reads
-    assert found.marks() == (["texts by MiniLM"] if "text" in reads else [])
+    assert found.table_marks() == (["texts by MiniLM"] if "text" in reads else [])
 
 
 def test_no_item_relations_are_no_graph() -> None:

@@ -47,8 +47,8 @@ def test_a_table_says_where_one_relation_stands_for_all_pairs(bias: float, marks
         classify.weight.normal_()
         classify.bias.zero_()[3] = bias
     quiet_trainer(1).test(model, module, verbose=False)
-    assert model.marks() == ["texts by vectors.npy", *marks]
-    assert set(model.further_metrics()) == {
+    assert model.table_marks() == ["texts by vectors.npy", *marks]
+    assert set(model.extra_metrics()) == {
         f"test/sampled-19/overall/{name}" for name in ("q_entropy", "q_largest_share")
     }
 
