@@ -68,9 +68,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
-    """Launches a run, and again with half the rows a batch as often as the device's memory demands it.
+    """Launches a run, and again with half the rows per batch for as long as the device's memory demands it.
 
-    Gradients of as many batches are added up as were one before, so that a step stays what it was.
+    As many batches as were one before add up their gradients, so that a step reads the rows it read before. Where a
+    loss is a mean over words or draws candidates from its own batch, each part has a mean and candidates of its own.
 
     Raises:
         UserError: If a batch that cannot be halved does not fit.
@@ -88,7 +89,7 @@ def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
 
 
 def halve_batch(config: Namespace) -> str:
-    """Halves the rows a batch and adds up the gradients of twice as many; returns a line that says so.
+    """Halves the rows per batch and adds up the gradients of twice as many; returns a line that says so.
 
     Raises:
         UserError: If the number of rows is odd.
@@ -101,8 +102,10 @@ def halve_batch(config: Namespace) -> str:
         )
     data.batch_size //= 2
     trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
-    if isinstance(trainer.val_check_interval, int):
-        trainer.val_check_interval *= 2
+    for counted_in_batches in ("val_check_interval", "limit_train_batches"):
+        # A float is a share of an epoch, whose number of batches has doubled already.
+        if isinstance(batches := trainer[counted_in_batches], int):
+            trainer[counted_in_batches] = 2 * batches
     return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
 
 
@@ -160,7 +163,7 @@ def train_and_test(
 
 
 def require_same_data(run: Path, plan: Plan) -> None:
-    """Looks whether a run that this one is made from is finished and was trained on the same store and users.
+    """Checks that a run this one is made from is finished, and was trained on the same events of the same store.
 
     Raises:
         UserError: If it is not.
@@ -174,7 +177,12 @@ def require_same_data(run: Path, plan: Plan) -> None:
             f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
         )
     own, theirs = plan.config["data"]["init_args"], read_yaml(run / CONFIG)["data"]["init_args"]
-    for name, what in {"scenario": "it has seen other users", "max_history": "it reads other histories"}.items():
+    differences = {
+        "split": "it may have seen events that are held out here",
+        "scenario": "it has seen other users",
+        "max_history": "it reads other histories",
+    }
+    for name, what in differences.items():
         if name in own and theirs.get(name, own[name]) != own[name]:
             raise UserError(
                 f"{run} was trained with {name} {theirs[name]}, not {own[name]}: {what}.",
@@ -183,7 +191,7 @@ def require_same_data(run: Path, plan: Plan) -> None:
 
 
 def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
-    """Looks whether the model can be tested under the protocols of its data.
+    """Checks that the model can be tested under the protocols of its data.
 
     Raises:
         UserError: If it ranks only candidates that it is shown, and one is about the whole catalogue.

@@ -100,6 +100,16 @@ def test_stage_1_leaves_its_joint_vectors(chain: dict[str, Path], results: dict[
     assert results["joint_dot_texts"].run_id != results["joint_dot"].run_id
 
 
+@pytest.mark.parametrize(("option", "value"), [("split", "global_temporal"), ("max_history", "7")])
+def test_a_filter_of_other_events_is_refused(
+    chain: dict[str, Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    given = [f"--predecessors.sasrec_allmrec={chain['sasrec_allmrec']}", f"--data.{option}={value}"]
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *QUICK, *given)]) == 2
+    assert f"was trained with {option} " in capsys.readouterr().err
+    assert not find_runs([tmp_path])
+
+
 def test_parameters_tell_trained_from_frozen(results: dict[str, Result]) -> None:
     counts = results["allmrec"].parameters
     # Two linear maps and a layer norm each, into token vectors of width 128.
