@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: what is wrong, where, and the cure."""
+"""Errors that the user can fix: what is wrong, where, and the cure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in an argument, a file or a run that the user can mend.
+    """A mistake in an argument, a file or a run that the user can fix.
 
     The command line prints the message without a traceback and exits with code 2.
 
@@ -28,7 +28,7 @@ class DataError(UserError):
 
 
 def failure_number(error: BaseException) -> int | None:
-    """Number of a failure of the operating system (``errno``), which libraries written in Rust keep in words alone.
+    """The ``errno`` of an operating-system failure, which libraries written in Rust report only in words.
 
     >>> failure_number(OSError("No space left on device (os error 28)"))
     28

@@ -1,4 +1,4 @@
-"""The batch and catalogue types that data and models share; the only thing they share.
+"""The batch and catalogue types that data and models share; with `common.errors`, all that they share.
 
 Ids of users and items start at 1; 0 is padding. Times are Unix seconds (``int64``). Shapes use one vocabulary:
 ``b`` batch, ``l`` history length, ``p`` trained positions (``l``, or 1 for a single next item), ``c`` candidates,

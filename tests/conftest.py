@@ -24,7 +24,7 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("RECBENCH_DATA is unset: no real data on this machine")
     path = Path(folder)
-    assert path.is_dir(), f"RECBENCH_DATA names {folder!r}, which is no folder"
+    assert path.is_dir(), f"RECBENCH_DATA names {folder!r}, which is not a folder"
     return path
 
 

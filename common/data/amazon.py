@@ -202,7 +202,7 @@ def _parsed(path: Path, number: int, line: bytes, parse: Callable[[str], object]
 
 
 def _blame(path: Path, first: int, lines: list[bytes], dialect: _Dialect, reason: str) -> NoReturn:
-    """Raises for the first line that is no review; ``reason`` serves where none is found."""
+    """Raises for the first line that is not a review; ``reason`` is used if there is none."""
     for number, line in enumerate(lines, start=first):
         if not line.strip():
             continue

@@ -55,19 +55,19 @@ class SequenceDataModule(L.LightningDataModule):
         max_history: Newest events of a user that a model sees.
         min_history: Earlier events that a target needs; ``prefix`` only.
         num_targets: Targets of a window; ``window`` only.
-        num_negatives: Negatives drawn a target (a window with ``window``); 0 for objectives that need none.
+        num_negatives: Negatives drawn per target (per window with ``window``); 0 for objectives that need none.
         negatives: What negatives avoid: the user's training items (``train``), held-out ones too (``complete``, a
             leak), nothing (``none``); or targets of other rows of the batch (``in-batch``).
-        batch_size: Training instances a batch; users in lock step with ``session``.
-        eval_batch_size: Evaluation cases a batch.
+        batch_size: Training instances per batch; with ``session``, users in lock step.
+        eval_batch_size: Evaluation cases per batch.
         val_protocol: Protocol of validation: ``full``, ``full-unmasked`` or stored candidates such as ``sampled-99``.
         test_protocols: Protocols of the test.
         test_users: Number of test users, the same for all runs; all if not given.
         val_users: Number of validation users, the same for all runs; all if not given.
-        allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
-        num_workers: Processes that build batches beside the training process; 0 builds them in it.
+        allow_imputed_time: Whether times that were not recorded may be used where recorded ones are needed.
+        num_workers: Processes that build batches; 0 builds them in the training process.
         seed: Seed of the order of instances and of negatives.
-        scenario: Who is trained on and who is tested: ``overall``, ``cold-users`` or ``few-shot-K``
+        scenario: Users to train on and users to test: ``overall``, ``cold-users`` or ``few-shot-K``
             (:func:`common.data.views.view`), the latter with ``leave_one_out`` only.
 
     Raises:
@@ -143,12 +143,12 @@ class SequenceDataModule(L.LightningDataModule):
 
     @cached_property
     def training(self) -> View:
-        """The stored split as the training of the model saw it: as the scenario does, but in some tests."""
+        """The stored split as the model's training saw it; differs from ``view`` only after ``keep_training``."""
         same = self.trained_scenario == self.scenario
         return self.view if same else view(self._divided(), self.trained_scenario)
 
     def keep_training(self, scenario: str) -> None:
-        """For a test of a model that was trained under another scenario, whose catalogue it keeps.
+        """Keeps the catalogue of the training scenario when a model is tested under another one.
 
         Raises:
             UserError: If that training has seen events that this scenario withholds.
@@ -161,7 +161,7 @@ class SequenceDataModule(L.LightningDataModule):
         if seen:
             raise UserError(
                 f"A run trained under {scenario} has learnt from {seen:,} users whose events {self.scenario} "
-                "withholds, so that its test would be none.",
+                "withholds, so that the test would not be valid.",
                 f"Train one for it: recbench run … --data.scenario {self.scenario}.",
             )
 
@@ -183,13 +183,13 @@ class SequenceDataModule(L.LightningDataModule):
 
     @property
     def post_hoc_graph(self) -> bool:
-        """Whether relations were collected later than the split, or nobody knows when (PROTOCOL D8)."""
+        """Whether relations were collected after the split, or at an unknown time (PROTOCOL D8)."""
         return bool(self.manifest.graph.get("post_hoc"))
 
     def _divided(self) -> Split:
         if self.split != "global_temporal" or self.manifest.time == "real":
             return self.store.split(self.split)
-        # Preparation cuts recorded times alone; here the user has given leave.
+        # Preparation cuts only recorded times; here the user has allowed imputed ones.
         sequences = self.store.split()["sequences"]
         return global_temporal(sequences, cut_times(sequences, QUANTILES))
 

@@ -32,7 +32,7 @@ def last_events(
 def distinct_events(
     sequences: Sequences, start: Int[Tensor, "b"], end: Int[Tensor, "b"], leave_out: Int[Tensor, "b"]
 ) -> Int[Tensor, "b s"]:
-    """Distinct items of ``start:end`` but for ``leave_out``, ``PAD`` on the right; as wide as the longest row needs."""
+    """Distinct items of ``start:end`` without ``leave_out``, ``PAD`` on the right; as wide as the longest row needs."""
     width = int((end - start).max()) if len(start) else 0
     items = last_events(sequences, start, end, width)[0].sort(dim=1, descending=True).values
     unwanted = items == leave_out[:, None]
@@ -53,7 +53,7 @@ def ranges(first: Int[Tensor, "n"], end: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
 
 
 class EpochDataset(Dataset[T_co], ABC):
-    """Training data part of which is drawn anew in each epoch."""
+    """Training data part of which is redrawn in each epoch."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -333,7 +333,7 @@ class HistoryDataset(Dataset[SequenceBatch]):
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Order of an epoch, from seed and epoch alone, and this process's share of it.
+    """Order of an epoch, a function of seed and epoch, and this process's share of it.
 
     Lightning keeps a sampler of this class as it is and tells it the epoch, also after a resumption; the sampler hands
     the epoch on to the dataset's negatives. Unlike its parent it never holds the order as a list.

@@ -41,7 +41,7 @@ def malformed(
         column: Column name, if one is to blame.
         expected: What should have stood there.
         found: What stands there.
-        cure: What to do; by default to mend the line or fetch the file again.
+        cure: What to do; by default, fix the line or fetch the file again.
 
     Raises:
         DataError: Always.
@@ -49,7 +49,7 @@ def malformed(
     place = f"{path}" + (f", line {line}" if line else "") + (f", column {column!r}" if column else "")
     found = found if len(found) <= 160 else f"{found[:157]}..."
     raise DataError(
-        f"{place}: expected {expected}, found {found}.", cure or "Mend that line, or fetch an intact copy of the file."
+        f"{place}: expected {expected}, found {found}.", cure or "Fix that line, or fetch an intact copy of the file."
     )
 
 

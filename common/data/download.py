@@ -61,7 +61,7 @@ def fetch(
 
     Args:
         url: Address of the file.
-        target: Where the file shall stand.
+        target: Path of the complete file.
         lock: JSON file of recorded checksums, by address.
         md5: Checksum that the publisher prints, if any.
         size: Number of bytes that the publisher prints, if any.
@@ -166,7 +166,7 @@ def _recorded(lock: Path) -> dict[str, dict[str, str | int]]:
     try:
         return dict(json.loads(lock.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise DataError(f"{lock}: expected JSON, found otherwise ({error}).", f"Mend or delete {lock}.") from error
+        raise DataError(f"{lock}: expected JSON, found otherwise ({error}).", f"Fix or delete {lock}.") from error
 
 
 def _record(lock: Path, entries: dict[str, dict[str, str | int]]) -> None:
@@ -205,7 +205,7 @@ class _Download:
                     problem = "the connection closed early"
                 except (requests.RequestException, HTTPError) as error:
                     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
-                        raise UserError(f"{self.url!r} is no address: {error}.", self.by_hand) from error
+                        raise UserError(f"{self.url!r} is not a valid address: {error}.", self.by_hand) from error
                     # The adapter has already retried a connection that never came about.
                     if isinstance(error.args[0] if error.args else None, MaxRetryError):
                         raise self._unreachable(error) from error

@@ -58,7 +58,7 @@ def sort_events(events: pl.DataFrame, ties: TieRule, seed: int) -> pl.DataFrame:
 
     Args:
         events: ``user, item, timestamp, row, part``, integers.
-        ties: ``hash`` orders tied events by a hash of user, item and seed, which nobody can predict from the ids;
+        ties: ``hash`` orders tied events by a hash of user, item and seed, which the ids do not predict;
             ``file`` keeps the source's order, which in same-day data may tell the target (PROTOCOL D5).
         seed: The data seed.
     """

@@ -27,7 +27,7 @@ def find_layout(folder: Path) -> Layout:
         UserError: If the folder is missing or holds no layout that is known.
     """
     if not folder.is_dir():
-        raise UserError(f"--source {folder} is no folder.", "Name the folder that holds the data set's files.")
+        raise UserError(f"--source {folder} is not a folder.", "Name the folder that holds the data set's files.")
     for layout, matches in _MATCHES.items():
         if matches(folder):
             return layout  # type: ignore[return-value]

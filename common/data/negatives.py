@@ -62,7 +62,7 @@ class NegativeSampler:
           of the released LRD code, and a leak: never drawing an item as a negative tells that it will be a target.
         * ``none``: uniform over the catalogue.
         * ``in-batch``: targets of other rows of the batch, uniform over positions and so proportional to popularity.
-          A row that is alone in its batch falls under ``none``.
+          A row that is the only one of its batch falls under ``none``.
 
     Args:
         rule: What a negative avoids.
@@ -121,7 +121,7 @@ class NegativeSampler:
     def fill(self, users: Int[Tensor, "b"], targets: Int[Tensor, "b q"], rows: Sequence[int]) -> Int[Tensor, "b q k"]:
         """Draws ``count`` negatives for each target; ``PAD`` stands where there is no target.
 
-        The draw depends on seed, epoch and ``rows`` alone: whatever the number of workers, or a resumption in
+        The draw depends only on seed, epoch and ``rows``: whatever the number of workers, or a resumption in
         between, an epoch has the same negatives.
 
         Args:

@@ -189,7 +189,7 @@ def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict
             divided = {"leave_one_out": splits.ready_made(sequences, part)}
         except ValueError as error:
             raise DataError(
-                f"The ready-made split of {source.name}: {error}.", "Mend its validation and test files."
+                f"The ready-made split of {source.name}: {error}.", "Fix its validation and test files."
             ) from error
     described = {name: _describe_split(split) for name, split in divided.items()}
     warnings: dict[str, str] = {}
@@ -231,7 +231,7 @@ def _describe_graph(
     return {
         "recipe": recipe.relations,
         "snapshot": None if relations.is_empty() else entry.snapshot or "unknown",
-        # Lists crawled at the end of the data, or nobody knows when, may hold what the held-out events tell.
+        # Lists crawled after the data ended, or at an unknown time, may reveal held-out events.
         "post_hoc": not relations.is_empty() and entry.snapshot != BEFORE_EVENTS,
         "link_rates": {name: graph.link_rates(sequences, place, relations, known) for name, place in places.items()},
     }
@@ -286,7 +286,7 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
         if any(len(row) != count for row in rows) or ids.null_count():
             raise DataError(
                 f"The {name} negatives of {source.name}: expected {count} known items in every row, found otherwise.",
-                "Mend the file, or leave its negatives out.",
+                "Fix the file, or leave its negatives out.",
             )
         table = ids.to_numpy().reshape(len(rows), count).astype(np.int32)
         shipped["leave_one_out", count, name] = table[np.argsort(events["user"].to_numpy(), kind="stable")]

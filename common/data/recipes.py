@@ -20,7 +20,7 @@ Layout = Literal["movielens", "amazon", "rechorus", "recbole", "tables", "synthe
 
 
 NEAR = 0.92
-"""How like a shipped key the name of one's own data may not be, lest a slip of the pen make another data set."""
+"""Names more similar than this to a shipped key are refused: a typo must not create another data set."""
 BEFORE_EVENTS = "before the first event"
 """Snapshot of a graph that cannot know any event."""
 
@@ -86,7 +86,7 @@ class DataSet:
         recipes: Its recipes; the first that fits a source is the default.
         download: Release of MovieLens, or dialect of Amazon's dumps; ``""`` where nothing is to be fetched.
         category: Amazon's name of the category.
-        snapshot: When the relations were collected, as far as the publisher says (ISO 8601, maybe shortened).
+        snapshot: When the relations were collected, as published (ISO 8601, maybe shortened).
         copies: Kind of time in well-known copies, by layout, where it is not recorded time.
         printed: Figures that papers print, by recipe.
     """
@@ -188,7 +188,7 @@ def _table_2(users: int, items: int, interactions: int) -> dict[str, Printed]:
     return dict.fromkeys(("allmrec", "allmrec-released"), Printed(_TABLE_2, users, items, interactions))
 
 
-# Title and description alone: category and brand in the text would tell the department where texts are to tell nothing.
+# Title and description only: category and brand in the text would tell the department where texts are to tell nothing.
 _WORLD = Recipe("", "", filter="none", repeats="keep", items="all", text="allmrec")
 _WORLDS = {
     "planted": "latent relations drive part of the choices, and most texts reveal them",

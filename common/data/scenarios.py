@@ -1,4 +1,4 @@
-"""Scenarios as masks over test cases, computed from training counts and positions alone; no model runs again."""
+"""Scenarios as masks over test cases, computed only from training counts and positions; no model runs again."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class Manifest:
         """Returns the manifest that ``text`` holds.
 
         Raises:
-            ValueError: If the text is no JSON object with exactly the manifest's keys.
+            ValueError: If the text is not a JSON object with exactly the manifest's keys.
         """
         values = json.loads(text)
         names = {entry.name for entry in fields(cls)}

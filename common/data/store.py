@@ -34,7 +34,7 @@ STORE_VERSION = 1
 """Version of the format below; a store of another version is refused."""
 
 NOT_ATTRIBUTES = ("item", "raw_id", "title", "text", "description")
-"""Columns of the items table that are no attributes; ``raw_id`` is an item's id before the source numbered it."""
+"""Columns of the items table that are not attributes; ``raw_id`` is an item's id before the source numbered it."""
 
 # On a folder that machines share, only one's own processes can be told dead.
 _OURS = f".tmp-{socket.gethostname()}-"
@@ -241,7 +241,7 @@ def read_store(path: Path) -> Store:
         manifest = Manifest.from_json((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path / 'manifest.json'} is no manifest of store version {STORE_VERSION}: {error}", cure
+            f"{path / 'manifest.json'} is not a manifest of store version {STORE_VERSION}: {error}", cure
         ) from error
     if manifest.store_version != STORE_VERSION:
         raise DataError(f"{path} was written by store version {manifest.store_version}; this is {STORE_VERSION}.", cure)
@@ -299,7 +299,7 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _share(folder: Path) -> None:
-    """Gives every file the permissions of the manifest: safetensors lets nobody but the owner read."""
+    """Gives every file the permissions of the manifest: safetensors makes files readable only to their owner."""
     mode = (folder / "manifest.json").stat().st_mode
     for path in folder.iterdir():
         path.chmod(mode)
@@ -341,6 +341,6 @@ def _user_errors(root: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(
-                f"{root} may not be written: {text}", "Choose another --root or mend its permissions."
+                f"{root} may not be written: {text}", "Choose another --root or fix its permissions."
             ) from error
         raise

@@ -49,7 +49,7 @@ class Dials:
         kappa: κ, share of the complement and substitute edges that is observed.
         related: Whether items are related at all; else taste, for style words, and popularity make every choice.
         own_text: Whether items keep their own texts; else texts are permuted over items.
-        latent_observed: Whether latent relations stand in triplets, too.
+        latent_observed: Whether latent relations also appear in triplets.
     """
 
     rho: float = 0.4
@@ -97,7 +97,7 @@ def true_relation(
         tails: Item ids of a shape that broadcasts with it.
 
     Returns:
-        Relation ids, 0 where a pair is not related; an item is no relative of itself.
+        Relation ids, 0 where a pair is not related; an item is not related to itself.
     """
     head_family, tail_family = truth["item_family"][heads], truth["item_family"][tails]
     joined = (head_family == tail_family) + 2 * (truth["next_family"][head_family] == tail_family)
@@ -175,7 +175,7 @@ def _dials(world: str, rho: float | None, tau: float | None, kappa: float | None
     )
     for name, value in (("rho", dials.rho), ("tau", dials.tau), ("kappa", dials.kappa)):
         if not 0 <= value <= 1:
-            raise UserError(f"{name}={value} is no share.", f"Choose {name} from 0 to 1.")
+            raise UserError(f"{name}={value} is not a share.", f"Choose {name} from 0 to 1.")
     if not dials.related and (dials.rho or dials.kappa):
         raise UserError(
             f"World {world!r} has no relations, but rho={dials.rho} and kappa={dials.kappa} ask for some.",

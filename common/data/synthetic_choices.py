@@ -78,7 +78,7 @@ class Chooser:
             done = pending[~taken]
             item[done], rule[done] = candidate[~taken], by[~taken]
             pending, attempt = pending[taken], attempt + 1
-            # Taste, too, may have nothing left to offer; popularity always has.
+            # Taste may have nothing left to offer either; popularity always has.
             plan[pending] = np.where(attempt < _ATTEMPTS, plan[pending], TASTE if attempt == _ATTEMPTS else POPULARITY)
         return item, rule
 

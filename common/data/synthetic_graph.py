@@ -22,7 +22,7 @@ RELATIONS = (
     "restock",
     "next_interest",
 )
-"""Name of each relation id. From :data:`FIRST_LATENT` on they are latent: in no triplet (but for ``observed-only``)."""
+"""Name of each relation id. From :data:`FIRST_LATENT` on they are latent, in triplets only in ``observed-only``."""
 FIRST_LATENT = 3
 
 

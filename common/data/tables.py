@@ -98,7 +98,7 @@ def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) ->
 
 def _read_items(path: Path) -> pl.DataFrame:
     columns: dict[str, Kind] = {"item": "text"}
-    # The column that holds the item goes by two names and is no attribute under either.
+    # The column that holds the item goes by two names and is not an attribute under either.
     attributes = [name for name in _columns(path) if name not in ("item", "item_id")]
     columns.update(dict.fromkeys(attributes, "optional text"))
     return _read(path, columns, unique="item")
@@ -120,7 +120,7 @@ def _read_parquet(
         if wrong.any():
             row = int(wrong.arg_max() or 0)
             expected = "a finite number or a date" if kind == "number" else "some text"
-            malformed(path, None, name, expected, f"{table[name][row]!r} in row {row + 1}", "Mend that row.")
+            malformed(path, None, name, expected, f"{table[name][row]!r} in row {row + 1}", "Fix that row.")
     if unique and converted[unique].is_duplicated().any():
         row = int((~converted[unique].is_first_distinct()).arg_max() or 0)
         expected, found = "a value that no earlier row has", f"{converted[unique][row]!r} in row {row + 1}"

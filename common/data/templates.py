@@ -35,7 +35,7 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
     """
     title, description = pl.col("title").str.strip_chars(), pl.col("description").str.strip_chars()
     special = ("category_leaf" if "category_leaf" in items.columns else "category", "brand")
-    # Copies that were made anonymous have numbers for categories and brands, which are no words.
+    # Copies that were made anonymous have numbers for categories and brands, which are not words.
     words = [pl.when(pl.col(name).str.contains(r"^\d+$")).then(pl.lit("")).otherwise(pl.col(name)) for name in special]
     if template == "title":
         text = title
@@ -55,7 +55,7 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
 
 
 def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns each attribute's values as words, ``""`` where there are none; a number is none, but for a year.
+    """Returns each attribute's values as words, ``""`` where there are none; only years among numbers are words.
 
     Args:
         items: Items table with attributes.

@@ -63,7 +63,7 @@ def view(split: Split, scenario: str) -> View:
     if re.fullmatch(FEW_SHOT + "[1-9][0-9]*", scenario):
         return _few_shot(split, int(scenario.removeprefix(FEW_SHOT)))
     offered = [OVERALL, COLD_USERS, FEW_SHOT + "256"]
-    raise UserError(f"--data.scenario {scenario!r} is no scenario", nearest(scenario, offered))
+    raise UserError(f"--data.scenario {scenario!r} is not a scenario", nearest(scenario, offered))
 
 
 def _few_shot(split: Split, count: int) -> View:
@@ -111,7 +111,7 @@ def users_seen(trained: Split, tested: Split) -> int:
 
 
 def _newest(sequences: Sequences, users: Bool[Tensor, "u_plus_1"]) -> Sequences:
-    """Sequences in which ``users`` have their last three events alone."""
+    """Sequences in which ``users`` have only their last three events."""
     offsets = sequences["offsets"]
     lengths = offsets.diff()
     kept_lengths = torch.where(users, lengths.clamp(max=COLD_USER_EVENTS), lengths)

@@ -23,7 +23,7 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
     """Counts candidates scored above the target, and others scored the same; both ``int64`` of shape ``(b,)``.
 
     Args:
-        scores: Raw scores, compared in fp32; ``-inf`` for columns that are no candidates.
+        scores: Raw scores, compared in fp32; ``-inf`` for columns that are not candidates.
         target: Column of the target.
 
     Raises:
@@ -92,7 +92,7 @@ def mrr(higher: Int[Tensor, "b"], equal: Int[Tensor, "b"]) -> Float[Tensor, "b"]
 def top_k(scores: Float[Tensor, "b c"], k: int) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
     """Columns and scores of the ``k`` best, best first; ties in the order of a fixed hash of the column.
 
-    The order of a tie depends on the columns alone, not on the batch, the device or the process.
+    The order within a tie depends only on the columns, not on the batch, the device or the process.
 
     Args:
         scores: Scores without NaN.

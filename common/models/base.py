@@ -1,6 +1,6 @@
-"""The trip every model makes: batch → scores → ranks → metrics.
+"""What every model shares: from a batch to scores, ranks and metrics.
 
-A sequential model writes :meth:`SequentialRecommender.encode`; a model whose score is no dot product writes
+A sequential model writes :meth:`SequentialRecommender.encode`; a model whose score is not a dot product writes
 :meth:`Recommender.score` and :meth:`Recommender.loss`. Training, sampled and full evaluation, checkpoints, top-K
 export and distributed evaluation come from here.
 """
@@ -30,10 +30,10 @@ MODEL = "model"
 TOP_LIST = 10
 """Length of the top lists that full ranking keeps for coverage and mean popularity."""
 DENSE_SHARE = 16
-"""Training scores the whole catalogue where it has at most so many items for each one that is asked for."""
+"""In training, the whole catalogue is scored at once if it has at most this many items per requested item."""
 FEW_ITEMS = 16
-"""Items a state up to which products are formed and summed: up to three times as fast as a batched product, which
-for more items saves memory."""
+"""Up to this many items per state, vectors are multiplied and summed elementwise: up to three times as fast as a
+batched matrix product, which needs less memory for more items."""
 
 
 class Recommender(L.LightningModule, ABC):
@@ -52,15 +52,15 @@ class Recommender(L.LightningModule, ABC):
     language_model: str | None = None
     """Name of the language model inside, if there is one."""
     text_encoder: str | None = None
-    """Name of what made vectors of texts, here or in what the model is made from, if anything did."""
+    """Name of the encoder of item texts, here or in what the model is built on, if there is one."""
     closed_form: ClassVar[bool] = False
-    """Whether :meth:`attach` already yields the finished model, so that nothing is trained by gradient."""
+    """Whether :meth:`attach` yields the finished model, with nothing left to train by gradient."""
     ranks_catalogue: ClassVar[bool] = True
-    """Whether it can rank all items, and not just candidates that it is shown."""
+    """Whether the model can rank all items, and not only the candidates it is shown."""
     catalogue_chunk: ClassVar[int] = 4096
-    """Items that full ranking scores at a time where each candidate is scored by itself."""
+    """Items that full ranking scores at a time if each candidate is scored separately."""
     score_bytes: ClassVar[int] = 256 << 20
-    """Bytes that the scores of one pass of full ranking may take; longer batches are ranked in pieces."""
+    """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in pieces."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Recommender(L.LightningModule, ABC):
         return self._in_pieces(self._rank_candidates if "candidates" in batch else self._rank_catalogue, batch)
 
     def recommend(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """The best unseen items and their scores, ``items`` and ``scores``, both ``(b, list_length)``."""
+        """The best items that a user has not seen: ``items`` and ``scores``, both of shape ``(b, list_length)``."""
         return self._in_pieces(self._best_unseen, batch)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
@@ -136,7 +136,7 @@ class Recommender(L.LightningModule, ABC):
             UserError: If the loss is NaN or infinite.
         """
         losses = self.loss(batch)
-        # A device is not made to wait at every step: once NaN, weights and loss stay NaN.
+        # Looking at every step would make a GPU wait; once NaN, weights and loss stay NaN.
         if self.device.type == "cpu" or batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._require_finite(losses["loss"], "loss")
         for name, value in losses.items():
@@ -148,7 +148,7 @@ class Recommender(L.LightningModule, ABC):
         self._collect(batch)
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Ranks test cases; one DataLoader a protocol."""
+        """Ranks test cases; one DataLoader per protocol."""
         self._collect(batch)
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ class Recommender(L.LightningModule, ABC):
         return best["items"], best["scores"]
 
     def on_fit_start(self) -> None:
-        """Puts all parts in training mode: a pre-trained one comes in evaluation mode, and Lightning leaves it."""
+        """Puts all parts into training mode: pre-trained ones arrive in evaluation mode, and Lightning keeps it."""
         self.train()
 
     def on_validation_epoch_start(self) -> None:
@@ -189,23 +189,23 @@ class Recommender(L.LightningModule, ABC):
         checkpoint[MODEL] = type(self).__name__
 
     def write_artifacts(self, folder: Path) -> None:
-        """Writes what methods built on this one read, beside the tested checkpoint in the run folder; nothing here."""
+        """Writes files that later stages read into the run folder; by default none."""
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
-        """Takes weights of another data set to ``catalogue``, of whose items only texts are known; refuses here.
+        """Loads weights trained on another data set for a ``catalogue`` whose items are known only by their texts.
 
-        A model that reads items by their texts alone overrides this.
+        By default refused; a model that reads items only by their texts overrides this.
 
         Args:
-            checkpoint: Of a training on another data set.
-            catalogue: What is known of the items to be ranked; stands in the place of :meth:`attach`.
+            checkpoint: Checkpoint of a training on another data set.
+            catalogue: What is known of the items to be ranked; replaces the call of :meth:`attach`.
 
         Raises:
-            UserError: If the model knows items by their ids, so that this is not applicable.
+            UserError: If the model knows items by their ids, so that a transfer is not possible.
         """
         raise UserError(
             f"{type(self).__name__} knows items by their ids: on items of another data set it is not applicable",
-            "Train it on that data set, or name a run of a method that reads items by their texts alone.",
+            "Train it on that data set, or name a run of a method that reads items only by their texts.",
         )
 
     def frozen_parameters(self) -> int:
@@ -214,19 +214,19 @@ class Recommender(L.LightningModule, ABC):
         return sum(count for count in counts if isinstance(count, int))
 
     def table_marks(self) -> list[str]:
-        """What a table says beside the method's name: something else than the paper uses, for example."""
+        """Remarks that tables show beside the method's name, for example that a text encoder is not the paper's."""
         return []
 
     def protocol_overrides(self) -> dict[str, str]:
-        """What sets the reading of the stored candidates apart from the headline's, for the protocol id."""
+        """Protocol fields in which this model's evaluation differs from the headline (scorer, prompt order)."""
         return {}
 
     def extra_metrics(self) -> dict[str, float]:
-        """Figures of a test that ranks do not hold, ``test/<protocol>/overall/<name>``, the same on all processes."""
+        """Test metrics that ranks cannot yield, ``test/<protocol>/overall/<name>``; identical on all processes."""
         return {}
 
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
-        """Slices of the test cases that only this model knows, by name.
+        """Further slices of the test cases that only this model can tell, by name.
 
         Args:
             ranks: Columns of the stored ranks, each of shape ``(m,)``.
@@ -276,7 +276,7 @@ class Recommender(L.LightningModule, ABC):
         return result
 
     def _require_finite(self, values: Tensor, what: str) -> None:
-        """A sum is NaN or infinite if any term is, and costs a tenth of looking at each; it may also overflow."""
+        """Raises on NaN or infinity. Testing the sum first costs a tenth; since it may overflow, the values decide."""
         if not bool(torch.isfinite(values.detach().sum())) and not bool(torch.isfinite(values).all()):
             step = self.trainer.global_step if self._trainer is not None else 0
             raise UserError(
@@ -322,7 +322,7 @@ class SequentialRecommender(Recommender):
 
     @abstractmethod
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
-        """States after each history position, or after the last alone (``p = 1``)."""
+        """States after each history position, or only after the last (``p = 1``)."""
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """Vectors that states are compared with."""

@@ -60,7 +60,7 @@ class Caser(SequentialRecommender):
         conv_activation: Activation of the horizontal filters.
         hidden_activation: Activation of ``z``.
         padding: ``row``: padding is an item like any other, with a trained vector, as in the authors' code. ``masked``:
-            its vector is zero and runs that touch it are no candidates of the maximum.
+            its vector is zero and windows that touch it are left out of the maximum.
         objective: Training loss.
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.

@@ -29,7 +29,7 @@ class FeatureFloor(ClosedFormRecommender):
     """Conditional logit over at most 20 counts, fitted on validation cases with their stored candidates.
 
     ``P(i | u) ∝ exp(w · x(u, i))``, ``w`` from L-BFGS on standardised features with a small ridge. Counts enter as
-    ``log(1 + count)`` and come from training events before the query, but for co-occurrences, which are those
+    ``log(1 + count)`` and come from training events before the query, except for co-occurrences, which are those
     of all training events. The features of item ``i`` for a user whose last item is ``q``:
 
     * ``popularity``: events of ``i``; ``popular_7d`` … ``popular_365d``: those of the last days;

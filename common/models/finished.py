@@ -54,7 +54,7 @@ def read_checkpoint(run: str | Path) -> dict[str, Any]:
 
 
 def descendants(cls: type[T]) -> Iterator[type[T]]:
-    """All classes built on ``cls``, as far as their modules are imported."""
+    """All classes derived from ``cls`` whose modules have been imported."""
     for child in cls.__subclasses__():
         yield child
         yield from descendants(child)

@@ -52,7 +52,7 @@ class GRU4Rec(SequentialRecommender):
         width: Width of the item vectors of ``prefix``.
         dropout_embedding: Dropout of the input vectors.
         dropout_hidden: Dropout of the states; ``session`` carries on what is left of them, as the authors do.
-        num_extras: Items drawn at each step of ``session``; at least 1, since the last user may be alone.
+        num_extras: Items drawn at each step of ``session``; at least 1, since the last user may be the only one left.
         sample_alpha: Exponent of the popularity that extras are drawn by: 0 is uniform.
         logq: Share of log popularity that ``session`` takes off the scores it trains on.
         elu: α of the exponential linear unit before BPR-max in ``session``, or ``None``.
@@ -141,7 +141,7 @@ class GRU4Rec(SequentialRecommender):
             self.item_embedding.weight[PAD] = 0
 
     def reset_slots(self) -> None:
-        """Forgets the carried states: all users start anew."""
+        """Forgets the carried states: all users start from zero."""
         self.slot_user = torch.zeros(0, dtype=torch.long, device=self.device)
         self.slot_next = self.slot_user
         self.slot_state = self.item_embedding.weight.new_zeros(0, self.gru.hidden_size)
@@ -166,7 +166,7 @@ class GRU4Rec(SequentialRecommender):
         self.reset_slots()
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
-        """States of a replay from zero: at every position in ``allpos``, else after the last alone."""
+        """States of a replay from zero: at every position in ``allpos``, otherwise only after the last."""
         history = batch["history"]
         real = history != PAD
         length, steps = real.sum(1), torch.arange(history.size(1), device=history.device)
@@ -270,5 +270,5 @@ class GRU4Rec(SequentialRecommender):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def look_up(self, table: ItemEmbedding, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """Rows of a table in training, with a gradient of these rows alone where ``sparse``."""
+        """Rows of a table in training; if ``sparse``, the gradient holds only these rows."""
         return F.embedding(items, table.weight, sparse=self.sparse)

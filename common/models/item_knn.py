@@ -80,7 +80,7 @@ class ItemKNN(ClosedFormRecommender):
     https://doi.org/10.1145/371920.372071; Deshpande, Karypis, TOIS 2004, https://doi.org/10.1145/963770.963776; the
     form with shrink as in Dacrema, Cremonesi, Jannach, RecSys 2019, https://arxiv.org/abs/1907.06902.
 
-    Similarities come from training events alone, the history is the one the model is shown (at test with the
+    Similarities come from training events only; the history is the one the model is shown (at test with the
     validation item). Recency weighting (``decay`` below 1) is ours: the standard method has ``decay = 1``.
 
     Args:

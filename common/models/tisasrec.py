@@ -109,8 +109,8 @@ class TiSASRec(SequentialRecommender):
 
     * The unit comes from the events that the model sees. The released code takes it from the user's whole sequence,
       test event included.
-    * Dropout of interval vectors hits rows of their tables, one draw a step, not each pair of events anew.
-    * L2 (``weight_decay``) reaches the tables alone, as released; Adam adds its gradient, which is the same.
+    * Dropout of interval vectors acts on rows of their tables, drawn once per step, not on each pair of events.
+    * L2 (``weight_decay``) applies to the tables only, as released; Adam adds its gradient, which is equivalent.
 
     ``lrd`` (github.com/ysh-1998/LRD, after ReChorus) departs further: post-norm blocks; no √d, no final norm, no
     dropout but on the results of a block's parts; intervals are rounded down from the pair's own distance; weights

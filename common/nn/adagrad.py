@@ -27,7 +27,7 @@ class Adagrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Takes one step; ``closure`` evaluates the loss anew, as Lightning passes it."""
+        """Takes one step; ``closure`` re-evaluates the loss, as Lightning passes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

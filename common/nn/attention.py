@@ -1,4 +1,4 @@
-"""Causal self-attention over histories, computed on real positions alone.
+"""Causal self-attention over histories, computed on real positions only.
 
 Histories are padded to a rectangle, and on sparse data most of it is padding. Everything that looks at one position
 at a time (maps, norms, dropout) therefore runs on packed rows, one for each real event; only the products of queries
@@ -92,7 +92,7 @@ class AttentionMaps(nn.Module):
         project: Whether a linear map with bias follows (Transformer's; SASRec has none).
 
     Raises:
-        ValueError: If ``width`` is no multiple of ``num_heads``.
+        ValueError: If ``width`` is not a multiple of ``num_heads``.
     """
 
     def __init__(self, width: int, num_heads: int = 1, dropout: float = 0.0, project: bool = False) -> None:
@@ -186,7 +186,7 @@ class SASRecBlock(nn.Module):
 
 
 class PostNormBlock(SASRecBlock):
-    """Block of the Transformer as ReChorus and LRD build it, with dropout on each part's result alone.
+    """Block of the Transformer as ReChorus and LRD build it, with dropout only on the result of each part.
 
     ``y = norm(x + dropout(attention(x, x))); out = norm(y + dropout(feed_forward(y)))``
     """

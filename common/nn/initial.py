@@ -14,7 +14,7 @@ Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
 
 @torch.no_grad()
 def start_weights(model: nn.Module, initial: Initial) -> None:
-    """Draws the weights of a model's tables and linear maps anew; padding rows and layer norms keep their start.
+    """Draws the weights of a model's tables and linear maps; padding rows and layer norms keep their start.
 
     Args:
         model: Its :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.

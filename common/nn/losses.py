@@ -43,7 +43,7 @@ def bpr_max_loss(
     score_penalty: float = 0.0,
     elu: float | None = None,
 ) -> Tensor:
-    """BPR-max: ``−log Σ_j s_j σ(r₊ − r_j) + λ Σ_j s_j r_j²`` with ``s`` the softmax over the negatives alone.
+    """BPR-max: ``−log Σ_j s_j σ(r₊ − r_j) + λ Σ_j s_j r_j²`` with ``s`` the softmax over the negatives only.
 
     Hidasi and Karatzoglou, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM 2018
     (https://arxiv.org/abs/1706.03847). The first term is summed in log space, where the released code adds 1e-24.
@@ -141,7 +141,7 @@ def pairwise_loss(
         case "gbce":
             return gbce_loss(positive, negatives, num_items, calibration)
         case _:
-            raise ValueError(f"objective {objective!r} is no loss of sampled negatives")
+            raise ValueError(f"objective {objective!r} is not a loss on sampled negatives")
 
 
 def softmax_loss(logits: Float[Tensor, "n v"], targets: Int[Tensor, "n"]) -> Tensor:

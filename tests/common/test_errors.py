@@ -6,9 +6,9 @@ from common.errors import DataError, UserError, nearest
 
 
 def test_message_holds_what_is_wrong_and_then_the_cure() -> None:
-    error = DataError("a.csv, line 3: no number", "Mend the line.")
+    error = DataError("a.csv, line 3: no number", "Fix the line.")
     assert isinstance(error, UserError)
-    assert str(error) == "a.csv, line 3: no number\nMend the line."
+    assert str(error) == "a.csv, line 3: no number\nFix the line."
 
 
 @pytest.mark.parametrize(("name", "offered"), [("ml100k", "ml-100k"), ("amazon-ofice", "amazon-office")])

@@ -250,7 +250,7 @@ def by_case(batch: SequenceBatch) -> list[tuple[int, list[int]]]:
         ({"max_history": 0}, "--data.max_history is 0"),
         ({"num_negatives": -1}, "--data.num_negatives is -1"),
         ({"test_users": 0}, "--data.test_users is 0"),
-        ({"scenario": "few-shots-3"}, "is no scenario"),
+        ({"scenario": "few-shots-3"}, "is not a scenario"),
         ({"scenario": "few-shot-3", "split": "global_temporal"}, "divides time"),
         ({"test_protocols": ()}, r"--data.test_protocols is empty"),
     ],

@@ -126,7 +126,7 @@ def test_another_version_and_a_broken_manifest_are_refused(tmp_path: Path) -> No
     ):
         read_store(store.path)
     (store.path / "manifest.json").write_text('{"dataset": "tiny"}')
-    with pytest.raises(DataError, match="no manifest"):
+    with pytest.raises(DataError, match="is not a manifest"):
         find_store(tmp_path, "tiny")
 
 

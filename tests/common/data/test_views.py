@@ -86,7 +86,7 @@ def test_where_nobody_is_cold_drawn_users_keep_their_last_three_events() -> None
     ("scenario", "message"),
     [
         ("few-shot-100", "asks for 100 users\nThere are 80"),
-        ("few-shot-0", "is no scenario"),
+        ("few-shot-0", "is not a scenario"),
         ("cold-user", "Did you mean 'cold-users'"),
     ],
 )

@@ -137,5 +137,5 @@ def test_rows_are_averaged() -> None:
 
 
 def test_full_softmax_is_no_pairwise_loss() -> None:
-    with pytest.raises(ValueError, match="'ce' is no loss of sampled negatives"):
+    with pytest.raises(ValueError, match="'ce' is not a loss on sampled negatives"):
         named("ce")(*split([1.0, 0.0]))
