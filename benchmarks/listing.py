@@ -11,7 +11,7 @@ from benchmarks.columns import aligned
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
 Kind = Literal["datasets", "methods", "suites", "encoders"]
-Entry: TypeAlias = tuple[tuple[str, ...], str]
+ListEntry: TypeAlias = tuple[tuple[str, ...], str]
 """Columns of one line, and what stands below it."""
 
 ENCODERS = {
@@ -35,14 +35,14 @@ def show(what: Kind | None = None) -> None:
     write("\n\n".join(_section(name, sections[name]()) for name in chosen))
 
 
-def _section(title: str, entries: list[Entry]) -> str:
+def _section(title: str, entries: list[ListEntry]) -> str:
     lines = [title]
     for row, (_, note) in zip(aligned([columns for columns, _ in entries]), entries, strict=True):
         lines += ["  " + "  ".join(row).rstrip(), *([f"      {note}"] if note else [])]
     return "\n".join(lines)
 
 
-def _datasets() -> list[Entry]:
+def _datasets() -> list[ListEntry]:
     from common.data.recipes import DATASETS
 
     return [
@@ -51,12 +51,12 @@ def _datasets() -> list[Entry]:
     ]
 
 
-def _methods() -> list[Entry]:
+def _methods() -> list[ListEntry]:
     data: dict[str, list[str]] = defaultdict(list)
     for name in experiment_names():
         dataset, _, method = name.partition("/")
         data[method].append(dataset)
-    entries: list[Entry] = []
+    entries: list[ListEntry] = []
     for method, datasets in sorted(data.items()):
         path = find_experiment(f"{datasets[-1]}/{method}")
         about = path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
@@ -66,12 +66,12 @@ def _methods() -> list[Entry]:
     return entries
 
 
-def _suites() -> list[Entry]:
+def _suites() -> list[ListEntry]:
     suites = {name: read_yaml(find_suite(name)) for name in suite_names()}
     return [((name, str(values.get("about", ""))), "") for name, values in suites.items()]
 
 
-def _encoders() -> list[Entry]:
+def _encoders() -> list[ListEntry]:
     return [
         ((name, "installed" if importlib.util.find_spec(package) else "not installed", source), "")
         for name, (package, source) in ENCODERS.items()

@@ -14,12 +14,12 @@ from benchmarks.launch.devices import accelerators as devices_here
 from benchmarks.launch.journal import only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
-from benchmarks.launch.plan import Entry, not_applicable, plan
+from benchmarks.launch.plan import SuiteRun, not_applicable, plan
 from benchmarks.launch.reports import Report, reports_of
 from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
 from benchmarks.launch.task import Launcher
-from benchmarks.launch.view import View, plan_lines, status_lines
+from benchmarks.launch.view import LiveView, plan_lines, status_lines
 from benchmarks.leaderboard.command import tables_of
 from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import Table, build_tables
@@ -88,7 +88,7 @@ def suite(
         write_leaderboard(entries, place)
         carrier, jobs, share = make_launcher(launcher, address, jobs, threads)
         schedule = Schedule(entries, carrier, place, jobs, share, options)
-        with View(schedule, len(entries)) as view:
+        with LiveView(schedule, len(entries)) as view:
             failed = schedule.run(Ticker(entries, schedule, place, view))
         tables = write_leaderboard(entries, place, final=True)
     write("\n".join([(place / LEADERBOARD).read_text(), *left_out]).rstrip())
@@ -112,7 +112,7 @@ class Ticker:
         view: What is shown meanwhile.
     """
 
-    def __init__(self, entries: Sequence[Entry], schedule: Schedule, place: Path, view: View) -> None:
+    def __init__(self, entries: Sequence[SuiteRun], schedule: Schedule, place: Path, view: LiveView) -> None:
         self.entries, self.schedule, self.place, self.view = entries, schedule, place, view
         self.done = len(schedule.done)
 
@@ -143,7 +143,7 @@ def make_launcher(
     return LocalLauncher(share, accelerators), jobs, share
 
 
-def write_leaderboard(entries: Sequence[Entry], place: Path, final: bool = False) -> list[Table]:
+def write_leaderboard(entries: Sequence[SuiteRun], place: Path, final: bool = False) -> list[Table]:
     """Writes ``leaderboard.md`` of the runs that are done, and where reports lie.
 
     With verdicts, which take seconds, at the end alone.

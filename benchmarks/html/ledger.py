@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.html.page import ASSETS
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
-from benchmarks.ledger.judge import Entry
+from benchmarks.ledger.judge import LedgerEntry
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.runs import write_atomically
 
@@ -64,7 +64,7 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
     return folder / "ledger.html"
 
 
-def _paper(paper: Paper, entries: Sequence[Entry]) -> str:
+def _paper(paper: Paper, entries: Sequence[LedgerEntry]) -> str:
     tables = [
         _table(paper, heading, [record_of(paper.name, entry) for entry in members])
         for heading, members in groupby(entries, key=heading_of)

@@ -22,7 +22,7 @@ State = Literal["done", "unfinished", "to do"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class SuiteRun:
     """One run of a suite.
 
     Attributes:
@@ -72,7 +72,7 @@ class Entry:
         return "unfinished" if (self.folder / LAST).is_file() else "to do"
 
 
-def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
+def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     """All runs of a suite, predecessors first: those of the same data set and seed.
 
     What a method's experiment says it ``needs`` is run, too, where the suite does not list it.
@@ -84,9 +84,9 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
     from benchmarks.train import quieten
 
     quieten()
-    entries: dict[tuple[str, str, int], Entry] = {}
+    entries: dict[tuple[str, str, int], SuiteRun] = {}
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
-    tests: list[Entry] = []
+    tests: list[SuiteRun] = []
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows_of(suite, dataset):
             if seed not in seeds_of(suite, dataset, row):
@@ -114,11 +114,11 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[Entry]:
             wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
             after = tuple(entry.folder for entry in earlier.values())
             run = (tuple(arguments), cli.plan.folder, wave, after, devices_of(cli), row.table)
-            entries[dataset, row.key, seed] = entry = Entry(key_of(dataset), row.label, seed, *run)
+            entries[dataset, row.key, seed] = entry = SuiteRun(key_of(dataset), row.label, seed, *run)
             if row.key in suite.methods:
                 tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
     # Two rows that come to the same run are one: no two processes may write one folder.
-    unique: dict[Path, Entry] = {}
+    unique: dict[Path, SuiteRun] = {}
     for entry in (*entries.values(), *tests):
         unique.setdefault(entry.folder, entry)
     return sorted(unique.values(), key=lambda entry: entry.wave)
@@ -137,7 +137,7 @@ def not_applicable(suite: Suite) -> list[str]:
     ]
 
 
-def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> Iterator[Entry]:
+def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> Iterator[SuiteRun]:
     """The test of a run on another data set, if its method can rank items that it knows by their texts alone.
 
     Args:
@@ -164,7 +164,7 @@ def tested_on(other: str, entry: Entry, cli: RunCLI, root: Path, runs: Path) -> 
         )
     arguments = (str(entry.folder), f"--data={other}", f"--root={root}", f"--runs={runs}")
     place = (plan.folder, entry.wave + 1, (entry.folder,), 1, f"{ACROSS}{entry.dataset}")
-    yield Entry(plan.manifest.dataset, entry.method, entry.seed, arguments, *place, "evaluate")
+    yield SuiteRun(plan.manifest.dataset, entry.method, entry.seed, arguments, *place, "evaluate")
 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:

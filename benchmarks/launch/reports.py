@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.launch.plan import Entry, State
+from benchmarks.launch.plan import State, SuiteRun
 from benchmarks.launch.rows import REPORTS, Suite, key_of, recipe_of
 from benchmarks.runs import hash_of
 from common.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
-class Report(Entry):
+class Report(SuiteRun):
     """A command that leaves a page or figures in a folder of its suite; it waits for its run like a run's heir."""
 
     @property
@@ -40,7 +40,7 @@ class Report(Entry):
         return "done" if self.output.is_file() else "to do"
 
 
-def reports_of(suite: Suite, entries: Sequence[Entry], root: Path, place: Path) -> list[Report]:
+def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, place: Path) -> list[Report]:
     """All reports of a suite.
 
     Args:
@@ -71,7 +71,7 @@ def is_reported(report: Mapping[str, Any], what: str, made_from: str, place: Pat
 
 
 def _reports(
-    report: Mapping[str, Any], suite: Suite, entries: Sequence[Entry], root: Path, place: Path
+    report: Mapping[str, Any], suite: Suite, entries: Sequence[SuiteRun], root: Path, place: Path
 ) -> Iterator[Report]:
     command, options = report["command"], [_option(*option) for option in report.get("options", {}).items()]
     if command == "speed":

@@ -14,7 +14,7 @@ from benchmarks.launch.task import Launcher, Task
 from common.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.launch.plan import Entry
+    from benchmarks.launch.plan import SuiteRun
 
 ATTEMPTS = 2
 MISTAKE = 2
@@ -35,7 +35,7 @@ class Attempt:
         resumed: Whether it continues an earlier one.
     """
 
-    entry: Entry
+    entry: SuiteRun
     number: int
     started: float
     resumed: bool
@@ -55,7 +55,7 @@ class Schedule:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[SuiteRun],
         launcher: Launcher,
         place: Path,
         jobs: int,
@@ -69,10 +69,10 @@ class Schedule:
         self.waiting = [(entry, 1) for entry in entries if entry.folder not in self.done]
         self.running: dict[str, Attempt] = {}
         """By run id: rows that stand in different tables share their label."""
-        self.failed: dict[Path, Entry] = {}
+        self.failed: dict[Path, SuiteRun] = {}
         self.events: list[str] = []
 
-    def run(self, tick: Callable[[], None]) -> list[Entry]:
+    def run(self, tick: Callable[[], None]) -> list[SuiteRun]:
         """Runs everything, and returns what failed or could not start.
 
         Args:
@@ -124,11 +124,11 @@ class Schedule:
             self._note("started", entry, attempt=number, resumed=resumed)
             self.launcher.start(task)
 
-    def _devices(self, entry: Entry) -> int:
+    def _devices(self, entry: SuiteRun) -> int:
         """How many devices are busy with an entry; what is measured is measured with nothing beside it."""
         return self.jobs if entry.command == "speed" else entry.devices
 
-    def _mistaken(self, entry: Entry) -> bool:
+    def _mistaken(self, entry: SuiteRun) -> bool:
         return self.journal.last().get(entry.run_id, {}).get("code") == MISTAKE
 
     def _ended(self, attempt: Attempt, code: int) -> None:
@@ -150,7 +150,7 @@ class Schedule:
         else:
             self.failed[entry.folder] = entry
 
-    def _note(self, event: str, entry: Entry, **details: object) -> None:
+    def _note(self, event: str, entry: SuiteRun, **details: object) -> None:
         self.journal.write(event, entry.label, entry.run_id, **details)
         if event != "started":
             seconds = f" after {details['seconds']:.0f} s" if "seconds" in details else ""

@@ -25,13 +25,13 @@ from benchmarks.runs import CONFIG, METRICS, Result, find_runs, read_result
 from common.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.launch.plan import Entry
+    from benchmarks.launch.plan import SuiteRun
 
 OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps")
 """Options with which a method takes another time than that of its experiment."""
 
 
-class View:
+class LiveView:
     """A table of the runs under way, redrawn in place; one line an event where there is no terminal.
 
     Args:
@@ -44,7 +44,7 @@ class View:
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=2) if self.console.is_terminal else None
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> LiveView:
         if self.live:
             self.live.start()
         else:
@@ -148,7 +148,7 @@ def changes_time(options: Iterable[str]) -> bool:
     return not set(OTHER_TIMES).isdisjoint(names)
 
 
-def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
+def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
     """The command of each run, and what all will take, judged by earlier runs of the same methods."""
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
@@ -170,7 +170,7 @@ def plan_lines(entries: Sequence[Entry], runs: Path, jobs: int) -> list[str]:
     return [*lines, f"# {len(todo)} of {total} runs to do{text}; {jobs} at a time{reports}"]
 
 
-def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:
+def status_lines(entries: Sequence[SuiteRun], place: Path) -> list[str]:
     """The state of each run, with what the journal last says of it."""
     last, since = Journal(place).last(), held_since(place)
     lines = []
@@ -182,7 +182,7 @@ def status_lines(entries: Sequence[Entry], place: Path) -> list[str]:
     return lines
 
 
-def _state(entry: Entry, event: Mapping[str, Any], since: float | None) -> str:
+def _state(entry: SuiteRun, event: Mapping[str, Any], since: float | None) -> str:
     """Where a run stands, by its folder and its last event; what a suite began that was killed does not run."""
     if entry.state == "done":
         return "done"

@@ -17,8 +17,8 @@ from benchmarks.columns import markdown
 from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.rows import SMALL_SLICE
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.ledger.judge import Entry, Ledger, Prepared
-from benchmarks.ledger.reported import REPORTED, Claim, Paper, Printed, paper_names, read_paper
+from benchmarks.ledger.judge import Ledger, LedgerEntry, Prepared
+from benchmarks.ledger.reported import REPORTED, Claim, Paper, ReportedFigure, paper_names, read_paper
 from benchmarks.ledger.schema import COUNTS
 from common.data.store import read_store
 
@@ -59,7 +59,7 @@ def ledger(
     write(_markdown(entries, notes) if format == "md" else {"csv": _csv, "json": _json}[format](entries))
 
 
-def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[Entry]]:
+def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[LedgerEntry]]:
     """Every figure and ordering of papers beside ours, by paper.
 
     Args:
@@ -90,7 +90,7 @@ def _tables(found: list[Finished], parts: set[str]) -> list[Any]:
     return [table for part in sorted(parts & known) for table in tables_of(found, part=part)]
 
 
-def record_of(paper: str, entry: Entry) -> dict[str, Any]:
+def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
     """An entry as plain values."""
     reported, ours = entry.reported, entry.ours
     if isinstance(reported, Claim):
@@ -105,7 +105,7 @@ def record_of(paper: str, entry: Entry) -> dict[str, Any]:
         "metric": reported.metric,
         "tolerance": None if isinstance(reported, Claim) else reported.tolerance,
         # The lead of an ordering is a difference, and no figure.
-        "ours": ours.mean if ours and isinstance(reported, Printed) else None,
+        "ours": ours.mean if ours and isinstance(reported, ReportedFigure) else None,
         "std": ours.std if ours else None,
         "difference": entry.difference,
         "seeds": ours.n if ours else 0,
@@ -137,11 +137,11 @@ def texts_of(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(entries: dict[str, list[Entry]]) -> str:
+def _json(entries: dict[str, list[LedgerEntry]]) -> str:
     return json.dumps([record_of(paper, entry) for paper, own in entries.items() for entry in own], indent=2)
 
 
-def _csv(entries: dict[str, list[Entry]]) -> str:
+def _csv(entries: dict[str, list[LedgerEntry]]) -> str:
     records = [record_of(paper, entry) for paper, own in entries.items() for entry in own]
     stream = io.StringIO()
     if records:
@@ -151,7 +151,7 @@ def _csv(entries: dict[str, list[Entry]]) -> str:
     return stream.getvalue()
 
 
-def _markdown(entries: dict[str, list[Entry]], notes: Mapping[str, str]) -> str:
+def _markdown(entries: dict[str, list[LedgerEntry]], notes: Mapping[str, str]) -> str:
     lines: list[str] = []
     for paper, own in entries.items():
         counts = Counter(entry.verdict for entry in own)
@@ -164,7 +164,7 @@ def _markdown(entries: dict[str, list[Entry]], notes: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def heading_of(entry: Entry) -> tuple[str, str, bool]:
+def heading_of(entry: LedgerEntry) -> tuple[str, str, bool]:
     """Table and part of it where an entry stands, and whether it is an ordering."""
     return entry.reported.place.table, entry.reported.place.about, isinstance(entry.reported, Claim)
 

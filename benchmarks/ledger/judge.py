@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.leaderboard.rows import RANKED_SEEDS, SMALL_SLICE, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.overrides import overrides
-from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, Printed
+from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, ReportedFigure
 from benchmarks.runs import Result
 from benchmarks.standins import STANDIN
 
@@ -22,7 +22,7 @@ HEADLINE = {"scorer": "score", "prompt_order": "none"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A reported figure or ordering beside ours.
 
     Attributes:
@@ -37,7 +37,7 @@ class Entry:
         cases: Number of our test cases.
     """
 
-    reported: Printed | Claim
+    reported: ReportedFigure | Claim
     ours: Cell | None
     verdict: Verdict
     why: str = ""
@@ -49,7 +49,7 @@ class Entry:
         """Ours less the printed figure; of an ordering, the lead."""
         if self.ours is None:
             return None
-        return self.ours.mean - (self.reported.value if isinstance(self.reported, Printed) else 0.0)
+        return self.ours.mean - (self.reported.value if isinstance(self.reported, ReportedFigure) else 0.0)
 
 
 class Prepared(NamedTuple):
@@ -111,7 +111,7 @@ class Ledger:
         self.found = {run.result.run_id: run for run in found}
         self.tables, self.stores = tables, stores
 
-    def entries(self, paper: Paper) -> list[Entry]:
+    def entries(self, paper: Paper) -> list[LedgerEntry]:
         """Every figure and every ordering of a paper."""
         figures = (
             self.statistic(paper, cell) if cell.place.protocol == STATISTICS else [self.figure(paper, cell)]
@@ -119,7 +119,7 @@ class Ledger:
         )
         return [*(entry for own in figures for entry in own), *(self.ordering(paper, claim) for claim in paper.claims)]
 
-    def statistic(self, paper: Paper, printed: Printed) -> list[Entry]:
+    def statistic(self, paper: Paper, printed: ReportedFigure) -> list[LedgerEntry]:
         """A figure of a data set against each store of the recipe that makes the paper's data; against others if none.
 
         Only the former earn a verdict.
@@ -138,23 +138,23 @@ class Ledger:
             if not own:
                 copy = store.dataset if store.dataset != keys[0] else f"recipe {store.recipe}"
                 verdict, why = "not comparable", f"other data ({copy})"
-            entries.append(Entry(printed, Cell.of([value]), verdict, why, (store.name,)))
-        return entries or [Entry(printed, None, "missing")]
+            entries.append(LedgerEntry(printed, Cell.of([value]), verdict, why, (store.name,)))
+        return entries or [LedgerEntry(printed, None, "missing")]
 
-    def figure(self, paper: Paper, printed: Printed) -> Entry:
+    def figure(self, paper: Paper, printed: ReportedFigure) -> LedgerEntry:
         """A figure of a method against the row that faces it."""
         found = self._facing(paper, printed, (printed.method,))
-        if isinstance(found, Entry):
+        if isinstance(found, LedgerEntry):
             return found
         ours, runs = self.cell_of(found.rows[0], printed.metric), found.runs
         assert ours is not None
         verdict, why = self._barred(paper, printed.place, found) or against_band(printed, ours, found.rows[0])
-        return Entry(printed, ours, verdict, why, runs, found.table.cases)
+        return LedgerEntry(printed, ours, verdict, why, runs, found.table.cases)
 
-    def ordering(self, paper: Paper, claim: Claim) -> Entry:
+    def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
         """An ordering against the two rows of one table that face it."""
         found = self._facing(paper, claim, (claim.better, claim.worse))
-        if isinstance(found, Entry):
+        if isinstance(found, LedgerEntry):
             return found
         table, (better, worse) = found
         high, low = (self.cell_of(row, claim.metric) for row in found.rows)
@@ -162,7 +162,7 @@ class Ledger:
         assert low is not None
         ours = Cell(high.mean - low.mean, None, found.seeds)
         verdict, why = self._barred(paper, claim.place, found) or separation(claim, table, better, worse)
-        return Entry(claim, ours, verdict, why, found.runs, table.cases)
+        return LedgerEntry(claim, ours, verdict, why, found.runs, table.cases)
 
     def cell_of(self, row: Row, metric: str) -> Cell | None:
         """A row's cell; ``train_minutes`` count what a run is made from, too, like the paper's."""
@@ -182,7 +182,7 @@ class Ledger:
             found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, paper.text_encoders)
         return [text for text, holds in found.items() if holds]
 
-    def _facing(self, paper: Paper, reported: Printed | Claim, methods: tuple[str, ...]) -> Facing | Entry:
+    def _facing(self, paper: Paper, reported: ReportedFigure | Claim, methods: tuple[str, ...]) -> Facing | LedgerEntry:
         """The rows that face something reported, or the entry of something that none faces.
 
         Where several could, those that are made like the paper's come first, then those with more seeds, then those of
@@ -191,14 +191,14 @@ class Ledger:
         """
         place, metric = reported.place, reported.metric
         if reported.not_applicable:
-            return Entry(reported, None, "not applicable", reported.not_applicable)
+            return LedgerEntry(reported, None, "not applicable", reported.not_applicable)
         if set(methods) & set(paper.not_implemented):
-            return Entry(reported, None, "not comparable", "not implemented")
+            return LedgerEntry(reported, None, "not comparable", "not implemented")
         found: list[Facing] = []
         for dataset in (place.dataset, *paper.copies.get(place.dataset, ())):
             found = found or [one for one in self._rows(paper, place, dataset, methods) if self._has(one, metric)]
         if not found:
-            return Entry(reported, None, "not comparable" if place.differs else "missing", place.differs)
+            return LedgerEntry(reported, None, "not comparable" if place.differs else "missing", place.differs)
         orders = [self._order(paper, place, one) for one in found]
         first = [one for one, order in zip(found, orders, strict=True) if order == min(orders)]
         if len(first) > 1:
@@ -208,7 +208,7 @@ class Ledger:
             runs = tuple(dict.fromkeys(name for one in first for name in one.runs))
             verdict, why = self._barred(paper, place, first[0]) or ("inconclusive", "")
             reasons = [*([why] if verdict == "not comparable" else []), f"{len(first)} configurations: name one"]
-            return Entry(reported, None, verdict, "; ".join(reasons), runs)
+            return LedgerEntry(reported, None, verdict, "; ".join(reasons), runs)
         return first[0]
 
     def _order(self, paper: Paper, place: Place, one: Facing) -> tuple[bool, int, bool, int]:
@@ -268,7 +268,7 @@ def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Ver
     return "reproduced" if pair[0] > 0 else "not reproduced", "separated"
 
 
-def against_band(printed: Printed, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:
+def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:
     """Verdict and reason of our interval against the printed figure ± its tolerance.
 
     Args:

@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Printed:
+class ReportedFigure:
     """A figure: the ``metric`` of ``method``; the method of a data set's figure is empty.
 
     Attributes:
@@ -104,7 +104,7 @@ class Paper:
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     not_implemented: tuple[str, ...] = ()
     note: str = ""
-    cells: tuple[Printed, ...] = ()
+    cells: tuple[ReportedFigure, ...] = ()
     claims: tuple[Claim, ...] = ()
 
     @property
@@ -143,7 +143,7 @@ def read_paper(path: Path) -> Paper:
     )
 
 
-def _statistics(values: Mapping[str, Any]) -> Iterator[Printed]:
+def _statistics(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
     kept = values["statistics"]
     for dataset, figures in kept["datasets"].items():
         place = Place(kept["table"], "data sets", dataset, STATISTICS, source=kept.get("source", ""))
@@ -152,7 +152,7 @@ def _statistics(values: Mapping[str, Any]) -> Iterator[Printed]:
         for metric, value in figures.items():
             if metric != "recipe":
                 # Data are the paper's or not: counts have no tolerance.
-                yield Printed(place, "", metric, value, 0.0, note, recipe=recipe)
+                yield ReportedFigure(place, "", metric, value, 0.0, note, recipe=recipe)
 
 
 def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any], dict[str, Any]]]:
@@ -172,14 +172,14 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
             yield place, column, table
 
 
-def _figures(values: Mapping[str, Any]) -> Iterator[Printed]:
+def _figures(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
     for place, column, table in _columns(values):
         usual = table.get("metric", values["metric"])
         tolerance = table.get("tolerance", values["tolerance"])
         for method, figures in column["values"].items():
             notes = [column.get(kind, {}).get(method, "") for kind in ("notes", "not_applicable")]
             for metric, value in (figures if isinstance(figures, dict) else {usual: figures}).items():
-                yield Printed(place, method, metric, float(value), tolerance, *notes)
+                yield ReportedFigure(place, method, metric, float(value), tolerance, *notes)
 
 
 def _stated(values: Mapping[str, Any]) -> Iterator[Claim]:

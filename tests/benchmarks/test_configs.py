@@ -13,7 +13,7 @@ from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
-from benchmarks.launch.plan import Entry, options_of
+from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
 from benchmarks.launch.rows import experiment_of, key_of, read_suite, rows_of
 from benchmarks.ledger.reported import REPORTED, read_paper
@@ -136,7 +136,7 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
 def test_reports_of_a_suite_fit_its_rows_and_their_commands(name: str, tmp_path: Path) -> None:
     suite = read_suite(find_suite(name))
     runs = [
-        Entry(key_of(dataset), row.label, 1, (), tmp_path / row.label)
+        SuiteRun(key_of(dataset), row.label, 1, (), tmp_path / row.label)
         for dataset in suite.datasets
         for row in rows_of(suite, dataset)
     ]

@@ -9,15 +9,15 @@ import pytest
 
 from benchmarks.launch.journal import Journal, only_one
 from benchmarks.launch.local import LocalLauncher
-from benchmarks.launch.plan import Entry
+from benchmarks.launch.plan import SuiteRun
 from benchmarks.launch.schedule import MISTAKE, Attempt, Schedule
 from benchmarks.launch.task import KILLED, Task
 from benchmarks.launch.view import progress, status_lines
 from common.errors import UserError
 
 
-def entry(runs: Path, name: str, *after: Entry, devices: int = 1) -> Entry:
-    return Entry("toy", name, 1, (f"--name={name}",), runs / name, 0, tuple(e.folder for e in after), devices)
+def entry(runs: Path, name: str, *after: SuiteRun, devices: int = 1) -> SuiteRun:
+    return SuiteRun("toy", name, 1, (f"--name={name}",), runs / name, 0, tuple(e.folder for e in after), devices)
 
 
 class Fake:
@@ -49,7 +49,7 @@ class Fake:
         assert self.running == []
 
 
-def run(entries: list[Entry], launcher: Fake, place: Path, jobs: int = 2) -> list[str]:
+def run(entries: list[SuiteRun], launcher: Fake, place: Path, jobs: int = 2) -> list[str]:
     place.mkdir(exist_ok=True)
     failed = Schedule(entries, launcher, place, jobs).run(lambda: None)
     return [entry.method for entry in failed]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.launch.plan import Entry
+from benchmarks.launch.plan import SuiteRun
 from benchmarks.launch.schedule import Attempt
-from benchmarks.launch.view import View, clock, durations, plan_lines, shipped_times
+from benchmarks.launch.view import LiveView, clock, durations, plan_lines, shipped_times
 from tests.benchmarks.made_results import made_run
 
 
@@ -18,15 +18,15 @@ def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path
     for seed, seconds in enumerate((100.0, 120.0, 500.0)):
         made_run(tmp_path, "a", 0.3, seed, seconds={"train": seconds, "test": 0.0})
     assert durations(tmp_path) == {("toy", "a"): 120.0}
-    entries = [Entry("toy", "a", seed, (), tmp_path / str(seed)) for seed in range(4)]
+    entries = [SuiteRun("toy", "a", seed, (), tmp_path / str(seed)) for seed in range(4)]
     assert plan_lines(entries, tmp_path, jobs=2)[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
-    unknown = Entry("toy", "b", 1, (), tmp_path / "b")
+    unknown = SuiteRun("toy", "b", 1, (), tmp_path / "b")
     assert "for all but 1 of methods that have not run yet" in plan_lines([*entries, unknown], tmp_path, jobs=1)[-1]
 
 
 def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
     shipped, machine = shipped_times()[1]["ml-100k", "caser"], shipped_times()[0]
-    entries = [Entry("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
+    entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
     told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} by the times of {machine}; 1 at a time"
     assert plan_lines(entries, tmp_path, jobs=1)[-1] == told
     for other in ({"arguments": ("--model.init_args.llm=opt",)}, {"command": "evaluate"}):
@@ -36,14 +36,14 @@ def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
 
 def test_the_live_table_shows_where_each_run_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.launch.view.time", SimpleNamespace(monotonic=lambda: 1100.0))
-    runs = [Entry("toy", name, 1, (), tmp_path / name) for name in "abc"]
+    runs = [SuiteRun("toy", name, 1, (), tmp_path / name) for name in "abc"]
     runs[0].folder.mkdir()
     (runs[0].folder / "config.yaml").write_text("early_stopping: {monitor: val/mrr}\ntrainer: {max_epochs: 10}\n")
     (runs[0].folder / "metrics.csv").write_text("epoch,step,val/mrr\n0,49,0.1\n1,99,0.25\n")
     attempts = {run.folder: Attempt(run, 1 + (run is runs[1]), 1000.0, run is runs[2]) for run in runs}
     schedule: Any = SimpleNamespace(done=[1, 2], waiting=[3], failed=[], running=attempts, events=[])
     console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
-    console.print(View(schedule, 6).table())
+    console.print(LiveView(schedule, 6).table())
     lines = [" ".join(line.replace("│", " ").split()) for line in console.export_text().splitlines()]
     assert "2 of 6 done, 1 waiting, 0 failed" in lines
     assert "toy/a seed 1 running 2/10 val/mrr 0.2500 2 min 7 min" in lines

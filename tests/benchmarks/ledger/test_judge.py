@@ -10,7 +10,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import Cell
 from benchmarks.ledger.judge import Prepared, Verdict, against_band
-from benchmarks.ledger.reported import Place, Printed
+from benchmarks.ledger.reported import Place, ReportedFigure
 from tests.benchmarks.ledger.test_reported import TINY, written
 from tests.benchmarks.made_results import made_run
 
@@ -30,7 +30,7 @@ DATA: dict[str, Any] = {"dataset": "ml-100k", "data": {"recipe": "5-core"}}
     ],
 )
 def test_our_interval_against_the_band(mean: float, std: float | None, n: int, verdict: Verdict) -> None:
-    printed = Printed(Place("Table 1", "", "ml-100k", "full"), "sasrec", "hr@10", 0.5, 0.05)
+    printed = ReportedFigure(Place("Table 1", "", "ml-100k", "full"), "sasrec", "hr@10", 0.5, 0.05)
     assert against_band(printed, Cell(mean, std, n))[0] == verdict
 
 
