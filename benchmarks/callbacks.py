@@ -110,7 +110,7 @@ class RunRecord(L.Callback):
         """Keeps the per-case ranks, on every process: gathering them takes all."""
         assert isinstance(pl_module, Recommender)
         for protocol, ranks in pl_module.case_ranks.items():
-            self.ranks[protocol] = {name: column.cpu() for name, column in ranks.compute().items()}
+            self.ranks[protocol] = {name: column.cpu() for name, column in ranks.table().items()}
             # Metrics of top lists cannot be had from the stored ranks.
             self.top_metrics |= {
                 f"test/{protocol}/overall/{name}": float(value)

@@ -127,7 +127,7 @@ def measure_rank(data: Mapping[str, Any], repeats: int, test_users: int | None) 
             trainer.test(model, module, verbose=False)
             seconds.append(time.perf_counter() - started)
         above.append(memory.bytes)
-    users = len(model.case_ranks["full"].compute()["case_id"])
+    users = len(model.case_ranks["full"].table()["case_id"])
     return {
         "users": users,
         "items": module.num_items,
@@ -199,7 +199,7 @@ def measure_lrd(data: Mapping[str, Any], repeats: int, test_users: int | None) -
     return {
         "epoch_seconds": min(epochs[1:]),
         "score_seconds": min(tests),
-        "users": len(model.case_ranks[protocol].compute()["case_id"]),
+        "users": len(model.case_ranks[protocol].table()["case_id"]),
         "peak_bytes_above_model": memory.bytes,
         "peak_bytes": peak_memory()["host"],
         "all_epochs": epochs,

@@ -43,7 +43,8 @@ def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
 def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[Tensor, "m"]]:
     """Returns the mask of each scenario over the cases of ``split[phase]``.
 
-    ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions;
+    ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions, all items without any
+    among the former;
     ``cold_item_by_interactions`` and ``warm_item_by_interactions`` the items that make up the bottom and top 35 % of
     interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` are the fifth of all users with
     most training events, ``tail_user`` the others.
@@ -80,7 +81,8 @@ def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dic
     by_items = popularity_rank(count[1:], torch.ones_like(count[1:]))[target - 1]
     by_interactions = popularity_rank(count[1:], count[1:])[target - 1]
     masks = {
-        "cold_item": by_items <= TAIL,
+        # Where most items were never trained on, their shared rank is not low, and they are cold all the same.
+        "cold_item": (by_items <= TAIL) | (count[target] == 0),
         "warm_item": by_items >= 1 - TAIL,
         "cold_item_by_interactions": by_interactions <= TAIL,
         "warm_item_by_interactions": by_interactions >= 1 - TAIL,

@@ -78,9 +78,15 @@ class CaseRanks(Metric):
         table = {name: cases[order, column] for column, name in enumerate(COLUMNS)}
         return table | ({"top_items": lists[order]} if lists.size(1) else {})
 
+    def table(self) -> dict[str, Tensor]:
+        """:meth:`compute` with one row per case even for a single case, whose columns torchmetrics makes scalars."""
+        table = self.compute()
+        rows = table["case_id"].numel()
+        return {name: column.reshape((rows, -1) if name == "top_items" else rows) for name, column in table.items()}
+
     def metrics(self) -> dict[str, Tensor]:
         """Metrics in float64: ``hr@K``, ``ndcg@K``, ``mrr``, ``tie_share``, and those of top lists where kept."""
-        return case_metrics(self.compute(), self.train_count)
+        return case_metrics(self.table(), self.train_count)
 
 
 def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] | None = None) -> dict[str, Tensor]:

@@ -39,6 +39,16 @@ def test_cold_and_warm_items_hold_their_share(split: Split, by_interactions: boo
     assert masks[f"warm_item{suffix}"].tolist() == [rank[item - 1] >= 1 - TAIL for item in targets]
 
 
+def test_items_never_trained_on_are_cold_however_many_there_are(split: Split) -> None:
+    masks = slices(split, 10 * ITEMS)
+    assert (masks["cold_item"] | ~masks["unseen_target"]).all()
+    few = {**split, "train_end": split["train_end"].where(split["train_end"] < 0, split["sequences"]["offsets"][:-1])}
+    nothing = slices(few, ITEMS)
+    assert nothing["unseen_target"].all()
+    assert nothing["cold_item"].all()
+    assert not nothing["warm_item"].any()
+
+
 def test_popularity_ranks_are_midranks() -> None:
     rank = popularity_rank(torch.tensor([5, 1, 1, 9]), torch.ones(4))
     assert rank.tolist() == [0.625, 0.25, 0.25, 0.875]

@@ -50,6 +50,20 @@ def test_a_table_outlives_changes_of_what_it_was_given() -> None:
     assert table["case_id"].tolist() == list(range(20))
 
 
+def test_a_single_case_has_metrics() -> None:
+    ranks = CaseRanks()
+    _update(ranks, [7], [1], [0])
+    assert {name: column.tolist() for name, column in ranks.table().items()}["case_id"] == [7]
+    assert {name: float(value) for name, value in ranks.metrics().items()}["hr@5"] == 1.0
+
+
+def test_a_single_case_keeps_its_top_list() -> None:
+    ranks, one = CaseRanks(torch.tensor([0, 4, 2])), torch.ones(1, dtype=torch.long)
+    ranks.update(one, one, one, higher=0 * one, equal=0 * one, num_candidates=2 * one, top_items=one[:, None])
+    assert ranks.table()["top_items"].tolist() == [[1]]
+    assert float(ranks.metrics()["mean_popularity@1"]) == 4.0
+
+
 def test_cutoffs_stay_below_the_number_of_candidates() -> None:
     ranks = CaseRanks()
     _update(ranks, [0, 1], [0, 3], [0, 0], candidates=20)
