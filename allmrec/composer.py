@@ -13,6 +13,7 @@ from torch import Tensor
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import SLOTS, PromptStyle
 from allmrec.slotted import SlottedModel
+from allmrec.tokens import Sizes
 from common.errors import DataError, UserError
 from common.types import PAD
 
@@ -131,6 +132,13 @@ class Composer:
         return Prompts(
             ids, [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
         )
+
+    def sizes(self) -> Sizes:
+        """What makes one prompt longer than another: titles, each between quotation marks, behind it slot and comma."""
+        # An answer has an end token in the place of slot and comma.
+        items = torch.tensor([len(answer) + 1 for answer in self.answers])
+        items[PAD] = 0
+        return Sizes(items, self.max_history)
 
     def about(self, history: Int[Tensor, "b l"], question: str, soft: bool = True) -> Prompts:
         """Prompts that tell of a user and a history, and then say ``question`` instead of listing candidates.

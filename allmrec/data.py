@@ -9,18 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from allmrec.tokens import like_lengths
+from allmrec.tokens import Sizes, like_lengths
 from common.data.candidates import CandidateSampler, title_groups
 from common.data.datamodule import SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset, TrainingDataset
 from common.data.negatives import seeded
 from common.data.views import OVERALL
 from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
-
-SHOWN_HISTORY = 10
-"""Items of a history that count towards a prompt's length."""
-AROUND_A_TITLE = 6
-"""Characters that a prompt spends on quotation marks, slot and comma."""
 
 
 class PromptDataset(PrefixDataset):
@@ -36,6 +31,7 @@ class PromptDataset(PrefixDataset):
         num_negatives: Candidates beside the target.
         positions: Which items are targets: each user's last, or all but the first.
         seed: Seed of the candidates.
+        sizes: What prompts are as long as; by default letters of whole titles in a history of 10 items.
     """
 
     def __init__(
@@ -46,14 +42,14 @@ class PromptDataset(PrefixDataset):
         num_negatives: int = 19,
         positions: Literal["last", "all"] = "last",
         seed: int = 0,
+        sizes: Sizes | None = None,
     ) -> None:
         super().__init__(split, max_history)
         if positions == "last":
             self.positions = (self.end - 1)[self.end - self.start >= 2]
         self.seed, self.num_negatives = seed, num_negatives
         self.candidates = CandidateSampler(catalogue["train"], title_groups(catalogue["titles"][1:]))
-        self.letters = torch.tensor([len(title) + AROUND_A_TITLE for title in catalogue["titles"]])
-        self.letters[PAD] = 0
+        self.sizes = sizes or letters(catalogue["titles"])
         self.cases = self._cases(catalogue)
         # Shared memory, so that loader workers that outlive an epoch see the next one's number.
         self._epoch = torch.zeros(1, dtype=torch.long)
@@ -80,17 +76,24 @@ class PromptDataset(PrefixDataset):
         return self._drawn[1]
 
     def lengths(self) -> Int[Tensor, "n"]:
-        """Letters of each instance's titles in this epoch, which prompts are about proportional to."""
-        shown = self.letters[self.negatives().long()].sum(1)
-        batch = self.instances(torch.arange(len(self)))
-        recent = self.letters[batch["history"][:, -SHOWN_HISTORY:]].sum(1)
-        return shown + recent + self.letters[batch["targets"][:, 0]]
+        """Length of each instance's titles in this epoch: those of its prompt, and the target's again as the answer."""
+        batch, (items, most) = self.instances(torch.arange(len(self))), self.sizes
+        shown = items[self.negatives().long()].sum(1) + items[batch["targets"][:, 0]]
+        recent = items[batch["history"].flip(1)[:, :most]].sum(1)
+        return shown + recent + items[batch["targets"][:, 0]]
 
     def _cases(self, catalogue: Catalogue) -> Cases:
         """The instances as cases of the training events, which lie closer together than all events."""
         user = torch.searchsorted(self.start, self.positions.long(), right=True) - 1
         position = self.positions.long() - self.start[user] + catalogue["train"]["offsets"][user]
         return {"user": user, "position": position}
+
+
+def letters(titles: Sequence[str], shown_history: int = 10) -> Sizes:
+    """Letters of whole titles, each with quotation marks, slot and comma, for want of a model that reads tokens."""
+    items = torch.tensor([len(title) + 6 for title in titles])
+    items[PAD] = 0
+    return Sizes(items, shown_history)
 
 
 class LikeLengthSampler(EpochSampler):
@@ -119,6 +122,8 @@ class LikeLengthSampler(EpochSampler):
 
 class PromptDataModule(SequenceDataModule):
     """Prompts to learn from: each training target among candidates, in batches of like length.
+
+    A model that knows its prompts in tokens sets ``sizes``, so that batches go by these.
 
     Arguments that are not listed are those of :class:`SequenceDataModule`.
 
@@ -185,10 +190,11 @@ class PromptDataModule(SequenceDataModule):
             scenario=scenario,
         )
         self.positions: Literal["last", "all"] = positions
+        self.sizes: Sizes | None = None
 
     def _training_set(self, rank: int, world_size: int) -> PromptDataset:
         return PromptDataset(
-            self.events, self.catalogue, self.max_history, self.num_negatives, self.positions, self.seed
+            self.events, self.catalogue, self.max_history, self.num_negatives, self.positions, self.seed, self.sizes
         )
 
     def _order(self, dataset: TrainingDataset, rank: int, world_size: int) -> LikeLengthSampler:

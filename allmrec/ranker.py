@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
+from allmrec.data import PromptDataModule
 from allmrec.decoding import Likelihoods, Scorer, greedy, likelihoods, read_prefix, scored
 from allmrec.generation import AnswerRates, PromptRates
 from allmrec.llm import FrozenLLM
@@ -77,6 +78,13 @@ class LanguageModelRanker(Recommender):
         self._watched: PromptRates | None = None
         # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
         self._rows = 16
+
+    def setup(self, stage: str) -> None:
+        """Attaches the catalogue, and tells a DataModule of prompts how long they are."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, PromptDataModule):
+            data.sizes = self.composer.sizes()
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles."""

@@ -34,6 +34,15 @@ class Tokens(NamedTuple):
         return cls(ids.to(device), real.to(device))
 
 
+class Sizes(NamedTuple):
+    """What the length of a prompt depends on, as the model that reads it knows it."""
+
+    items: Int[Tensor, "i_plus_1"]
+    """Tokens of each item's title, as it was cut, with all that stands around it; 0 for padding."""
+    shown_history: int
+    """Items of the history that count."""
+
+
 def positions(real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     """Place of each real token among those of its row, counted from 0; 0 where padded.
 

@@ -60,6 +60,7 @@ def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
         module.num_items, collaborative, str(folder), str(find_standin(module.store)), max_title_tokens=24
     )
     model.attach(module.catalogue)
+    module.sizes = model.composer.sizes()
     return model.eval()
 
 

@@ -1,14 +1,24 @@
 """Training prompts: which items they hold, and how little of a batch is padding."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from allmrec.data import LikeLengthSampler, PromptDataset
+from allmrec.baselines.llm_only import LLMOnly
+from allmrec.composer import Composer
+from allmrec.data import LikeLengthSampler, PromptDataModule, PromptDataset
+from allmrec.llm import FrozenLLM
+from allmrec.prompts import PromptStyle
 from allmrec.tokens import padding_share
+from benchmarks.__main__ import main
 from common.data.candidates import normalise_title
 from common.types import PAD, Catalogue, Split
 
-NUM_USERS, NUM_ITEMS = 200, 60
+NUM_USERS, NUM_ITEMS, TITLE_TOKENS = 200, 60, 8
 
 
 @pytest.fixture
@@ -29,7 +39,8 @@ def world() -> tuple[Split, Catalogue]:
         "val": empty,  # type: ignore[typeddict-item]
         "test": empty,  # type: ignore[typeddict-item]
     }
-    titles = ["", *("twin" if i % 10 == 0 else f"item {i} " + "x" * (i % 7) * 5 for i in range(1, NUM_ITEMS + 1))]
+    words = [f"item {i} " + "sea " * (40 if i % 9 == 0 else i % 5) for i in range(NUM_ITEMS + 1)]
+    titles = ["", *("twin" if i % 10 == 0 else words[i] for i in range(1, NUM_ITEMS + 1))]
     catalogue: Catalogue = {
         "train": {"offsets": counts, "items": items[kept], "times": torch.arange(int(kept.sum()))},
         "titles": titles,
@@ -87,20 +98,54 @@ def test_candidates_change_with_the_epoch_and_repeat_with_it(world: tuple[Split,
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_processes_share_the_batches_of_like_length(world: tuple[Split, Catalogue], world_size: int) -> None:
-    data = dataset(world, positions="all")
+def test_processes_share_the_batches_of_like_length(
+    world: tuple[Split, Catalogue], opt: FrozenLLM, world_size: int
+) -> None:
+    composer = Composer(opt, PromptStyle(), world[1]["titles"], max_title_tokens=TITLE_TOKENS)
+    data = dataset(world, positions="all", sizes=composer.sizes())
     parts = [list(LikeLengthSampler(data, 8, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert len({len(part) for part in parts}) == 1
     assert {index for part in parts for index in part} == set(range(len(data)))
     order = torch.tensor(parts).T.flatten()
     rows = [order[start : start + 8 * world_size] for start in range(0, len(order), 8 * world_size)]
-    assert padding_share(data.lengths(), rows) < 0.05
+    lengths = tokens(data, composer)
+    assert composer.cut_titles > 5
+    assert padding_share(lengths, rows) < 0.01
     shuffled = torch.randperm(len(data))[: len(data) // 8 * 8].view(-1, 8)
-    assert padding_share(data.lengths(), list(shuffled)) > 0.1
+    assert padding_share(lengths, list(shuffled)) > 0.1
 
 
-def test_lengths_count_what_a_prompt_shows(world: tuple[Split, Catalogue]) -> None:
+def tokens(data: PromptDataset, composer: Composer) -> Tensor:
+    """Tokens of each composed prompt and its answer."""
+    batch = data.__getitems__(list(range(len(data))))
+    prompts = composer(batch["history"], torch.cat([batch["targets"], batch["negatives"][:, 0]], dim=1))
+    answers = [composer.answers[item] for item in batch["targets"][:, 0].tolist()]
+    return torch.tensor([len(p) + len(a) for p, a in zip(prompts.ids, answers, strict=True)])
+
+
+@pytest.mark.parametrize("most", [4, 10])
+def test_lengths_differ_as_composed_prompts_do(world: tuple[Split, Catalogue], opt: FrozenLLM, most: int) -> None:
+    composer = Composer(opt, PromptStyle(), world[1]["titles"], most, TITLE_TOKENS)
+    data = dataset(world, sizes=composer.sizes())
+    assert len(set((tokens(data, composer) - data.lengths()).tolist())) == 1
+
+
+def test_without_a_model_letters_count(world: tuple[Split, Catalogue]) -> None:
     data, titles = dataset(world), world[1]["titles"]
     batch = data.__getitems__([7])
-    items = [*batch["history"][0, -10:].tolist(), int(batch["targets"][0, 0]), *batch["negatives"][0, 0].tolist()]
+    target = int(batch["targets"][0, 0])
+    items = [*batch["history"][0, -10:].tolist(), target, target, *batch["negatives"][0, 0].tolist()]
     assert int(data.lengths()[7]) == sum(len(titles[item]) + 6 for item in items if item != PAD)
+
+
+def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], tmp_path: Path) -> None:
+    size = ["--users", "60", "--items", "128", "--interactions", "560"]
+    assert main(["prepare", "synthetic", *size, "--root", str(tmp_path)]) == 0
+    data = PromptDataModule("synthetic", root=str(tmp_path))
+    model = LLMOnly(data.num_items, folders["opt"], shown_history=3, max_title_tokens=4)
+    trainer: Any = SimpleNamespace(datamodule=data)
+    model._trainer = trainer
+    model.setup("fit")
+    told: Any = data.train_dataloader().dataset
+    assert told.sizes.shown_history == 3
+    assert told.sizes.items[1:].tolist() == [len(answer) + 1 for answer in model.composer.answers[1:]]
