@@ -1,26 +1,23 @@
-"""Language-model vectors of texts: sentence encoders, any Hugging Face model, files and endpoints."""
+"""Language-model vectors of texts: sentence encoders, any Hugging Face model and files."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-import requests
 import torch
 from jaxtyping import Float, Int
-from requests.adapters import HTTPAdapter
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from urllib3.util import Retry
 
 from common.errors import UserError
+from common.text.endpoint import EndpointEncoder
 
 Pooling = Literal["cls", "mean", "last"]
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
@@ -239,95 +236,6 @@ class PrecomputedVectors:
         if not self.path.is_file():
             raise UserError(f"vector file {self.path} does not exist.", "Give the path of an existing file.")
         return self.path
-
-
-class EndpointEncoder:
-    """An OpenAI-compatible embeddings endpoint; the key comes from the environment and is never stored.
-
-    Args:
-        model: Model to ask for.
-        url: Base URL; by default ``OPENAI_BASE_URL``.
-        batch_size: Texts a request.
-        retries: Attempts beyond the first, with growing pauses, where the server is busy or unreachable.
-        backoff: Seconds of the first pause.
-    """
-
-    def __init__(
-        self, model: str, url: str | None = None, batch_size: int = 128, retries: int = 5, backoff: float = 1.0
-    ) -> None:
-        self.model = model
-        self.url = (url or os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")).rstrip("/")
-        self.batch_size = batch_size
-        self.retry = Retry(
-            total=retries,
-            backoff_factor=backoff,
-            status_forcelist=(408, 429, 500, 502, 503, 504),
-            allowed_methods=None,
-            raise_on_status=False,
-        )
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Model and endpoint."""
-        return {"kind": "endpoint", "model": self.model, "url": self.url}
-
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
-        """Vectors of ``texts``, a batch a request.
-
-        Raises:
-            UserError: If the key is missing, or the endpoint fails for good or answers with half a batch.
-        """
-        batches = [list(texts[i : i + self.batch_size]) for i in range(0, len(texts), self.batch_size)]
-        with requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=self.retry))
-            session.headers["Authorization"] = f"Bearer {self._key()}"
-            shown = track(batches, description=f"asking {self.model}", disable=len(batches) < 8)
-            parts = [self._ask(session, batch) for batch in shown]
-        widths = sorted({part.size(1) for part in parts})
-        if len(widths) > 1:
-            raise UserError(
-                f"embeddings endpoint {self.url} answered vectors of {widths[0]} and of {widths[-1]} numbers.",
-                "Choose a model with vectors of one width; nothing was cached.",
-            )
-        return torch.cat(parts)
-
-    def _ask(self, session: requests.Session, batch: list[str]) -> Tensor:
-        answer = None
-        try:
-            answer = session.post(f"{self.url}/embeddings", json={"model": self.model, "input": batch}, timeout=120)
-            answer.raise_for_status()
-            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
-        except (requests.RequestException, KeyError, TypeError) as error:
-            said = "" if answer is None else f" It said: {answer.text[:300]}"
-            raise UserError(
-                f"embeddings endpoint {self.url} failed for model {self.model!r}: {error}.{said}",
-                "Check OPENAI_BASE_URL, OPENAI_API_KEY and the model name; nothing was cached.",
-            ) from error
-        if [row["index"] for row in rows] != list(range(len(batch))):
-            raise UserError(
-                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts.",
-                "Try a smaller batch, or another endpoint; nothing was cached.",
-            )
-        try:
-            vectors = torch.tensor([row["embedding"] for row in rows], dtype=torch.float32)
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._no_vectors() from error
-        if vectors.ndim != 2:
-            raise self._no_vectors()
-        return vectors
-
-    def _no_vectors(self) -> UserError:
-        return UserError(
-            f"embeddings endpoint {self.url} answered something else than vectors of one width for {self.model!r}.",
-            "Ask a model that makes embeddings, as lists of numbers (not base64); nothing was cached.",
-        )
-
-    def _key(self) -> str:
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key:
-            raise UserError("OPENAI_API_KEY is unset.", "Export the endpoint's key in the environment.")
-        return key
 
 
 def revision(name: str) -> dict[str, str]:

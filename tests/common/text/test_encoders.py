@@ -1,11 +1,7 @@
-"""Encoders against naive loops, small models made on the spot and a local endpoint."""
+"""Encoders against naive loops and small models made on the spot."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +12,6 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from common.errors import UserError
 from common.text.encoders import (
-    EndpointEncoder,
     LanguageModelEncoder,
     Pooling,
     PrecomputedVectors,
@@ -98,94 +93,6 @@ def test_unknown_encoder_and_missing_model_say_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="give the folder"):
         LanguageModelEncoder(str(tmp_path / "absent"), "mean").encode(TEXTS)
-
-
-ODD: dict[str, object] = {"ragged": [1.0], "null": None, "base64": "AACAPw==", "scalar": 1.0}
-
-
-class Server(ThreadingHTTPServer):
-    mode = "well"
-    asked = 0
-
-
-class Endpoint(BaseHTTPRequestHandler):
-    """Answers vectors of text length; behaves as the server's ``mode`` says."""
-
-    def do_POST(self) -> None:
-        server = cast(Server, self.server)
-        server.asked += 1
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if server.mode == "busy once" and server.asked == 1:
-            return self.send_error(503)
-        if server.mode == "refuse":
-            return self.send_error(401)
-        rows = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
-        if server.mode in ODD:
-            rows[-1]["embedding"] = ODD[server.mode]
-        if server.mode == "missing":
-            del rows[-1]["embedding"]
-        kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
-        if server.mode == "wider later" and server.asked > 1:
-            kept = [{**row, "embedding": [1.0, 2.0, 3.0]} for row in kept]
-        failed = {"error": {"message": "no such model"}}
-        answer = json.dumps(failed if server.mode in ("error", "bad request") else {"data": kept}).encode()
-        self.send_response(400 if server.mode == "bad request" else 200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-        return None
-
-    def log_message(self, format: str, *args: object) -> None: ...
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("mode", ["well", "busy once"])
-def test_endpoint_is_asked_in_batches_and_again_when_busy(endpoint: Server, mode: str) -> None:
-    endpoint.mode = mode
-    vectors = EndpointEncoder("m", batch_size=3, backoff=0.0).encode(TEXTS)
-    assert vectors[:, 0].tolist() == [len(text) for text in TEXTS]
-    assert endpoint.asked == (2 if mode == "well" else 3)
-
-
-@pytest.mark.parametrize(("mode", "says"), [("refuse", "401"), ("half", "answered 2 vectors for 4 texts")])
-def test_endpoint_that_fails_is_a_clear_error(endpoint: Server, mode: str, says: str) -> None:
-    endpoint.mode = mode
-    with pytest.raises(UserError, match=says):
-        EndpointEncoder("m", backoff=0.0).encode(TEXTS)
-
-
-def test_endpoint_needs_a_key_and_never_names_it(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "secret" not in json.dumps(EndpointEncoder("m").identity)
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="OPENAI_API_KEY is unset"):
-        EndpointEncoder("m").encode(TEXTS)
-
-
-@pytest.mark.parametrize("mode", [*ODD, "missing"])
-def test_what_is_no_vector_is_a_clear_error(endpoint: Server, mode: str) -> None:
-    endpoint.mode = mode
-    with pytest.raises(UserError, match="something else than vectors of one width"):
-        EndpointEncoder("m", backoff=0.0).encode(TEXTS)
-
-
-@pytest.mark.parametrize(
-    ("mode", "says"),
-    [("error", "no such model"), ("bad request", "no such model"), ("wider later", "of 2 and of 3 numbers")],
-)
-def test_what_the_endpoint_says_of_a_failure_is_passed_on(endpoint: Server, mode: str, says: str) -> None:
-    endpoint.mode = mode
-    with pytest.raises(UserError, match=says):
-        EndpointEncoder("m", batch_size=2, backoff=0.0).encode(TEXTS)
 
 
 @pytest.mark.parametrize("name", ["empty.npy", "cut.npy", "words.npy", "objects.npy", "broken.safetensors"])
