@@ -33,7 +33,7 @@ def _table(table: Table) -> dict[str, Any]:
         "dataset": table.dataset,
         "protocol": table.protocol,
         "id": table.protocol_id,
-        "part": table.part,
+        "slice": table.slice,
         "scenario": table.scenario,
         "cases": table.cases,
         "primary": table.primary,
@@ -49,7 +49,7 @@ def _table(table: Table) -> dict[str, Any]:
 def _row(table: Table, row: Row) -> dict[str, Any]:
     record = record_of(table, row)
     kept = ("rank", "ranks", "group", "seeds", "floor", "marks", "runs")
-    key = f"test/{table.protocol}/{table.part}/{table.primary}"
+    key = f"test/{table.protocol}/{table.slice}/{table.primary}"
     return {name: record[name] for name in kept} | {
         "method": row.name,
         "reads": record["information_set"],

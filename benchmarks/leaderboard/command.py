@@ -23,7 +23,7 @@ def leaderboard(
     html: Path | None = None,
     dataset: str | None = None,
     protocol: str | None = None,
-    part: str = "overall",
+    slice: str = "overall",
     slices: list[str] | None = None,
     reads: list[str] | None = None,
     root: Path = Path("data"),
@@ -37,7 +37,7 @@ def leaderboard(
             the tables in all formats.
         dataset: Only this data set.
         protocol: Only this protocol, in a single table: refused when runs differ in what the protocol says.
-        part: Slice of the test cases, such as ``cold_item``.
+        slice: Slice of the test cases, such as ``cold_item``.
         slices: Slices whose primary metric is a column beside the others.
         reads: Only methods that read nothing beyond these parts of the information set.
         root: Folder of the stores, whose statistics the page's ledger compares with those that papers print.
@@ -51,12 +51,12 @@ def leaderboard(
     if not found:
         raise UserError("There is no finished run to show.", "Train one with `recbench run`, or name other folders.")
     known = {key.split("/")[2] for run in found for key in run.result.cases}
-    for name in [part, *(slices or [])]:
+    for name in [slice, *(slices or [])]:
         if name not in known:
             raise UserError(f"No run has a slice {name!r}.", nearest(name, known))
-    tables = tables_of(found, protocol, part)
+    tables = tables_of(found, protocol, slice)
     if not any(row.metrics for table in tables for row in table.rows):
-        raise UserError(f"No test case of these runs belongs to the slice {part!r}.", _filled(found, protocol))
+        raise UserError(f"No test case of these runs belongs to the slice {slice!r}.", _filled(found, protocol))
     if html is not None:
         from benchmarks.html.ledger import write_ledger
         from benchmarks.html.page import write_page
@@ -84,7 +84,7 @@ def gather(places: Sequence[Path]) -> list[Finished]:
     return settle(distinct([*own_runs(place for place in places if place not in files), *map(unpack, files)]))
 
 
-def tables_of(found: list[Finished], protocol: str | None = None, part: str = "overall") -> list[Table]:
+def tables_of(found: list[Finished], protocol: str | None = None, slice: str = "overall") -> list[Table]:
     """Tables with verdicts: one for each data set and protocol id, or for each data set under ``protocol``.
 
     Raises:
@@ -92,8 +92,8 @@ def tables_of(found: list[Finished], protocol: str | None = None, part: str = "o
     """
     results = [run.result for run in found]
     if protocol is None:
-        tables = build_tables(results, part)
+        tables = build_tables(results, slice)
     else:
         names = sorted({result.dataset for result in results})
-        tables = [build_table([r for r in results if r.dataset == name], protocol, part) for name in names]
+        tables = [build_table([r for r in results if r.dataset == name], protocol, slice) for name in names]
     return [judged(table, found) for table in tables]

@@ -39,7 +39,7 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
     """CSV: one line for each row and metric; the primary metric of a slice is ``<slice>/<metric>``."""
     stream = io.StringIO()
     names = [
-        *("dataset", "protocol", "protocol_id", "scenario", "part", "cases"),
+        *("dataset", "protocol", "protocol_id", "scenario", "slice", "cases"),
         *("method", "rank", "rank_low", "rank_high", "group"),
         *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "share"),
         *("information_set", "marks", *COSTS),
@@ -72,7 +72,7 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
     standing = row.standing or Standing(None, "", None, 0.0)
     return {
         name: getattr(table, name)
-        for name in ("dataset", "protocol", "protocol_id", "scenario", "part", "cases", "primary")
+        for name in ("dataset", "protocol", "protocol_id", "scenario", "slice", "cases", "primary")
     } | {
         "method": row.method,
         "rank": row.rank,
@@ -107,7 +107,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
     columns = _columns(table, slices)
     small = table.cases < SMALL_SLICE
     lines = [
-        "## " + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.part) if x != OVERALL)]),
+        "## " + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.slice) if x != OVERALL)]),
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
         + (f"; {table.note}" if table.note else "")

@@ -32,7 +32,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
     places = [
         number
         for number, row in enumerate(table.rows)
-        if table.primary in row.metrics and all(sources[run.run_id].knows(table.part) for run in row.runs)
+        if table.primary in row.metrics and all(sources[run.run_id].knows(table.slice) for run in row.runs)
     ]
     if not places:
         return table
@@ -42,7 +42,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
     for row in rows:
         totals = []
         for result in row.runs:
-            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary, table.part)
+            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary, table.slice)
             if cases is None:
                 cases, users = case, user
             elif not np.array_equal(cases, case):
@@ -60,7 +60,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
 
 
 def _primary(row: Row, table: Table) -> list[float]:
-    return [run.metrics[f"test/{table.protocol}/{table.part}/{table.primary}"] for run in row.runs]
+    return [run.metrics[f"test/{table.protocol}/{table.slice}/{table.primary}"] for run in row.runs]
 
 
 def _standings(rows: list[Row], verdicts: Verdicts) -> list[Standing]:

@@ -135,7 +135,7 @@ class Table:
         dataset: Key of the data set.
         protocol: Name of the protocol.
         protocol_id: Its id.
-        part: Slice of the test cases.
+        slice: Slice of the test cases.
         cases: Number of its cases.
         slices: Number of cases of each slice.
         primary: The metric that it is sorted by.
@@ -149,7 +149,7 @@ class Table:
     dataset: str
     protocol: str
     protocol_id: str
-    part: str
+    slice: str
     cases: int
     slices: dict[str, int]
     primary: str
@@ -164,20 +164,20 @@ class Table:
         return str(self.rows[0].runs[0].protocols[self.protocol]["fields"].get("scenario", OVERALL))
 
 
-def build_table(results: Sequence[Result], protocol: str, part: str = "overall") -> Table:
+def build_table(results: Sequence[Result], protocol: str, slice: str = "overall") -> Table:
     """The table of ``results`` under one protocol.
 
     Args:
         results: Finished runs of one data set.
         protocol: Name of the protocol.
-        part: Slice of the test cases.
+        slice: Slice of the test cases.
 
     Raises:
         UserError: If the results come from several data sets or their protocol ids differ: names the field.
     """
     results = [result for result in results if protocol in result.protocols]
     _refuse_mixture(results, protocol)
-    key = f"test/{protocol}/{part}"
+    key = f"test/{protocol}/{slice}"
     groups: dict[str, dict[int, Result]] = defaultdict(dict)
     for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
         groups[result.config_id].setdefault(result.seed, result)
@@ -191,7 +191,7 @@ def build_table(results: Sequence[Result], protocol: str, part: str = "overall")
         dataset=first.dataset,
         protocol=protocol,
         protocol_id=first.protocols[protocol]["id"],
-        part=part,
+        slice=slice,
         cases=first.cases.get(key, 0),
         slices={name.removeprefix(f"test/{protocol}/"): n for name, n in first.cases.items() if _of(name, protocol)},
         primary=primary,
@@ -200,7 +200,7 @@ def build_table(results: Sequence[Result], protocol: str, part: str = "overall")
     )
 
 
-def build_tables(results: Sequence[Result], part: str = "overall") -> list[Table]:
+def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Table]:
     """Tables of all ``results``: one for each data set and protocol id.
 
     Where one data set has a protocol under several ids, each table's note names the fields that differ.
@@ -213,7 +213,7 @@ def build_tables(results: Sequence[Result], part: str = "overall") -> list[Table
     for (dataset, protocol, name), members in sorted(groups.items()):
         others = [m[0] for (d, p, i), m in groups.items() if (d, p) == (dataset, protocol) and i != name]
         notes = {difference(members[0], other, protocol) for other in others}
-        table = build_table(members, protocol, part)
+        table = build_table(members, protocol, slice)
         if not table.rows or not any(row.metrics for row in table.rows):
             continue
         tables.append(replace(table, note="; ".join(sorted(notes))))
@@ -256,8 +256,8 @@ def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
     first = runs[0]
     prefix, primary = f"test/{protocol}/", PRIMARY.get(protocol, "ndcg@10")
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
-    parts = [name.split("/")[2] for name in first.metrics if _of(name.rpartition("/")[0], protocol)]
-    keys = {part: f"{prefix}{part}/{primary}" for part in dict.fromkeys(parts)}
+    slices = [name.split("/")[2] for name in first.metrics if _of(name.rpartition("/")[0], protocol)]
+    keys = {slice: f"{prefix}{slice}/{primary}" for slice in dict.fromkeys(slices)}
     return Row(
         method=label,
         rank=None,
@@ -268,7 +268,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
         marks=_marks(runs, key, protocol),
         costs=_costs(runs),
         runs=tuple(sorted(runs, key=lambda run: run.seed)),
-        slices={part: cell_of(runs, name) for part, name in keys.items() if name in first.metrics},
+        slices={slice: cell_of(runs, name) for slice, name in keys.items() if name in first.metrics},
     )
 
 

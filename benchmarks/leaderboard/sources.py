@@ -106,28 +106,28 @@ class Finished:
         rows = [self.cases(protocol, columns).select(columns).write_csv() for protocol in sorted(self.result.protocols)]
         return hash_of(self.result.metrics, rows)
 
-    def knows(self, part: str) -> bool:
+    def knows(self, slice: str) -> bool:
         """Whether its ranks tell which cases belong to a slice.
 
         Raises:
             UserError: If they cannot be read.
         """
-        return part == OVERALL or f"{SLICE}{part}" in self._ranks(pl.read_parquet_schema)
+        return slice == OVERALL or f"{SLICE}{slice}" in self._ranks(pl.read_parquet_schema)
 
     def gains(
-        self, protocol: str, metric: str, part: str = OVERALL
+        self, protocol: str, metric: str, slice: str = OVERALL
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Case ids, users, and what each case of a slice gains under ``metric``.
 
         Raises:
             UserError: If their mean is not the figure that the result states.
         """
-        table = self.cases(protocol, NEEDED if part == OVERALL else (*NEEDED, f"{SLICE}{part}"))
-        if part != OVERALL:
-            table = table.filter(pl.col(f"{SLICE}{part}"))
+        table = self.cases(protocol, NEEDED if slice == OVERALL else (*NEEDED, f"{SLICE}{slice}"))
+        if slice != OVERALL:
+            table = table.filter(pl.col(f"{SLICE}{slice}"))
         higher, equal = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in ("higher", "equal"))
         gain = case_gains(metric, higher, equal).numpy()
-        stated = self.result.metrics.get(f"test/{protocol}/{part}/{metric}")
+        stated = self.result.metrics.get(f"test/{protocol}/{slice}/{metric}")
         if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(

@@ -70,7 +70,7 @@ def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) ->
     asked = {place for one in papers for place in one.places}
     keys = {place.dataset for place in asked} | {copy for one in papers for own in one.copies.values() for copy in own}
     mine = [run for run in runs if run.result.dataset in keys]
-    book = Ledger(mine, _tables(mine, {place.part for place in asked}), statistics(root))
+    book = Ledger(mine, _tables(mine, {place.slice for place in asked}), statistics(root))
     return {one.name: book.entries(one) for one in papers}
 
 
@@ -85,9 +85,9 @@ def statistics(root: Path) -> list[Prepared]:
     return found
 
 
-def _tables(found: list[Finished], parts: set[str]) -> list[Any]:
+def _tables(found: list[Finished], slices: set[str]) -> list[Any]:
     known = {key.split("/")[2] for run in found for key in run.result.cases}
-    return [table for part in sorted(parts & known) for table in tables_of(found, part=part)]
+    return [table for slice in sorted(slices & known) for table in tables_of(found, slice=slice)]
 
 
 def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def texts_of(record: dict[str, Any]) -> dict[str, str]:
     small = record["cases"] is not None and record["cases"] < SMALL_SLICE
     return {
         "data set": record["dataset"],
-        "slice": record["part"] + (f" (n = {record['cases']})" if small else ""),
+        "slice": record["slice"] + (f" (n = {record['cases']})" if small else ""),
         "method": record["method"],
         "metric": metric,
         "printed": figure_of(record["printed"], metric),

@@ -224,7 +224,7 @@ class Ledger:
 
     def _rows(self, paper: Paper, place: Place, dataset: str, methods: tuple[str, ...]) -> Iterable[Facing]:
         for table in self.tables:
-            if (table.dataset, table.protocol, table.part) != (dataset, place.protocol, place.part):
+            if (table.dataset, table.protocol, table.slice) != (dataset, place.protocol, place.slice):
                 continue
             if table.scenario.partition(" (")[0] != place.scenario:
                 continue

@@ -25,7 +25,7 @@ class Place:
         dataset: Key of the data set.
         protocol: Name of the protocol.
         scenario: What was changed before training, ``overall`` for nothing.
-        part: Slice of the test cases.
+        slice: Slice of the test cases.
         differs: Why no run here can face it, empty where one can.
         source: Where it is printed, if not in the paper.
     """
@@ -35,7 +35,7 @@ class Place:
     dataset: str
     protocol: str
     scenario: str = "overall"
-    part: str = "overall"
+    slice: str = "overall"
     differs: str = ""
     source: str = ""
 

@@ -35,13 +35,13 @@ def made_run(
     rate: float,
     seed: int = 0,
     cases: int = 200,
-    part: str = "cold_items",
+    slice: str = "cold_items",
     stored: bool = True,
     **changes: Any,  # noqa: ANN401
 ) -> Path:
     """The folder of a run whose ranks give its figures: about ``rate`` of the targets are among the first ten.
 
-    A ninth of the cases belong to the slice ``part``, which is ``stored`` beside the ranks.
+    A ninth of the cases belong to the slice ``slice``, which is ``stored`` beside the ranks.
     """
     protocol = changes.get("protocol", "full")
     generator = np.random.default_rng(int(hash_of(method, rate, seed), 16))
@@ -52,8 +52,8 @@ def made_run(
     columns |= {"higher": np.where(hit, generator.integers(0, 10, cases), 50), "equal": np.zeros(cases, int)}
     table = pl.DataFrame({"protocol": [protocol] * cases} | columns | {"num_candidates": np.full(cases, 1000)})
     cold = torch.from_numpy(columns["target"] == 1)
-    metrics, counts = slice_metrics(table, {protocol: {part: cold}})
-    table = table.with_columns(pl.Series(f"{SLICE}{part}", cold.numpy())) if stored else table
+    metrics, counts = slice_metrics(table, {protocol: {slice: cold}})
+    table = table.with_columns(pl.Series(f"{SLICE}{slice}", cold.numpy())) if stored else table
     result = replace(made_result(method, rate, seed, **changes), metrics=metrics, cases=counts)
     folder = runs / result.dataset / method / result.run_id
     folder.mkdir(parents=True)

@@ -120,6 +120,15 @@ def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
             RunCLI(["--config", experiment_of(suite.datasets[-1], row.method), *options_of(suite, row)])
 
 
+@pytest.mark.parametrize("name", [name for name in suite_names() if "-paper" in name])
+def test_no_row_of_a_suite_as_printed_has_a_stand_in_language_model(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    for dataset in suite.datasets:
+        for row in rows_of(suite, dataset):
+            model = model_of(dataset, row.method).get("init_args", {})
+            assert row.options.get("model.init_args.llm", model.get("llm")) != STANDIN, (dataset, row.key)
+
+
 @pytest.mark.parametrize("kind", ["", "-users", "-ablations", "-backbones"])
 def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     forms = {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")}

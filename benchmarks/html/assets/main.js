@@ -1,7 +1,7 @@
 function refresh() { drawTable(); drawCharts(); }
 
 /** A protocol with the scenario and the slice of a table, where these say more. */
-function named(table) { return [table.protocol, table.scenario, table.part].filter((word) => word !== "overall").join(", "); }
+function named(table) { return [table.protocol, table.scenario, table.slice].filter((word) => word !== "overall").join(", "); }
 
 function drawTabs() {
   document.getElementById("tables").replaceChildren(...data.tables.map((table) =>

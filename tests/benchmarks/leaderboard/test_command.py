@@ -35,7 +35,7 @@ def test_rows_are_filtered_by_what_they_read(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     ("arguments", "cure"),
-    [(["--part", "cold_item"], "Did you mean 'cold_items'?"), (["--dataset", "toys"], "no finished run")],
+    [(["--slice", "cold_item"], "Did you mean 'cold_items'?"), (["--dataset", "toys"], "no finished run")],
 )
 def test_mistakes(arguments: list[str], cure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path)
@@ -48,7 +48,7 @@ def test_a_slice_without_a_case_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     result = json.loads((folder / "result.json").read_text())
     result["cases"]["test/full/cold_user"] = 0
     (folder / "result.json").write_text(json.dumps(result))
-    assert main(["leaderboard", str(tmp_path), "--part", "cold_user"]) == 2
+    assert main(["leaderboard", str(tmp_path), "--slice", "cold_user"]) == 2
     error = capsys.readouterr().err
     assert "belongs to the slice 'cold_user'" in error
     assert "cold_items, overall" in error

@@ -224,7 +224,7 @@ def test_an_ordering_on_a_slice_is_judged_on_its_cases(
 ) -> None:
     for seed in range(5):
         for method, rate in (("sasrec", 0.6), ("caser", 0.3)):
-            made_run(tmp_path / "runs", method, rate, seed, 2000, part="cold_item", stored=stored, **DATA)
+            made_run(tmp_path / "runs", method, rate, seed, 2000, slice="cold_item", stored=stored, **DATA)
     text = TINY.replace("metric: hr@10", "metric: ndcg@10").replace("{hr@10: 0.1, ndcg@10: 0.05}", "0.1")
     paper = written(tmp_path, text.replace("{dataset: ml-100k, best", "{dataset: ml-100k, slice: cold_item, best"))
     assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--format", "json"]) == 0

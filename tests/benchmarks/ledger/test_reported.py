@@ -60,7 +60,7 @@ def test_shipped_figures_agree_with_the_recipes_and_with_each_other(paper: Paper
         assert all(getattr(entry, metric, value) == value for entry in printed)
     # The method itself stands in several tables, always with the same figure.
     own = [c for c in paper.cells if c.method == "allmrec" and c.metric == "hr@1"]
-    overall = {(c.place.dataset, c.value) for c in own if c.place.part == c.place.scenario == "overall"}
+    overall = {(c.place.dataset, c.value) for c in own if c.place.slice == c.place.scenario == "overall"}
     assert len(overall) == len({dataset for dataset, _ in overall})
 
 
