@@ -135,9 +135,17 @@ def overview(
     for other in suite.across:
         data.setdefault(other, readiness(root, other, recipe_of(other), ()))
     times = [seconds for seconds, _ in left if not math.isnan(seconds)]
-    sizes = (done + len(left), done, sum(times), len(left) - len(times))
-    elsewhere = any(foreign for _, foreign in left)
-    return Overview(name, data, *sizes, held_since(folder) is not None, reports, elsewhere)
+    return Overview(
+        name=name,
+        data=data,
+        runs=done + len(left),
+        done=done,
+        seconds=sum(times),
+        unknown=len(left) - len(times),
+        running=held_since(folder) is not None,
+        reports=reports,
+        elsewhere=any(foreign for _, foreign in left),
+    )
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:

@@ -111,10 +111,17 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
                 continue
             # The store of the plan, also when another one is prepared meanwhile.
             arguments.append(f"--data.store={cli.plan.manifest.store_id}")
-            wave = 1 + max((entry.wave for entry in earlier.values()), default=-1)
-            after = tuple(entry.folder for entry in earlier.values())
-            run = (tuple(arguments), cli.plan.folder, wave, after, devices_of(cli), row.table)
-            entries[dataset, row.key, seed] = entry = SuiteRun(key_of(dataset), row.label, seed, *run)
+            entries[dataset, row.key, seed] = entry = SuiteRun(
+                dataset=key_of(dataset),
+                method=row.label,
+                seed=seed,
+                arguments=tuple(arguments),
+                folder=cli.plan.folder,
+                wave=1 + max((entry.wave for entry in earlier.values()), default=-1),
+                after=tuple(entry.folder for entry in earlier.values()),
+                devices=devices_of(cli),
+                table=row.table,
+            )
             if row.key in suite.methods:
                 tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
     # Two rows that come to the same run are one: no two processes may write one folder.
@@ -162,9 +169,17 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
             f"No item of {other} has a text, by which alone {entry.method} could know it.",
             "Prepare it from a source with titles or descriptions, or leave it out of `across`.",
         )
-    arguments = (str(entry.folder), f"--data={other}", f"--root={root}", f"--runs={runs}")
-    place = (plan.folder, entry.wave + 1, (entry.folder,), 1, f"{ACROSS}{entry.dataset}")
-    yield SuiteRun(plan.manifest.dataset, entry.method, entry.seed, arguments, *place, "evaluate")
+    yield SuiteRun(
+        dataset=plan.manifest.dataset,
+        method=entry.method,
+        seed=entry.seed,
+        arguments=(str(entry.folder), f"--data={other}", f"--root={root}", f"--runs={runs}"),
+        folder=plan.folder,
+        wave=entry.wave + 1,
+        after=(entry.folder,),
+        table=f"{ACROSS}{entry.dataset}",
+        command="evaluate",
+    )
 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:

@@ -40,21 +40,21 @@ class Report(SuiteRun):
         return "done" if self.output.is_file() else "to do"
 
 
-def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, place: Path) -> list[Report]:
+def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_folder: Path) -> list[Report]:
     """All reports of a suite.
 
     Args:
         suite: Its file.
         entries: Its runs.
         root: Folder of the stores.
-        place: Folder of the suite.
+        suite_folder: Folder of the suite.
 
     Raises:
         UserError: If one is of a method without a run, or its command has no such option.
     """
     from benchmarks.cli import parsed
 
-    reports = [one for report in suite.reports for one in _reports(report, suite, entries, root, place)]
+    reports = [one for report in suite.reports for one in _reports(report, suite, entries, root, suite_folder)]
     for report in reports:
         parsed(report.command, report.arguments)
     return reports
@@ -65,21 +65,27 @@ def folder_name(report: Mapping[str, Any], what: str, made_from: str) -> str:
     return f"{report['command']}-{what}-{hash_of(made_from, report.get('options', {}))}"
 
 
-def is_reported(report: Mapping[str, Any], what: str, made_from: str, place: Path) -> bool:
+def is_reported(report: Mapping[str, Any], what: str, made_from: str, suite_folder: Path) -> bool:
     """Whether a suite's folder holds what a report leaves last."""
-    return (place / folder_name(report, what, made_from) / REPORTS[report["command"]]).is_file()
+    return (suite_folder / folder_name(report, what, made_from) / REPORTS[report["command"]]).is_file()
 
 
 def _reports(
-    report: Mapping[str, Any], suite: Suite, entries: Sequence[SuiteRun], root: Path, place: Path
+    report: Mapping[str, Any], suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_folder: Path
 ) -> Iterator[Report]:
     command, options = report["command"], [_option(*option) for option in report.get("options", {}).items()]
     if command == "speed":
         for dataset in suite.datasets:
-            folder = place / folder_name(report, report["name"], dataset)
-            arguments = (report["name"], f"--dataset={dataset}", f"--root={root}", *options, f"--out={folder}")
-            table = recipe_of(dataset).get("data.recipe", "")
-            yield Report(key_of(dataset), report["name"], 0, arguments, folder, table=table, command=command)
+            folder = suite_folder / folder_name(report, report["name"], dataset)
+            yield Report(
+                dataset=key_of(dataset),
+                method=report["name"],
+                seed=0,
+                arguments=(report["name"], f"--dataset={dataset}", f"--root={root}", *options, f"--out={folder}"),
+                folder=folder,
+                table=recipe_of(dataset).get("data.recipe", ""),
+                command=command,
+            )
         return
     runs = [entry for entry in entries if entry.command == "run"]
     for method in report["methods"]:
@@ -87,10 +93,18 @@ def _reports(
             known = {run.method for run in runs}
             raise UserError(f"The suite has no run of {method!r}, and cannot {command} it.", nearest(method, known))
         for run in own:
-            folder = place / folder_name(report, f"{method}-{run.seed}", run.run_id)
-            arguments = (str(run.folder), f"--root={root}", *options, f"--out={folder}")
-            after, wave = (run.folder,), run.wave + 1
-            yield Report(run.dataset, method, run.seed, arguments, folder, wave, after, 1, run.table, command)
+            folder = suite_folder / folder_name(report, f"{method}-{run.seed}", run.run_id)
+            yield Report(
+                dataset=run.dataset,
+                method=method,
+                seed=run.seed,
+                arguments=(str(run.folder), f"--root={root}", *options, f"--out={folder}"),
+                folder=folder,
+                wave=run.wave + 1,
+                after=(run.folder,),
+                table=run.table,
+                command=command,
+            )
 
 
 def _option(name: str, value: object) -> str:
