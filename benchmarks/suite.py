@@ -68,14 +68,14 @@ def suite(
         raise UserError("No suite is named.", "Name one, or give --list for all.")
     path = find_suite(name)
     content = read_suite(path)
-    place, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
-    entries += reports_of(content, entries, root, place)
+    suite_folder, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
+    entries += reports_of(content, entries, root, suite_folder)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
         # How large a cluster is only the cluster knows.
         guess = jobs or (devices_here() if launcher == "local" else 1) or 1
-        lines = plan_lines(entries, runs, guess) if dry_run else status_lines(entries, place)
+        lines = plan_lines(entries, runs, guess) if dry_run else status_lines(entries, suite_folder)
         write("\n".join([*(f"# {line}" for line in left_out), *lines]))
         return
     if wandb:
@@ -84,20 +84,20 @@ def suite(
         # Asked before anything runs, which would ask it in vain.
         wandb_mode()
     options = [f"--suite={path.stem}", *(["--wandb"] if wandb else [])]
-    with only_one(place):
-        write_leaderboard(entries, place)
+    with only_one(suite_folder):
+        write_leaderboard(entries, suite_folder)
         carrier, jobs, share = make_launcher(launcher, address, jobs, threads)
-        schedule = Schedule(entries, carrier, place, jobs, share, options)
+        schedule = Schedule(entries, carrier, suite_folder, jobs, share, options)
         with LiveView(schedule, len(entries)) as view:
-            failed = schedule.run(Ticker(entries, schedule, place, view))
-        tables = write_leaderboard(entries, place, final=True)
-    write("\n".join([(place / LEADERBOARD).read_text(), *left_out]).rstrip())
+            failed = schedule.run(Ticker(entries, schedule, suite_folder, view))
+        tables = write_leaderboard(entries, suite_folder, final=True)
+    write("\n".join([(suite_folder / LEADERBOARD).read_text(), *left_out]).rstrip())
     if failed:
-        lines = [f"  {entry.label}: {place / entry.log_name}" for entry in failed]
+        lines = [f"  {entry.label}: {suite_folder / entry.log_name}" for entry in failed]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))
     if wandb:
-        with spared(f"W&B did not take the tables, which stand in {place / LEADERBOARD}"):
-            log_leaderboard(tables, path.stem, place)
+        with spared(f"W&B did not take the tables, which stand in {suite_folder / LEADERBOARD}"):
+            log_leaderboard(tables, path.stem, suite_folder)
     if failed:
         raise SystemExit(1)
 
@@ -108,12 +108,12 @@ class Ticker:
     Args:
         entries: All runs.
         schedule: Where they stand.
-        place: Folder of the leaderboard.
+        suite_folder: Folder of the leaderboard.
         view: What is shown meanwhile.
     """
 
-    def __init__(self, entries: Sequence[SuiteRun], schedule: Schedule, place: Path, view: LiveView) -> None:
-        self.entries, self.schedule, self.place, self.view = entries, schedule, place, view
+    def __init__(self, entries: Sequence[SuiteRun], schedule: Schedule, suite_folder: Path, view: LiveView) -> None:
+        self.entries, self.schedule, self.suite_folder, self.view = entries, schedule, suite_folder, view
         self.done = len(schedule.done)
 
     def __call__(self) -> None:
@@ -121,7 +121,7 @@ class Ticker:
         self.view.update()
         if len(self.schedule.done) != self.done:
             self.done = len(self.schedule.done)
-            write_leaderboard(self.entries, self.place)
+            write_leaderboard(self.entries, self.suite_folder)
 
 
 def make_launcher(
@@ -143,7 +143,7 @@ def make_launcher(
     return LocalLauncher(share, accelerators), jobs, share
 
 
-def write_leaderboard(entries: Sequence[SuiteRun], place: Path, final: bool = False) -> list[Table]:
+def write_leaderboard(entries: Sequence[SuiteRun], suite_folder: Path, final: bool = False) -> list[Table]:
     """Writes ``leaderboard.md`` of the runs that are done, and where reports lie.
 
     With verdicts, which take seconds, at the end alone.
@@ -152,6 +152,6 @@ def write_leaderboard(entries: Sequence[SuiteRun], place: Path, final: bool = Fa
     folders = [entry.folder for entry in done if not isinstance(entry, Report)]
     tables = tables_of(own_runs(folders)) if final else build_tables([read_result(folder) for folder in folders])
     text = as_markdown(tables) or "No run is finished yet.\n"
-    links = [f"* [{one.label}]({one.output.relative_to(place)})" for one in done if isinstance(one, Report)]
-    write_atomically(place / LEADERBOARD, "\n".join([text, "## Reports", "", *links, ""]) if links else text)
+    links = [f"* [{one.label}]({one.output.relative_to(suite_folder)})" for one in done if isinstance(one, Report)]
+    write_atomically(suite_folder / LEADERBOARD, "\n".join([text, "## Reports", "", *links, ""]) if links else text)
     return tables

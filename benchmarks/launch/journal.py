@@ -22,11 +22,11 @@ class Journal:
     """A suite's journal.
 
     Args:
-        place: Folder of the suite.
+        folder: Folder of the suite.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.path = place / NAME
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
 
     def write(self, event: str, run: str, run_id: str, **details: object) -> None:
         """Adds an event. A full disk ends no suite: the event is then told on standard error alone.
@@ -72,24 +72,24 @@ class Journal:
 
 
 @contextmanager
-def only_one(place: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Keeps a second process from running the same suite; a killed one leaves no trace.
 
     Raises:
         UserError: If another process runs it.
     """
-    busy = UserError(f"Another process runs the suite in {place}.", "Wait for it, or watch it with --status.")
-    with locked(place / LOCK, busy) as lock:
+    busy = UserError(f"Another process runs the suite in {folder}.", "Wait for it, or watch it with --status.")
+    with locked(folder / LOCK, busy) as lock:
         # A time needs no room on the disk.
         os.utime(lock)
         yield
 
 
-def held_since(place: Path) -> float | None:
+def held_since(folder: Path) -> float | None:
     """Since when a process runs a suite, in seconds of the epoch; ``None`` where none does."""
-    if not (place / LOCK).is_file():
+    if not (folder / LOCK).is_file():
         return None
-    with (place / LOCK).open() as stream:
+    with (folder / LOCK).open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

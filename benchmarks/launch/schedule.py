@@ -47,7 +47,7 @@ class Schedule:
     Args:
         entries: All runs, predecessors before what needs them.
         launcher: Who carries them out.
-        place: Folder of logs and journal.
+        suite_folder: Folder of logs and journal.
         jobs: How many devices are busy at a time.
         threads: Threads of each run; 0 for as many as it likes.
         options: Further options of every run, but of tests of finished ones.
@@ -57,14 +57,14 @@ class Schedule:
         self,
         entries: Sequence[SuiteRun],
         launcher: Launcher,
-        place: Path,
+        suite_folder: Path,
         jobs: int,
         threads: int = 0,
         options: Sequence[str] = (),
     ) -> None:
-        self.launcher, self.place, self.jobs = launcher, place, jobs
+        self.launcher, self.suite_folder, self.jobs = launcher, suite_folder, jobs
         self.threads, self.options = threads, tuple(options)
-        self.journal = Journal(place)
+        self.journal = Journal(suite_folder)
         self.done = {entry.folder for entry in entries if entry.state == "done"}
         self.waiting = [(entry, 1) for entry in entries if entry.folder not in self.done]
         self.running: dict[str, Attempt] = {}
@@ -117,7 +117,7 @@ class Schedule:
             resume = ("--ckpt_path=last",) if resumed else ()
             own = (*self.options, *resume, "--trainer.enable_progress_bar=false") if entry.command == "run" else ()
             arguments = (entry.command, *entry.arguments, *own)
-            log = self.place / entry.log_name
+            log = self.suite_folder / entry.log_name
             threads = 0 if entry.command == "speed" else self.threads
             task = Task(entry.run_id, entry.label, arguments, log, threads, entry.devices)
             self.running[entry.run_id] = Attempt(entry, number, time.monotonic(), resumed)
@@ -137,9 +137,9 @@ class Schedule:
             self.done.add(entry.folder)
             self._note("done", entry, seconds=seconds, code=code)
             return
-        if disk_usage(self.place).free < ROOM:
+        if disk_usage(self.suite_folder).free < ROOM:
             raise UserError(
-                f"The disk of {self.place} is full, so {entry.label} failed.",
+                f"The disk of {self.suite_folder} is full, so {entry.label} failed.",
                 "Free some space and call it again: what is done is skipped, what was begun is resumed.",
             )
         # A mistake is made once, but for a checkpoint that cannot be read: then the run starts afresh.

@@ -170,9 +170,9 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
     return [*lines, f"# {len(todo)} of {total} runs to do{text}; {jobs} at a time{reports}"]
 
 
-def status_lines(entries: Sequence[SuiteRun], place: Path) -> list[str]:
+def status_lines(entries: Sequence[SuiteRun], folder: Path) -> list[str]:
     """The state of each run, with what the journal last says of it."""
-    last, since = Journal(place).last(), held_since(place)
+    last, since = Journal(folder).last(), held_since(folder)
     lines = []
     for entry in entries:
         event = last.get(entry.run_id, {})

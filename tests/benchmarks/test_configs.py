@@ -15,8 +15,9 @@ from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
-from benchmarks.launch.rows import experiment_of, key_of, read_suite, rows_of
+from benchmarks.launch.rows import experiment_of, key_of, model_of, read_suite, rows_of
 from benchmarks.ledger.reported import REPORTED, read_paper
+from benchmarks.standins import STANDIN
 from common.data.recipes import DATASETS
 from common.errors import UserError
 from tests.benchmarks.conftest import options
@@ -24,7 +25,7 @@ from tests.benchmarks.conftest import options
 IN_CHAINS = ("needs:", "llm: standin")
 """What is made from earlier runs or a stand-in runs in chains: test_allmrec.py."""
 TINY = ("allmrec-synthetic-ablations", "allmrec-synthetic-backbones", "allmrec-synthetic-dimensions")
-"""The suites on other data sets are like these."""
+"""Suites on ``synthetic``, short forms of those on real data."""
 METHODS = [
     name
     for name in experiment_names()
@@ -134,6 +135,7 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     forms = {f"allmrec-{data}{kind}" for data in ("synthetic", "ml-100k", "beauty", "games", "paper")}
     if kind in ("", "-ablations"):
         forms |= {f"lrd-{data}{kind}" for data in ("synthetic", "ml-100k", "office", "paper")}
+    forms |= {f"lrd-{data}-sensitivity" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
     forms |= {f"lrd-{data}-relations" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
     forms |= {f"allmrec-{data}-generation" for data in ("synthetic", "ml-100k", "paper")}
     forms |= {f"allmrec-{data}-speed" for data in ("synthetic", "ml-100k", "beauty", "paper")}

@@ -67,8 +67,8 @@ def test_a_suite_runs_on_two_nodes_and_a_killed_worker_is_replaced(
     runs = tmp_path / "runs"
     more = ["--root", str(root), "--runs", str(runs)]
     process = begun("suite", str(suite), *more, "--launcher", "ray", "--address", address)
-    place = runs / "suites" / "toy"
-    wait_for_event(place, "started", seconds=240)
+    folder = runs / "suites" / "toy"
+    wait_for_event(folder, "started", seconds=240)
     used, victim, until = set(), 0, time.monotonic() + 300
     while process.poll() is None and time.monotonic() < until:
         workers = {number: _workers(head.pid) for number, head in enumerate(nodes)}
@@ -79,7 +79,7 @@ def test_a_suite_runs_on_two_nodes_and_a_killed_worker_is_replaced(
                 os.kill(victim, signal.SIGKILL)
         time.sleep(0.05)
     assert process.wait(timeout=1) == 0
-    events = Journal(place).read()
+    events = Journal(folder).read()
     assert [event["event"] for event in events].count("done") == 2
     # Without --jobs there is one run a machine.
     assert [event["event"] for event in events][:2] == ["started", "started"]

@@ -60,9 +60,9 @@ def children(pid: int) -> list[int]:
     return [*own, *(other for child in own for other in children(child))]
 
 
-def wait_for_event(place: Path, event: str, seconds: float = 120) -> None:
+def wait_for_event(folder: Path, event: str, seconds: float = 120) -> None:
     until = time.monotonic() + seconds
-    while not any(entry["event"] == event for entry in Journal(place).read()):
+    while not any(entry["event"] == event for entry in Journal(folder).read()):
         assert time.monotonic() < until, f"no run was {event}"
         time.sleep(0.05)
 

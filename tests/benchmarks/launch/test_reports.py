@@ -28,7 +28,7 @@ def file_with(folder: Path, *reports: dict[str, Any], **changes: object) -> Path
 def test_reports_follow_the_runs_that_they_are_of(root: Path, tmp_path: Path) -> None:
     suite = read_suite(file_with(tmp_path, GENERATE, SPEED))
     runs = plan(suite, root, tmp_path)
-    first, second, speed = reports_of(suite, runs, root, tmp_path / "place")
+    first, second, speed = reports_of(suite, runs, root, tmp_path / "folder")
     assert [one.after for one in (first, second, speed)] == [(runs[0].folder,), (runs[1].folder,), ()]
     assert first.label == "generate synthetic/sasrec (planted) seed 1"
     assert speed.label == "speed negatives on synthetic (planted)"
@@ -37,7 +37,7 @@ def test_reports_follow_the_runs_that_they_are_of(root: Path, tmp_path: Path) ->
     assert speed.arguments[:2] == ("negatives", "--dataset=synthetic/planted")
     assert len({one.run_id for one in (*runs, first, second, speed)}) == 5
     more = replace(suite, reports=[GENERATE | {"options": {"genres": True, "sample": 4}}])
-    assert reports_of(more, runs, root, tmp_path / "place")[0].folder != first.folder, "other options, another report"
+    assert reports_of(more, runs, root, tmp_path / "folder")[0].folder != first.folder, "other options, another report"
     assert plan(replace(suite, reports=[]), root, tmp_path) == runs, "no run is another one for its reports"
 
 
@@ -57,12 +57,12 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
     assert main(command) == 1
     assert [task[3] for task in runs.commands] == ["run", "generate", "speed"]
     assert "generate synthetic/sasrec (planted) seed 1: " in capsys.readouterr().err
-    place = tmp_path / "runs" / "suites" / "toy"
-    (made,) = place.glob("speed-*/speed.json")
+    folder = tmp_path / "runs" / "suites" / "toy"
+    (made,) = folder.glob("speed-*/speed.json")
     assert json.loads(made.read_text())["samples_per_second"] > 0
     assert (
-        f"* [speed negatives on synthetic (planted)]({made.relative_to(place)})"
-        in (place / "leaderboard.md").read_text()
+        f"* [speed negatives on synthetic (planted)]({made.relative_to(folder)})"
+        in (folder / "leaderboard.md").read_text()
     )
     seen = overview("toy", suite, root, tmp_path / "runs", finished_settings(tmp_path / "runs"), {})
     assert (seen.runs, seen.done, seen.state) == (1, 1, "reports to do: 1")
@@ -71,7 +71,7 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
     assert main([*command, "--status"]) == 0
     states = [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:]]
     assert states == ["done", "failed", "done"]
-    assert not list(place.rglob(RESULT)), "a report is no run"
+    assert not list(folder.rglob(RESULT)), "a report is no run"
 
 
 @pytest.mark.parametrize(

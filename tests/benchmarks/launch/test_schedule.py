@@ -1,4 +1,4 @@
-"""Runs start when what they need is done and a place is free; failures are tried once more and stop only heirs."""
+"""Runs start when what they need is done and a device is free; failures are tried once more and stop only heirs."""
 
 import time
 from dataclasses import replace
@@ -49,9 +49,9 @@ class Fake:
         assert self.running == []
 
 
-def run(entries: list[SuiteRun], launcher: Fake, place: Path, jobs: int = 2) -> list[str]:
-    place.mkdir(exist_ok=True)
-    failed = Schedule(entries, launcher, place, jobs).run(lambda: None)
+def run(entries: list[SuiteRun], launcher: Fake, folder: Path, jobs: int = 2) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    failed = Schedule(entries, launcher, folder, jobs).run(lambda: None)
     return [entry.method for entry in failed]
 
 
