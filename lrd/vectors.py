@@ -62,7 +62,11 @@ def item_vectors(
 
 
 def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {width}"]:
-    """TF-IDF of the texts, reduced to ``width`` by a truncated SVD; zeros fill up where there are too few words."""
+    """TF-IDF of the texts, reduced to ``width`` by a truncated SVD; zeros fill up where there are too few words.
+
+    Raises:
+        UserError: If there are not two items and two words.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -70,6 +74,11 @@ def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {
         counts = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
     except ValueError as error:
         raise _nothing_to_read() from error
+    if min(counts.shape) < 2:
+        raise UserError(
+            "TF-IDF tells items apart by their words, and there is one item or one word.",
+            "Choose other --data.vectors, or data with more.",
+        )
     rank = min(width, min(counts.shape) - 1)
     reduced = torch.from_numpy(TruncatedSVD(rank, random_state=seed).fit_transform(counts)).float()
     return torch.nn.functional.pad(reduced, (0, width - rank))

@@ -30,7 +30,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
         root: Folder of the cache.
 
     Raises:
-        UserError: If a text is empty, or a vector is NaN or infinite; nothing is cached then.
+        UserError: If a text is empty, or a vector is without numbers, NaN or infinite; nothing is cached then.
     """
     path = root / f"{cache_key(encoder, texts)}.safetensors"
     if path.exists():
@@ -50,12 +50,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
     vectors = encoder.encode(texts if positional else distinct)
     if not positional:
         vectors = vectors[torch.tensor([place[text] for text in texts])]
-    broken = (~vectors.isfinite()).any(1).nonzero()
-    if len(broken):
-        raise UserError(
-            f"the vector of item {int(broken[0]) + 1} is NaN or infinite ({len(broken)} such rows).",
-            "Mend the vector file, or choose another encoder.",
-        )
+    _check(vectors)
     root.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
@@ -72,3 +67,14 @@ def cache_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
     for text in texts:
         sha.update(hashlib.sha256(text.encode()).digest())
     return sha.hexdigest()[:32]
+
+
+def _check(vectors: Float[Tensor, "n w"]) -> None:
+    if not vectors.size(1):
+        raise UserError("the vectors of texts have no numbers in them.", "Choose another encoder or vector file.")
+    broken = (~vectors.isfinite()).any(1).nonzero()
+    if len(broken):
+        raise UserError(
+            f"the vector of item {int(broken[0]) + 1} is NaN or infinite ({len(broken)} such rows).",
+            "Mend the vector file, or choose another encoder.",
+        )

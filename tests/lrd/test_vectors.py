@@ -74,3 +74,9 @@ def test_a_catalogue_without_any_text_is_refused(kind: Vectors, tmp_path: Path) 
         item_vectors(Letters(), ["", " "], tmp_path, kind)
     with pytest.raises(UserError, match="No item has a text"):
         tfidf(["a", "?"], 3)
+
+
+@pytest.mark.parametrize("texts", [["red pen"], ["pen", "pen"]])
+def test_one_item_or_one_word_is_too_little_for_tfidf(texts: list[str]) -> None:
+    with pytest.raises(UserError, match="one item or one word"):
+        tfidf(texts, 3)

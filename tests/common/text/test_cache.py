@@ -14,14 +14,16 @@ from common.text.cache import text_vectors
 class Counting:
     """Encodes a text as its length, and counts."""
 
-    def __init__(self, revision: str = "1", broken: bool = False) -> None:
+    def __init__(self, revision: str = "1", broken: bool = False, width: int = 2) -> None:
         self.identity = {"kind": "test", "revision": revision}
         self.broken = broken
+        self.width = width
         self.encoded: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         self.encoded += texts
-        return torch.tensor([[torch.nan if self.broken else float(len(text)), 1.0] for text in texts])
+        vectors = torch.tensor([[torch.nan if self.broken else float(len(text)), 1.0] for text in texts])
+        return vectors[:, : self.width]
 
 
 def test_second_run_makes_no_call_and_equal_texts_are_encoded_once(tmp_path: Path) -> None:
@@ -49,7 +51,9 @@ def test_another_revision_misses(tmp_path: Path) -> None:
     assert encoder.encoded == ["a"]
 
 
-def test_nan_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path) -> None:
+def test_degenerate_vectors_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no numbers"):
+        text_vectors(Counting(width=0), ["a"], tmp_path)
     with pytest.raises(UserError, match="item 1 is NaN"):
         text_vectors(Counting(broken=True), ["a"], tmp_path)
     with pytest.raises(UserError, match="1 of 2 items have no text, the first is item 2"):

@@ -43,6 +43,8 @@ class Endpoint(BaseHTTPRequestHandler):
             rows[-1]["embedding"] = ODD[server.mode]
         if server.mode == "missing":
             del rows[-1]["embedding"]
+        if server.mode == "empty":
+            rows = [{**row, "embedding": []} for row in rows]
         kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
         if server.mode == "wider later" and server.asked > 1:
             kept = [{**row, "embedding": [1.0, 2.0, 3.0]} for row in kept]
@@ -156,6 +158,13 @@ def test_what_is_no_vector_is_a_clear_error(endpoint: Server, mode: str) -> None
     endpoint.mode = mode
     with pytest.raises(UserError, match="something else than vectors of one width"):
         EndpointEncoder("m", backoff=0.0).encode(TEXTS)
+
+
+def test_vectors_without_numbers_are_refused_and_not_cached(endpoint: Server, tmp_path: Path) -> None:
+    endpoint.mode = "empty"
+    with pytest.raises(UserError, match="no numbers"):
+        text_vectors(EndpointEncoder("m", backoff=0.0), TEXTS, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
