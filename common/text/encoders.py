@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -88,7 +90,7 @@ class SentenceEncoder:
         self.name = name
         self.batch_size = batch_size
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str]:
         """Model and revision; pooling belongs to the model."""
         return {"kind": "sbert", **revision(self.name)}
@@ -99,7 +101,7 @@ class SentenceEncoder:
 
         try:
             model = SentenceTransformer(self.name, local_files_only=Path(self.name).is_dir())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise unavailable(self.name, error) from error
         vectors = model.encode(
             list(texts), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=len(texts) > 1000
@@ -123,7 +125,7 @@ class LanguageModelEncoder:
         self.batch_size = batch_size
         self.max_tokens = max_tokens
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str]:
         """Model, revision, pooling and cut."""
         return {
@@ -136,26 +138,48 @@ class LanguageModelEncoder:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``, in batches of like length so that little is spent on padding."""
+        tokenizer, model = self._load()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.to(device)
+        # Some tokenizers make more than their model reads.
+        read, limit = inspect.signature(model.forward).parameters, longest_input(tokenizer, model, self.max_tokens)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        vectors = []
+        for rows in track(batches, description=f"encoding with {self.name}", disable=len(batches) < 8):
+            tokens = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=limit, return_tensors="pt"
+            ).to(device)
+            states = model(**{name: ids for name, ids in tokens.items() if name in read}).last_hidden_state.float()
+            vectors.append(pool(states, tokens["attention_mask"], self.pooling).cpu())
+        return torch.cat(vectors)[torch.tensor(order).argsort()]
+
+    def _load(self) -> tuple[Any, Any]:
+        """Tokenizer and model; of an encoder-decoder the encoder, as the decoder reads what it has written itself."""
         from transformers import AutoModel, AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name)
-            model = AutoModel.from_pretrained(self.name).eval()
+            model = AutoModel.from_pretrained(self.name)
         except (OSError, ValueError) as error:
             raise unavailable(self.name, error) from error
         tokenizer.padding_side = "right"
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        vectors = []
-        for rows in track(batches, description=f"encoding with {self.name}", disable=len(batches) < 8):
-            tokens = tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-            ).to(device)
-            states = model.to(device)(**tokens).last_hidden_state.float()
-            vectors.append(pool(states, tokens["attention_mask"], self.pooling).cpu())
-        return torch.cat(vectors)[torch.tensor(order).argsort()]
+        # Whatever fills up is masked.
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        return tokenizer, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
+
+
+def longest_input(tokenizer: Any, model: Any, wanted: int) -> int:  # noqa: ANN401 (of whatever class)
+    """Tokens up to which a text is read: ``wanted``, or fewer where tokenizer or model take no more."""
+    limits = [wanted, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    # RoBERTa and its kin count positions from behind the padding's.
+    limits += [
+        table.num_embeddings - table.padding_idx - 1
+        for name, table in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None
+    ]
+    # A model without a limit says nothing of it, or a number that is none.
+    return min(limit for limit in limits if limit and limit > 0)
 
 
 def pool(states: Float[Tensor, "b t d"], mask: Int[Tensor, "b t"], pooling: Pooling) -> Float[Tensor, "b d"]:
@@ -184,7 +208,7 @@ class PrecomputedVectors:
         self.path = path
         self.number_type = number_type
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str]:
         """Content of the file."""
         return {"kind": "file", "sha256": digest([self._existing()]), "type": self.number_type or self.path.suffix}
@@ -203,6 +227,8 @@ class PrecomputedVectors:
             raise UserError(
                 f"{self.path} cannot be read as vectors: {error}", "Write it again, as numbers alone."
             ) from error
+        if vectors.is_complex():
+            raise UserError(f"{self.path} holds complex numbers.", "Write real ones.")
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise UserError(
                 f"{self.path} holds an array of shape {tuple(vectors.shape)}, but the data set has {len(texts)} items.",

@@ -8,7 +8,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5Model,
+)
 
 from common.errors import UserError
 from common.text.encoders import (
@@ -23,20 +35,35 @@ from common.text.encoders import (
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
 
 
+WORDS = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()})]
+SMALL = {
+    "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 32,
+}  # fmt: skip
+
+
+def saved(folder: Path, model: PreTrainedModel, **special: str) -> Path:
+    """A folder with ``model`` and a word tokenizer that has the special tokens ``special``."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **special)  # type: ignore[no-untyped-call]
+    fast.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of 2 layers with a word tokenizer, saved as a folder."""
-    folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()})]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")  # type: ignore[no-untyped-call]
-    fast.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return saved(tmp_path_factory.mktemp("bert"), BertModel(BertConfig(**SMALL)), pad_token="[PAD]")
+
+
+def alone(folder: Path, model: PreTrainedModel, limit: int | None = None) -> Tensor:
+    """Mean states of each text by itself, cut behind ``limit`` tokens."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    with torch.inference_mode():
+        ids = [tokenizer(text, return_tensors="pt")["input_ids"][:, :limit] for text in TEXTS]
+        return torch.stack([model.eval()(input_ids=row).last_hidden_state[0].mean(0) for row in ids])
 
 
 @pytest.mark.parametrize("pooling", get_args(Pooling))
@@ -48,6 +75,33 @@ def test_language_model_equals_one_text_at_a_time(tiny_model: Path, pooling: Poo
         states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
     pooled = {"cls": [s[0] for s in states], "mean": [s.mean(0) for s in states], "last": [s[-1] for s in states]}
     torch.testing.assert_close(encoder.encode(TEXTS), torch.stack(pooled[pooling]))
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 3), ("roberta", 5)])
+def test_texts_are_cut_where_the_positions_of_a_model_end(kind: str, positions: int, tmp_path: Path) -> None:
+    # RoBERTa's first position comes behind that of padding, whose id is 1.
+    small = {**SMALL, "max_position_embeddings": positions}
+    model = BertModel(BertConfig(**small)) if kind == "bert" else RobertaModel(RobertaConfig(**small, pad_token_id=1))
+    folder = saved(tmp_path, model, pad_token="[UNK]" if kind == "roberta" else "[PAD]")
+    torch.testing.assert_close(LanguageModelEncoder(str(folder), "mean").encode(TEXTS), alone(folder, model, 3))
+
+
+def test_a_tokenizer_without_padding_has_some_token_for_it(tmp_path: Path) -> None:
+    model = GPT2Model(GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2))
+    folder = saved(tmp_path, model)
+    torch.testing.assert_close(LanguageModelEncoder(str(folder), "mean").encode(TEXTS), alone(folder, model))
+
+
+def test_of_an_encoder_decoder_the_encoder_is_asked(tmp_path: Path) -> None:
+    model = T5Model(T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
+    folder = saved(tmp_path, model, pad_token="[PAD]")
+    expected = alone(folder, model.get_encoder())
+    torch.testing.assert_close(LanguageModelEncoder(str(folder), "mean").encode(TEXTS), expected)
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        open_encoder(f"sbert:{tmp_path}").encode(TEXTS)
 
 
 def test_identity_changes_with_weights_and_pooling(tiny_model: Path, tmp_path: Path) -> None:
@@ -76,6 +130,12 @@ def test_raw_numbers_npy_and_safetensors_agree(tmp_path: Path, number_type: str)
     for spec in (f"feat.GPT:{number_type}", "v.npy", "v.safetensors"):
         loaded = open_encoder(f"file:{tmp_path / spec}").encode(TEXTS)
         np.testing.assert_array_equal(loaded.numpy(), vectors.astype("float32"))
+
+
+def test_complex_numbers_are_no_vectors(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.zeros((4, 3), dtype=complex))
+    with pytest.raises(UserError, match="complex"):
+        PrecomputedVectors(tmp_path / "v.npy").encode(TEXTS)
 
 
 def test_vector_file_of_another_catalogue_is_refused(tmp_path: Path) -> None:
