@@ -88,7 +88,7 @@ def _card(run: Finished, environments: list[dict[str, Any]]) -> dict[str, Any]:
         "method": result.method,
         "dataset": result.dataset,
         "seed": result.seed,
-        "place": str(run.place),
+        "path": str(run.path),
         "environment": environments.index(result.environment),
         "training": result.training,
         "seconds": {name: _short(value) for name, value in result.seconds.items()},
@@ -136,7 +136,7 @@ def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
 
 def _whole_curve(run: Finished, monitor: str) -> dict[str, list[list[float]]]:
     """The curve of a run that may have been resumed: each part has a file of its own."""
-    earlier = sorted(run.place.glob("metrics-*.csv"), key=lambda path: int(path.stem.removeprefix("metrics-")))
+    earlier = sorted(run.path.glob("metrics-*.csv"), key=lambda path: int(path.stem.removeprefix("metrics-")))
     whole: dict[str, dict[float, float]] = {}
     for text in [*(path.read_text() for path in earlier), run.text(METRICS)]:
         for name, points in curve(text, monitor).items():

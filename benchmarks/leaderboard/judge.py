@@ -47,7 +47,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
                 cases, users = case, user
             elif not np.array_equal(cases, case):
                 raise UserError(
-                    f"{sources[result.run_id].place} holds ranks of other cases than {rows[0].method}.",
+                    f"{sources[result.run_id].path} holds ranks of other cases than {rows[0].method}.",
                     "Test it again under the stored split with `recbench evaluate`.",
                 )
             totals.append(gain)

@@ -35,12 +35,12 @@ class Finished:
 
     Attributes:
         result: What it says of itself.
-        place: Its folder, or the file that it was packed in.
+        path: Its folder, or the file that it was packed in.
         files: Content of its files, for a run that was packed.
     """
 
     result: Result
-    place: Path
+    path: Path
     files: Mapping[str, bytes] | None = None
 
     @property
@@ -62,14 +62,14 @@ class Finished:
     def _cure(self) -> str:
         if self.files is not None:
             return "Leave the file out, and ask its author to pack the run again."
-        again = f"Test it again with `recbench evaluate {self.place}`, whose result then stands in its place"
+        again = f"Test it again with `recbench evaluate {self.path}`, whose result then stands in its place"
         return f"{again}, or name the other runs."
 
     def text(self, name: str) -> str:
         """A text file of its folder, empty where there is none."""
         if self.files is not None:
             return self.files.get(name, b"").decode()
-        path = self.place / name
+        path = self.path / name
         return path.read_text() if path.is_file() else ""
 
     def cases(self, protocol: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -86,7 +86,7 @@ class Finished:
         return table.filter(pl.col("protocol") == protocol).sort("case_id")
 
     def _ranks(self, read: Callable[[Path | BytesIO], Ranks]) -> Ranks:
-        path = self.place / RANKS
+        path = self.path / RANKS
         try:
             return read(path if self.files is None else BytesIO(self.files.get(RANKS, b"")))
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -131,7 +131,7 @@ class Finished:
         if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(
-                f"{self.place}: its ranks give {metric} {found} under {protocol}, its result states {stated:.6f}.",
+                f"{self.path}: its ranks give {metric} {found} under {protocol}, its result states {stated:.6f}.",
                 self._cure,
             )
         case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
@@ -180,8 +180,8 @@ def _mended(runs: Sequence[Finished], known: Sequence[Finished]) -> list[Finishe
         # Ranks are read only where it makes a difference: a leaderboard of many runs reads them later, once.
         instead = None if not able or run.sound else next((other for other in able if other.sound), None)
         if instead is not None:
-            sys.stderr.write(f"recbench: {run.place} is damaged; its evaluation {instead.place} stands in its place.\n")
-        mended.setdefault((instead or run).place, instead or run)
+            sys.stderr.write(f"recbench: {run.path} is damaged; its evaluation {instead.path} stands in its place.\n")
+        mended.setdefault((instead or run).path, instead or run)
     return list(mended.values())
 
 
@@ -210,7 +210,7 @@ def _same(one: Finished, other: Finished) -> bool:
         return (one.files is None) == (other.files is None)
     if same_execution(one.result, other.result) or (one.files is None) == (other.files is None):
         raise UserError(
-            f"{one.place} and {other.place} have the same run id and different results.",
+            f"{one.path} and {other.path} have the same run id and different results.",
             "Same configuration, data and seed should give the same: name only the one you trust.",
         )
     return False

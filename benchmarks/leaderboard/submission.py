@@ -106,21 +106,21 @@ def verify(run: Finished) -> None:
     found, cases = slice_metrics(table, {})
     for key, count in cases.items():
         if run.result.cases.get(key) != count:
-            raise UserError(f"{run.place}: {key} has {count} cases, not {run.result.cases.get(key)}.", _CURE)
+            raise UserError(f"{run.path}: {key} has {count} cases, not {run.result.cases.get(key)}.", _CURE)
     for key, value in found.items():
         stated = run.result.metrics.get(key, math.nan)
         if not abs(stated - value) <= TOLERANCE:
-            raise UserError(f"{run.place}: its ranks give {key} {value:.6f}, its result states {stated:.6f}.", _CURE)
+            raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, its result states {stated:.6f}.", _CURE)
 
 
 def _verify_protocols(run: Finished) -> None:
     result = run.result
     if not result.protocols:
-        raise UserError(f"{run.place} was tested under no protocol.", _CURE)
+        raise UserError(f"{run.path} was tested under no protocol.", _CURE)
     for protocol, entry in result.protocols.items():
         fields = entry["fields"]
         if hash_of(fields) != entry["id"]:
-            raise UserError(f"{run.place}: the id of protocol {protocol!r} is not that of its fields.", _CURE)
+            raise UserError(f"{run.path}: the id of protocol {protocol!r} is not that of its fields.", _CURE)
         cases = result.cases.get(f"test/{protocol}/{OVERALL}")
         known = {"protocol": protocol, "data": result.data.get("fingerprint"), "cases": cases}
         _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()})
@@ -130,7 +130,7 @@ def _verify_ids(run: Finished) -> None:
     """Checks that a run is called what its configuration, data and predecessors call it."""
     result, text = run.result, run.text(CONFIG)
     if not text:
-        raise UserError(f"{run.place} has no {CONFIG}, of which its ids are made.", _CURE)
+        raise UserError(f"{run.path} has no {CONFIG}, of which its ids are made.", _CURE)
     config = parse_yaml(text)
     model, fingerprint = config["model"], str(result.data.get("fingerprint"))
     predecessors = result.predecessors
@@ -140,7 +140,7 @@ def _verify_ids(run: Finished) -> None:
     made_here = STANDIN in (model.get("init_args") or {}).values()
     if made_here and STANDIN not in predecessors:
         raise UserError(
-            f"{run.place} does not say which stand-in language model it was made with, so that its ids prove nothing.",
+            f"{run.path} does not say which stand-in language model it was made with, so that its ids prove nothing.",
             "Pack the run of the training, not its evaluation.",
         )
     name = run_id(config, fingerprint, predecessors)
@@ -162,7 +162,7 @@ def _compare(run: Finished, known: Mapping[str, tuple[object, object]]) -> None:
     for name, (stated, value) in known.items():
         if stated != value:
             raise UserError(
-                f"{run.place}: its {name} is {stated}, and what it holds gives {value}: it was changed, or another "
+                f"{run.path}: its {name} is {stated}, and what it holds gives {value}: it was changed, or another "
                 "version of recbench made it.",
                 _CURE,
             )

@@ -75,7 +75,7 @@ def test_the_same_seed_run_elsewhere_is_a_replay(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.31)
     here = true_run(tmp_path / "here", 0.3, seconds={"train": 9.0, "test": 1.0})
     (run,) = gather([tmp_path / "here", path])
-    assert run.place == here
+    assert run.path == here
     (mark,) = run.result.marks
     assert mark == f"replayed: {here.name} by {here.name}"
 
@@ -121,7 +121,7 @@ def test_the_advice_for_damaged_ranks_helps(
 def test_an_evaluation_under_another_protocol_mends_nothing(floor: Path, tmp_path: Path) -> None:
     copy = damaged(floor, tmp_path)
     assert main(["evaluate", str(copy), "--protocol", "sampled-99"]) == 0
-    assert copy in [run.place for run in own_runs([tmp_path])]
+    assert copy in [run.path for run in own_runs([tmp_path])]
 
 
 def test_a_sound_run_stays_beside_its_evaluation(floor: Path, tmp_path: Path) -> None:
@@ -135,4 +135,4 @@ def test_what_lies_beside_a_run_need_not_be_in_order(tmp_path: Path) -> None:
     run = true_run(tmp_path)
     (run.with_name("other")).mkdir()
     (run.with_name("other") / "result.json").write_text("{")
-    assert [found.place for found in own_runs([run])] == [run]
+    assert [found.path for found in own_runs([run])] == [run]
