@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.leaderboard.formats import record_of
-from benchmarks.leaderboard.rows import PRIMARY, SHOWN, Cell, Row, Table
+from benchmarks.leaderboard.rows import SHOWN, Cell, Row, Table, primary_metric
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.runs import CONFIG, METRICS, Result
 
@@ -109,7 +109,7 @@ def _figures(result: Result) -> dict[str, dict[str, float]]:
     """Overall metrics under each protocol."""
     found = {}
     for protocol in result.protocols:
-        keys = {name: f"test/{protocol}/overall/{name}" for name in (*SHOWN, PRIMARY.get(protocol, "ndcg@10"))}
+        keys = {name: f"test/{protocol}/overall/{name}" for name in (*SHOWN, primary_metric(protocol))}
         found[protocol] = {name: _short(result.metrics[key]) for name, key in keys.items() if key in result.metrics}
     return found
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.leaderboard.sources import Finished, same_execution
 
 REPLAYED, MISSED = "replayed:", "not replayed:"
@@ -85,7 +85,7 @@ def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:
 def _inside(packed: Sequence[Finished], own: Sequence[Finished], protocol_id: str) -> bool:
     """Whether the mean here lies in the wider 95 % interval, over seeds or users, of the mean there."""
     protocol = _protocols(packed[0])[protocol_id]
-    metric = PRIMARY.get(protocol, "ndcg@10")
+    metric = primary_metric(protocol)
     there, here = (
         [run.result.metrics[f"test/{_protocols(run)[protocol_id]}/overall/{metric}"] for run in members]
         for members in (packed, own)

@@ -15,7 +15,7 @@ from benchmarks.runs import Result
 from common.errors import UserError
 
 PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
-"""The metric that a protocol's table is sorted by."""
+"""The primary metric of each protocol."""
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
 RANKED_SEEDS, RANKED_SEEDS_LLM = 5, 3
 """Fewest seeds of a row that has a rank, and of one made with a language model. A closed-form row needs one."""
@@ -24,6 +24,11 @@ SMALL_SLICE = 100
 STAND_IN = "stand-in LLM"
 """Mark of a row whose language model is a stand-in."""
 MANY_TIES = 0.01
+
+
+def primary_metric(protocol: str) -> str:
+    """The metric that the tables of a protocol are sorted by."""
+    return PRIMARY.get(protocol, "ndcg@10")
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
     for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
         groups[result.config_id].setdefault(result.seed, result)
     labels = _labels(groups)
-    primary = PRIMARY.get(protocol, "ndcg@10")
+    primary = primary_metric(protocol)
     rows = [_row(labels[name], list(runs.values()), key, protocol) for name, runs in groups.items()]
     rows = sorted(rows, key=lambda row: (-_value(row, primary), row.method))
     floors = [row for row in rows if row.floor]
@@ -254,7 +259,7 @@ def _of(key: str, protocol: str) -> bool:
 
 def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
     first = runs[0]
-    prefix, primary = f"test/{protocol}/", PRIMARY.get(protocol, "ndcg@10")
+    prefix, primary = f"test/{protocol}/", primary_metric(protocol)
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
     slices = [name.split("/")[2] for name in first.metrics if _of(name.rpartition("/")[0], protocol)]
     keys = {slice: f"{prefix}{slice}/{primary}" for slice in dict.fromkeys(slices)}

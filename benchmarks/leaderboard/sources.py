@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.results import OVERALL, SLICE
 from benchmarks.runs import RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
@@ -53,7 +53,7 @@ class Finished:
         """Whether its ranks can be read and give its figures."""
         try:
             for protocol in self.result.protocols:
-                self.gains(protocol, PRIMARY.get(protocol, "ndcg@10"))
+                self.gains(protocol, primary_metric(protocol))
         except UserError:
             return False
         return True
