@@ -70,12 +70,12 @@ def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) ->
     asked = {place for one in papers for place in one.places}
     keys = {place.dataset for place in asked} | {copy for one in papers for own in one.copies.values() for copy in own}
     mine = [run for run in runs if run.result.dataset in keys]
-    book = Ledger(mine, _tables(mine, {place.slice for place in asked}), statistics(root))
+    book = Ledger(mine, _tables(mine, {place.slice for place in asked}), store_figures(root))
     return {one.name: book.entries(one) for one in papers}
 
 
-def statistics(root: Path) -> list[Prepared]:
-    """Users, items, interactions, triplets and average length (to two places, as printed) of every store."""
+def store_figures(root: Path) -> list[Prepared]:
+    """Users, items, interactions, triplets and average length (to two decimals, as printed) of every store."""
     found = []
     for path in sorted(root.glob("*/[!.]*/manifest.json")):
         manifest = read_store(path.parent).manifest
