@@ -124,11 +124,11 @@ def parse_result(text: str, path: Path) -> Result:
         values = json.loads(text)
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
-        # A language model alone needs no vectors of texts; whatever else reads texts has them from an encoder.
+        # A plain language model reads texts as they are; every other method reads vectors that an encoder made.
         if "text_encoder" not in values and "text" in values["information_set"]:
             made_from = set(values.get("predecessors", {})) - {"standin"}
-            alone = values.get("language_model") and not made_from
-            values["text_encoder"] = None if alone else UNRECORDED
+            llm_only = values.get("language_model") and not made_from
+            values["text_encoder"] = None if llm_only else UNRECORDED
         return Result(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
