@@ -15,6 +15,7 @@ from allmrec.prompts import SLOTS, PromptStyle
 from allmrec.slotted import SlottedModel
 from allmrec.tokens import Sizes
 from common.errors import DataError, UserError
+from common.hashing import GOLDEN_GAMMA, mix64
 from common.types import PAD
 
 UNTITLED = "untitled"
@@ -56,7 +57,8 @@ def prompt_order(keys: Int[Tensor, "b"], count: int, seed: int = 0) -> Int[Tenso
         seed: Which of the orders.
     """
     columns = torch.arange(count, device=keys.device)
-    return _mixed(_mixed(keys.long() + (seed << 40))[:, None] + columns).argsort(dim=1)
+    rows = mix64(keys.long() + (seed << 40) + GOLDEN_GAMMA)
+    return mix64(rows[:, None] + columns + GOLDEN_GAMMA).argsort(dim=1)
 
 
 class Composer:
@@ -209,16 +211,3 @@ def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[lis
             clean[index] = str(model.tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
             cut += 1
     return clean, cut
-
-
-def _mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """Scatters integers over 64 bits (the finaliser of SplitMix64)."""
-    x = x + -0x61C8864680B583EB
-    x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
-    x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
-    """Shifts to the right as if there were no sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from common.data.schema import ReadySplit
+from common.hashing import GOLDEN_GAMMA, mix64
 
 TieRule = Literal["hash", "file"]
 
@@ -45,12 +47,10 @@ def gather(interactions: pl.DataFrame, split: ReadySplit | None) -> pl.DataFrame
 
 
 def keyed_hash(users: NDArray[np.integer], items: NDArray[np.integer], seed: int) -> NDArray[np.uint64]:
-    """Returns a well mixed 64-bit hash of (user, item, seed); SplitMix64's finaliser (https://doi.org/10.1145/2660193.2660195)."""
+    """Returns a 64-bit hash of each (user, item) pair under a seed."""
     value = users.astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)
-    value += np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        value = (value ^ (value >> np.uint64(shift))) * np.uint64(factor)
-    return value ^ (value >> np.uint64(31))
+    value += np.uint64((seed + 1) * GOLDEN_GAMMA % 2**64)
+    return mix64(torch.from_numpy(value.view(np.int64))).numpy().view(np.uint64)
 
 
 def sort_events(events: pl.DataFrame, ties: TieRule, seed: int) -> pl.DataFrame:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.hashing import GOLDEN_GAMMA, multiply_rounds
+
 _EXACT = 1 << 24
 """Integers up to here are exact in fp32."""
 _CACHED = 1 << 18
@@ -127,9 +129,7 @@ def _break_ties(scores: Float[Tensor, "b c"], border: Float[Tensor, "b"], k: int
 @lru_cache(maxsize=4)
 def _tie_priority(columns: int, device: torch.device) -> Float[Tensor, "c"]:
     """A fixed shuffling of ``0 … columns - 1``; a lower column keeps its place among others when columns are added."""
-    key = torch.arange(columns, dtype=torch.long) * -7046029254386353131
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        key = (key ^ ((key >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    key = multiply_rounds(torch.arange(columns) * GOLDEN_GAMMA)
     rank = torch.empty(columns, dtype=torch.float32 if columns <= _EXACT else torch.float64)
     rank[key.argsort()] = torch.arange(columns, dtype=rank.dtype)
     return rank.to(device)
