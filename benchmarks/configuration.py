@@ -29,11 +29,14 @@ from common.data.store import find_store
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import descendants
+from common.text.encoders import open_encoder
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that only the data know."""
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")
 """Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
+VECTORS = "vectors_sha256"
+"""Setting of a run whose data name a file of vectors: what the file holds, as its name would tell of no change."""
 SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
@@ -124,6 +127,8 @@ class RunCLI(LightningCLI):
         parser.add_argument(
             "--tuning", type=dict[str, Any], default={}, help="what `recbench sweep` spent on this configuration"
         )
+        told = "what the vector file of the data holds, which the run's id knows; found anew at each start"
+        parser.add_argument(f"--{VECTORS}", type=str | None, default=None, help=told)
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         # Were it another class than the one asked for, its defaults would stay where both have an argument.
         parser.set_defaults({"data": {"class_path": self.data_class}})
@@ -231,13 +236,13 @@ class Plan:
         """Names the run that ``cli`` has parsed.
 
         Raises:
-            UserError: If its store is not there, or the label is no file name.
+            UserError: If its store or vector file is not there, or the label is no file name.
         """
         config = parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
         for name in PASSING:
             config.pop(name, None)
         config["trainer"].pop("logger", None)
-        config = without_secrets(config)
+        config = with_vectors(without_secrets(config))
         data = config["data"]["init_args"]
         root, dataset = Path(data["root"]), data["dataset"]
         if not (root / dataset).is_dir():
@@ -320,6 +325,17 @@ def data_class(arguments: Sequence[str]) -> str:
     classes: list[type[SequenceDataModule]] = [SequenceDataModule, *descendants(SequenceDataModule)]
     known = {cls.__name__ for cls in classes}
     return chosen if chosen.rpartition(".")[2] in known else SequenceDataModule.__name__
+
+
+def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with what the vector file holds that its data name, if they do.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    encoder = str(config["data"]["init_args"].get("text_encoder"))
+    content = {VECTORS: open_encoder(encoder).identity["sha256"]} if encoder.startswith("file:") else {}
+    return {key: value for key, value in config.items() if key != VECTORS} | content
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from benchmarks.experiments import experiment_names, parse_yaml
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.runs import CONFIG, identity
 
-OF_A_RUN = {"name", "seed_everything", "data.seed"}
+OF_A_RUN = {"name", "seed_everything", "data.seed", "vectors_sha256"}
 """Settings that every run has of its own."""
 
 

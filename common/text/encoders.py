@@ -202,22 +202,27 @@ class PrecomputedVectors:
     Args:
         path: ``.npy``, ``.safetensors`` with a single tensor, or raw numbers.
         number_type: ``float32`` or ``float64`` for raw numbers; the width follows from the number of texts.
+
+    Raises:
+        UserError: If there is no such file.
     """
 
     def __init__(self, path: Path, number_type: str | None = None) -> None:
+        if not path.is_file():
+            raise UserError(f"vector file {path} does not exist.", "Give the path of an existing file.")
         self.path = path
         self.number_type = number_type
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """Content of the file."""
-        return {"kind": "file", "sha256": digest([self._existing()]), "type": self.number_type or self.path.suffix}
+        return {"kind": "file", "sha256": digest([self.path]), "type": self.number_type or self.path.suffix}
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """The file's rows.
 
         Raises:
-            UserError: If the file has another number of rows than there are texts, or holds NaN.
+            UserError: If the file has another number of rows than there are texts, or holds no real numbers.
         """
         try:
             vectors = self._read(len(texts))
@@ -237,7 +242,7 @@ class PrecomputedVectors:
         return vectors.float()
 
     def _read(self, rows: int) -> Tensor:
-        path = self._existing()
+        path = self.path
         if path.suffix == ".npy":
             return torch.from_numpy(np.load(path, allow_pickle=False))
         if path.suffix == ".safetensors":
@@ -257,11 +262,6 @@ class PrecomputedVectors:
                 "Check the number type, and that the file belongs to this data set.",
             )
         return torch.from_numpy(numbers.reshape(rows, -1))
-
-    def _existing(self) -> Path:
-        if not self.path.is_file():
-            raise UserError(f"vector file {self.path} does not exist.", "Give the path of an existing file.")
-        return self.path
 
 
 def revision(name: str) -> dict[str, str]:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from benchmarks.configuration import with_config_files, without_secrets
+from benchmarks.configuration import Plan, RunCLI, with_config_files, without_secrets
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runs import config_id, find_runs, read_result, run_id, write_atomically
 from common.errors import UserError
+from tests.benchmarks.conftest import options
 from tests.benchmarks.made_results import made_result, made_run
 
 
@@ -44,6 +46,31 @@ def test_data_and_predecessors_matter() -> None:
     assert len(names) == 3
 
 
+def plan_of(*arguments: str) -> Plan:
+    return RunCLI(["--config", *arguments]).plan
+
+
+def test_what_a_vector_file_holds_matters_and_not_what_was_held_before(root: Path, tmp_path: Path) -> None:
+    path, given = tmp_path / "v.npy", options(root, tmp_path)
+    given = ["synthetic/kda_lrd", *given, f"--data.text_encoder=file:{path}"]
+    path.write_bytes(b"one")
+    before = plan_of(*given)
+    assert plan_of(*given).run_id == before.run_id
+    path.write_bytes(b"two")
+    after = plan_of(*given)
+    assert after.run_id != before.run_id
+    assert after.config_id != before.config_id
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before.config))
+    assert plan_of(str(tmp_path / "config.yaml"), f"--runs={tmp_path}").run_id == after.run_id
+
+
+def test_no_vector_file_leaves_ids_as_they_are(root: Path, tmp_path: Path) -> None:
+    plan = plan_of("synthetic/kda_lrd", *options(root, tmp_path))
+    assert not [key for key in plan.config if "vector" in key]
+    with pytest.raises(UserError, match="does not exist"):
+        plan_of("synthetic/kda_lrd", *options(root, tmp_path), f"--data.text_encoder=file:{tmp_path / 'absent.npy'}")
+
+
 def test_seeds_and_test_protocols_share_a_configuration() -> None:
     same = config(seed_everything=5, data__init_args__test_protocols=["sampled-99"])
     assert config_id(same, "f") == config_id(config(), "f")
@@ -73,6 +100,14 @@ def test_a_result_from_before_text_encoders_were_named(
     content = json.loads((tmp_path / "result.json").read_text())
     del content["text_encoder"]
     (tmp_path / "result.json").write_text(json.dumps(content))
+    assert read_result(tmp_path).text_encoder == encoder
+
+
+@pytest.mark.parametrize(("model", "encoder"), [(None, "unrecorded"), ("opt", None)])
+def test_a_method_that_reads_texts_without_a_language_model_has_an_encoder(
+    tmp_path: Path, model: str | None, encoder: str | None
+) -> None:
+    made_result("a", 0.5, information_set=["text"], language_model=model, predecessors={"cf": "a"}).write(tmp_path)
     assert read_result(tmp_path).text_encoder == encoder
 
 
