@@ -13,6 +13,7 @@ from allmrec.tokens import Sizes, like_lengths
 from common.data.candidates import CandidateSampler, title_groups
 from common.data.datamodule import SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset, TrainingDataset
+from common.data.epoch import SharedEpoch
 from common.data.negatives import seeded
 from common.data.views import OVERALL
 from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
@@ -51,14 +52,12 @@ class PromptDataset(PrefixDataset):
         self.candidates = CandidateSampler(catalogue["train"], title_groups(catalogue["titles"][1:]))
         self.sizes = sizes or letters(catalogue["titles"])
         self.cases = self._cases(catalogue)
-        # Shared memory, so that loader workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros(1, dtype=torch.long)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = SharedEpoch()
         self._drawn: tuple[int, Tensor] = (-1, self.positions)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the draw of candidates."""
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
         """The batch of the instances ``indices``: ``targets`` ``(b, 1)`` and ``negatives`` ``(b, 1, k)``."""

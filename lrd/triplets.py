@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from common.data.datasets import EpochDataset
+from common.data.epoch import SharedEpoch
 from common.data.negatives import Complement, seeded
 from lrd.graph import Graph
 from lrd.module import TripletBatch
@@ -35,9 +36,7 @@ class TripletDataset(EpochDataset[TripletBatch]):
         self.length = length
         self.num_corruptions = num_corruptions
         self.seed = seed
-        # Shared memory, so that loader workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros(1, dtype=torch.long)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = SharedEpoch()
         self._is_attribute = ~graph.is_item(graph.triplets[:, 2])
         self._group_items()
         self._tail_group, self._head_group = self._groups()
@@ -51,7 +50,7 @@ class TripletDataset(EpochDataset[TripletBatch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the subset and the corruptions."""
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     def __getitems__(self, indices: Sequence[int]) -> TripletBatch:
         """The triplets at places ``indices`` of the epoch's draw."""

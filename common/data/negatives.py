@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from common.data.epoch import SharedEpoch
 from common.errors import UserError
 from common.types import PAD, Split
 
@@ -80,9 +81,7 @@ class NegativeSampler:
         self.num_items = num_items
         self.count = count
         self.seed = seed
-        # Shared memory, so that loader workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros(1, dtype=torch.long)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = SharedEpoch()
         if rule not in ("train", "complete"):
             return
         members = _distinct_events(split, num_items, complete=rule == "complete")
@@ -116,7 +115,7 @@ class NegativeSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the stream of :meth:`fill`, in this process and in its loader workers."""
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     def fill(self, users: Int[Tensor, "b"], targets: Int[Tensor, "b q"], rows: Sequence[int]) -> Int[Tensor, "b q k"]:
         """Draws ``count`` negatives for each target; ``PAD`` stands where there is no target.
