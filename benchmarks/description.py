@@ -50,7 +50,7 @@ def describe(
         monitor: Metric that chose the checkpoint.
         origin: The training, where it was under other conditions than the test.
     """
-    record.slices = {p: data.slices(p, table) | model.slices(table) for p, table in record.ranks.items()}
+    record.slices = {p: data.slices(table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks), record.slices)
     protocols = {}
     for protocol in record.ranks:

@@ -197,7 +197,7 @@ class SequenceDataModule(L.LightningDataModule):
         # Where users come back to items, an item seen may be the target.
         return FULL.get(protocol, False) and not self.manifest.has_repeats
 
-    def slices(self, protocol: str, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
+    def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
         cases = ranks["case_id"].long()
         masks = slices(self.events, self.num_items) | self.training.slices

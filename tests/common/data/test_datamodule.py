@@ -208,7 +208,7 @@ def test_protocol_fields_tell_protocols_splits_and_test_users_apart(make: Make) 
 def test_slices_follow_the_order_of_the_stored_ranks(make: Make) -> None:
     data = make()
     cases = torch.tensor([3, 0, 5], dtype=torch.int32)
-    short = data.slices("full", {"case_id": cases})["history_1-5"]
+    short = data.slices({"case_id": cases})["history_1-5"]
     position, user = data.events["test"]["position"][[3, 0, 5]], data.events["test"]["user"][[3, 0, 5]]
     assert torch.equal(short, (position - data.events["sequences"]["offsets"][user]) <= 5)
 
@@ -234,7 +234,7 @@ def test_a_scenario_trains_on_its_users_and_keeps_the_candidates_of_every_case(m
     assert "scenario" not in usual.protocol_fields("full")
     assert few.protocol_fields("full")["scenario"] == "few-shot-5"
     cases = {"case_id": torch.arange(len(few.events["test"]["user"]))}
-    assert set(few.slices("full", cases)) - set(usual.slices("full", cases)) == {"trained_user", "other_user"}
+    assert set(few.slices(cases)) - set(usual.slices(cases)) == {"trained_user", "other_user"}
 
 
 def by_case(batch: SequenceBatch) -> list[tuple[int, list[int]]]:
