@@ -32,10 +32,10 @@ def require_texts(vectors: Literal["items", "texts"]) -> None:
         )
 
 
-def text_marks(encoder: str) -> list[str]:
-    """What a table says of a sentence model, where it is not the paper's."""
+def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
+    """What a table says of a text encoder, where it is not the paper's."""
     name = Path(encoder).name
-    return [] if name == PAPERS else [f"texts by {name}"]
+    return [] if name == papers else [f"texts by {name}"]
 
 
 class ALLMRecStage1(SequentialRecommender):

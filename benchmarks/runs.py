@@ -125,9 +125,9 @@ def parse_result(text: str, path: Path) -> Result:
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
         # A plain language model reads texts as they are; every other method reads vectors that an encoder made.
-        if "text_encoder" not in values and "text" in values["information_set"]:
+        if values.get("text_encoder") is None and "text" in values["information_set"]:
             made_from = set(values.get("predecessors", {})) - {"standin"}
-            llm_only = values.get("language_model") and not made_from
+            llm_only = values.get("language_model") and ("text_encoder" in values or not made_from)
             values["text_encoder"] = None if llm_only else UNRECORDED
         return Result(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -15,6 +15,7 @@ from allmrec.baselines.history_texts import HistoryTexts
 from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
+from allmrec.stage1 import text_marks
 from common.data.negatives import seeded
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec
@@ -108,6 +109,7 @@ class CTRL(SASRec):
         at_least(2, chunk=chunk)
         at_least(1, sub_vectors=sub_vectors, shown_history=shown_history, positions=positions, latent=latent)
         self.align_epochs, self.encoder_lr = align_epochs, encoder_lr
+        self.text_encoder: str = sbert
         self.positions, self.align_lr, self.warmup_steps = positions, align_lr, warmup_steps
         self.contrast: Contrast = contrast
         self.temperature, self.chunk = temperature, chunk
@@ -143,6 +145,10 @@ class CTRL(SASRec):
         self.texts.attach(self.titles)
         width: int = given["width"]
         self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])
+
+    def table_marks(self) -> list[str]:
+        """The sentence model, where it is not that of A-LLMRec's paper."""
+        return [*super().table_marks(), *text_marks(self.text_encoder)]
 
     def on_train_start(self) -> None:
         """Looks whether the run comes to stage 2."""

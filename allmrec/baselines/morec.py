@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, encoder_apart
+from allmrec.stage1 import text_marks
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective
@@ -194,6 +195,7 @@ class MoRec(SASRec):
         self.drawn_items = drawn_items if objective == "ce" else 0
         self.reads: Literal["titles", "texts"] = reads
         self.item_embedding = TextItems(LayeredTower(sbert, trained_layers, max_tokens), width)  # type: ignore[assignment]
+        self.text_encoder = sbert
 
     @property
     def items(self) -> TextItems:
@@ -214,6 +216,10 @@ class MoRec(SASRec):
             rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: MoRec gives them one vector.")
         self.items.tower.attach(texts)
         self.items.forget()
+
+    def table_marks(self) -> list[str]:
+        """The sentence model, where it is not that of A-LLMRec's paper."""
+        return [*super().table_marks(), *text_marks(self.items.tower.name)]
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Takes encoder and body to another data set, whose items it knows by their texts.

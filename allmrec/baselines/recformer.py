@@ -27,10 +27,14 @@ from allmrec.baselines.recformer_text import (
 )
 from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, steps_of, warmed
+from allmrec.stage1 import text_marks
 from allmrec.tokens import like_lengths
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
+
+PAPERS, FROM_SCRATCH = "longformer-base-4096", "Longformer from scratch"
+"""The authors' encoder, and what one without their weights is called in results."""
 
 
 class RecFormer(SequentialRecommender):
@@ -125,6 +129,7 @@ class RecFormer(SequentialRecommender):
         self.pretrain_lr, self.warmup_steps = pretrain_lr, warmup_steps
         self.weight_mlm, self.mask_share, self.temperature = weight_mlm, mask_share, temperature
         self.catalogue_rows, self.fixed_words = catalogue_rows, initial is not None
+        self.text_encoder: str = initial or FROM_SCRATCH
         self.tokenizer: PreTrainedTokenizerFast | None = None
         if initial is None:
             config = small_config(vocabulary, width, layers, heads, window, max_tokens, dropout)
@@ -174,6 +179,10 @@ class RecFormer(SequentialRecommender):
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"] | {"matrix": self.matrix})
         self.settled = self.learnable = False
+
+    def table_marks(self) -> list[str]:
+        """The Longformer, where it is not the paper's."""
+        return [*super().table_marks(), *text_marks(self.text_encoder, PAPERS)]
 
     def _tokenise(self) -> None:
         assert self.tokenizer is not None

@@ -176,10 +176,11 @@ class Ledger:
         found = {"other cold users (truncated)": "truncated" in table.scenario}
         for run in row.runs:
             recipe, model, encoder = run.data.get("recipe"), run.language_model, run.text_encoder
+            papers_own = paper.encoders_of(run.method)
             found[f"other data ({run.dataset})"] = run.dataset != place.dataset
             found[f"other data (recipe {recipe})"] = recipe not in paper.recipes and run.dataset == place.dataset
             found[f"other language model ({model})"] = model is not None and not named(model, paper.language_models)
-            found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, paper.text_encoders)
+            found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, papers_own)
         return [text for text, holds in found.items() if holds]
 
     def _facing(self, paper: Paper, reported: ReportedFigure | Claim, methods: tuple[str, ...]) -> Facing | LedgerEntry:

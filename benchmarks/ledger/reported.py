@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class Paper:
         recipes: Recipes that make the paper's data.
         language_models: The paper's language models; any other is a stand-in.
         text_encoders: What made the paper's vectors of texts, as patterns.
+        own_text_encoders: The same by method, for those that read texts with another encoder.
         copies: Other data sets that stand beside one of which there is no run.
         aliases: By table, other rows of a method where such rows are there: a suite may have turned a part off.
         not_implemented: Methods that are not here.
@@ -100,6 +101,7 @@ class Paper:
     recipes: tuple[str, ...]
     language_models: tuple[str, ...] = ()
     text_encoders: tuple[str, ...] = ()
+    own_text_encoders: dict[str, list[str]] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     not_implemented: tuple[str, ...] = ()
@@ -111,6 +113,10 @@ class Paper:
     def places(self) -> set[Place]:
         """Where its figures and orderings stand."""
         return {cell.place for cell in self.cells} | {claim.place for claim in self.claims}
+
+    def encoders_of(self, method: str) -> Sequence[str]:
+        """What made the vectors of texts that a method of the paper reads, as patterns."""
+        return self.own_text_encoders.get(method, self.text_encoders)
 
 
 def paper_names() -> list[str]:
@@ -134,6 +140,7 @@ def read_paper(path: Path) -> Paper:
         recipes=tuple(requires["recipe"]),
         language_models=tuple(requires.get("language_model", ())),
         text_encoders=tuple(requires.get("text_encoder", ())),
+        own_text_encoders=requires.get("own_text_encoder", {}),
         copies=values.get("copies", {}),
         aliases={table["table"]: table["aliases"] for table in values["tables"] if "aliases" in table},
         not_implemented=tuple(values.get("not_implemented", ())),

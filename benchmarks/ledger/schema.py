@@ -177,13 +177,20 @@ def labels() -> frozenset[str]:
 def _paper(values: dict[str, Any]) -> None:
     """Checks a whole file; the fields that others depend on come first."""
     data_set, recipe = one_of(DATASETS, "data set"), one_of(_recipes(), "recipe")
-    requires = fields({"recipe": list_of(recipe)}, {"language_model": list_of(text), "text_encoder": list_of(text)})
     statistics = fields(
         {"table": text, "datasets": mapping_of(data_set, _statistics_of(recipe))},
         {"notes": mapping_of(data_set, text), "source": text},
     )
     absent = values.get("not_implemented", [])
     methods = one_of(labels() | set(absent if isinstance(absent, list) else []), "method")
+    requires = fields(
+        {"recipe": list_of(recipe)},
+        {
+            "language_model": list_of(text),
+            "text_encoder": list_of(text),
+            "own_text_encoder": mapping_of(methods, list_of(text)),
+        },
+    )
     own = values.get("metric")
     metric(own, "metric")
     fields(

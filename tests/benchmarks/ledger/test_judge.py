@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from allmrec.baselines.recformer import FROM_SCRATCH
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import Cell
 from benchmarks.ledger.judge import Prepared, Verdict, against_band
-from benchmarks.ledger.reported import Place, ReportedFigure
+from benchmarks.ledger.reported import REPORTED, Place, ReportedFigure
 from tests.benchmarks.ledger.test_reported import TINY, written
 from tests.benchmarks.made_results import made_run
 
+SENTENCES, LONGFORMER = "sentence-transformers/nq-distilbert-base-v1", "allenai/longformer-base-4096"
 DATA: dict[str, Any] = {"dataset": "ml-100k", "data": {"recipe": "5-core"}}
 
 
@@ -77,6 +79,29 @@ def test_what_is_not_the_papers_faces_no_figure(
     record = next(record for record in records(tmp_path, capsys) if record["method"] == "sasrec")
     assert (record["verdict"], record["why"]) == ("not comparable", reason)
     assert record["ours"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "other"),
+    [
+        ("morec", SENTENCES, LONGFORMER),
+        ("ctrl", SENTENCES, "minilm"),
+        ("recformer", LONGFORMER, SENTENCES),
+        ("recformer", LONGFORMER, FROM_SCRATCH),
+    ],
+)
+def test_a_method_faces_the_papers_figure_on_the_encoder_that_it_had_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, own: str, other: str
+) -> None:
+    made: dict[str, Any] = {"dataset": "amazon-games", "data": {"recipe": "allmrec"}, "protocol": "sampled-19"}
+    reasons = []
+    for encoder in (own, other):
+        runs = tmp_path / Path(encoder).name
+        made_run(runs, method, 0.4, text_encoder=encoder, **made)
+        assert main(["ledger", str(runs), "--paper", str(REPORTED / "allmrec.yaml"), "--format", "json"]) == 0
+        found = [record for record in json.loads(capsys.readouterr().out) if record["method"] == method]
+        reasons += [record["why"] for record in found if record["ours"] is not None]
+    assert reasons == ["fewer than 5 seeds", f"other text encoder ({other})"]
 
 
 def test_scenarios_face_their_own_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
