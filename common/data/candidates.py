@@ -19,7 +19,7 @@ _CELLS = 1 << 24
 
 
 class TooFewItemsError(UserError):
-    """A case has fewer eligible items than negatives wanted."""
+    """A case has fewer eligible items than the protocol draws."""
 
 
 def normalise_title(title: str) -> str:
@@ -59,28 +59,28 @@ class CandidateSampler:
         self._group_ends = np.cumsum(np.bincount(groups, minlength=1)) if len(groups) else np.zeros(1, dtype=np.int64)
 
     def draw(self, cases: Cases, count: int, seed: list[int], initial: Ints | None = None) -> NDArray[np.int32]:
-        """Returns ``count`` negatives for each case, of shape (m, count).
+        """Returns ``count`` candidates for each case, without its target, of shape (m, count).
 
         Args:
             cases: Users and positions of their targets.
-            count: Negatives a case.
+            count: Candidates per case.
             seed: Entropy of the draw.
-            initial: Negatives to keep where they are eligible and the first of their kind, of shape (m, count).
+            initial: Candidates to keep where they are eligible and not repeated, of shape (m, count).
 
         Raises:
             TooFewItemsError: If a case has fewer than ``count`` eligible items.
         """
         generator = np.random.default_rng(seed)
         users, targets = cases["user"].numpy(), self._items[cases["position"].numpy()]
-        negatives = np.empty((len(users), count), dtype=np.int32)
+        candidates = np.empty((len(users), count), dtype=np.int32)
         rows = max(1, _CELLS // (self.num_items + 1))
         table = np.full(min(rows, max(len(users), 1)) * (self.num_items + 1), _FREE, dtype=np.int16)
         for start in range(0, len(users), rows):
             chunk = slice(start, start + rows)
             blocked = self._blocked(users[chunk], targets[chunk], count)
             proposal = None if initial is None else initial[chunk]
-            negatives[chunk] = self._fill(table, blocked, len(users[chunk]), count, generator, proposal)
-        return negatives
+            candidates[chunk] = self._fill(table, blocked, len(users[chunk]), count, generator, proposal)
+        return candidates
 
     def _blocked(self, users: Ints, targets: Ints, count: int) -> NDArray[np.int64]:
         """Returns the cells (row times width plus item) of the items that no slot of a row may hold."""
@@ -100,8 +100,8 @@ class CandidateSampler:
             if self.num_items - distinct[worst] < count:
                 raise TooFewItemsError(
                     f"User {users[worst]} leaves {self.num_items - distinct[worst]} of {self.num_items} items to draw "
-                    f"{count} negatives from.",
-                    "Choose a protocol with fewer negatives, or full ranking.",
+                    f"{count} candidates from.",
+                    "Choose a protocol with fewer candidates, or full ranking.",
                 )
         return cells
 
@@ -132,8 +132,8 @@ class CandidateSampler:
             pending = pending[~won]
         table[drawn] = _FREE
         table[blocked] = _FREE
-        negatives: NDArray[np.int32] = (drawn.reshape(rows, count) % width).astype(np.int32)
-        return negatives
+        candidates: NDArray[np.int32] = (drawn.reshape(rows, count) % width).astype(np.int32)
+        return candidates
 
 
 def _expand(starts: Ints, lengths: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

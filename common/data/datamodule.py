@@ -250,7 +250,7 @@ class SequenceDataModule(L.LightningDataModule):
             cases,
             self.max_history,
             protocol,
-            negatives=None if protocol in FULL else self.store.negatives(self.split, protocol, phase),
+            candidates=None if protocol in FULL else self.store.candidates(self.split, protocol, phase),
             mask_seen=self._masks_seen(protocol),
             rows=self._drawn_cases(phase, len(cases["user"])),
             batch_size=self.eval_batch_size,

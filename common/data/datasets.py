@@ -233,7 +233,7 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         cases: User and position of each case.
         max_history: Width ``l`` of histories.
         protocol: Name of the protocol, handed on to the model.
-        negatives: Items ``(m, n)`` to rank the targets against; None for full ranking.
+        candidates: Items ``(m, c)``, without the target, to rank the target against; None for full ranking.
         mask_seen: Whether full ranking leaves the earlier items of the user out.
         rows: Cases to evaluate, by index; None for all.
         batch_size: Rows to fill a short batch up to, by repeating its cases, so that all batches have one shape and
@@ -246,7 +246,7 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         cases: Cases,
         max_history: int,
         protocol: str = "full",
-        negatives: Int[Tensor, "m n"] | None = None,
+        candidates: Int[Tensor, "m c"] | None = None,
         mask_seen: bool = True,
         rows: Int[Tensor, "r"] | None = None,
         batch_size: int = 0,
@@ -255,7 +255,7 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         self.cases = cases
         self.max_history = max_history
         self.protocol = protocol
-        self.negatives = negatives
+        self.candidates = candidates
         self.mask_seen = mask_seen
         self.rows = torch.arange(len(cases["user"])) if rows is None else rows
         self.batch_size = batch_size
@@ -281,8 +281,8 @@ class EvaluationDataset(Dataset[SequenceBatch]):
             "case_id": case,
             "target": target,
         }
-        if self.negatives is not None:
-            batch["candidates"] = torch.cat([target[:, None], self.negatives[case].long()], dim=1)
+        if self.candidates is not None:
+            batch["candidates"] = torch.cat([target[:, None], self.candidates[case].long()], dim=1)
         elif self.mask_seen:
             batch["seen"] = distinct_events(self.sequences, start, position, leave_out=target)
         else:

@@ -248,7 +248,7 @@ def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
 def _candidates(
     source: Source, recipe: Recipe, kept: _Kept, divided: dict[str, Split]
 ) -> tuple[dict[tuple[str, str], dict[str, torch.Tensor]], dict[str, str]]:
-    """Returns the negatives by split and protocol, and a warning for each protocol that has too few items."""
+    """Returns the candidates by split and protocol, and a warning for each protocol that has too few items."""
     groups = title_groups(kept.items["title"].to_list())
     sampler = CandidateSampler(divided["leave_one_out"]["sequences"], groups)
     shipped = _shipped(source, kept) if recipe.negatives != "drawn" else {}

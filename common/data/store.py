@@ -51,7 +51,7 @@ class StoreTables:
         users: Row ``u`` is user ``u + 1``: ``user`` (its token).
         relations: ``head, relation, tail`` with item ids.
         splits: Splits over ``interactions``, by name.
-        candidates: Negatives of validation and test by (split, protocol).
+        candidates: Candidates of validation and test, without targets, by (split, protocol).
         truth: Arrays of known truth of a synthetic world, if any.
     """
 
@@ -101,17 +101,17 @@ class Store:
             path.stem.removeprefix(f"candidates-{split}-") for path in self.path.glob(f"candidates-{split}-*")
         )
 
-    def negatives(self, split: str, protocol: str, phase: Literal["val", "test"]) -> Int[Tensor, "m k"]:
-        """Returns the stored negatives (int32) of each case of ``split[phase]``, in that order.
+    def candidates(self, split: str, protocol: str, phase: Literal["val", "test"]) -> Int[Tensor, "m c"]:
+        """Returns the stored candidates (int32, without the target) of each case of ``split[phase]``, in that order.
 
         Raises:
             UserError: If no such candidates are stored.
         """
-        return _load(self._candidates(split, protocol), [phase])[phase]
+        return _load(self._candidates_path(split, protocol), [phase])[phase]
 
     def candidates_hash(self, split: str, protocol: str) -> str:
         """Returns the SHA-256 of the stored candidates."""
-        return self.manifest.hashes[self._candidates(split, protocol).name]
+        return self.manifest.hashes[self._candidates_path(split, protocol).name]
 
     def items(self) -> pl.DataFrame:
         """Returns the items table; row ``i`` is item ``i + 1``."""
@@ -150,7 +150,7 @@ class Store:
             words={name: ["", *values] for name, values in attribute_words(items, attributes).items()},
         )
 
-    def _candidates(self, split: str, protocol: str) -> Path:
+    def _candidates_path(self, split: str, protocol: str) -> Path:
         path = self.path / f"candidates-{split}-{protocol}.safetensors"
         if not path.exists():
             stored = self.protocols(split)
@@ -288,8 +288,8 @@ def _write_files(folder: Path, tables: StoreTables) -> None:
     for name, split in tables.splits.items():
         values = (split["train_end"], *(split[phase][key] for phase in ("val", "test") for key in ("user", "position")))
         _save(dict(zip(_SPLIT_KEYS, values, strict=True)), folder / f"split-{name}.safetensors")
-    for (name, protocol), negatives in tables.candidates.items():
-        _save(negatives, folder / f"candidates-{name}-{protocol}.safetensors")
+    for (name, protocol), candidates in tables.candidates.items():
+        _save(candidates, folder / f"candidates-{name}-{protocol}.safetensors")
     if tables.truth:
         _save(tables.truth, folder / "truth.safetensors")
 

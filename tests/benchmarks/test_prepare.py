@@ -203,10 +203,10 @@ def test_office_ties_tell_the_target_and_that_is_said(real: dict[str, Store]) ->
 def test_office_keeps_the_shipped_negatives_with_their_duplicates(real: dict[str, Store]) -> None:
     store = real["amazon-office"]
     for phase, repeated in (("val", 4307), ("test", 4301)):
-        negatives = store.negatives("leave_one_out", "sampled-99", phase).numpy()  # type: ignore[arg-type]
-        ordered = np.sort(negatives, axis=1)
+        shipped = store.candidates("leave_one_out", "sampled-99", phase).numpy()  # type: ignore[arg-type]
+        ordered = np.sort(shipped, axis=1)
         assert (ordered[:, 1:] == ordered[:, :-1]).any(1).sum() == repeated
-        assert negatives.max() <= 2412
+        assert shipped.max() <= 2412
 
 
 @pytest.mark.real_data
@@ -214,9 +214,9 @@ def test_a_constant_and_an_item_id_score_as_measured_elsewhere(real: dict[str, S
     store = real["amazon-office"]
     split = store.split()
     target = split["sequences"]["items"][split["test"]["position"]]
-    negatives = store.negatives("leave_one_out", "sampled-99", "test")
-    higher = (negatives > target[:, None]).sum(1)
-    equal = (negatives == target[:, None]).sum(1)
+    candidates = store.candidates("leave_one_out", "sampled-99", "test")
+    higher = (candidates > target[:, None]).sum(1)
+    equal = (candidates == target[:, None]).sum(1)
     hits = [((k - higher) / (equal + 1)).clamp(0, 1).mean().item() for k in (5, 10)]
     assert [round(hit, 4) for hit in hits] == [0.2697, 0.3825]
 

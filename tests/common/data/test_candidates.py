@@ -21,12 +21,12 @@ def sampler_of(split: Split, titles: list[str]) -> CandidateSampler:
 
 
 @given(st.integers(0, 1000), st.integers(1, 12), st.sampled_from([0, 1, 5]))
-def test_negatives_avoid_history_and_namesakes_and_never_repeat(seed: int, count: int, namesakes: int) -> None:
+def test_candidates_avoid_history_and_namesakes_and_never_repeat(seed: int, count: int, namesakes: int) -> None:
     titles = [f"Title {max(i, namesakes)}" for i in range(30)]
     split = leave_one_out(split_of(random_histories(8, 30, 10, seed))["sequences"])
     cases, items, offsets = split["test"], split["sequences"]["items"].numpy(), split["sequences"]["offsets"].numpy()
-    negatives = sampler_of(split, titles).draw(cases, count, [seed])
-    for user, position, row in zip(cases["user"], cases["position"], negatives, strict=True):
+    drawn = sampler_of(split, titles).draw(cases, count, [seed])
+    for user, position, row in zip(cases["user"], cases["position"], drawn, strict=True):
         target = titles[items[position] - 1]
         banned = set(items[offsets[user] : offsets[user + 1]]) | {i + 1 for i in range(30) if titles[i] == target}
         assert len(set(row)) == count
@@ -38,16 +38,16 @@ def test_negatives_avoid_history_and_namesakes_and_never_repeat(seed: int, count
 def test_every_ordered_choice_is_equally_likely() -> None:
     split = leave_one_out(split_of([[1, 2, 3]] * 24_000)["sequences"])
     titles = ["a", "b", "same", "SAME ", "c", "d", "e", "f"]
-    negatives = sampler_of(split, titles).draw(split["test"], 3, [7])
-    keys, counts = np.unique(negatives @ np.array([100, 10, 1]), return_counts=True)
+    drawn = sampler_of(split, titles).draw(split["test"], 3, [7])
+    keys, counts = np.unique(drawn @ np.array([100, 10, 1]), return_counts=True)
     assert len(keys) == len(list(permutations([5, 6, 7, 8], 3)))
     assert chisquare(counts).pvalue > 1e-3
 
 
 def test_the_whole_complement_can_be_drawn() -> None:
     split = leave_one_out(split_of([[1, 2, 3, 4]] * 50)["sequences"])
-    negatives = sampler_of(split, [f"{i}" for i in range(12)]).draw(split["test"], 8, [0])
-    assert (np.sort(negatives, 1) == np.arange(5, 13)).all()
+    drawn = sampler_of(split, [f"{i}" for i in range(12)]).draw(split["test"], 8, [0])
+    assert (np.sort(drawn, 1) == np.arange(5, 13)).all()
 
 
 def test_too_few_items_are_refused_with_the_user() -> None:
@@ -67,15 +67,15 @@ def test_a_draw_repeats_with_its_seed_only() -> None:
 def test_chunks_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CELLS", 90)
     split = leave_one_out(split_of(random_histories(40, 40, 9))["sequences"])
-    negatives = sampler_of(split, [f"{i}" for i in range(40)]).draw(split["test"], 25, [0])
-    assert all(len(set(row)) == 25 for row in negatives.tolist())
+    drawn = sampler_of(split, [f"{i}" for i in range(40)]).draw(split["test"], 25, [0])
+    assert all(len(set(row)) == 25 for row in drawn.tolist())
 
 
-def test_shipped_negatives_stay_and_only_repeated_ones_are_drawn_anew() -> None:
+def test_shipped_ones_stay_and_only_repeated_ones_are_drawn_anew() -> None:
     split = leave_one_out(split_of([[1, 2, 3]] * 20)["sequences"])
     shipped = np.tile(np.array([4, 5, 4, 6, 5]), (20, 1))
-    negatives = sampler_of(split, [f"{i}" for i in range(60)]).draw(split["test"], 5, [0], shipped)
-    assert all(len(set(row)) == 5 and {4, 5, 6} <= set(row) for row in negatives.tolist())
+    drawn = sampler_of(split, [f"{i}" for i in range(60)]).draw(split["test"], 5, [0], shipped)
+    assert all(len(set(row)) == 5 and {4, 5, 6} <= set(row) for row in drawn.tolist())
 
 
 def test_titles_group_by_what_a_reader_sees() -> None:

@@ -166,7 +166,7 @@ def test_batches_of_cases_have_one_shape_and_hold_every_case(
 def test_stored_candidates_belong_to_their_phase(make: Make) -> None:
     data = make()
     for phase in ("val", "test"):
-        stored = data.store.negatives("leave_one_out", "sampled-9", phase)
+        stored = data.store.candidates("leave_one_out", "sampled-9", phase)
         for batch in data.case_loader(phase, "sampled-9"):
             assert torch.equal(batch["candidates"][:, 1:], stored[batch["case_id"]].long())
             assert torch.equal(batch["candidates"][:, 0], batch["target"])

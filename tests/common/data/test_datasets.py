@@ -138,13 +138,13 @@ def test_full_ranking_leaves_out_each_earlier_item_once_and_never_the_target(
         assert int(batch["case_id"][row]) == row
 
 
-def test_sampled_candidates_have_the_target_in_front_of_the_stored_negatives() -> None:
+def test_sampled_candidates_have_the_target_in_front_of_the_stored_ones() -> None:
     split = split_of(random_histories(9, NUM_ITEMS, 8))
-    negatives = torch.arange(3 * len(split["val"]["user"]), dtype=torch.int32).reshape(-1, 3)
-    dataset = EvaluationDataset(split["sequences"], split["val"], 4, "sampled-3", negatives)
+    stored = torch.arange(3 * len(split["val"]["user"]), dtype=torch.int32).reshape(-1, 3)
+    dataset = EvaluationDataset(split["sequences"], split["val"], 4, "sampled-3", stored)
     batch = dataset.__getitems__([2, 0])
     assert torch.equal(batch["candidates"][:, 0], batch["target"])
-    assert torch.equal(batch["candidates"][:, 1:], negatives[[2, 0]].long())
+    assert torch.equal(batch["candidates"][:, 1:], stored[[2, 0]].long())
     assert batch["protocol"] == "sampled-3"
     assert "seen" not in batch
 

@@ -95,7 +95,7 @@ def test_every_file_is_hashed_and_readable_by_others(tmp_path: Path) -> None:
     assert set(store.manifest.hashes) == names - {"manifest.json"}
     assert len({path.stat().st_mode for path in store.path.iterdir()}) == 1
     assert store.candidates_hash("leave_one_out", "sampled-2") in store.manifest.hashes.values()
-    assert store.negatives("leave_one_out", "sampled-2", "test").tolist() == [[1, 2]]
+    assert store.candidates("leave_one_out", "sampled-2", "test").tolist() == [[1, 2]]
 
 
 def test_missing_parts_name_what_is_there(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_missing_parts_name_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no split 'global_temporal'"):
         store.split("global_temporal")
     with pytest.raises(UserError, match=r"(?s)Too few items\..*sampled-2"):
-        store.negatives("leave_one_out", "sampled-99", "test")
+        store.candidates("leave_one_out", "sampled-99", "test")
 
 
 def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
