@@ -17,7 +17,7 @@ from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.pieces import by_pieces
+from common.models.chunking import map_chunks
 from common.types import Catalogue, SequenceBatch
 
 BEYOND = 8
@@ -205,7 +205,7 @@ class LanguageModelRanker(Recommender):
         if self.generate_at_test:
             rates = self.answer_rates.setdefault(batch["protocol"], AnswerRates().to(self.device))
             titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
-            parts, self._rows = by_pieces(self.generate, batch, self._rows)
+            parts, self._rows = map_chunks(self.generate, batch, self._rows)
             rates.update(batch["case_id"], [answer for part in parts for answer in part], titles)
 
     def on_test_epoch_start(self) -> None:

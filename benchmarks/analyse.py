@@ -18,7 +18,7 @@ from benchmarks.cli import write
 from benchmarks.evaluate import load_run
 from benchmarks.runs import write_atomically
 from common.errors import UserError
-from common.models.pieces import split_rows
+from common.models.chunking import split_rows
 from common.types import PAD
 from lrd.agreement import agreement
 from lrd.analysis import (

@@ -20,7 +20,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
-from common.models.pieces import in_pieces
+from common.models.chunking import map_chunks_joined
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
@@ -60,7 +60,7 @@ class Recommender(L.LightningModule, ABC):
     catalogue_chunk: ClassVar[int] = 4096
     """Items that full ranking scores at a time if each candidate is scored separately."""
     score_bytes: ClassVar[int] = 256 << 20
-    """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in pieces."""
+    """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in chunks."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class Recommender(L.LightningModule, ABC):
         Raises:
             UserError: If a score is NaN or infinite.
         """
-        return self._in_pieces(self._rank_candidates if "candidates" in batch else self._rank_catalogue, batch)
+        return self._in_chunks(self._rank_candidates if "candidates" in batch else self._rank_catalogue, batch)
 
     def recommend(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The best items that a user has not seen: ``items`` and ``scores``, both of shape ``(b, list_length)``."""
-        return self._in_pieces(self._best_unseen, batch)
+        return self._in_chunks(self._best_unseen, batch)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         """One step on the loss, with all its parts logged.
@@ -271,8 +271,8 @@ class Recommender(L.LightningModule, ABC):
         top_items = self._best_unseen(batch, scores)["items"]
         return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": top_items}
 
-    def _in_pieces(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
-        result, self._rows = in_pieces(step, batch, self._rows)
+    def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
+        result, self._rows = map_chunks_joined(step, batch, self._rows)
         return result
 
     def _require_finite(self, values: Tensor, what: str) -> None:

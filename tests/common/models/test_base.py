@@ -97,12 +97,12 @@ def test_lists_are_filled_with_padding_where_nothing_is_left() -> None:
 
 
 @torch.inference_mode()
-def test_pieces_of_a_batch_give_the_ranks_of_the_whole() -> None:
+def test_chunks_of_a_batch_give_the_ranks_of_the_whole() -> None:
     model, batch = _model(), toy.full_batch()
     whole = model.rank(batch)
     model._rows = 3
-    pieces = model.rank(batch)
-    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+    chunked = model.rank(batch)
+    assert all(torch.equal(whole[name], chunked[name]) for name in whole)
 
 
 @torch.inference_mode()
