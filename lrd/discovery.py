@@ -61,8 +61,10 @@ def released_loss(
     history stands inside the logarithm, and entropy is penalised, padded slots included.
     """
     difference = probabilities * (((history - negatives) * (target[:, None] + 1)) @ relations.T)
-    likelihood = (difference.sigmoid() * mask[..., None]).sum(1) / mask.sum(1)[:, None]
-    return -likelihood[:, int(skip_virtual) :].log().mean() + weight_entropy * entropy(probabilities).mean()
+    # In logarithms throughout: that of a sigmoid which underflowed to 0 would be infinite.
+    terms = F.logsigmoid(difference).masked_fill(~mask[..., None], -torch.inf)
+    likelihood = terms.logsumexp(1) - mask.sum(1, dtype=terms.dtype)[:, None].log()
+    return -likelihood[:, int(skip_virtual) :].mean() + weight_entropy * entropy(probabilities).mean()
 
 
 class LatentRelationDiscovery(nn.Module):
@@ -147,8 +149,15 @@ class LatentRelationDiscovery(nn.Module):
         if self.extractor == "uniform":
             return items.weight.new_full((*history.shape, self.num_relations), 1 / self.num_relations)
         table = self.language if self.vectors == "text" else items.weight
-        first, second = self.project(table[history]), self.project(table[target])
-        logits: Tensor = self.classify(torch.cat([first, second[:, None].expand_as(first)], dim=-1))
+        places = torch.cat([target[:, None], history], dim=1)
+        # A step then costs no more than its items, and on a small table no search for those that differ.
+        if len(table) > places.numel():
+            distinct, places = torch.unique(places, return_inverse=True)
+            table = table[distinct]
+        # W₂ [e_i; e_j] = A e_i + B e_j, each once an item instead of once a pair.
+        parts = F.linear(self.project(table), torch.cat(self.classify.weight.chunk(2, dim=1)))
+        of_history, of_target = parts.chunk(2, dim=1)
+        logits = F.embedding(places[:, 1:], of_history) + F.embedding(places[:, :1], of_target + self.classify.bias)
         return logits.softmax(-1)
 
     def forward(

@@ -58,6 +58,16 @@ def test_released_loss_takes_the_log_of_the_mean_and_penalises_entropy() -> None
     assert math.isclose(float(loss), sum(terms) / len(terms) + 0.3 * entropy, rel_tol=1e-12)
 
 
+def test_a_history_of_one_event_that_is_reconstructed_very_badly_has_a_finite_loss() -> None:
+    one, mask = torch.ones(1, 1, 1), torch.ones(1, 1, dtype=torch.bool)
+    relation = torch.full((1, 1), -100.0, requires_grad=True)
+    loss = released_loss(one, relation, one, 0 * one, one[0], mask, 0.0, skip_virtual=False)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 200
+    assert relation.grad is not None
+    assert float(relation.grad) == -2
+
+
 def test_better_reconstruction_lowers_both_losses() -> None:
     q, relations, _, _, target, mask = (value.double().abs() for value in inputs())
     near = (target[:, None] * relations.sum(0)).expand(-1, L, -1)
@@ -89,6 +99,19 @@ def test_without_language_vectors_the_items_own_vectors_are_read() -> None:
     before = discovery.probabilities(history, torch.tensor([3]), items)
     nn.init.normal_(items.weight)
     assert not torch.allclose(discovery.probabilities(history, torch.tensor([3]), items), before)
+
+
+@pytest.mark.parametrize("num_items", [9, 90])
+def test_probabilities_are_those_of_concatenated_pairs(num_items: int) -> None:
+    discovery = LatentRelationDiscovery()
+    discovery.build(num_items, text_width=7, width=D, num_relations=R)
+    for value in (*discovery.parameters(), discovery.language):
+        nn.init.normal_(value)
+    history, target = torch.randint(num_items, (B, L)), torch.randint(num_items, (B,))
+    projected = discovery.project(discovery.language)
+    pairs = torch.cat([projected[history], projected[target][:, None].expand(-1, L, -1)], dim=-1)
+    expected = discovery.classify(pairs).softmax(-1)
+    torch.testing.assert_close(discovery.probabilities(history, target, nn.Embedding(1, D)), expected)
 
 
 def test_a_probability_of_zero_has_no_entropy_and_no_gradient() -> None:
