@@ -13,9 +13,10 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from benchmarks.runs import BEST, LAST
+from benchmarks.runs import LAST
 from common.data.schema import Manifest
 from common.models.base import Recommender
+from common.models.finished import WEIGHTS
 from common.types import SequenceBatch
 
 STAMP = "recbench"
@@ -28,7 +29,7 @@ def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
     The best comes first, so that the last one's file knows of it. Two callbacks, because one that monitors a metric
     renews its copy of the last state only together with the best.
     """
-    best = ModelCheckpoint(folder, Path(BEST).stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    best = ModelCheckpoint(folder, Path(WEIGHTS).stem, monitor=monitor, mode=mode, enable_version_counter=False)
     last = ModelCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
     return [best, last]
 

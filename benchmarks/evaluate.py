@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.description import Origin, describe, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.runs import BEST, CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
+from benchmarks.runs import CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
 from benchmarks.train import finish, prepare_folder, quieten
@@ -24,7 +22,7 @@ from common.data.schema import Manifest
 from common.data.views import OVERALL
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.finished import descendants
+from common.models.finished import WEIGHTS, descendants, load_checkpoint
 
 ACROSS = "from-"
 """Beginning of the scenario of a test on another data set than that of the training, which follows."""
@@ -170,7 +168,7 @@ def load_run(
     """
     quieten()
     result = read_result(run)
-    weights = trained_run(run) / BEST
+    weights = trained_run(run) / WEIGHTS
     cli = RunCLI(["--config", str(run / CONFIG), *changes])
     module, model = cli.build()
     if (trained := scenario_of_training(run)) != module.scenario:
@@ -178,7 +176,7 @@ def load_run(
     if _untrained(cli) and cli.plan.manifest.fingerprint != result.data["fingerprint"]:
         model.attach(module.catalogue)
         return cli, module, model.eval()
-    content = read_weights(weights)
+    content = load_checkpoint(weights, "Train the run again with --force.")
     if (elsewhere or ORIGIN in result.data) and not _same(content, module.manifest):
         model.transfer(content, module.catalogue)
     else:
@@ -192,23 +190,6 @@ def load_run(
 def _untrained(cli: RunCLI) -> bool:
     """Whether a model is made of a catalogue alone, so that on other data it is made anew."""
     return cli.closed_form and not set(cli.config.predecessors) - {STANDIN}
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """A checkpoint.
-
-    Raises:
-        UserError: If it is not there or cannot be read.
-    """
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}.", "Train the run again with --force.")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: {error}", "Train the run again with --force."
-        ) from error
-    return content
 
 
 def _same(content: dict[str, Any], manifest: Manifest) -> bool:

@@ -17,7 +17,7 @@ from common.errors import UserError
 
 RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
-BEST, LAST = "best.ckpt", "last.ckpt"
+LAST = "last.ckpt"
 LOCK = ".lock"
 UNRECORDED = "unrecorded"
 """Text encoder of a result that was written before they were named."""

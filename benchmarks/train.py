@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -29,7 +28,6 @@ from benchmarks.experiments import read_yaml
 from benchmarks.loggers.tracking import log_result, wandb_logger, wandb_mode
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.runs import (
-    BEST,
     CONFIG,
     LAST,
     METRICS,
@@ -44,6 +42,7 @@ from benchmarks.summary import summary_lines
 from common.data.datamodule import FULL, SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
+from common.models.finished import WEIGHTS, load_checkpoint
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -145,7 +144,7 @@ def train_and_test(
     if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
         summary["batches_a_step"] = parts
     seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
-    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / BEST)  # type: ignore[attr-defined]
+    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]
     test(trainer, model, data, best)
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
@@ -209,7 +208,7 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
     """Trains, or validates and saves a model that is finished already."""
     if model.closed_form:
         trainer.validate(model, data, verbose=False)
-        trainer.save_checkpoint(folder / BEST)
+        trainer.save_checkpoint(folder / WEIGHTS)
         return
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
 
@@ -243,10 +242,7 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
     if not path.is_file():
         cure = "Leave --ckpt_path out to start afresh." if given == "last" else "Check the path."
         raise UserError(f"There is no checkpoint {path}.", cure)
-    try:
-        stamp = torch.load(path, map_location="cpu", weights_only=True).get(STAMP, {})
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}", "Name a .ckpt file of a run.") from error
+    stamp = load_checkpoint(path, "Name a .ckpt file of a run.").get(STAMP, {})
     if stamp.get("fingerprint") != plan.manifest.fingerprint:
         raise UserError(
             f"{path} was trained on other data: {stamp.get('dataset')} "
@@ -263,7 +259,7 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
         (plan.folder / RESULT).unlink(missing_ok=True)
         metrics = plan.folder / METRICS
         if resume is None:
-            for name in (BEST, LAST, RANKS, METRICS):
+            for name in (WEIGHTS, LAST, RANKS, METRICS):
                 (plan.folder / name).unlink(missing_ok=True)
         elif metrics.is_file():
             # The logger begins its file anew.

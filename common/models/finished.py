@@ -46,11 +46,25 @@ def read_checkpoint(run: str | Path) -> dict[str, Any]:
     path = Path(run) / WEIGHTS
     if not path.is_file():
         raise UserError(f"{run} holds no finished run: {WEIGHTS} is not there.", "Give a run folder.")
+    return load_checkpoint(path, "Run it again with --force.")
+
+
+def load_checkpoint(path: Path, cure: str) -> dict[str, Any]:
+    """The content of a checkpoint file, on the CPU.
+
+    Args:
+        path: The file.
+        cure: What the user can do if it is of no use.
+
+    Raises:
+        UserError: If it is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}.", cure)
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}", "Run it again with --force.") from error
-    return content
+        raise UserError(f"{path} cannot be read as a checkpoint: {error}", cure) from error
 
 
 def descendants(cls: type[T]) -> Iterator[type[T]]:
