@@ -84,6 +84,6 @@ def slice_metrics(
     return metrics, cases
 
 
-def metric_of(metrics: Mapping[str, float], protocol: str, metric: str, slice: str = OVERALL) -> float:
-    """One figure of a result, NaN where the run has none."""
-    return metrics.get(f"test/{protocol}/{slice}/{metric}", float(np.nan))
+def metric_of(metrics: Mapping[str, float], protocol: str, metric: str) -> float:
+    """An overall metric of a result, NaN if the run does not have it."""
+    return metrics.get(f"test/{protocol}/{OVERALL}/{metric}", float(np.nan))

@@ -21,7 +21,7 @@ from benchmarks.environment import hardware, peak_memory
 from benchmarks.memory import MemoryAbove
 from benchmarks.prepare import prepare
 from benchmarks.runs import write_atomically
-from benchmarks.speed_allmrec import measure_allmrec
+from benchmarks.speed_allmrec import best, measure_allmrec
 from benchmarks.speed_baselines import measure_baselines
 from benchmarks.speed_llm import measure_llm
 from benchmarks.train import quieten
@@ -218,8 +218,8 @@ def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     in_order = users.sort().values
     return {
         "samples": NEGATIVE_BATCH,
-        "samples_per_second": NEGATIVE_BATCH / _best(lambda: sampler.draw(in_order, 1, generator), repeats),
-        "samples_per_second_random_users": NEGATIVE_BATCH / _best(lambda: sampler.draw(users, 1, generator), repeats),
+        "samples_per_second": NEGATIVE_BATCH / best(lambda: sampler.draw(in_order, 1, generator), repeats),
+        "samples_per_second_random_users": NEGATIVE_BATCH / best(lambda: sampler.draw(users, 1, generator), repeats),
     }
 
 
@@ -231,14 +231,14 @@ def measure_prepare(dataset: str, source: Path | None, repeats: int, world: dict
             prepare(dataset, source=source, root=Path(folder), json=True, **world)
 
     with MemoryAbove() as memory:
-        seconds = _best(make, repeats)
+        seconds = best(make, repeats)
     return {**world, "seconds": seconds, "peak_bytes": memory.bytes}
 
 
 def machine() -> dict[str, Any]:
     """Hardware and the rate of a 4096³ matrix product in fp32."""
     left, right = torch.rand(4096, 4096), torch.rand(4096, 4096)
-    seconds = _best(lambda: left @ right, 3)
+    seconds = best(lambda: left @ right, 3)
     return hardware() | {"threads": torch.get_num_threads(), "matmul_gflops": 2 * 4096**3 / seconds / 1e9}
 
 
@@ -279,12 +279,3 @@ def _trainer(callbacks: list[L.Callback], max_epochs: int = 1, limit_val_batches
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-def _best(action: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)

@@ -117,11 +117,6 @@ class Row:
         return len(self.runs)
 
     @property
-    def config_id(self) -> str:
-        """The id of its configuration."""
-        return self.runs[0].config_id
-
-    @property
     def needed(self) -> int:
         """Fewest seeds of a rank, or of a verdict on what a paper prints."""
         return 1 if self.floor else RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
