@@ -276,7 +276,7 @@ def test_counts_are_exact_and_stores_stand_alone(
 ) -> None:
     kinds = {"5-core-a": 943, "5-core-b": 944, "whole-c": 943}
     stores = [Prepared("ml-100k", name[:-2], name, {"users": users}) for name, users in kinds.items()]
-    monkeypatch.setattr("benchmarks.ledger.command.statistics", lambda _: stores)
+    monkeypatch.setattr("benchmarks.ledger.command.store_figures", lambda _: stores)
     made_run(tmp_path / "runs", "popularity", 0.1)
     found = [record for record in records(tmp_path, capsys) if not record["method"]]
     assert [(r["verdict"], r["difference"], r["runs"]) for r in found] == [
