@@ -1,7 +1,7 @@
-"""The command line: which commands there are, how a function becomes one, and what a mistake looks like.
+"""The command line: its commands, how functions become commands, and how errors are shown.
 
-A command is a function: parameters before ``*`` are positional, the others are options, the docstring is the help.
-Its module is imported only when the command is called, so that ``--help`` and ``list`` do not wait for torch.
+A command is a function: parameters before ``*`` are positional, the others are options, and the docstring is the help
+text. Its module is imported only when the command is called, so ``--help`` and ``list`` do not wait for torch.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """A command by the place of its function, ``module:name``.
+    """A command of ``recbench``.
 
     Attributes:
-        target: Where the function is.
-        summary: Line of ``recbench --help``.
-        parses_itself: Whether the function takes the raw arguments (``run``, whose options are those of the classes
-            that it is given).
+        target: Its function, as ``module:name``.
+        summary: Its line in ``recbench --help``.
+        parses_itself: Whether the function takes the raw arguments (``run``, whose options depend on the classes it
+            is given).
     """
 
     target: str
@@ -39,32 +39,32 @@ class Command:
 
 
 COMMANDS = {
-    "list": Command("benchmarks.listing:show", "data sets, methods, suites and encoders, with what each needs"),
-    "prepare": Command("benchmarks.prepare:prepare", "raw files to a store"),
-    "run": Command("benchmarks.train:main", "train, test on the best checkpoint, write the run folder", True),
+    "list": Command("benchmarks.listing:show", "list data sets, methods, suites and encoders, and what each needs"),
+    "prepare": Command("benchmarks.prepare:prepare", "turn raw files into a store"),
+    "run": Command("benchmarks.train:main", "train, test the best checkpoint, write the run folder", True),
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under other conditions"),
-    "analyse": Command("benchmarks.analyse:analyse", "what a run of LRD has learnt of relations: pictures and JSON"),
-    "recommend": Command("benchmarks.recommend:recommend", "best items for users of a finished run"),
-    "generate": Command("benchmarks.generate:generate", "free text about users, from a finished run of A-LLMRec"),
-    "leaderboard": Command("benchmarks.leaderboard.command:leaderboard", "tables of finished runs"),
-    "submit": Command("benchmarks.leaderboard.submission:submit", "a run as one file for somebody else's leaderboard"),
-    "simulate": Command("benchmarks.statistics.simulation:simulate", "how often verdicts err, on invented systems"),
-    "ledger": Command("benchmarks.ledger.command:ledger", "what the papers print, beside what was measured"),
-    "suite": Command("benchmarks.suite:suite", "data sets × methods × seeds, skipping what is done"),
-    "sweep": Command("benchmarks.sweeps.command:sweep", "hyper-parameters searched on validation, within a budget"),
+    "analyse": Command("benchmarks.analyse:analyse", "show what an LRD run has learnt about relations: pictures, JSON"),
+    "recommend": Command("benchmarks.recommend:recommend", "print the best items for users of a finished run"),
+    "generate": Command("benchmarks.generate:generate", "write free text about users with a finished A-LLMRec run"),
+    "leaderboard": Command("benchmarks.leaderboard.command:leaderboard", "print tables of finished runs"),
+    "submit": Command("benchmarks.leaderboard.submission:submit", "pack a run into one file for another leaderboard"),
+    "simulate": Command("benchmarks.statistics.simulation:simulate", "how often verdicts err, on simulated systems"),
+    "ledger": Command("benchmarks.ledger.command:ledger", "compare what the papers print with what was measured"),
+    "suite": Command("benchmarks.suite:suite", "run data sets × methods × seeds, skipping what is done"),
+    "sweep": Command("benchmarks.sweeps.command:sweep", "search hyper-parameters on validation, within a budget"),
     "wandb": Command("benchmarks.loggers.dashboard:wandb", "`wandb dashboard`: a workspace for suites and sweeps"),
-    "speed": Command("benchmarks.speed:speed", "measured throughput and memory as JSON"),
-    "doctor": Command("benchmarks.doctor:doctor", "what is installed and usable here"),
+    "speed": Command("benchmarks.speed:speed", "measure throughput and memory, as JSON"),
+    "doctor": Command("benchmarks.doctor:doctor", "show what is installed and usable here"),
 }
 
-MENDABLE = {
+USER_FIXABLE = {
     errno.EACCES: ("No permission", "Choose a folder you may write to, or change its permissions."),
     errno.EPERM: ("No permission", "Choose a folder you may write to, or change its permissions."),
     errno.EROFS: ("Read-only file system", "Choose a folder you may write to."),
     errno.ENOSPC: ("No space left on the disk", "Free some space, or choose a folder on another disk."),
-    errno.ENOTDIR: ("A file stands where a folder is needed", "Choose another folder, or move the file away."),
+    errno.ENOTDIR: ("There is a file where a folder is needed", "Choose another folder, or move the file away."),
 }
-"""Failures of the machine that the user can mend, by number: what, cure."""
+"""Operating-system errors that the user can fix, by ``errno``: what is wrong, and the cure."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process when omitted.
 
     Returns:
-        0 on success, 2 on a mistake of the user (one message on stderr, no traceback), 1 otherwise.
+        0 on success, 2 on a user error (one message on stderr, no traceback), 1 otherwise.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error), 2, debug)
     except Exception as error:
-        if (number := failure_number(error)) in MENDABLE:
-            what, cure = MENDABLE[number]
+        if (number := failure_number(error)) in USER_FIXABLE:
+            what, cure = USER_FIXABLE[number]
             return _complain(f"{what}: {getattr(error, 'filename', None) or error}\n{cure}", 2, debug)
         return _complain(_internal(error), 1, debug)
     return 0
@@ -99,7 +99,7 @@ def dispatch(arguments: list[str]) -> None:
     """Calls the command that the first argument names.
 
     Raises:
-        UserError: If there is no such command, option or value.
+        UserError: If the command, an option or a value is not valid.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         write(_overview())
@@ -116,10 +116,10 @@ def dispatch(arguments: list[str]) -> None:
 
 
 def parsed(name: str, arguments: Sequence[str]) -> inspect.BoundArguments:
-    """What a command would be called with.
+    """The arguments a command's function would be called with.
 
     Raises:
-        UserError: If it has no such option or value.
+        UserError: If an option or a value is not valid.
     """
     from benchmarks.messages import explain
 
@@ -138,7 +138,7 @@ def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     text = docstring_parser.parse(inspect.getdoc(function) or "")
-    # Two ticks mark code in documentation, one in a terminal.
+    # Code is marked by two backticks in docstrings, by one in a terminal.
     helps = {entry.arg_name: (entry.description or "").replace("``", "`") for entry in text.params}
     parser = ArgumentParser(
         prog=f"recbench {name}", description=text.short_description, exit_on_error=False, allow_abbrev=False
@@ -151,7 +151,7 @@ def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
 
 
 def write(text: str) -> None:
-    """Writes a command's result to standard output, which carries nothing else."""
+    """Writes a command's result to standard output, which is used for nothing else."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
 
@@ -192,13 +192,13 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "`recbench COMMAND --help` explains one; --debug adds the traceback to an error.",
+            "`recbench COMMAND --help` explains a command; --debug adds the traceback to an error.",
         ]
     )
 
 
 def _internal(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}\nThis is not a mistake of yours: --debug shows where it happened."
+    return f"{type(error).__name__}: {error}\nThis looks like a bug in recbench: --debug shows where it happened."
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

@@ -1,4 +1,4 @@
-"""Tables of text whose columns stand below each other."""
+"""Text tables with aligned columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The cells of a table, each as wide as its column.
+    """The cells of a table, each padded to the width of its column.
 
     >>> aligned([("a", "b"), ("long", "")])
     [['a   ', 'b'], ['long', ' ']]
@@ -16,7 +16,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table that reads well as it is, too.
+    """Lines of a Markdown table that is also readable as plain text.
 
     >>> for line in markdown(["method", "hr"], [["knn", "0.1"]]):
     ...     print(line)

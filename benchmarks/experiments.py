@@ -1,4 +1,4 @@
-"""The experiments that ship with the suite, by name."""
+"""Shipped configurations and suites, found by name."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from common.errors import UserError, nearest
 CONFIGS = Path(__file__).parent / "configs"
 EXPERIMENTS, SUITES = CONFIGS / "experiments", CONFIGS / "suites"
 TRAINER = CONFIGS / "trainer" / "default.yaml"
-BEHIND = ("scenarios", "trainer")
-"""Folders of configurations that are given behind an experiment's, whatever its method and data set."""
+ADD_ONS = ("scenarios", "trainer")
+"""Folders of configurations that may be added after any experiment's, whatever its method and data set."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as fast where PyYAML came with its C library."""
+"""Ten times as fast if PyYAML was built with its C library."""
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
-    """What a YAML text holds."""
+    """The content of a YAML text."""
     return yaml.load(text, LOADER)
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 (whatever it holds)
-    """What a YAML file holds.
+    """The content of a YAML file.
 
     Raises:
-        UserError: If it is no YAML.
+        UserError: If it is not valid YAML.
     """
     try:
         return parse_yaml(path.read_text())
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
 
 
 def experiment_names() -> list[str]:
-    """Names ``<data set>/<method>`` of the shipped experiments."""
+    """Names of the shipped experiments, as ``<data set>/<method>``."""
     return sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
 
 
@@ -47,18 +47,18 @@ def suite_names() -> list[str]:
 
 
 def find_experiment(name: str) -> Path:
-    """The file of a configuration that was given by path or by shipped name.
+    """The file of a configuration given by path or by shipped name.
 
     Raises:
         UserError: If it is neither.
     """
-    behind = [f"{folder}/{path.stem}" for folder in BEHIND for path in (CONFIGS / folder).glob("*.yaml")]
-    folder = CONFIGS if name in behind else EXPERIMENTS
-    return _find(name, folder, lambda: [*experiment_names(), *behind], "configuration")
+    add_ons = [f"{folder}/{path.stem}" for folder in ADD_ONS for path in (CONFIGS / folder).glob("*.yaml")]
+    folder = CONFIGS if name in add_ons else EXPERIMENTS
+    return _find(name, folder, lambda: [*experiment_names(), *add_ons], "configuration")
 
 
 def find_suite(name: str) -> Path:
-    """The file of a suite that was given by path or by shipped name.
+    """The file of a suite given by path or by shipped name.
 
     Raises:
         UserError: If it is neither.
@@ -71,9 +71,9 @@ def _find(name: str, folder: Path, names: Callable[[], list[str]], kind: str) ->
         if path.is_file():
             return path
     data, shipped = name.partition("/")[0], names()
-    # Among a hundred names the neighbours of a data set that exists say more than the whole list.
+    # The methods of one existing data set help more than a list of a hundred names.
     valid = [other for other in shipped if other.startswith(f"{data}/")] or shipped
     cure = nearest(name, valid)
     if len(cure) > 400:
-        cure = "`recbench list` prints the shipped names; a path to a YAML file serves too."
-    raise UserError(f"There is no {kind} {name!r}, as a file or by name.", cure)
+        cure = "`recbench list` prints the shipped names; the path of a YAML file works as well."
+    raise UserError(f"There is no {kind} {name!r}, neither as a file nor as a shipped name.", cure)

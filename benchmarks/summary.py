@@ -1,4 +1,4 @@
-"""One run's figures as lines."""
+"""A short text summary of one run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.runs import Result
 
 
 def summary_lines(result: Result) -> list[str]:
-    """One run's figures, a line a protocol."""
+    """A line about the training of a run, and one line of metrics per protocol."""
     seconds = result.seconds
     training = result.training
     lines = [

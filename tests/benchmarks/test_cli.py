@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_when_ranks_are_written(
 def test_a_file_where_the_runs_folder_should_be(complaint: Complaint, root: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     message = complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path / "runs"))
-    assert "file stands where a folder" in message
+    assert "a file where a folder" in message
 
 
 def test_a_checkpoint_that_is_none(complaint: Complaint, root: Path, tmp_path: Path) -> None:

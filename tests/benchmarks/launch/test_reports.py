@@ -83,7 +83,7 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
         ({"command": "generate"}, "is not understood"),
         ({"command": "analyse", "methods": ["sasrek"]}, "Did you mean 'sasrec'"),
         ({"command": "analyse", "methods": ["sasrec"], "options": {"example": 3}}, "Did you mean '--examples'"),
-        ({"command": "speed", "name": "ranks"}, "no valid value"),
+        ({"command": "speed", "name": "ranks"}, "not a valid value"),
     ],
 )
 def test_a_report_that_cannot_be_made_is_told_before_anything_runs(
