@@ -16,12 +16,16 @@ from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from allmrec.stage1 import text_marks
+from common.data.datasets import last_events
 from common.data.negatives import seeded
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec
 from common.nn.initial import start_weights
 from common.nn.losses import Objective
-from common.types import PAD, Catalogue, SequenceBatch
+from common.types import PAD, Catalogue, SequenceBatch, Sequences
+
+USERS = 4096
+"""Users whose sentences are listed at a time."""
 
 
 class CTRL(SASRec):
@@ -114,15 +118,16 @@ class CTRL(SASRec):
         self.contrast: Contrast = contrast
         self.temperature, self.chunk = temperature, chunk
         self.titles: Sequence[str] = ()
+        self.events: Sequences | None = None
         self.texts: HistoryTexts | None = None
         self.alignment: FineGrained | None = None
         self.final = nn.Linear(width, width)
         start_weights(self.final, "xavier_normal")
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives titles, for stage 1."""
+        """Receives titles and training events, for stage 1."""
         super().attach(catalogue)
-        self.titles = catalogue["titles"]
+        self.titles, self.events = catalogue["titles"], catalogue["train"]
         if self.texts is not None:
             self.texts.attach(self.titles)
 
@@ -151,8 +156,10 @@ class CTRL(SASRec):
         return [*super().table_marks(), *text_marks(self.text_encoder)]
 
     def on_train_start(self) -> None:
-        """Looks whether the run comes to stage 2."""
+        """Looks whether the run comes to stage 2, and lets a sentence model that does not learn read its sentences."""
         require_stages(self.trainer, "align_epochs", self.align_epochs)
+        if self.aligning and self.texts is not None and not self.texts.tower.trained:
+            self.texts.keep(self.all_pasts(), self.device)
 
     def on_train_epoch_start(self) -> None:
         """Stage 2 begins with a new optimiser."""
@@ -194,20 +201,35 @@ class CTRL(SASRec):
         """Contrast between states and the sentences about their histories."""
         assert self.texts is not None
         assert self.alignment is not None
-        states, history = self.states(batch), batch["history"]
+        states = self.states(batch)
         # SASRec cuts histories to what it reads, or fills them up to it.
-        length = min(states.size(1), history.size(1))
-        states, history = states[:, -length:], history[:, -length:]
-        chosen = self.chosen(batch, history != PAD)
+        length = min(states.size(1), batch["history"].size(1))
+        chosen, pasts = self.pasts({**batch, "history": batch["history"][:, -length:]})
+        texts = self.texts(pasts, states.device)
+        return self.alignment.loss(states[:, -length:][chosen], texts, self.contrast, self.temperature, self.chunk)
+
+    def pasts(self, batch: SequenceBatch) -> tuple[Bool[Tensor, "b l"], list[list[int]]]:
+        """The places whose states stage 1 aligns, and the items up to each that its sentence lists."""
+        assert self.texts is not None
+        history = batch["history"]
+        real = history != PAD
+        chosen = self.chosen(batch, real)
         rows = [[item for item in row if item != PAD] for row in history.tolist()]
-        first = history.size(1) - (history != PAD).sum(1)
         users, places = chosen.nonzero(as_tuple=True)
-        ends = (places + 1 - first[users]).tolist()
+        ends = (places + 1 - (~real).sum(1)[users]).tolist()
         shown = self.texts.shown
-        pasts = [rows[u][max(0, end - shown) : end] for u, end in zip(users.tolist(), ends, strict=True)]
-        return self.alignment.loss(
-            states[chosen], self.texts(pasts, states.device), self.contrast, self.temperature, self.chunk
-        )
+        return chosen, [rows[u][max(0, end - shown) : end] for u, end in zip(users.tolist(), ends, strict=True)]
+
+    def all_pasts(self) -> list[list[int]]:
+        """What the sentences of stage 1 list, of all users that it learns from."""
+        assert self.events is not None
+        offsets = self.events["offsets"].long()
+        pasts: list[list[int]] = []
+        for users in torch.split((offsets.diff() > 1).nonzero().flatten(), USERS):
+            # A user's last training event is only ever a target.
+            history, _ = last_events(self.events, offsets[users], offsets[users + 1] - 1, self.max_history)
+            pasts += self.pasts({"user_id": users, "history": history})[1]
+        return pasts
 
     def chosen(self, batch: SequenceBatch, real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The places whose states stage 1 aligns: all that are real, or a few that are a user's own in every epoch."""

@@ -75,13 +75,25 @@ class HistoryTexts(nn.Module):
 
     def forward(self, histories: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "n w"]:
         """Vectors of histories of which each has an item; equal ones are encoded once."""
-        shown = [tuple(items[-self.shown :]) for items in histories]
+        shown = self._shown(histories)
+        if not self.tower.trained:
+            self.keep(shown, device)
+            return torch.stack([self.known[items] for items in shown]).to(device)
         distinct = list(dict.fromkeys(shown))
-        if self.tower.trained:
-            vectors = self.tower.read([self.tokens(items) for items in distinct], device)
-            place = {items: row for row, items in enumerate(distinct)}
-            return vectors[[place[items] for items in shown]]
-        new = [items for items in distinct if items not in self.known]
+        vectors = self.tower.read([self.tokens(items) for items in distinct], device)
+        place = {items: row for row, items in enumerate(distinct)}
+        return vectors[[place[items] for items in shown]]
+
+    def keep(self, histories: Sequence[Sequence[int]], device: torch.device) -> None:
+        """Reads histories that were not read before, for an encoder that does not learn.
+
+        The last bits of a vector depend on the sentences that are read with it. Given all histories at once, vectors
+        are the same whatever batches the histories come in later.
+        """
+        new = sorted(set(self._shown(histories)) - self.known.keys())
         if new:
-            self.known |= dict(zip(new, self.tower.read([self.tokens(items) for items in new], device), strict=True))
-        return torch.stack([self.known[items] for items in shown]).to(device)
+            vectors = self.tower.read([self.tokens(items) for items in new], device)
+            self.known |= dict(zip(new, vectors, strict=True))
+
+    def _shown(self, histories: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        return [tuple(items[-self.shown :]) for items in histories]

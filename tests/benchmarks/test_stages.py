@@ -1,16 +1,21 @@
-"""Methods that train in stages, as whole runs: another process scores them alike, and several processes train one."""
+"""Methods that train in stages, as whole runs: scored by another process, resumed, marked, and on several devices."""
 
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import polars as pl
 import pytest
+import torch
 
 from benchmarks.__main__ import main
-from benchmarks.runs import find_runs
+from benchmarks.callbacks import EpochSeed
+from benchmarks.runs import find_runs, read_result
 from common.data.store import find_store
 from tests.allmrec.baselines import sentence_model
 from tests.benchmarks.conftest import options
 from tests.benchmarks.test_processes import process
+from tests.benchmarks.test_train import weights
 
 SMALL = ["--trainer.max_epochs=4", "--data.batch_size=16", "--data.test_protocols=[full]"]
 STAGES: dict[str, list[str]] = {
@@ -33,14 +38,53 @@ def small(method: str, sbert: str) -> list[str]:
     return [*SMALL, *STAGES[method], *given]
 
 
-@pytest.mark.parametrize("method", STAGES)
-def test_a_finished_run_is_scored_alike_by_another_process(root: Path, sbert: str, tmp_path: Path, method: str) -> None:
-    own, again = tmp_path / "own", tmp_path / "again"
-    assert main(["run", "--config", f"synthetic/{method}", *options(root, own, *small(method, sbert))]) == 0
-    (run,) = find_runs([own])
-    assert main(["evaluate", str(run), "--runs", str(again)]) == 0
-    (evaluation,) = find_runs([again])
-    assert pl.read_parquet(evaluation / "ranks.parquet").equals(pl.read_parquet(run / "ranks.parquet"))
+def run_of(method: str, root: Path, sbert: str, runs: Path, *more: str) -> tuple[int, list[Path]]:
+    """Exit code of a small run, and the folders of finished runs."""
+    given = options(root, runs, *small(method, sbert), *more)
+    return main(["run", "--config", f"synthetic/{method}", *given]), list(find_runs([runs]))
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def finished(request: pytest.FixtureRequest, root: Path, sbert: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of each method."""
+    code, (folder,) = run_of(request.param, root, sbert, tmp_path_factory.mktemp("finished"))
+    assert code == 0
+    return folder
+
+
+def test_a_finished_run_is_scored_alike_by_another_process(finished: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
+    (evaluation,) = find_runs([tmp_path])
+    assert pl.read_parquet(evaluation / "ranks.parquet").equals(pl.read_parquet(finished / "ranks.parquet"))
+
+
+def test_results_and_tables_name_the_text_encoder(finished: Path, sbert: str) -> None:
+    result = read_result(finished)
+    own = result.method == "recformer"
+    assert result.text_encoder == ("Longformer from scratch" if own else sbert)
+    assert result.marks == ["texts by Longformer from scratch" if own else f"texts by {Path(sbert).name}"]
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_resumed_training_ends_as_an_unbroken_one(
+    finished: Path, root: Path, sbert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    seed = EpochSeed.on_train_batch_start
+
+    def interrupt(noise: EpochSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
+        if trainer.current_epoch == epoch:
+            raise KeyboardInterrupt
+        seed(noise, trainer, *rest)
+
+    method = read_result(finished).method
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochSeed, "on_train_batch_start", interrupt)
+        assert run_of(method, root, sbert, tmp_path) == (1, [])
+    code, (resumed,) = run_of(method, root, sbert, tmp_path, "--ckpt_path=last")
+    assert code == 0
+    unbroken = weights(finished)
+    differing = [name for name, value in weights(resumed).items() if not torch.equal(value, unbroken[name])]
+    assert not differing
 
 
 def test_ddp_that_expects_all_gradients_is_refused_before_training(root: Path, sbert: str, tmp_path: Path) -> None:

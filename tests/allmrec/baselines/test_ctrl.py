@@ -13,10 +13,12 @@ from allmrec.baselines.ctrl import CTRL
 from allmrec.baselines.history_texts import HistoryTexts
 from allmrec.sentences import TextTower
 from common.errors import UserError
+from common.types import SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
 
 CPU = torch.device("cpu")
+QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
 
 
 class TestCTRL(SequentialCases):
@@ -136,6 +138,21 @@ def test_a_sentence_is_read_once_for_all_epochs(sbert: str, read: list[int]) -> 
     assert sum(read) <= toy.NUM_USERS
 
 
+def test_sentences_are_read_before_training_whatever_the_batches(sbert: str, read: list[int]) -> None:
+    batch = next(toy.sequence_batches())
+    halves: list[SequenceBatch] = [{name: value[part::2] for name, value in batch.items()} for part in (0, 1)]  # type: ignore[misc, index]
+    kept = []
+    for batches in ([batch], halves):
+        model = build(sbert, positions=2, train_sbert=False, align_epochs=1)
+        trainer = L.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **QUIET)
+        trainer.fit(model, toy.loader(*batches))
+        assert model.texts is not None
+        kept.append(model.texts.known)
+    assert sum(read) == len(kept[0]) + len(kept[1])
+    assert kept[0].keys() == kept[1].keys()
+    assert all(torch.equal(vector, kept[1][items]) for items, vector in kept[0].items())
+
+
 def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
     course: list[tuple[list[float], int]] = []
 
@@ -146,8 +163,7 @@ def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
             course.append(([group["lr"] for group in optimizer.param_groups], max(counts)))
 
     rates = {"lr": 1e-3, "align_lr": 4e-4, "encoder_lr": 1e-5, "warmup_steps": 2}
-    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(max_epochs=4, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **options)
+    trainer = L.Trainer(max_epochs=4, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **QUIET)
     trainer.fit(build(sbert, align_epochs=2, **rates), toy.loader(next(toy.sequence_batches())))
     rises, steps = zip(*course, strict=True)
     assert steps == (1, 2, 1, 2)
@@ -219,8 +235,7 @@ def test_stages_are_logged_apart(sbert: str) -> None:
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             logs.append(set(trainer.callback_metrics) - set().union(*logs))
 
-    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = L.Trainer(max_epochs=2, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **options)
+    trainer = L.Trainer(max_epochs=2, accelerator="cpu", callbacks=[Note()], enable_checkpointing=False, **QUIET)
     trainer.fit(model, toy.loader(next(toy.sequence_batches())))
     assert logs == [{"train/loss", "train/loss_align"}, {"train/loss_recommend"}]
 
