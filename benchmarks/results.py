@@ -1,4 +1,4 @@
-"""From per-case ranks to metrics and slices; every table of the suite derives from here."""
+"""From per-case ranks to metrics and slices, the basis of every table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from common.metrics.ranking import COLUMNS, case_metrics
 
 METRIC_VERSION = 1
-"""Enters the protocol id: raised when a metric's definition changes."""
+"""Part of the protocol id; incremented when the definition of a metric changes."""
 OVERALL = "overall"
 SLICE = "slice/"
-"""Beginning of the columns of ``ranks.parquet`` that tell which cases belong to a slice."""
+"""Prefix of the columns of ``ranks.parquet`` that say which cases belong to a slice."""
 
 
 def rank_table(
@@ -27,10 +27,10 @@ def rank_table(
 
     Args:
         ranks: For each protocol the columns of :data:`common.metrics.ranking.COLUMNS`, each of shape ``(m,)``.
-        masks: For each protocol the slices, by name: for each of its cases whether it belongs, shape ``(m,)``.
+        masks: For each protocol and slice, whether each case belongs to it, shape ``(m,)``.
 
     Returns:
-        A row a case: ``protocol``, those columns and, for each slice, ``slice/<name>``.
+        One row per case: ``protocol``, those columns and, for each slice, ``slice/<name>``.
     """
     parts = [
         pl.DataFrame(
@@ -44,9 +44,9 @@ def rank_table(
 
 
 def write_ranks(table: pl.DataFrame, path: Path) -> None:
-    """Writes ``ranks.parquet`` whole or not at all."""
+    """Writes ``ranks.parquet`` completely or not at all."""
     part = path.with_name(f".{path.name}.part")
-    # Polars' own writing does not tell a full disk from a bug.
+    # The errors that Polars raises when it writes itself do not tell a full disk from a bug.
     content = BytesIO()
     table.write_parquet(content)
     try:
@@ -63,11 +63,11 @@ def slice_metrics(
 
     Args:
         table: What :func:`rank_table` returns.
-        masks: For each protocol the slices, by name: for each row of that protocol whether it belongs, shape ``(m,)``.
+        masks: For each protocol and slice, whether each row of the protocol belongs to it, shape ``(m,)``.
 
     Returns:
-        ``test/<protocol>/<slice>/<metric>`` to value, and ``test/<protocol>/<slice>`` to the number of cases. A slice
-        without a case has a number and no metrics.
+        Values by ``test/<protocol>/<slice>/<metric>``, and numbers of cases by ``test/<protocol>/<slice>``. An empty
+        slice has a number of cases, 0, but no metrics.
     """
     metrics: dict[str, float] = {}
     cases: dict[str, int] = {}

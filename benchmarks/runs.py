@@ -1,4 +1,4 @@
-"""Run folders: their name, their files, and what a finished run says of itself."""
+"""Run folders: their names, their files, and the result of a finished run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", 
 LAST = "last.ckpt"
 LOCK = ".lock"
 UNRECORDED = "unrecorded"
-"""Text encoder of a result that was written before they were named."""
+"""Text encoder of a result that was written before encoders were recorded."""
 ORIGIN, UNDER = "trained_on", "trained_under"
-"""Where a result's ``data`` name the data set and the scenario of the training, if the test was of others."""
+"""Keys of a result's ``data`` for the data set and the scenario of the training, if the test used others."""
 
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
@@ -32,38 +32,38 @@ MACHINE = {
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",
     "trainer.log_every_n_steps", "trainer.plugins", "trainer.barebones",
 }  # fmt: skip
-"""Settings that say where and how to run, not what: they do not enter a run's identity. The data's fingerprint does."""
+"""Settings that say where and how to run, not what: they are no part of a run's identity. The data's fingerprint is."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run says of itself: the content of ``result.json``.
+    """The result of a finished run: the content of ``result.json``.
 
     Attributes:
         run_id: Hash of configuration, data fingerprint and predecessors.
-        config_id: The same without the seed and without what only testing reads.
+        config_id: The same without the seed and the settings that only matter for testing.
         method: Label of the method, as the leaderboard prints it.
         dataset: Key of the data set.
         seed: Seed of weights, order and training negatives.
-        protocols: For each protocol its ``id`` and the ``fields`` that the id is a hash of.
+        protocols: For each protocol its ``id`` and the ``fields`` that the id hashes.
         information_set: What the method reads.
         metrics: ``test/<protocol>/<slice>/<metric>``.
         cases: Number of test cases of ``test/<protocol>/<slice>``.
         data: Fingerprint, recipe, split and kind of time.
         closed_form: Whether nothing was trained by gradient (the floors).
-        imputed_time: Whether the method read times that were not recorded, with the user's leave.
+        imputed_time: Whether the method read times that were not recorded, as the user allowed.
         training: Monitored metric and its best value, epochs, stopping reason, ``undertrained``; ``batches_a_step``
-            where memory demanded more and smaller batches than were asked for.
+            if memory forced a step to be split into more batches than configured.
         parameters: Numbers of ``trained`` and ``frozen`` parameters.
         seconds: Wall clock of ``train``, ``to_best`` and ``test``.
         peak_memory: Peak bytes of ``host`` (the process) and ``device`` (allocated).
         environment: Code revision, versions and hardware.
-        predecessors: Run ids that this run was made from, by role.
+        predecessors: Ids of the runs that this run builds on, by role.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
-        language_model: Name of the language model inside the method; ``standin…`` for one that the suite made itself.
-        text_encoder: Name of what made the vectors of texts that the method reads.
-        tuning: What choosing the configuration cost: ``study``, ``trials`` and ``hours``, and the ``seed`` of that.
-        marks: What stands beside the method's name: something else than the paper uses, for example.
+        language_model: Name of the language model inside the method; ``standin…`` for one that the suite trained.
+        text_encoder: Name of the encoder behind the text vectors that the method reads.
+        tuning: What it cost to choose the configuration: ``study``, ``trials`` and ``hours``, and the ``seed`` used.
+        marks: Notes shown beside the method's name, such as a component that differs from the paper's.
         version: Version of this layout.
     """
 
@@ -93,7 +93,7 @@ class Result:
     version: int = RESULT_VERSION
 
     def write(self, folder: Path) -> None:
-        """Writes ``result.json``, the last file of a run, so that it is there whole or not at all."""
+        """Writes ``result.json`` atomically, as the last file of a run."""
         write_atomically(folder / RESULT, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
 
 
@@ -105,20 +105,20 @@ def read_result(folder: Path) -> Result:
     """
     path = folder / RESULT
     if not path.is_file():
-        state = "was not finished" if (folder / CONFIG).is_file() else "is no run folder"
+        state = "was not finished" if (folder / CONFIG).is_file() else "is not a run folder"
         raise UserError(f"{folder} {state}: it has no {RESULT}.", "Name a folder runs/<data set>/<method>/<run id>.")
     return parse_result(path.read_text(), path)
 
 
 def parse_result(text: str, path: Path) -> Result:
-    """The content of a ``result.json``.
+    """Parses a ``result.json``.
 
     Args:
-        text: The content.
-        path: Where it is from.
+        text: Content of the file.
+        path: The file, for messages.
 
     Raises:
-        UserError: If it is none of this version.
+        UserError: If it is not a result of this version.
     """
     try:
         values = json.loads(text)
@@ -134,16 +134,16 @@ def parse_result(text: str, path: Path) -> Result:
         raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
 
 
-def find_runs(places: Iterable[Path]) -> Iterator[Path]:
-    """Folders of finished runs at or below ``places``, sorted; trials of sweeps only where they are named themselves.
+def find_runs(folders: Iterable[Path]) -> Iterator[Path]:
+    """Folders of finished runs at or below ``folders``, sorted; trials of sweeps only if they are named themselves.
 
     Raises:
-        UserError: If a place does not exist.
+        UserError: If a folder does not exist.
     """
-    for place in places:
-        if not place.is_dir():
-            raise UserError(f"There is no folder {place}.", "Name run folders, or a folder that holds some.")
-        yield from sorted(path.parent for path in place.rglob(RESULT) if not _is_trial(path.relative_to(place)))
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}.", "Name run folders, or a folder that contains some.")
+        yield from sorted(path.parent for path in folder.rglob(RESULT) if not _is_trial(path.relative_to(folder)))
 
 
 def _is_trial(path: Path) -> bool:
@@ -153,10 +153,10 @@ def _is_trial(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, busy: UserError) -> Iterator[int]:
-    """Holds the lock of a file, whose descriptor it gives; that of a killed process is free again.
+    """Holds a lock on a file and yields its descriptor; the lock of a killed process is released.
 
     Raises:
-        UserError: ``busy``, if another process holds it.
+        UserError: ``busy``, if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
@@ -169,12 +169,12 @@ def locked(path: Path, busy: UserError) -> Iterator[int]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes, of another suite perhaps, from writing the same run folder meanwhile.
+    """Keeps other processes, for example those of another suite, from writing the same run folder.
 
     Raises:
-        UserError: If one is at work on it.
+        UserError: If another process is working on it.
     """
-    busy = UserError(f"Another process is at work on the run {folder}.", "Wait for it: afterwards the run is done.")
+    busy = UserError(f"Another process is working on the run {folder}.", "Wait for it: afterwards the run is done.")
     with locked(folder / LOCK, busy):
         try:
             yield
@@ -204,12 +204,12 @@ def hash_of(*parts: object) -> str:
 
 
 def run_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[str, str]) -> str:
-    """Name of a run: equal for the same configuration, data and predecessors, wherever it runs."""
+    """Id of a run: the same for the same configuration, data and predecessors, wherever it runs."""
     return hash_of(identity(config), fingerprint, predecessors)
 
 
 def config_id(config: Mapping[str, Any], fingerprint: str) -> str:
-    """The name that runs of one configuration share, whatever their seed and the protocols of their test."""
+    """The id shared by all runs of one configuration, whatever their seeds and test protocols."""
     values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
     data = dict(values.get("data") or {})
     testing = ("seed", "test_protocols", "test_users", "eval_batch_size")
@@ -218,7 +218,7 @@ def config_id(config: Mapping[str, Any], fingerprint: str) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
+    """Writes a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,4 +1,4 @@
-"""Stand-in language models of the prepared data sets: where they are, and how large."""
+"""Stand-in language models of the prepared data sets: where they are, and how they are trained."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from common.data.store import Store
 from common.errors import UserError
 
 STANDIN = "standin"
-"""Name of a data set's stand-in, where a model takes a language model."""
+"""Value of a model's language-model argument that means the stand-in of its data set."""
 FOLDER = "standins"
-"""Folder of all stand-ins, beside the stores."""
+"""Folder of all stand-ins, next to the stores."""
 DOMAINS: dict[str, Domain] = {
     "ml-": "movies",
     "amazon-movies": "movies",
@@ -22,21 +22,21 @@ DOMAINS: dict[str, Domain] = {
     "amazon-luxury-beauty": "beauty",
     "amazon-toys": "toys",
 }
-"""Whose words prompts use, by the beginning of a data set's key; ``general`` for all others."""
+"""Vocabulary of the prompts, by the beginning of a data set's key; ``general`` for all others."""
 
 
 def find_standin(store: Store) -> Path:
-    """Folder of the stand-in of a data set.
+    """Folder of a data set's stand-in.
 
     Raises:
-        UserError: If it was not built.
+        UserError: If it has not been built.
     """
     titles, texts = _words(store)
     folder = _root(store) / standin_name(titles, texts, *_recipe(store))
     if not (folder / REPORT).is_file():
         dataset = store.manifest.dataset
         raise UserError(
-            f"The stand-in language model of {dataset} was not built.",
+            f"The stand-in language model of {dataset} has not been built.",
             f"Build it with `recbench prepare {dataset} --standin-llm --root {store.path.parents[1]}`, or give a "
             "language model: --model.init_args.llm facebook/opt-6.7b.",
         )
@@ -44,7 +44,7 @@ def find_standin(store: Store) -> Path:
 
 
 def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) -> Path:
-    """Builds the stand-in of a data set from titles and texts, or finds it; ``show`` is told of each step."""
+    """Builds a data set's stand-in from titles and texts, or finds it; ``show`` is called with each step."""
     from allmrec.standin import build_standin
 
     titles, texts = _words(store)
@@ -52,7 +52,7 @@ def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) 
 
 
 def domain_of(dataset: str) -> Domain:
-    """Whose words prompts about a data set use."""
+    """Vocabulary of the prompts about a data set."""
     return next((name for begin, name in DOMAINS.items() if dataset.startswith(begin)), "general")
 
 
@@ -63,7 +63,7 @@ def _words(store: Store) -> tuple[list[str], list[str]]:
 
 
 def _recipe(store: Store) -> tuple[Domain, StandInSettings]:
-    """Words of the domain, and size and lessons that the catalogue deserves."""
+    """Domain of the prompts, and the size and training recipe that suit the catalogue."""
     key = store.manifest.dataset
     long = LONG_TITLES if key.startswith("amazon-") else StandInSettings()
     return domain_of(key), SMALL if key == "synthetic" else long

@@ -70,7 +70,7 @@ def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_a_loaded_run_scores_without_dropout(finished: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_predecessor_that_was_trained_on_other_users_is_refused(
 def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = options(root, tmp_path, f"--predecessors.stage1={tmp_path}")
     assert main(["run", "--config", "synthetic/popularity", *arguments]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_options_vary_one_at_a_time_and_their_usual_value_is_no_other_run(root: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_run_folder_is_written_by_one_process_at_a_time(
     folder = only(tmp_path / "synthetic" / "popularity")
     with alone(folder):
         assert main([*arguments, "--force"]) == 2
-    assert "Another process is at work" in capsys.readouterr().err
+    assert "Another process is working" in capsys.readouterr().err
     assert (folder / "result.json").is_file()
     assert main([*arguments, "--force"]) == 0
 

@@ -106,7 +106,7 @@ def test_rows_that_fail_or_find_no_memory_leave_the_table_of_the_others_as_it_is
     assert [ends[f"synthetic/{name} seed 1"] for name in ("bpr_mf", "greedy", "mad")] == ["done", "failed", "failed"]
     assert figures(wild, capsys) == figures(calm, capsys)
     logs = [path.read_text() for path in (wild / "suites" / "toy").rglob("*.log")]
-    assert sum("There is no memory for BPRMF" in log for log in logs) == 1
+    assert sum("There is not enough memory for BPRMF" in log for log in logs) == 1
     assert sum("Lower the learning rate" in log for log in logs) == 1
 
 
