@@ -128,9 +128,8 @@ def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
     if data.manifest.time == "real" or not (reads or data.split == "global_temporal"):
         return False
     if not data.allow_imputed_time:
-        reader = (
-            f"{type(model).__name__} reads {' and '.join(sorted(reads))}" if reads else f"{data.split} cuts by time"
-        )
+        names = " and ".join(sorted(reads))
+        reader = f"{type(model).__name__} reads {names}" if reads else f"The split {data.split} cuts by time"
         raise UserError(
             f"{reader}, but the times of {data.manifest.dataset} are {data.manifest.time}.",
             "Choose another data set, or give --data.allow_imputed_time true, which marks the row.",

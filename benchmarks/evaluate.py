@@ -1,4 +1,4 @@
-"""``recbench evaluate``: a finished run scored again, as a new result."""
+"""``recbench evaluate``: scores a finished run again, as a new result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from common.models.base import Recommender
 from common.models.finished import WEIGHTS, descendants, load_checkpoint
 
 ACROSS = "from-"
-"""Beginning of the scenario of a test on another data set than that of the training, which follows."""
+"""Prefix of the scenario of a test on another data set; the data set of the training follows."""
 
 
 def evaluate(
@@ -38,19 +38,18 @@ def evaluate(
     runs: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Scores a finished run again, under another protocol, scenario or data set, as a new result beside it.
+    """Scores a finished run again under another protocol, scenario or data set, as a new result beside it.
 
     Args:
         run: Run folder.
         protocol: Protocols to test under; the run's own when omitted.
-        scenario: Scenario to test under, of which the run may have seen nothing that it withholds; the run's own when
-            omitted.
-        data: Data set to test on (``KEY`` or ``KEY/RECIPE``), of whose items the run knows nothing but texts, as the
-            scenario ``from-<own data set>``; not applicable to methods that know items by their ids. One without
-            training is made anew of it.
-        root: Folder of the stores, where it is not the run's.
+        scenario: Scenario to test under; the run must not have seen what it withholds. The run's own when omitted.
+        data: Data set to test on (``KEY`` or ``KEY/RECIPE``), of whose items the run knows only the texts, as the
+            scenario ``from-<own data set>``. Not applicable to methods that know items by their ids. Methods without
+            training are fitted to the new data set instead.
+        root: Folder of the stores, if it is not the run's own.
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
-        force: Evaluate again what was evaluated before.
+        force: Repeat an evaluation that is already done.
     """
     own = read_result(run)
     if scenario and (data or ORIGIN in own.data):
@@ -64,7 +63,7 @@ def evaluate(
     cli, module, model = load_run(run, changes, data is not None)
     plan = plan_of_test(cli, own.run_id)
     if (plan.folder / RESULT).is_file() and not force:
-        write(f"Done before: {plan.folder} (--force does it again).")
+        write(f"Already done: {plan.folder} (--force repeats it).")
         return
     imputed = reads_unrecorded_time(model, module)
     monitor = cli.config.early_stopping.monitor
@@ -89,28 +88,28 @@ def evaluate(
 
 
 def plan_of_test(cli: RunCLI, tested: str) -> Plan:
-    """Where a test of the run ``tested`` goes: its name is that of the run and of all that the test changes."""
+    """The plan of a test of the run ``tested``; its id depends on the run and on everything that the test changes."""
     roles = {"checkpoint": tested}
     name = hash_of(cli.plan.run_id, roles)
     return replace(cli.plan, run_id=name, folder=cli.plan.folder.with_name(name), predecessors=roles)
 
 
 def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
-    """Changes of a run's configuration for a test on another data set: its store, and whose words prompts use.
+    """Options that change a run's configuration for a test on another data set: its store and the prompts' domain.
 
-    Its stand-in language model remains that of the training.
+    A stand-in language model remains that of the training.
 
     Args:
         trained: The run.
         scenario: Scenario of its training.
-        data: The other data set, as ``KEY`` or, where it has several stores, ``KEY/RECIPE``.
+        data: The other data set, as ``KEY`` or, if it has several stores, ``KEY/RECIPE``.
 
     Raises:
-        UserError: If the run was trained on some users alone.
+        UserError: If the run was trained on only some of the users.
     """
     if scenario != OVERALL:
-        whom = f"The run {trained.plan.method} was trained under {scenario}, which is not of {data}."
-        raise UserError(whom, "Name a run of all users.")
+        what = f"The run {trained.plan.method} was trained under {scenario}, a scenario that {data} does not share."
+        raise UserError(what, "Name a run that was trained on all users.")
     key, _, recipe = data.partition("/")
     changes = [f"--data.dataset={key}", f"--data.recipe={recipe or 'null'}", "--data.store=null"]
     changes += [f"--model.init_args.domain={domain_of(key)}"] if "domain" in trained.config.model.init_args else []
@@ -119,28 +118,28 @@ def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
 
 
 def transferable(class_path: str) -> bool:
-    """Whether a model of this class, by path or short name, can rank items of another data set once it is trained."""
+    """Whether a trained model of this class, given by path or short name, can rank items of another data set."""
     name = class_path.rpartition(".")[2]
     kinds = [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]
     return any(kind.transfer is not Recommender.transfer for kind in kinds)
 
 
 def scenario_of_training(run: Path) -> str:
-    """The scenario under which the weights of a run, or of an evaluation, were trained."""
+    """The scenario under which the weights of a run or an evaluation were trained."""
     settings: dict[str, Any] = read_yaml(trained_run(run) / CONFIG)["data"]["init_args"]
     return str(settings.get("scenario", OVERALL))
 
 
 def trained_run(run: Path) -> Path:
-    """The run folder with the weights of a run: its own, or that of the run which was evaluated."""
+    """The run folder that holds the weights of a run: its own or, for an evaluation, that of the evaluated run."""
     checkpoint = read_result(run).checkpoint
     return Path(checkpoint) if checkpoint else run
 
 
 def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | None:
-    """The training of a run, where it is of another data set or scenario than the test.
+    """The training of a run, if its data set or scenario differs from that of the test.
 
-    A method without training is made of whatever data it is tested on.
+    A method without training is fitted to whatever data it is tested on.
     """
     other = cli.plan.manifest.fingerprint != own.data["fingerprint"] or ORIGIN in own.data
     if other and not _untrained(cli):
@@ -158,9 +157,9 @@ def load_run(
     """The data and the tested model of a finished run.
 
     Args:
-        run: Run folder, of a training or of an evaluation.
+        run: Run folder of a training or an evaluation.
         changes: Options that override its configuration.
-        elsewhere: Whether the data may be others than those of its training.
+        elsewhere: Whether the data may differ from those of its training.
 
     Raises:
         UserError: If the run is not finished, its checkpoint was trained on other items or users or on what the
@@ -188,18 +187,18 @@ def load_run(
 
 
 def _untrained(cli: RunCLI) -> bool:
-    """Whether a model is made of a catalogue alone, so that on other data it is made anew."""
+    """Whether a model is computed from the catalogue alone, so that it is computed again for other data."""
     return cli.closed_form and not set(cli.config.predecessors) - {STANDIN}
 
 
 def _same(content: dict[str, Any], manifest: Manifest) -> bool:
-    """Whether a checkpoint speaks of the store's items and users."""
+    """Whether a checkpoint was trained on the store's items and users."""
     known: dict[str, str] = content.get(STAMP, {})
     return all(known.get(table) == manifest.hashes[f"{table}.parquet"] for table in ("items", "users"))
 
 
 def refuse_other_data(content: dict[str, Any], path: Path, manifest: Manifest) -> None:
-    """Raises a :class:`UserError` if a checkpoint speaks of other items or users than the store's."""
+    """Raises a :class:`UserError` if a checkpoint was trained on items or users other than the store's."""
     stamp: dict[str, str] = content.get(STAMP, {})
     if not _same(content, manifest):
         raise UserError(

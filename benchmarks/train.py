@@ -1,4 +1,4 @@
-"""``recbench run``: fit, test on the checkpoint that validation chose, write the run folder."""
+"""``recbench run``: train, test the checkpoint that validation chose, write the run folder."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ from common.models.finished import WEIGHTS, load_checkpoint
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Trains and tests one model; a run that is done is left alone unless ``--force`` is given.
+    """Trains and tests one model; a run that is already done is skipped unless ``--force`` is given.
 
     Raises:
-        UserError: For any mistake in the arguments, the store or the checkpoint, and when the loss is no number.
+        UserError: If the arguments, the store or the checkpoint are wrong, or the loss is not a number.
     """
     quieten()
     cli = RunCLI(arguments)
     plan = cli.plan
     if (plan.folder / RESULT).is_file() and not cli.config.force:
-        say(f"Done before: {plan.folder} (--force runs it again).")
+        say(f"Already done: {plan.folder} (--force runs it again).")
         return
     if cli.config.wandb:
-        # Before anything of an earlier run is removed.
+        # Fails before files of an earlier run are removed.
         wandb_mode()
     forget_peak_memory()
     result = launch_within_memory(cli, plan)
@@ -67,10 +67,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
-    """Launches a run, and again with half the rows per batch for as long as the device's memory demands it.
+    """Launches a run, and halves the rows per batch until a batch fits into the device's memory.
 
-    As many batches as were one before add up their gradients, so that a step reads the rows it read before. Where a
-    loss is a mean over words or draws candidates from its own batch, each part has a mean and candidates of its own.
+    Gradients are accumulated over twice as many batches each time, so that a step still reads the same rows. If a loss
+    is a mean over tokens or draws candidates from its own batch, each part has its own mean and its own candidates.
 
     Raises:
         UserError: If a batch that cannot be halved does not fit.
@@ -82,13 +82,13 @@ def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
             if not is_oom_error(error):
                 raise
             say(f"Out of device memory: {halve_batch(cli.config)}", error=True)
-        # Outside the handler, whose traceback still holds the tensors of the failed attempt.
+        # Outside the handler, because its traceback still holds the tensors of the failed attempt.
         garbage_collection_cuda()
         L.seed_everything(int(plan.config["seed_everything"]), workers=True, verbose=False)
 
 
 def halve_batch(config: Namespace) -> str:
-    """Halves the rows per batch and adds up the gradients of twice as many; returns a line that says so.
+    """Halves the rows per batch and accumulates gradients over twice as many batches; returns a line that says so.
 
     Raises:
         UserError: If the number of rows is odd.
@@ -102,14 +102,14 @@ def halve_batch(config: Namespace) -> str:
     data.batch_size //= 2
     trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
     for counted_in_batches in ("val_check_interval", "limit_train_batches"):
-        # A float is a share of an epoch, whose number of batches has doubled already.
+        # A float is a share of an epoch, which already has twice as many batches.
         if isinstance(batches := trainer[counted_in_batches], int):
             trainer[counted_in_batches] = 2 * batches
     return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
 
 
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
-    """Makes the objects and carries out the run; ``None`` on all processes but the first."""
+    """Builds the objects and carries out the run; returns ``None`` on every process except the first."""
     for predecessor in cli.config.predecessors.values():
         require_same_data(Path(predecessor), plan)
     resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
@@ -117,7 +117,7 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     imputed = reads_unrecorded_time(model, data)
     refuse_catalogue(model, data)
     model.attach(data.catalogue)
-    # The processes of one run on several devices share its folder, of which the first takes care.
+    # The processes of a run on several devices share its folder; the first one prepares and locks it.
     with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]
         prepare_folder(plan, resume)
         return train_and_test(cli, plan, data, model, resume, imputed)
@@ -126,7 +126,11 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
 def train_and_test(
     cli: RunCLI, plan: Plan, data: SequenceDataModule, model: Recommender, resume: Path | None, imputed: bool
 ) -> Result | None:
-    """Trains, tests the checkpoint that validation chose, and writes the folder; ``None`` where that is another's."""
+    """Trains, tests the checkpoint that validation chose, and writes the folder on the first process.
+
+    Returns:
+        The result; ``None`` on the other processes and with ``fast_dev_run``.
+    """
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = EpochSeed(int(plan.config["seed_everything"]))
@@ -136,10 +140,10 @@ def train_and_test(
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit of its own.
         saved = (plan.folder / LAST).is_file()
-        cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so that it starts afresh"
+        cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so it starts from scratch"
         say(f"Interrupted. The run is in {plan.folder}: {cure}.", error=True)
         raise SystemExit(1) from stop
-    # Before the test, which restores callbacks to the state of the best checkpoint.
+    # Must come before the test, which resets callbacks to the state of the best checkpoint.
     summary = training_summary(trainer, record, model.closed_form)
     if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
         summary["batches_a_step"] = parts
@@ -162,7 +166,7 @@ def train_and_test(
 
 
 def require_same_data(run: Path, plan: Plan) -> None:
-    """Checks that a run this one is made from is finished, and was trained on the same events of the same store.
+    """Checks that a predecessor is finished and was trained on the same events of the same store.
 
     Raises:
         UserError: If it is not.
@@ -172,20 +176,20 @@ def require_same_data(run: Path, plan: Plan) -> None:
         known = str(other.data.get("fingerprint"))[:12]
         raise UserError(
             f"{run} was trained on {other.dataset} ({known}), not on {plan.manifest.dataset} "
-            f"({plan.manifest.fingerprint[:12]}), so that its users and items are others.",
-            f"Give a run on store {plan.manifest.store_id}, or choose the store of that run with --data.store.",
+            f"({plan.manifest.fingerprint[:12]}), so its users and items differ.",
+            f"Give a run on store {plan.manifest.store_id}, or choose that run's store with --data.store.",
         )
     own, theirs = plan.config["data"]["init_args"], read_yaml(run / CONFIG)["data"]["init_args"]
     differences = {
         "split": "it may have seen events that are held out here",
-        "scenario": "it has seen other users",
-        "max_history": "it reads other histories",
+        "scenario": "it has seen different users",
+        "max_history": "it reads histories of another length",
     }
     for name, what in differences.items():
         if name in own and theirs.get(name, own[name]) != own[name]:
             raise UserError(
                 f"{run} was trained with {name} {theirs[name]}, not {own[name]}: {what}.",
-                f"Give --data.{name} {theirs[name]}, or a run with {name} {own[name]}; a suite makes it.",
+                f"Give --data.{name} {theirs[name]}, or a run with {name} {own[name]}, which a suite would train.",
             )
 
 
@@ -193,19 +197,19 @@ def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
     """Checks that the model can be tested under the protocols of its data.
 
     Raises:
-        UserError: If it ranks only candidates that it is shown, and one is about the whole catalogue.
+        UserError: If it ranks only candidates that it is shown, and a protocol ranks the whole catalogue.
     """
     whole = FULL.keys() & {data.val_protocol, *data.test_protocols}
     if whole and not model.ranks_catalogue:
         raise UserError(
-            f"{type(model).__name__} ranks candidates that its prompt shows, and cannot rank the whole catalogue, as "
-            f"{min(whole)} asks.",
+            f"{type(model).__name__} ranks only the candidates in its prompt, but {min(whole)} ranks the whole "
+            "catalogue.",
             "Choose protocols with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
         )
 
 
 def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:
-    """Trains, or validates and saves a model that is finished already."""
+    """Trains the model; a closed-form model is only validated and saved."""
     if model.closed_form:
         trainer.validate(model, data, verbose=False)
         trainer.save_checkpoint(folder / WEIGHTS)
@@ -217,7 +221,7 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
     """Tests the chosen checkpoint.
 
     Raises:
-        UserError: If a single row does not fit into the memory; smaller batches of training would not help.
+        UserError: If not even a single row fits into memory; smaller training batches would not help.
     """
     try:
         trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
@@ -225,8 +229,8 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
         if not is_oom_error(error):
             raise
         raise UserError(
-            "Out of device memory: not a single row of the test fits, though training did.",
-            "The trained model is kept: go on with --ckpt_path last where there is more memory.",
+            "Out of device memory: training fitted, but not even a single row of the test does.",
+            "The trained model is kept: continue with --ckpt_path last on a device with more memory.",
         ) from error
 
 
@@ -234,26 +238,26 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
     """The file that ``--ckpt_path`` means.
 
     Raises:
-        UserError: If it is not there, is no checkpoint, or was trained on other data.
+        UserError: If it does not exist, is not a checkpoint, or was trained on other data.
     """
     if given is None:
         return None
     path = plan.folder / LAST if given == "last" else Path(given)
     if not path.is_file():
-        cure = "Leave --ckpt_path out to start afresh." if given == "last" else "Check the path."
+        cure = "Leave --ckpt_path out to start from scratch." if given == "last" else "Check the path."
         raise UserError(f"There is no checkpoint {path}.", cure)
     stamp = load_checkpoint(path, "Name a .ckpt file of a run.").get(STAMP, {})
     if stamp.get("fingerprint") != plan.manifest.fingerprint:
         raise UserError(
             f"{path} was trained on other data: {stamp.get('dataset')} "
             f"({str(stamp.get('fingerprint'))[:12]}), not {plan.manifest.dataset} ({plan.manifest.fingerprint[:12]}).",
-            "Name a checkpoint of this store, or train afresh without --ckpt_path.",
+            "Name a checkpoint trained on this store, or leave --ckpt_path out to start from scratch.",
         )
     return path
 
 
 def prepare_folder(plan: Plan, resume: Path | None) -> None:
-    """Makes the run folder: what an earlier run left is removed, or kept when this one continues it."""
+    """Creates the run folder; files of an earlier attempt are removed, or kept if this run resumes it."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     if not rank_zero_only.rank:  # type: ignore[attr-defined]
         (plan.folder / RESULT).unlink(missing_ok=True)
@@ -262,14 +266,14 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
             for name in (WEIGHTS, LAST, RANKS, METRICS):
                 (plan.folder / name).unlink(missing_ok=True)
         elif metrics.is_file():
-            # The logger begins its file anew.
+            # The logger overwrites its file.
             part = len(list(plan.folder.glob("metrics-*.csv"))) + 1
             shutil.move(metrics, plan.folder / f"metrics-{part}.csv")
         write_atomically(plan.folder / CONFIG, yaml.safe_dump(plan.config, sort_keys=False))
 
 
 def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
-    """The Trainer of the configuration, with the run's loggers and callbacks."""
+    """The configured Trainer, with the run's loggers and callbacks."""
     given = cli.config_init.trainer.logger
     loggers: list[Logger] = [MetricsFile(plan.folder, name="", version="", flush_logs_every_n_steps=1)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
@@ -283,22 +287,22 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trai
 
 
 class MetricsFile(CSVLogger):
-    """``metrics.csv``, without a second copy of the configuration beside it."""
+    """Writes ``metrics.csv`` without a second copy of the configuration."""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
-        """Does nothing: ``config.yaml`` holds them."""
+        """Does nothing: they are in ``config.yaml``."""
 
 
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
-    """Writes ranks, seals the folder with ``result.json``, and tells the loggers of every slice."""
+    """Writes the ranks, completes the folder with ``result.json``, and passes the metrics to the loggers."""
     write_ranks(rank_table(record.ranks, record.slices), folder / RANKS)
     result.write(folder)
-    # After the seal: a service that fails takes no finished run with it.
+    # Last, so that a failing service cannot spoil a finished run.
     log_result(loggers, result, folder)
 
 
 def quieten() -> None:
-    """Silences notices that tell the user nothing to act on."""
+    """Silences messages that require no action from the user."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for pattern in (
@@ -312,5 +316,5 @@ def quieten() -> None:
 
 @rank_zero_only
 def say(text: str, error: bool = False) -> None:
-    """Prints on the first process alone."""
+    """Prints on the first process only."""
     (sys.stderr if error else sys.stdout).write(text + "\n")

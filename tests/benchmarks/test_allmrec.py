@@ -210,7 +210,7 @@ def test_a_test_on_another_data_set_can_be_repeated(
 ) -> None:
     command = ["evaluate", str(chain["allmrec_texts"]), *elsewhere, "--runs", str(tmp_path)]
     assert main(command) == main(command) == 0
-    assert "Done before" in capsys.readouterr().out
+    assert "Already done" in capsys.readouterr().out
     (first,) = find_runs([tmp_path])
     assert main(["evaluate", str(first), "--runs", str(tmp_path / "again")]) == 0
     (second,) = find_runs([tmp_path / "again"])

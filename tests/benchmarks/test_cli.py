@@ -78,7 +78,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--data.test_protocols", "[sampled-98]"], "Did you mean 'sampled-99'?"),
         (["--config", "synthetic/sasrec", "--data.recipe", "plantet"], "planted"),
         (["--config", "synthetic/sasrec", "--data.batch_size", "0"], "1 or more"),
-        (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start afresh"),
+        (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start from scratch"),
     ],
 )
 def test_mistakes_of_a_run(arguments: list[str], cure: str, complaint: Complaint, root: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_leaderboard_takes_both(finished: Path, tmp_path: Path) -> None:
 def test_an_evaluation_is_not_repeated(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
     assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
-    assert "Done before" in capsys.readouterr().out
+    assert "Already done" in capsys.readouterr().out
 
 
 def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(

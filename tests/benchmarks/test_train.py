@@ -139,7 +139,7 @@ def test_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path)]) == 1
-    assert "starts afresh" in capsys.readouterr().err
+    assert "starts from scratch" in capsys.readouterr().err
 
 
 def test_closed_form_model_is_not_trained(floor: Path) -> None:
