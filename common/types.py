@@ -7,7 +7,8 @@ Ids of users and items start at 1; 0 is padding. Times are Unix seconds (``int64
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Iterable
+from typing import Literal, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -103,3 +104,15 @@ class Catalogue(TypedDict, total=False):
     """Value id of each item for each attribute, by name; 0 where unknown."""
     words: dict[str, list[str]]
     """Values of each attribute as words, by name, ``""`` where unknown; index 0 is padding; genres are one of them."""
+
+
+@runtime_checkable
+class DataModule(Protocol):
+    """What a model may ask of the trainer's DataModule."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is known of items and training events."""
+
+    def case_loader(self, phase: Literal["val", "test"], protocol: str) -> Iterable[SequenceBatch]:
+        """Evaluation cases of ``phase`` under ``protocol``, in batches."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -23,7 +23,7 @@ from common.metrics.ranking import CaseRanks
 from common.models.chunking import map_chunks_joined
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
-from common.types import PAD, Catalogue, SequenceBatch
+from common.types import PAD, Catalogue, DataModule, SequenceBatch
 
 MODEL = "model"
 """Key of a checkpoint that holds the name of the model's class."""
@@ -79,11 +79,15 @@ class Recommender(L.LightningModule, ABC):
         self.train_count: Tensor | None = None
         self._rows = max(1, self.score_bytes // (4 * (num_items + 1)))
 
+    @property
+    def data_module(self) -> DataModule | None:
+        """The trainer's DataModule, or ``None`` where the trainer was given loaders instead."""
+        return cast(DataModule | None, getattr(self.trainer, "datamodule", None))
+
     def setup(self, stage: str) -> None:
         """Attaches the catalogue of the trainer's DataModule, once."""
-        catalogue = getattr(getattr(self.trainer, "datamodule", None), "catalogue", None)
-        if catalogue is not None and self.train_count is None:
-            self.attach(catalogue)
+        if self.data_module is not None and self.train_count is None:
+            self.attach(self.data_module.catalogue)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives what is known of items and training events, once, before training or evaluation."""
@@ -383,7 +387,7 @@ class SequentialRecommender(Recommender):
         }
 
 
-def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b p n"]:
+def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
     """The negatives of a training batch.
 
     Raises:

@@ -19,10 +19,12 @@ from common.types import Catalogue, SequenceBatch, Sequences
 
 WINDOWS = (7, 30, 90, 365)
 """Days of the windows of recent popularity."""
-MOST = 2
-"""Relations, and attributes, that are looked at: the first by name, so that there are at most 20 features."""
-MOST_CASES = 10_000
-"""Validation cases that weights are fitted on."""
+MAX_LINKS = 2
+"""Relations, and attributes, that features are built from: the first by name."""
+MAX_FEATURES = len(WINDOWS) + 8 + 2 * (2 * MAX_LINKS)
+"""Recent popularity, eight features that every data set has, and two for each relation and attribute: 20."""
+MAX_CASES = 10_000
+"""Most validation cases that weights are fitted on."""
 
 
 class FeatureFloor(ClosedFormRecommender):
@@ -66,15 +68,14 @@ class FeatureFloor(ClosedFormRecommender):
         self.information_set = frozenset({"order", "graph", "attributes"}) | (
             clock_information(clock) if use_times else frozenset()
         )
-        self.register_buffer("weights", torch.zeros(20))
+        self.register_buffer("weights", torch.zeros(MAX_FEATURES))
         self.weights: Tensor
 
     def setup(self, stage: str) -> None:
         """Fits the weights on the validation cases of the trainer's DataModule, unless they came from a checkpoint."""
         super().setup(stage)
-        loader = getattr(getattr(self.trainer, "datamodule", None), "case_loader", None)
-        if loader is not None and not bool(self.weights.any()):
-            self.fit(loader("val", self.fit_protocol))
+        if self.data_module is not None and not bool(self.weights.any()):
+            self.fit(self.data_module.case_loader("val", self.fit_protocol))
 
     def attach(self, catalogue: Catalogue) -> None:
         """Counts what the features need of training events, relations and attributes."""
@@ -86,10 +87,10 @@ class FeatureFloor(ClosedFormRecommender):
         self.next = transitions(catalogue["train"], self.num_items)
         known = catalogue.get("relations", {})
         self.links: dict[str, tuple[sparse.csr_array, ...]] = {
-            name: (_links(known[name], self.num_items),) for name in sorted(known)[:MOST]
+            name: (_links(known[name], self.num_items),) for name in sorted(known)[:MAX_LINKS]
         }
         values = catalogue.get("attributes", {})
-        for name in sorted(values)[:MOST]:
+        for name in sorted(values)[:MAX_LINKS]:
             # Items are linked with those that share a value, by way of the value.
             one_hot = _one_hot(values[name])
             self.links[name] = (one_hot, one_hot.T.tocsr())
@@ -122,7 +123,7 @@ class FeatureFloor(ClosedFormRecommender):
             yield name, torch.where(born, (now[:, None] - since).double() / DAY, 0).float().log1p_()
 
     def fit(self, batches: Iterable[SequenceBatch]) -> None:
-        """Fits the weights on sampled cases, of which the first ``MOST_CASES`` are read.
+        """Fits the weights on sampled cases, of which the first ``MAX_CASES`` are read.
 
         Args:
             batches: Evaluation batches with ``candidates``, the target in column 0.
@@ -133,10 +134,10 @@ class FeatureFloor(ClosedFormRecommender):
             columns = [values.gather(1, batch["candidates"].long().cpu()) for _, values in self.features(batch)]
             cases.append(torch.stack(columns, dim=2)[fresh.cpu()])
             ids = torch.cat([ids, batch["case_id"][fresh]])
-            if len(ids) >= MOST_CASES:
+            if len(ids) >= MAX_CASES:
                 break
         weights = conditional_logit(torch.cat(cases), self.ridge)
-        self.weights = torch.nn.functional.pad(weights, (0, 20 - len(weights))).float().to(self.device)
+        self.weights = torch.nn.functional.pad(weights, (0, MAX_FEATURES - len(weights))).float().to(self.device)
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Weighted sum of the features."""

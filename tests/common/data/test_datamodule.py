@@ -16,7 +16,7 @@ from common.data.schema import Manifest
 from common.data.splits import global_temporal
 from common.data.store import StoreTables, write_store
 from common.errors import DataError, UserError
-from common.types import SequenceBatch, Split, TimeKind
+from common.types import DataModule, SequenceBatch, Split, TimeKind
 from tests.fixtures.histories import random_histories, split_of
 
 NUM_USERS, NUM_ITEMS, NUM_NEGATIVES = 33, 40, 9
@@ -203,6 +203,12 @@ def test_protocol_fields_tell_protocols_splits_and_test_users_apart(make: Make) 
     assert fields("sampled-9")["candidates"] == make().manifest.hashes["candidates-leave_one_out-sampled-9.safetensors"]
     assert fields("full") != make(test_users=5).protocol_fields("full")
     assert fields("full") != make(split="global_temporal").protocol_fields("full")
+
+
+def test_a_model_finds_what_it_may_ask_for(make: Make) -> None:
+    module: DataModule = make(val_protocol="sampled-9")
+    assert module.catalogue["num_items"] == NUM_ITEMS
+    assert next(iter(module.case_loader("val", "sampled-9")))["protocol"] == "sampled-9"
 
 
 def test_slices_follow_the_order_of_the_stored_ranks(make: Make) -> None:
