@@ -22,6 +22,8 @@ Variant = Literal["session", "prefix", "allpos"]
 
 OBJECTIVES: dict[Variant, Objective] = {"session": "sampled_softmax", "prefix": "bpr", "allpos": "ce"}
 """Objective of each variant where none is named."""
+LEARNING_RATES: dict[Variant, float] = {"session": 0.05, "prefix": 1e-3, "allpos": 1e-3}
+"""Learning rate of each variant where none is given: of Adagrad in ``session``, of Adam in the others."""
 
 
 class GRU4Rec(SequentialRecommender):
@@ -98,7 +100,7 @@ class GRU4Rec(SequentialRecommender):
             objective=objective or OBJECTIVES[variant],
             calibration=calibration,
             score_penalty=score_penalty,
-            lr=lr if lr is not None else 0.05 if variant == "session" else 1e-3,
+            lr=LEARNING_RATES[variant] if lr is None else lr,
             weight_decay=weight_decay,
         )
         if num_extras < 1:
