@@ -110,7 +110,6 @@ class NextItNet(SequentialRecommender):
         self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, dilation) for dilation in dilations)
         self.output_embedding = ItemEmbedding(num_items, width, padding_idx=None)
         self.item_bias = ItemEmbedding(num_items, 1, padding_idx=None)
-        self.receptive_field = 1 + 3 * (kernel_size - 1) * sum(dilations)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
