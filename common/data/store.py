@@ -325,6 +325,7 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
+    # This process has made no folder yet, so one under its id was left by an earlier process with the same id.
     return process != os.getpid()
 
 
