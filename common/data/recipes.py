@@ -66,7 +66,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedSizes:
     """Figures of a paper: users, items and interactions after a recipe."""
 
     where: str
@@ -99,7 +99,7 @@ class DataSet:
     category: str = ""
     snapshot: str = ""
     copies: dict[str, TimeKind] = field(default_factory=dict)
-    printed: dict[str, Printed] = field(default_factory=dict)
+    printed: dict[str, PrintedSizes] = field(default_factory=dict)
 
 
 FIVE_CORE = Recipe("5-core", "users and items with five events or more, to a fixed point")
@@ -150,7 +150,7 @@ _GROUPLENS = "GroupLens: research use, no redistribution without permission (REA
 _UCSD = "UCSD, McAuley lab: research use, no formal licence"
 
 
-def _movielens(key: str, about: str, *recipes: Recipe, printed: dict[str, Printed] | None = None) -> DataSet:
+def _movielens(key: str, about: str, *recipes: Recipe, printed: dict[str, PrintedSizes] | None = None) -> DataSet:
     return DataSet(key, about, _GROUPLENS, (*_GENERIC, *_READY, *recipes), download=key, printed=printed or {})
 
 
@@ -160,7 +160,7 @@ def _amazon(
     year: str,
     *recipes: Recipe,
     copies: dict[str, TimeKind] | None = None,
-    printed: dict[str, Printed] | None = None,
+    printed: dict[str, PrintedSizes] | None = None,
 ) -> DataSet:
     return DataSet(
         key,
@@ -179,13 +179,13 @@ def _amazon(
 _TABLE_2 = "A-LLMRec, Table 2 (https://arxiv.org/abs/2404.11343)"
 _LRD_FIGURES = "LRD's notebook (https://github.com/ysh-1998/LRD)"
 _LRD_OFFICE = dict.fromkeys(
-    ("5-core", "lrd", "lrd-released", "released", "released-unique"), Printed(_LRD_FIGURES, 4905, 2420, 53258)
+    ("5-core", "lrd", "lrd-released", "released", "released-unique"), PrintedSizes(_LRD_FIGURES, 4905, 2420, 53258)
 )
-_LRD_ML = dict.fromkeys(("5-core", "lrd", "lrd-released"), Printed(_LRD_FIGURES, 943, 1349, 99287))
+_LRD_ML = dict.fromkeys(("5-core", "lrd", "lrd-released"), PrintedSizes(_LRD_FIGURES, 943, 1349, 99287))
 
 
-def _table_2(users: int, items: int, interactions: int) -> dict[str, Printed]:
-    return dict.fromkeys(("allmrec", "allmrec-released"), Printed(_TABLE_2, users, items, interactions))
+def _table_2(users: int, items: int, interactions: int) -> dict[str, PrintedSizes]:
+    return dict.fromkeys(("allmrec", "allmrec-released"), PrintedSizes(_TABLE_2, users, items, interactions))
 
 
 # Title and description only: category and brand in the text would tell the department where texts are to tell nothing.

@@ -18,7 +18,7 @@ from common.types import SequenceBatch
 SASRecVariant = Literal["original", "allmrec", "gsasrec", "lrd"]
 
 
-class Switches(NamedTuple):
+class SASRecSwitches(NamedTuple):
     """What sets one variant apart from another."""
 
     scaled: bool = True
@@ -37,11 +37,11 @@ class Switches(NamedTuple):
     """How weights start."""
 
 
-VARIANTS: dict[SASRecVariant, Switches] = {
-    "original": Switches(),
-    "allmrec": Switches(sees_padding=True, project=True, initial="xavier_normal"),
-    "gsasrec": Switches(scaled=False, tied=False, eps=1e-5, initial="framework"),
-    "lrd": Switches(scaled=False, post_norm=True, eps=1e-5, initial="normal"),
+VARIANTS: dict[SASRecVariant, SASRecSwitches] = {
+    "original": SASRecSwitches(),
+    "allmrec": SASRecSwitches(sees_padding=True, project=True, initial="xavier_normal"),
+    "gsasrec": SASRecSwitches(scaled=False, tied=False, eps=1e-5, initial="framework"),
+    "lrd": SASRecSwitches(scaled=False, post_norm=True, eps=1e-5, initial="normal"),
 }
 
 
