@@ -25,10 +25,11 @@ USER_SLOT = PAD
 
 
 class Prompts(NamedTuple):
-    """Prompts in tokens, and the item whose vector each slot wants, row by row."""
+    """Prompts in tokens, the item whose vector each slot wants, and whether its history was shortened, row by row."""
 
     ids: list[list[int]]
     slots: list[list[int]]
+    shortened: list[bool]
 
 
 class Shown(NamedTuple):
@@ -100,8 +101,6 @@ class Composer:
         self.shown = shown
         self.titles, self.cut_titles = readable(llm, titles, max_title_tokens)
         self.answers = llm.answer_ids([style.answer(title) for title in self.titles])
-        self.shortened = 0
-        """Prompts so far whose history was shortened."""
 
     def __call__(
         self, history: Int[Tensor, "b l"], candidates: Int[Tensor, "b c"], user: bool = True, soft: bool = True
@@ -121,19 +120,19 @@ class Composer:
         pasts = self._pasts(history)
         shown: list[list[int]] = candidates.tolist()
         ids = self.llm.prompt_ids([self._text(*row, user, soft) for row in zip(pasts, shown, strict=True)])
+        shortened = []
         for row, items in enumerate(shown):
             room = self.llm.context - max(len(self.answers[item]) for item in items)
-            self.shortened += len(ids[row]) > room
+            shortened.append(len(ids[row]) > room)
             while len(ids[row]) > room:
                 self._require_history(pasts[row], len(ids[row]), room, len(items))
                 del pasts[row][0]
                 ids[row] = self.llm.prompt_ids([self._text(pasts[row], items, user, soft)])[0]
         if not soft:
-            return Prompts(ids, [[] for _ in ids])
+            return Prompts(ids, [[] for _ in ids], shortened)
         front, joint = [USER_SLOT] if user else [], self.shown.joint
-        return Prompts(
-            ids, [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
-        )
+        slots = [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
+        return Prompts(ids, slots, shortened)
 
     def sizes(self) -> Sizes:
         """What makes one prompt longer than another: titles, each between quotation marks, behind it slot and comma."""
@@ -155,12 +154,13 @@ class Composer:
         """
         pasts = self._pasts(history)
         ids = self.llm.prompt_ids([self._profile(past, soft) + question for past in pasts])
+        shortened = [len(row) >= self.llm.context for row in ids]
         for row, past in enumerate(pasts):
             while len(ids[row]) >= self.llm.context:
                 self._require_history(past, len(ids[row]), self.llm.context - 1, 0)
                 del past[0]
                 ids[row] = self.llm.prompt_ids([self._profile(past, soft) + question])[0]
-        return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts])
+        return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts], shortened)
 
     def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
         """The items of each history that its prompt shows, in their order there."""

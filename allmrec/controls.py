@@ -10,7 +10,8 @@ from torch import Tensor
 
 from allmrec.ablations import Ablation
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.decoding import Likelihoods, Scorer
+from allmrec.composer import Prompts
+from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
 from allmrec.stage1 import ALLMRecStage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
@@ -93,9 +94,9 @@ class ALLMRecControl(ALLMRecStage2):
         ring = torch.randperm(catalogue["num_users"], generator=generator)
         self.other_user = torch.empty_like(ring).index_copy(0, ring, 1 + ring.roll(1))
 
-    def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
+    def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
         """As of stage 2, without user and history under ``null_context``."""
-        return super().likelihoods(batch, null or self.control == "null_context")
+        return super().prompts(batch, null or self.control == "null_context")
 
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
         """The filter's vector of each row's user, or of another one."""

@@ -110,8 +110,8 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     """Log-probability of every candidate's answer after its row's prompt.
 
     Equal to one forward pass for each pair of prompt and candidate, at the price of one pass over the prompt and one
-    over all candidates together. Equal answers have equal scores, and other columns change none, to the last bit. The
-    cache of ``prefix`` is used up.
+    over all candidates together. Equal answers have equal scores, and other columns change none, to the last bit.
+    ``prefix`` is left as it was.
 
     Args:
         llm: The language model.
@@ -134,6 +134,7 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
         past_key_values=prefix.cache,
         use_cache=True,
     )
+    prefix.cache.crop(-pack.ids.size(1))
     following = [[token for candidate in row for token in candidate[1:]] for row in answers]
     wanted = torch.zeros_like(pack.ids)
     wanted[pack.candidate >= 0] = torch.tensor([t for row in following for t in row], device=wanted.device)

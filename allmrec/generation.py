@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,10 +64,39 @@ def legacy_hit(answer: str, title: str) -> bool:
     return title.lower() in named(answer).lower()
 
 
-class AnswerRates(Metric):
-    """Means over all test cases of one protocol: verdicts, and the released rule beside them.
+def verdicts(answers: Sequence[str], titles: Sequence[Sequence[str]]) -> Float[Tensor, "b 5"]:
+    """A row for each answer: its :class:`Verdict`, and that of the released rule.
 
-    Like ranks, the cases of all processes are gathered and each counts once, so that no rate depends on the number of
+    Args:
+        answers: What the language model wrote.
+        titles: Titles of each row's candidates, the target's first.
+    """
+    rows = [
+        [*judge(answer, shown, target=0), legacy_hit(answer, shown[0])]
+        for answer, shown in zip(answers, titles, strict=True)
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def owed_to_lengths(
+    scores: Float[Tensor, "b c"], tokens: Int[Tensor, "b c"], shortened: Sequence[bool]
+) -> Float[Tensor, "b 4"]:
+    """A row for each case: the terms of a correlation of scores with lengths, and whether its prompt was shortened.
+
+    Args:
+        scores: Score of each candidate.
+        tokens: Tokens of its title.
+        shortened: Whether the history had to be shortened.
+    """
+    x, y = (values.double() - values.double().mean(1, keepdim=True) for values in (tokens, scores))
+    cut = torch.tensor(shortened, dtype=torch.float64, device=scores.device)
+    return torch.stack([(x * y).sum(1), x.square().sum(1), y.square().sum(1), cut], dim=1)
+
+
+class CaseRates(Metric, ABC):
+    """Figures over all test cases of one protocol, each case a row of numbers.
+
+    Like ranks, the cases of all processes are gathered and each counts once, so that no figure depends on the number of
     processes or on the padding of the last batch.
     """
 
@@ -79,68 +109,47 @@ class AnswerRates(Metric):
         super().__init__()
         self.add_state("cases", [], dist_reduce_fx="cat")
 
-    def update(
-        self,
-        case_id: Int[Tensor, "b"],
-        answers: Sequence[str],
-        titles: Sequence[Sequence[str]],
-    ) -> None:
-        """Judges a batch of answers.
+    def update(self, case_id: Int[Tensor, "b"], rows: Float[Tensor, "b r"]) -> None:
+        """Takes in a batch.
 
         Args:
             case_id: Index of each case in its stored split.
-            answers: What the language model wrote.
-            titles: Titles of each row's candidates, the target's first.
+            rows: What is known of each case.
         """
-        rows = [
-            [*judge(answer, shown, target=0), legacy_hit(answer, shown[0])]
-            for answer, shown in zip(answers, titles, strict=True)
-        ]
-        table = torch.tensor(rows, dtype=torch.float64, device=case_id.device)
-        self.cases.append(torch.cat([case_id[:, None].double(), table], dim=1))
+        self.cases.append(torch.cat([case_id[:, None].double(), rows], dim=1))
 
+    @abstractmethod
     def compute(self) -> dict[str, Tensor]:
-        """``hr@1`` of the answers, rates ``empty``, ``ambiguous`` and ``out_of_list``, and ``legacy_hr@1``."""
+        """Each figure by its name."""
+
+    def distinct(self) -> Float[Tensor, "m r"]:
+        """The row of each case, once, by case id."""
         cases = torch.cat(self.cases) if isinstance(self.cases, list) else self.cases
         cases = cases[cases[:, 0].argsort(stable=True)]
         first = torch.ones(len(cases), dtype=torch.bool, device=cases.device)
         first[1:] = cases[1:, 0] != cases[:-1, 0]
-        means = cases[first, 1:].mean(0)
+        return cases[first, 1:]
+
+
+class AnswerRates(CaseRates):
+    """Means of :func:`verdicts`."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """``hr@1`` of the answers, rates ``empty``, ``ambiguous`` and ``out_of_list``, and ``legacy_hr@1``."""
+        means = self.distinct().mean(0)
         return dict(zip(("hr@1", "empty", "ambiguous", "out_of_list", "legacy_hr@1"), means, strict=True))
 
 
-class PromptRates(Metric):
-    """What prompts and scores of a test owe to the length of texts.
+class PromptRates(CaseRates):
+    """What the scores and prompts of a test owe to the length of texts, from rows of :func:`owed_to_lengths`.
 
     ``length_correlation`` is that of a candidate's score with the tokens of its title, within each case's list: summed
     likelihood favours short titles. ``shortened`` is the share of prompts whose history was shortened.
     """
 
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    products: Tensor
-    prompts: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("products", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("prompts", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, scores: Float[Tensor, "b c"], tokens: Int[Tensor, "b c"], shortened: int) -> None:
-        """Takes in a batch.
-
-        Args:
-            scores: Score of each candidate.
-            tokens: Tokens of its title.
-            shortened: Prompts of the batch whose history was shortened.
-        """
-        x, y = (values.double() - values.double().mean(1, keepdim=True) for values in (tokens, scores))
-        self.products += torch.stack([(x * y).sum(), x.square().sum(), y.square().sum()])
-        self.prompts += self.prompts.new_tensor([shortened, len(scores)])
-
     def compute(self) -> dict[str, Tensor]:
-        """Both figures; 0 where all titles or all scores are alike."""
-        xy, xx, yy = self.products
+        """Both figures; the first is 0 where all titles or all scores are alike."""
+        cases = self.distinct()
+        xy, xx, yy, shortened = cases.sum(0)
         correlation = xy / (xx * yy).sqrt() if xx * yy > 0 else torch.zeros_like(xy)
-        return {"length_correlation": correlation, "shortened": self.prompts[0] / self.prompts[1].clamp(min=1)}
+        return {"length_correlation": correlation, "shortened": shortened / len(cases)}

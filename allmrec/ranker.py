@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
 from allmrec.data import PromptDataModule
-from allmrec.decoding import Likelihoods, Scorer, greedy, likelihoods, read_prefix, scored
-from allmrec.generation import AnswerRates, PromptRates
+from allmrec.decoding import Answers, Likelihoods, Prefix, Scorer, greedy, likelihoods, read_prefix, scored
+from allmrec.generation import AnswerRates, CaseRates, PromptRates, owed_to_lengths, verdicts
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.chunking import map_chunks
 from common.types import Catalogue, SequenceBatch
 
 BEYOND = 8
 """Tokens that an answer may go on beyond the longest candidate: cut off there, a longer text could pass for one."""
+
+PROMPTS, GENERATED = "prompts", "generated"
+RATES: dict[str, type[CaseRates]] = {PROMPTS: PromptRates, GENERATED: AnswerRates}
+"""What a test reports beside ranks, as its metrics call it."""
+
+
+class Reading(NamedTuple):
+    """Prompts of a batch, read, and the answers of each row's candidates."""
+
+    prompts: Prompts
+    prefix: Prefix
+    answers: Answers
 
 
 class LanguageModelRanker(Recommender):
@@ -73,9 +85,7 @@ class LanguageModelRanker(Recommender):
         self.scorer: Scorer = scorer
         self.order = order
         self.generate_at_test = generate_at_test
-        self.answer_rates: dict[str, AnswerRates] = {}
-        self.prompt_rates: dict[str, PromptRates] = {}
-        self._watched: PromptRates | None = None
+        self.rates: dict[tuple[str, str], CaseRates] = {}
         # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
         self._rows = 16
 
@@ -101,13 +111,7 @@ class LanguageModelRanker(Recommender):
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the likelihood of their titles under ``scorer``."""
-        null = self.likelihoods(batch, null=True) if self.scorer == "null_context" else None
-        before = self.composer.shortened
-        given = self.likelihoods(batch)
-        scores = scored(given, self.scorer, null)
-        if self._watched is not None:
-            self._watched.update(scores, given.tokens, self.composer.shortened - before)
-        return scores
+        return self._scores(batch, self.likelihoods(batch))
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Refuses: a prompt cannot show the whole catalogue.
@@ -120,7 +124,6 @@ class LanguageModelRanker(Recommender):
             "Choose a protocol with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
         )
 
-    @torch.no_grad()
     def likelihoods(self, batch: SequenceBatch, null: bool = False) -> Likelihoods:
         """Log-probability of each candidate's title, columns as in ``batch["candidates"]``.
 
@@ -128,11 +131,9 @@ class LanguageModelRanker(Recommender):
             batch: Users and their candidates.
             null: Whether prompts show neither user nor history.
         """
-        prompts = self.prompts(batch, null)
-        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        return likelihoods(self.llm, prefix, self._answers(batch["candidates"]))
+        reading = self._read(batch, null)
+        return likelihoods(self.llm, reading.prefix, reading.answers)
 
-    @torch.no_grad()
     def generate(self, batch: SequenceBatch, constrained: bool = False) -> list[str]:
         """What the language model answers to each row's prompt, greedily; no text much longer than a candidate.
 
@@ -140,13 +141,7 @@ class LanguageModelRanker(Recommender):
             batch: Users and their candidates.
             constrained: Whether answers are held to the candidates' titles.
         """
-        prompts = self.prompts(batch)
-        answers = self._answers(batch["candidates"])
-        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        room = self.llm.context - max(map(len, prompts.ids))
-        limits = [min(max(map(len, row)) + BEYOND, room) for row in answers]
-        ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
-        return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return self._written(self._read(batch), constrained)
 
     @torch.no_grad()
     def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
@@ -198,20 +193,18 @@ class LanguageModelRanker(Recommender):
         return {f"target_in_quarter_{number + 1}": quarter == number for number in range(4)}
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Ranks test cases, and judges what the language model writes."""
-        self._watched = self.prompt_rates.setdefault(batch["protocol"], PromptRates().to(self.device))
-        super().test_step(batch, batch_idx, dataloader_idx)
-        self._watched = None
-        if self.generate_at_test:
-            rates = self.answer_rates.setdefault(batch["protocol"], AnswerRates().to(self.device))
-            titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
-            parts, self._rows = map_chunks(self.generate, batch, self._rows)
-            rates.update(batch["case_id"], [answer for part in parts for answer in part], titles)
+        """Ranks test cases and judges what the language model writes; each prompt is read once for both."""
+        found = self._in_chunks(self._examine, batch)
+        for kind, rates in RATES.items():
+            if kind in found:
+                own = self.rates.setdefault((kind, batch["protocol"]), rates().to(self.device))
+                own.update(batch["case_id"], found.pop(kind))
+        self._collect(batch, found)
 
     def on_test_epoch_start(self) -> None:
         """Forgets earlier ranks and answers."""
         super().on_test_epoch_start()
-        self.answer_rates, self.prompt_rates = {}, {}
+        self.rates = {}
 
     def on_test_epoch_end(self) -> None:
         """Logs metrics of ranks, and rates of prompts and written answers; says what was cut."""
@@ -230,10 +223,37 @@ class LanguageModelRanker(Recommender):
         """Rates, ``test/<protocol>/overall/prompts/<rate>`` and, of written answers, ``…/generated/<rate>``."""
         return {
             f"test/{protocol}/overall/{kind}/{name}": float(rate)
-            for kind, found in (("prompts", self.prompt_rates), ("generated", self.answer_rates))
-            for protocol, rates in found.items()
+            for (kind, protocol), rates in self.rates.items()
             for name, rate in rates.compute().items()
         }
 
-    def _answers(self, candidates: Int[Tensor, "b c"]) -> Sequence[Sequence[Sequence[int]]]:
-        return [[self.composer.answers[item] for item in row] for row in candidates.tolist()]
+    @torch.no_grad()
+    def _read(self, batch: SequenceBatch, null: bool = False) -> Reading:
+        prompts = self.prompts(batch, null)
+        prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
+        answers = [[self.composer.answers[item] for item in row] for row in batch["candidates"].tolist()]
+        return Reading(prompts, prefix, answers)
+
+    def _scores(self, batch: SequenceBatch, given: Likelihoods) -> Float[Tensor, "b c"]:
+        null = self.likelihoods(batch, null=True) if self.scorer == "null_context" else None
+        return scored(given, self.scorer, null)
+
+    def _written(self, reading: Reading, constrained: bool = False) -> list[str]:
+        """Answers in free text; the reading's cache is used up."""
+        prompts, prefix, answers = reading
+        room = self.llm.context - max(map(len, prompts.ids))
+        limits = [min(max(map(len, row)) + BEYOND, room) for row in answers]
+        ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
+        return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _examine(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """What a test wants to know of each row: its rank, what its scores owe to lengths, and what is written."""
+        reading = self._read(batch)
+        given = likelihoods(self.llm, reading.prefix, reading.answers)
+        scores = self._scores(batch, given)
+        found = self._rank_target(batch, scores)
+        found[PROMPTS] = owed_to_lengths(scores, given.tokens, reading.prompts.shortened)
+        if self.generate_at_test:
+            titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
+            found[GENERATED] = verdicts(self._written(reading), titles).to(scores.device)
+        return found

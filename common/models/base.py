@@ -149,11 +149,11 @@ class Recommender(L.LightningModule, ABC):
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Ranks validation cases under the monitored protocol."""
-        self._collect(batch)
+        self._collect(batch, self.rank(batch))
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases; one DataLoader per protocol."""
-        self._collect(batch)
+        self._collect(batch, self.rank(batch))
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Best items and their scores, both ``(b, list_length)``, of what each user has not seen."""
@@ -241,9 +241,9 @@ class Recommender(L.LightningModule, ABC):
         """Groups of parameters, each with the options that differ from the optimiser's; one group by default."""
         return [{"params": list(self.parameters())}]
 
-    def _collect(self, batch: SequenceBatch) -> None:
-        ranks = self.case_ranks.setdefault(batch["protocol"], CaseRanks(self.train_count).to(self.device))
-        ranks.update(batch["case_id"], batch["user_id"], batch["target"], **self.rank(batch))
+    def _collect(self, batch: SequenceBatch, ranks: dict[str, Tensor]) -> None:
+        cases = self.case_ranks.setdefault(batch["protocol"], CaseRanks(self.train_count).to(self.device))
+        cases.update(batch["case_id"], batch["user_id"], batch["target"], **ranks)
 
     def _log_metrics(self, prefix: str, ranks: CaseRanks) -> None:
         values = {f"{prefix}/{name}": value for name, value in ranks.metrics().items()}
@@ -263,7 +263,11 @@ class Recommender(L.LightningModule, ABC):
         return {"items": items.masked_fill_(values == -torch.inf, PAD), "scores": values}
 
     def _rank_candidates(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        scores = self.score(batch).float()
+        return self._rank_target(batch, self.score(batch))
+
+    def _rank_target(self, batch: SequenceBatch, scores: Float[Tensor, "b c"]) -> dict[str, Tensor]:
+        """Ranks the target, which is the first candidate, by the candidates' scores."""
+        scores = scores.float()
         self._require_finite(scores, "scores")
         higher, equal = higher_equal(scores, torch.zeros_like(batch["target"]))
         return {"higher": higher, "equal": equal, "num_candidates": torch.full_like(higher, scores.size(1))}

@@ -26,14 +26,14 @@ def build(llm: str, joint: str, ablation: Ablation) -> ALLMRecStage2:
 
 
 def prompt(model: ALLMRecStage2) -> tuple[str, list[int]]:
-    ids, slots = model.prompts(evaluation_batch())
+    ids, slots, _ = model.prompts(evaluation_batch())
     return str(model.llm.tokenizer.decode(ids[1])), slots[1]
 
 
 @pytest.mark.parametrize("ablation", get_args(Ablation))
 def test_slots_are_those_of_the_text(folders: dict[str, str], joint: str, ablation: Ablation) -> None:
     model = build(folders["opt"], joint, ablation)
-    ids, slots = model.prompts(evaluation_batch())
+    ids, slots, _ = model.prompts(evaluation_batch())
     for row, items in zip(ids, slots, strict=True):
         assert int(model.llm.is_slot(torch.tensor([row])).sum()) == len(items)
     assert (USER_SLOT in slots[1]) is (ablation != "no_user")

@@ -50,7 +50,7 @@ def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> 
     composer = Composer(llm, PromptStyle(), TITLES)
     prompts = composer(HISTORY, SHOWN)
     assert prompts.slots[1] == [USER_SLOT, 5, 6, 7, 11, 12, 13]
-    assert composer.shortened == 1
+    assert prompts.shortened == [False, True]
     assert all(len(row) + most <= context for row, most in zip(prompts.ids, longest, strict=True))
     assert prompts.ids[1] == free(HISTORY[1:, 1:], SHOWN[1:]).ids[0]
 

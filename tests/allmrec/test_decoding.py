@@ -74,6 +74,14 @@ def test_equal_titles_have_equal_scores(llm: FrozenLLM) -> None:
     assert torch.equal(total[:, 0], total[:, 1])
 
 
+def test_a_prefix_serves_again_after_likelihoods_and_writes_as_if_fresh(llm: FrozenLLM) -> None:
+    prompts, soft, answers = asked(llm, [0, 1, 2])
+    prefix = read_prefix(llm, prompts.ids, soft)
+    first, again = (likelihoods(llm, prefix, answers).total for _ in range(2))
+    assert torch.equal(first, again)
+    assert greedy(llm, prefix, [6] * 3) == greedy(llm, read_prefix(llm, prompts.ids, soft), [6] * 3)
+
+
 def test_scorers_follow_their_definitions() -> None:
     given = Likelihoods(torch.tensor([[-6.0, -4.0]]), torch.tensor([[3, 1]]))
     null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.tokens)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from allmrec.generation import AnswerRates, PromptRates, judge, legacy_hit, named
+from allmrec.generation import AnswerRates, PromptRates, judge, legacy_hit, named, owed_to_lengths, verdicts
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_inner_quotation_marks_belong_to_the_title() -> None:
 
 def test_rates_are_means_over_distinct_cases() -> None:
     rates, shown = AnswerRates(), ["sea", "sea", "red"]
-    rates.update(torch.tensor([3, 1]), ['"sea"', '"red"'], [shown] * 2)
-    rates.update(torch.tensor([2, 0, 3]), ["", '"old sea"', '"sea"'], [shown] * 3)
+    rates.update(torch.tensor([3, 1]), verdicts(['"sea"', '"red"'], [shown] * 2))
+    rates.update(torch.tensor([2, 0, 3]), verdicts(["", '"old sea"', '"sea"'], [shown] * 3))
     values = {name: value.item() for name, value in rates.compute().items()}
     assert values == {"hr@1": 0.125, "empty": 0.25, "ambiguous": 0.25, "out_of_list": 0.25, "legacy_hr@1": 0.5}
 
@@ -48,13 +48,16 @@ def test_length_correlation_is_pearson_s_within_each_list() -> None:
     # Levels of lists, which have nothing to do with lengths within them.
     scores = torch.randn(6, 20, generator=generator) - 0.4 * tokens + 100 * torch.arange(6)[:, None]
     rates = PromptRates()
-    rates.update(scores[:4], tokens[:4], shortened=1)
-    rates.update(scores[4:], tokens[4:], shortened=2)
+    cases, shortened = torch.arange(6), [False, True, False, False, True, True]
+    # The last batch repeats a case that stands in both, and one of its own.
+    for rows in ([0, 1, 2, 3], [4, 5, 3, 4]):
+        table = owed_to_lengths(scores[rows], tokens[rows], [shortened[row] for row in rows])
+        rates.update(cases[rows], table)
     centred = [(values.double() - values.double().mean(1, keepdim=True)).flatten() for values in (tokens, scores)]
     wanted = torch.corrcoef(torch.stack(centred))[0, 1]
     found = rates.compute()
     torch.testing.assert_close(found["length_correlation"], wanted)
     assert found["shortened"] == 0.5
     rates.reset()
-    rates.update(scores, torch.ones_like(tokens), shortened=0)
+    rates.update(cases, owed_to_lengths(scores, torch.ones_like(tokens), [False] * 6))
     assert rates.compute() == {"length_correlation": 0.0, "shortened": 0.0}

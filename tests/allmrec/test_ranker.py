@@ -1,0 +1,80 @@
+"""What a test of a prompt-based method reads, and what it counts."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from allmrec.baselines.llm_only import LLMOnly
+from allmrec.decoding import Prefix, read_prefix
+from allmrec.generation import verdicts
+from allmrec.ranker import Reading
+from common.types import SequenceBatch
+from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch
+
+
+def build(folder: str, **options: Any) -> LLMOnly:  # noqa: ANN401
+    model = LLMOnly(NUM_ITEMS, folder, precision="fp32", **options)
+    model.attach(catalogue())
+    return model.eval()
+
+
+def rows(batch: SequenceBatch, order: list[int]) -> SequenceBatch:
+    return {key: value[order] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[return-value]
+
+
+def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:
+    model.on_test_epoch_start()
+    for number, batch in enumerate(batches):
+        model.test_step(batch, number)
+    ranks = model.case_ranks["sampled-19"].metrics()
+    return model.extra_metrics() | {name: float(value) for name, value in ranks.items()}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each pass reads."""
+    counts: list[int] = []
+
+    def counted(llm: Any, prompts: Any, soft: Any) -> Prefix:  # noqa: ANN401
+        counts.append(len(prompts))
+        return read_prefix(llm, prompts, soft)
+
+    monkeypatch.setattr("allmrec.ranker.read_prefix", counted)
+    return counts
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])
+def test_a_test_reads_each_prompt_once_and_finds_what_two_readings_do(
+    folders: dict[str, str], family: str, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch, written = build(folders[family]), evaluation_batch(), []
+
+    def noted(answers: list[str], titles: list[list[str]]) -> torch.Tensor:
+        written.extend(answers)
+        return verdicts(answers, titles)
+
+    monkeypatch.setattr("allmrec.ranker.verdicts", noted)
+    figures(model, batch)
+    assert read == [4]
+    assert written == model.generate(batch)
+    found = model.case_ranks["sampled-19"].compute()
+    assert torch.equal(found["higher"], model.rank(batch)["higher"])
+
+
+def test_neither_padded_batches_nor_lack_of_memory_change_a_rate(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = build(folders["opt"]), evaluation_batch(6)
+    once = figures(model, batch)
+    assert figures(model, rows(batch, [0, 1, 2, 3]), rows(batch, [4, 5, 4, 5])) == pytest.approx(once, rel=1e-6)
+    write = LLMOnly._written
+
+    def short_of_memory(model: LLMOnly, reading: Reading) -> list[str]:
+        if len(reading.answers) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return write(model, reading)
+
+    monkeypatch.setattr(LLMOnly, "_written", short_of_memory)
+    assert figures(model, batch) == pytest.approx(once, rel=1e-6)
+    assert model._rows == 1
