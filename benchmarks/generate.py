@@ -1,4 +1,4 @@
-"""`recbench generate`: what the language model of a finished run says of a user."""
+"""``recbench generate``: what the language model of a finished run writes about users."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ QUESTION = "In a few words, the kind of thing this person likes best is"
 GENRES_QUESTION = "The genres that this person likes best are"
 CATEGORIES_QUESTION = "The categories that this person likes best are"
 GENRE, NO_GENRE = "genre_", "unknown"
-"""Beginning of the items table's columns that say whether an item is of a genre, and the one that is none."""
+"""Prefix of the item columns that hold genres, and the name that stands for no genre."""
 CATEGORY = "category"
 COUNTED = (1, 2, 3)
-"""How many genres are judged."""
+"""Cut-offs of the precision of named genres."""
 ANSWERS = {"precision": "what it says", "everybody": "everybody's favourites"}
-"""What is judged, as a report has it, and what to call it."""
+"""Answers that are judged: their key in a report, and their label."""
 
 
 def generate(
@@ -47,22 +47,68 @@ def generate(
     out: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Prints free text about users of a finished run, from their histories and, where the method has them, vectors.
+    """Prints free text about users of a finished run, from their histories and, if the method has them, their vectors.
 
-    A stand-in language model knows little beyond titles, and says little else.
+    A stand-in language model knows little except titles, and writes accordingly.
 
     Args:
-        run: Run folder of A-LLMRec, or of a rival that asks a language model.
+        run: Run folder of A-LLMRec, or of a baseline that prompts a language model.
         user: Users, by their token in the source; their whole history counts.
-        prompt: What the language model shall go on from, behind what it is told of the user.
-        genres: Ask for genres, or for categories where the data have no genres, and judge those that are named by the
+        prompt: Text that the language model continues, after the description of the user.
+        genres: Ask for genres, or for categories if the data have no genres, and compare those that are named with the
             favourites in the user's history.
-        sample: With ``--genres``, how many users are asked where none is named; always the same ones.
+        sample: With ``--genres``, how many users to ask if none is named; always the same ones.
         max_tokens: Longest text, in tokens.
-        root: Folder of the stores, where it is not the run's.
-        out: Folder that takes what ``--genres`` finds, as JSON and as Markdown, instead of printing it.
+        root: Folder of the stores, if it is not the run's own.
+        out: Folder for the results of ``--genres``, as JSON and Markdown, instead of printing them.
         json: Print JSON instead of lines.
     """
+    _require_valid(user, genres, sample, max_tokens, out)
+    _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    if not isinstance(model, LanguageModelRanker):
+        cure = "Name a run of A-LLMRec, MLP-LLM, TALLRec or LLM-Only."
+        raise UserError(f"{run} is a run of {type(model).__name__}, which writes no text.", cure)
+    tokens = module.store.user_tokens()
+    ids = numbers_of(user, tokens, "user") if user else drawn(module.num_users, sample)
+    kinds, question = genres_of(module) if genres else ([], QUESTION)
+    asked = prompt or question
+    texts = texts_about(ids, module, model, asked, max_tokens)
+    answers = dict(zip([tokens[number - 1] for number in ids], texts, strict=True))
+    if not genres:
+        lines = [f"{name}: {text}" for name, text in answers.items()]
+        write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n".join(lines))
+        return
+    histories = [[kinds[item] for item in whole_history(module, number)] for number in ids]
+    report = judged(answers, histories, sorted({kind for row in kinds for kind in row}))
+    if out:
+        title = f"What {run.resolve().parent.name} says about users of {module.manifest.dataset}"
+        write_atomically(out / "genres.json", jsonlib.dumps(report, indent=2, ensure_ascii=False))
+        write_atomically(out / "index.md", page(title, asked, report))
+        write(f"{out / 'index.md'}")
+        return
+    write(jsonlib.dumps(report, indent=2, ensure_ascii=False) if json else "\n".join(_lines(report)))
+
+
+def texts_about(
+    users: Sequence[int], module: SequenceDataModule, model: LanguageModelRanker, asked: str, max_tokens: int
+) -> list[str]:
+    """What a model writes about users, on an accelerator if there is one.
+
+    Args:
+        users: Ids of the users.
+        module: Their data.
+        model: The model.
+        asked: Text that it continues.
+        max_tokens: Longest text, in tokens.
+    """
+    module.predict_users = list(users)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    batches = (move_data_to_device(batch, device) for batch in module.predict_dataloader())
+    return [text for batch in batches for text in model.write(batch, asked, max_tokens)]
+
+
+def _require_valid(user: list[str] | None, genres: bool, sample: int, max_tokens: int, out: Path | None) -> None:
     if max_tokens < 1:
         raise UserError(f"--max-tokens is {max_tokens}", "Give 1 or more.")
     if sample < 1:
@@ -70,49 +116,19 @@ def generate(
     if not (user or genres):
         raise UserError("No user is named.", "Give --user USER…, or --genres for a sample of all users.")
     if out and not genres:
-        raise UserError("--out takes what --genres finds.", "Give --genres, too.")
-    _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
-    if not isinstance(model, LanguageModelRanker):
-        cure = "Name a run of A-LLMRec, MLP-LLM, TALLRec or LLM-Only."
-        raise UserError(f"{run} is a run of {type(model).__name__}, which writes no text.", cure)
-    tokens = module.store.user_tokens()
-    numbers = numbers_of(user, tokens, "user") if user else drawn(module.num_users, sample)
-    kinds, about = genres_of(module) if genres else ([], QUESTION)
-    module.predict_users = numbers
-    asked = prompt or about
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    batches = (move_data_to_device(batch, device) for batch in module.predict_dataloader())
-    texts = [text for batch in batches for text in model.write(batch, asked, max_tokens)]
-    names = [tokens[number - 1] for number in numbers]
-    if genres:
-        histories = [[kinds[item] for item in whole_history(module, number)] for number in numbers]
-        report = judged(
-            dict(zip(names, texts, strict=True)), histories, sorted({kind for row in kinds for kind in row})
-        )
-        if out:
-            title = f"What {run.resolve().parent.name} says of users of {module.manifest.dataset}"
-            write_atomically(out / "genres.json", jsonlib.dumps(report, indent=2, ensure_ascii=False))
-            write_atomically(out / "index.md", page(title, asked, report))
-            write(f"{out / 'index.md'}")
-            return
-        write(jsonlib.dumps(report, indent=2, ensure_ascii=False) if json else "\n".join(_lines(report)))
-        return
-    answers = dict(zip(names, texts, strict=True))
-    lines = [f"{name}: {text}" for name, text in answers.items()]
-    write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n".join(lines))
+        raise UserError("--out is only for the results of --genres.", "Give --genres as well.")
 
 
 def drawn(num_users: int, count: int) -> list[int]:
-    """A stored draw of users, sorted; all where there are no more."""
+    """A fixed random sample of users, sorted; all of them if there are no more."""
     return sorted((1 + torch.randperm(num_users, generator=seeded(0))[:count]).tolist())
 
 
 def genres_of(module: SequenceDataModule) -> tuple[list[frozenset[str]], str]:
-    """Genres of each item, index 0 being padding, or its category where there are no genres; and how to ask for them.
+    """Genres of each item (index 0 is padding), or its category if the data have no genres; and how to ask for them.
 
     Raises:
-        UserError: If the data set knows neither; numbers in place of categories are no words.
+        UserError: If the data set has neither; categories that are numbers do not count, because they are not words.
     """
     items = module.store.items()
     columns = {name.removeprefix(GENRE).replace("_", " "): items[name] for name in items.columns if name[:6] == GENRE}
@@ -131,17 +147,17 @@ def genres_of(module: SequenceDataModule) -> tuple[list[frozenset[str]], str]:
 def judged(
     texts: dict[str, str], histories: Sequence[Sequence[frozenset[str]]], genres: Sequence[str]
 ) -> dict[str, Any]:
-    """Texts with the genres that they name and those that their users like, and the means over users.
+    """Compares the genres that texts name with those that their users like.
 
     Args:
-        texts: Text of each user.
+        texts: Text about each user.
         histories: Genres of each item of each user's history.
         genres: All genres.
 
     Returns:
-        ``users``: for each user ``text``, ``named`` and ``favourites``, most frequent first; ``precision`` at 1, 2
-        and 3; ``everybody``: the same for a fixed answer, the genres that most histories are full of; ``silent``: the
-        share of texts that name no genre.
+        ``users``: ``text``, ``named`` and ``favourites`` of each user, most frequent first; ``precision``: the mean
+        over users at 1, 2 and 3; ``everybody``: the same for one fixed answer, the genres that are most frequent in all
+        histories; ``silent``: the share of texts that name no genre.
     """
     named = [named_genres(text, genres) for text in texts.values()]
     common = sorted(genres, key=lambda genre: -sum(genre in item for history in histories for item in history))
@@ -159,13 +175,13 @@ def judged(
 
 
 def page(title: str, asked: str, report: dict[str, Any]) -> str:
-    """Markdown: the precision of what is said and of a fixed answer, and all that is said."""
+    """Markdown with the precision of the texts and of a fixed answer, and all texts."""
     means = [[label, *(f"{value:.4f}" for value in report[name].values())] for name, label in ANSWERS.items()]
     rows = [
         [user, " ".join(row["text"].replace("|", "/").split()), ", ".join(row["named"]), ", ".join(row["favourites"])]
         for user, row in report["users"].items()
     ]
-    count = f"{len(rows)} users, of whose texts {report['silent']:.0%} name no genre. Asked: “{asked} …”"
+    count = f"{len(rows)} users; {report['silent']:.0%} of their texts name no genre. Asked: “{asked} …”"
     precision = markdown(["precision", *(f"@{k}" for k in COUNTED)], means)
     texts = markdown(["user", "text", "names", "likes"], rows)
     return "\n".join([f"# {title}", "", *precision, "", count, "", *texts, ""])
@@ -179,4 +195,4 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for name, label in ANSWERS.items():
         figures = "  ".join(f"precision{k} {value:.4f}" for k, value in report[name].items())
         lines.append(f"{label}: {figures}")
-    return [*lines, f"{len(report['users'])} users, of whose texts {report['silent']:.0%} name no genre"]
+    return [*lines, f"{len(report['users'])} users; {report['silent']:.0%} of their texts name no genre"]

@@ -1,4 +1,4 @@
-"""Peak memory of a block of code, above what was in use when it began."""
+"""Peak memory of a block of code, above what was in use at its start."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 STATUS = Path("/proc/self/statm")
 PAGE = 4096
 INTERVAL = 0.005
-"""Seconds between two looks at the resident memory of the process."""
+"""Seconds between two samples of the resident memory of the process."""
 
 
 class MemoryAbove:
-    """Watches a block; afterwards ``bytes`` is its peak above the start.
+    """Context manager that measures a block; afterwards ``bytes`` is its peak above the start.
 
-    On an accelerator the allocator's own peak is read; on the processor the resident memory is sampled from a thread,
-    which misses what lives for less than :data:`INTERVAL`.
+    On an accelerator, the allocator's own peak is read; on the processor, a thread samples the resident memory and
+    misses peaks shorter than :data:`INTERVAL`.
     """
 
     bytes = 0
@@ -55,5 +55,5 @@ class MemoryAbove:
 
 
 def resident() -> int:
-    """Resident bytes of this process; 0 where the system does not tell."""
+    """Resident bytes of this process; 0 if the system does not report them."""
     return int(STATUS.read_text().split()[1]) * PAGE if STATUS.is_file() else 0

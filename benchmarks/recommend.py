@@ -1,4 +1,4 @@
-"""``recbench recommend``: titles and scores for users of a finished run."""
+"""``recbench recommend``: the best items for users of a finished run."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def recommend(
     root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Prints the best items for users of a finished run, without those they have already.
+    """Prints the best items for users of a finished run, without those that they already have.
 
-    The query time of models that read one is now.
+    Models that read the time of the query are given the current time.
 
     Args:
         run: Run folder.
         user: Users, by their token in the source; their whole history counts.
-        history: A history instead of users: items by their token, oldest first, separated by commas.
+        history: A history instead of users: item tokens, oldest first, separated by commas.
         k: How many items.
-        root: Folder of the stores, where it is not the run's.
+        root: Folder of the stores, if it is not the run's own.
         json: Print JSON instead of lines.
     """
     if (user is None) == (history is None):
-        raise UserError("Name users or a history, one of the two.", "Give --user USER… or --history ITEM,ITEM,….")
+        raise UserError("Name either users or a history.", "Give --user USER… or --history ITEM,ITEM,….")
     _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
     items = module.store.items()
     if history is not None:
         if "user_id" in model.information_set:
             raise UserError(
-                f"{type(model).__name__} knows users by their id and cannot serve a history alone.", "Give --user."
+                f"{type(model).__name__} knows users by their id and cannot rank for a bare history.", "Give --user."
             )
         tokens = [token.strip() for token in history.split(",") if token.strip()]
         rows = {"history": (PAD, numbers_of(tokens, items["item"].to_list(), "item"))}
@@ -63,10 +63,10 @@ def recommend(
 def best_items(
     model: Recommender, module: SequenceDataModule, user: int, past: Sequence[int], k: int, items: pl.DataFrame
 ) -> list[dict[str, Any]]:
-    """The ``k`` best items that ``past`` does not hold: token, title and score of each, best first.
+    """The ``k`` best items outside ``past``, best first, with token, title and score.
 
     Raises:
-        UserError: If ``k`` items are not left.
+        UserError: If fewer than ``k`` items are left.
     """
     left = module.num_items - len(set(past))
     if not 1 <= k <= left:
@@ -93,14 +93,14 @@ def best_items(
 
 
 def whole_history(module: SequenceDataModule, user: int) -> list[int]:
-    """All items of a user, held-out ones included, oldest first."""
+    """All items of a user, including held-out ones, oldest first."""
     sequences = module.store.split(module.split)["sequences"]
     start, end = sequences["offsets"][user : user + 2].tolist()
     return sequences["items"][start:end].tolist()
 
 
 def event_times(module: SequenceDataModule, user: int, width: int, now: int) -> torch.Tensor:
-    """Times of a user's last ``width`` events, shape ``(1, width)``; of a bare history, now."""
+    """Times of a user's last ``width`` events, shape ``(1, width)``; ``now`` for a bare history."""
     if user == PAD:
         return torch.full((1, width), now)
     sequences = module.store.split(module.split)["sequences"]
@@ -110,23 +110,21 @@ def event_times(module: SequenceDataModule, user: int, width: int, now: int) -> 
 
 
 def numbers_of(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[int]:
-    """Ids of users or items by their token in the source.
+    """Ids of users or items, given their tokens in the source.
 
     Raises:
         UserError: If the data set has no such user or item.
     """
-    place = {token: number for number, token in enumerate(known, start=1)}
+    ids = {token: number for number, token in enumerate(known, start=1)}
     for token in tokens:
-        if token not in place:
+        if token not in ids:
             cure = nearest(token, known) if len(known) < 100_000 else "Check its spelling."
             short = cure if cure.startswith("Did you mean") else f"It has {len(known):,}, for example {known[0]!r}."
             raise UserError(f"The data set has no {kind} {token!r}.", short)
-    return [place[token] for token in tokens]
+    return [ids[token] for token in tokens]
 
 
 def _lines(answer: tuple[str, list[dict[str, Any]]]) -> str:
     name, best = answer
-    lines = [
-        f"{place:>3}  {row['score']:>10.4f}  {row['item']:<12}  {row['title']}" for place, row in enumerate(best, 1)
-    ]
+    lines = [f"{rank:>3}  {row['score']:>10.4f}  {row['item']:<12}  {row['title']}" for rank, row in enumerate(best, 1)]
     return "\n".join([f"{name}:", *lines])

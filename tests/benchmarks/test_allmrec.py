@@ -166,7 +166,7 @@ def test_favourites_are_judged_with_and_without_vectors(chain: dict[str, Path], 
         out = tmp_path / run.parent.name
         few = ["--genres", "--sample", "4", "--max-tokens", "6", "--out", str(out)]
         assert main(["generate", str(run), *few]) == 0
-        assert (out / "index.md").read_text().startswith(f"# What {run.parent.name} says of users of synthetic")
+        assert (out / "index.md").read_text().startswith(f"# What {run.parent.name} says about users of synthetic")
         report = json.loads((out / "genres.json").read_text())
         assert all(row["favourites"] for row in report["users"].values())
         assert len(report["users"]) == 4
