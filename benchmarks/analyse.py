@@ -1,4 +1,4 @@
-"""``recbench analyse``: what a run of LRD has learnt of relations, as JSON, pictures and a page."""
+"""``recbench analyse``: what an LRD run has learnt about relations, as JSON, pictures and a page."""
 
 from __future__ import annotations
 
@@ -52,16 +52,18 @@ def analyse(
 
     Args:
         run: Run folder.
-        root: Folder of the stores, where it is not the run's.
-        out: Folder for what is found; one in the run folder when omitted.
-        examples: Most confident item pairs to show for each latent relation.
-        users: Users whose first recommendation is explained.
-        resamples: Random halves behind the intervals of the agreement with true relations (synthetic data).
-        seed: Seed of random pairs, of clusters and of resamples.
+        root: Folder of the stores, if it is not the run's own.
+        out: Folder for the results; ``analysis`` in the run folder when omitted.
+        examples: How many of the most confident item pairs to show for each latent relation.
+        users: How many users get their first recommendation explained.
+        resamples: Random halves behind the intervals of the agreement with the true relations (synthetic data).
+        seed: Seed of random pairs, clusters and resamples.
     """
     _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
     if not isinstance(model, LRD) or not isinstance(module, RelationalDataModule):
-        raise UserError(f"{run} is no run of LRD, RCF or KDA.", "Analyse one, for example of suite lrd-synthetic.")
+        raise UserError(
+            f"{run} is not a run of LRD, RCF or KDA.", "Name one, for example from the suite lrd-synthetic."
+        )
     names = relation_names(module.graph, model.backbone.relations.size(0))
     vectors = model.backbone.relations.detach()
     found: dict[str, Any] = {
@@ -91,7 +93,7 @@ def discovered(
 ) -> dict[str, Any]:
     """Shares, examples and two-hop compositions of the relations inferred for all test pairs.
 
-    A relation that is the most probable of no pair is *dead*: it has no examples.
+    A relation that is not the most probable one of any pair is *dead*: it has no examples.
     """
     assert model.discovery is not None
     pairs = history_pairs(module.events["sequences"], module.events["test"], module.max_history)
@@ -120,7 +122,7 @@ def discovered(
 def best_pairs(
     pairs: Int[Tensor, "m 2"], probability: Float[Tensor, "m"], titles: Sequence[str], count: int
 ) -> list[dict[str, Any]]:
-    """The pairs that a relation is most probable for, with titles."""
+    """The pairs for which a relation is most probable, with titles."""
     values, rows = probability.topk(min(count, len(pairs)))
     return [
         {"head": titles[head], "tail": titles[tail], "probability": value}
@@ -129,7 +131,7 @@ def best_pairs(
 
 
 def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str], users: int) -> list[dict[str, Any]]:
-    """Why some test users get their first recommendation: the strongest link to an item of their history, if any."""
+    """Why some test users get their first recommendation: its strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:users]  # type: ignore[arg-type]
     batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
@@ -155,14 +157,14 @@ def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str],
 def against_truth(
     model: LRD, module: RelationalDataModule, truth: dict[str, Tensor], resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Agreement with a synthetic world, on held-out pairs that no training history holds in either order."""
+    """Agreement with a synthetic world, on held-out pairs that no training history contains in either order."""
     train, width = module.catalogue["train"], module.num_items + 1
     known = training_pairs(train, module.num_items, int(train["offsets"].diff().max()))
     events = module.events
     cases = (events["val"], events["test"])
     held_out = torch.cat([history_pairs(events["sequences"], part, module.max_history) for part in cases])
     pairs = torch.unique(held_out, dim=0)
-    # A pair that training saw the other way round is none that it never saw.
+    # A pair that training saw in the opposite order counts as seen.
     directions = (pairs[:, 0] * width + pairs[:, 1], pairs[:, 1] * width + pairs[:, 0])
     unseen = pairs[~torch.isin(directions[0], known) & ~torch.isin(directions[1], known)]
     trained = torch.stack([known.div(width, rounding_mode="floor"), known % width], dim=1)
@@ -170,7 +172,7 @@ def against_truth(
 
 
 def draw(found: dict[str, Any]) -> dict[str, bytes]:
-    """Pictures as PNG: cosines, projection and, where relations were discovered, their shares."""
+    """Pictures as PNG: cosines, projection and, if relations were discovered, their shares."""
     from matplotlib.figure import Figure
 
     names, pictures = found["relations"], {}
@@ -207,16 +209,16 @@ def as_png(figure: Any) -> bytes:  # noqa: ANN401 (matplotlib is imported only w
 
 
 def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
-    """One HTML page with everything in it."""
+    """One self-contained HTML page."""
     images = "".join(
         f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in pictures.items()
     )
     parts = [table("Relations of test pairs", relations_of_pairs(found))]
     parts.append(table("Agreement with the true relations", labelled(found.get("agreement", {}))))
-    parts += [table(f"Most confident: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
-    parts.append(table("Joined over a third item", labelled(found.get("two_hops", {}))))
-    parts.append(table("Why these were recommended", found["explanations"]))
+    parts += [table(f"Most confident pairs: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
+    parts.append(table("Linked through a third item", labelled(found.get("two_hops", {}))))
+    parts.append(table("Why these items were recommended", found["explanations"]))
     style = (
         "body{font:14px sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}img{max-width:48%}"
     )
@@ -226,26 +228,26 @@ def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
 
 
 def relations_of_pairs(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """How many pairs each relation is the most probable of, and its mean probability."""
+    """For each relation, the share of pairs whose most probable relation it is, and its mean probability."""
     dead = set(found.get("dead", []))
     return [
         {
             "relation": name,
             "share of pairs": share,
             "mean probability": found["mean_probability"][name],
-            "": "dead: the most probable of no pair" if name in dead else "",
+            "": "dead: never the most probable" if name in dead else "",
         }
         for name, share in found.get("shares", {}).items()
     ]
 
 
 def labelled(rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Rows of a table whose first column is their name."""
+    """Table rows with their name in the first column."""
     return [{"": name} | values for name, values in rows.items()]
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    """An HTML table, or nothing where there are no rows."""
+    """An HTML table, or nothing if there are no rows."""
     if not rows:
         return ""
     columns = list(rows[0])

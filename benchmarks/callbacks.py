@@ -1,4 +1,4 @@
-"""What a run keeps of its training: checkpoints, seconds, the best validation, per-case ranks."""
+"""What a run records about itself: checkpoints, seconds, the best validation, per-case ranks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from common.models.finished import WEIGHTS
 from common.types import SequenceBatch
 
 STAMP = "recbench"
-"""Key of a checkpoint that holds its birth certificate."""
+"""Key under which a checkpoint stores the data it was trained on."""
 
 
 def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
     """Callbacks that keep the best and the last state of a run under fixed names.
 
-    The best comes first, so that the last one's file knows of it. Two callbacks, because one that monitors a metric
-    renews its copy of the last state only together with the best.
+    The best comes first, so that the file of the last state knows about it. There are two callbacks because one that
+    monitors a metric updates its copy of the last state only together with the best.
     """
     best = ModelCheckpoint(folder, Path(WEIGHTS).stem, monitor=monitor, mode=mode, enable_version_counter=False)
     last = ModelCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
@@ -35,13 +35,13 @@ def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
 
 
 def stamp_of(manifest: Manifest) -> dict[str, str]:
-    """What a checkpoint says of the data that it was trained on."""
+    """What a checkpoint records about the data that it was trained on."""
     hashes = {name: manifest.hashes[f"{name}.parquet"] for name in ("items", "users")}
     return {"dataset": manifest.dataset, "fingerprint": manifest.fingerprint} | hashes
 
 
 class EpochSeed(L.Callback):
-    """Seeds dropout and other noise anew in every epoch, so that a resumed training repeats an unbroken one.
+    """Seeds dropout and other noise in every epoch, so that a resumed training equals an uninterrupted one.
 
     Args:
         seed: Seed of the run.
@@ -53,7 +53,7 @@ class EpochSeed(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
-        """Seeds by run, epoch and process, at an epoch's first batch: until then loaders draw from the same source."""
+        """Seeds by run, epoch and process at the first batch of an epoch: before it, loaders use the same generator."""
         if batch_idx == 0:
             digest = hashlib.sha256(f"{self.seed} {trainer.current_epoch} {trainer.global_rank}".encode()).digest()
             torch.manual_seed(int.from_bytes(digest[:4]))
@@ -62,12 +62,12 @@ class EpochSeed(L.Callback):
 class RunRecord(L.Callback):
     """Times training and testing, remembers the best validation and keeps the ranks of the test.
 
-    Its state travels in the checkpoints, so that a resumed run counts the seconds of its earlier part.
+    Its state is saved in checkpoints, so that a resumed run also counts the seconds before the interruption.
 
     Args:
         monitor: Metric that chooses the checkpoint.
-        mode: Whether more (``max``) or less (``min``) of it is better.
-        stamp: What checkpoints shall say of their origin.
+        mode: Whether it should be maximised (``max``) or minimised (``min``).
+        stamp: What checkpoints record about their data.
     """
 
     def __init__(self, monitor: str, mode: str, stamp: Mapping[str, str]) -> None:
@@ -80,17 +80,17 @@ class RunRecord(L.Callback):
         self.best_epoch = 0
         self.ranks: dict[str, dict[str, Tensor]] = {}
         self.slices: dict[str, dict[str, Tensor]] = {}
-        """For each protocol which of its cases belong to which slice."""
+        """For each protocol and slice, which cases belong to it."""
         self.top_metrics: dict[str, float] = {}
         self._started = 0.0
         self._earlier = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock of training."""
+        """Starts the training clock."""
         self._started, self._earlier = time.perf_counter(), self.train_seconds
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes the first epoch of the best value so far."""
+        """Records the best value so far and the first epoch that reached it."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self.monitor])
@@ -100,19 +100,19 @@ class RunRecord(L.Callback):
             self.seconds_to_best = self._elapsed() if trainer.state.fn == "fit" else 0.0
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stops the clock of training."""
+        """Stops the training clock."""
         self.train_seconds = self._elapsed()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock of testing."""
+        """Starts the test clock."""
         self._started = time.perf_counter()
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the per-case ranks, on every process: gathering them takes all."""
+        """Keeps the per-case ranks. Runs on every process, because gathering them needs all of them."""
         assert isinstance(pl_module, Recommender)
         for protocol, ranks in pl_module.case_ranks.items():
             self.ranks[protocol] = {name: column.cpu() for name, column in ranks.table().items()}
-            # Metrics of top lists cannot be had from the stored ranks.
+            # Metrics of the top lists cannot be computed from the stored ranks.
             self.top_metrics |= {
                 f"test/{protocol}/overall/{name}": float(value)
                 for name, value in ranks.metrics().items()
@@ -121,15 +121,15 @@ class RunRecord(L.Callback):
         self.top_metrics |= pl_module.extra_metrics()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stops the clock of testing."""
+        """Stops the test clock."""
         self.test_seconds = time.perf_counter() - self._started
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stamps the checkpoint with its origin."""
+        """Adds the stamp to the checkpoint."""
         checkpoint[STAMP] = dict(self.stamp)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on counting."""
+        """What a resumed run needs to continue its counts."""
         return {
             "train_seconds": self._elapsed(),
             "seconds_to_best": self.seconds_to_best,
@@ -138,7 +138,7 @@ class RunRecord(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the count of the run's earlier part."""
+        """Restores the counts from before the interruption."""
         for name, value in state_dict.items():
             setattr(self, name, value)
         self._earlier = self.train_seconds
@@ -148,9 +148,9 @@ class RunRecord(L.Callback):
 
 
 def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -> dict[str, Any]:
-    """How training went: monitored metric, epochs, stopping reason, and whether it was stopped while improving.
+    """How training went: monitored metric, epochs, stopping reason, and whether it was stopped while still improving.
 
-    *Undertrained*: the budget ended it, not early stopping, and the best value is younger than half of the patience.
+    *Undertrained*: the budget ended it, not early stopping, and the last improvement was at most half the patience ago.
     """
     early = next((callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)), None)  # type: ignore[attr-defined]
     reason = "closed_form" if closed_form else _stopping_reason(trainer, early)

@@ -1,4 +1,4 @@
-"""`recbench prepare`: raw files to a store, in stages that the manifest describes."""
+"""``recbench prepare``: turns raw files into a store, in stages that the manifest describes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from common.data.store import STORE_VERSION, Store, read_store, write_store
 from common.errors import UserError
 
 STEPS = ("Filtering", "Sorting", "Linking", "Drawing candidates", "Writing the store")
-"""Steps from a source to a store, as they are shown."""
+"""Steps from a source to a store, as shown to the user."""
 
 
 def prepare(
@@ -44,24 +44,25 @@ def prepare(
     standin_llm: bool = False,
     json: bool = False,
 ) -> Store:
-    """Makes the store of a data set, or finds the one made before from the same source and arguments.
+    """Makes the store of a data set, or finds the one already made from the same source and arguments.
 
     Args:
-        dataset: Key of the data set; `recbench list datasets` shows them. One's own data take any name, with `source`.
+        dataset: Key of the data set; `recbench list datasets` shows them. With `source`, your own data may have any
+            name.
         source: Folder of local files in any known layout; fetched from the publisher when omitted.
-        recipe: Name of the recipe; the data set's default when omitted. Of `synthetic` it is the world.
+        recipe: Name of the recipe; the data set's default when omitted. For `synthetic`, the name of the world.
         root: Folder of all stores.
-        seed: Data seed: orders events that are tied in time.
+        seed: Data seed, which orders events with equal times.
         users: Number of users (`synthetic` only).
         items: Number of items (`synthetic` only).
         interactions: Number of events (`synthetic` only).
         world_seed: Seed of the world (`synthetic` only).
-        rho: Share of choices that latent relations drive (`synthetic` only).
-        tau: Share of items whose text reveals them (`synthetic` only).
-        kappa: Share of relation edges that is observed (`synthetic` only).
-        encoder: Text encoder whose item vectors are cached now, not on first use: `minilm`, `sbert:NAME`, ….
-        standin_llm: Build the stand-in language model too, from titles and texts alone: minutes, once.
-        json: Print the manifest, and nothing else, to standard output.
+        rho: Share of choices driven by latent relations (`synthetic` only).
+        tau: Share of items whose text reveals those relations (`synthetic` only).
+        kappa: Share of relation edges that are observed (`synthetic` only).
+        encoder: Text encoder whose item vectors to cache now instead of on first use: `minilm`, `sbert:NAME`, ….
+        standin_llm: Also build the stand-in language model, from titles and texts only; takes minutes, once.
+        json: Print only the manifest, to standard output.
 
     Raises:
         UserError: If the data set, the recipe, the source or the folder is wrong.
@@ -79,7 +80,7 @@ def prepare(
     found = known or _open(dataset, recipe, source, root, given)
     with _steps() as show:
         store = found if isinstance(found, Store) else _stored(root, *found, seed, show)
-        models = [f"{name} -> {place}" for name, place in _models(store, encoder, standin_llm, show)]
+        models = [f"{name} -> {folder}" for name, folder in _models(store, encoder, standin_llm, show)]
     _report(store, json)
     for line in models:
         console.print(line, highlight=False)
@@ -87,18 +88,18 @@ def prepare(
 
 
 def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | None:
-    """The one store of real data that models are added to where no source is named: nothing is fetched again."""
+    """The existing store of real data to add models to, if it is the only one: nothing is fetched again."""
     if dataset == "synthetic":
         return None
-    places = (path.parent for path in (root / dataset).glob(f"{recipe or '[!.]*'}-*/manifest.json"))
-    fitting = [store for store in map(read_store, places) if store.manifest.arguments["seed"] == seed]
+    folders = (path.parent for path in (root / dataset).glob(f"{recipe or '[!.]*'}-*/manifest.json"))
+    fitting = [store for store in map(read_store, folders) if store.manifest.arguments["seed"] == seed]
     return fitting[0] if len(fitting) == 1 else None
 
 
 def _open(
     dataset: str, recipe: str | None, source: Path | None, root: Path, given: dict[str, Any]
 ) -> tuple[DataSet, Source, Recipe]:
-    """The source, fetched if none is named, and the recipe that fits it."""
+    """The data set, its source (fetched if none is named), and the recipe that fits it."""
     entry = find_data_set(dataset, own=source is not None)
     if dataset == "synthetic":
         if source is not None:
@@ -114,16 +115,16 @@ def _open(
 def _models(
     store: Store, encoder: str | None, standin: bool, show: Callable[[str], None]
 ) -> Iterator[tuple[str, Path]]:
-    """Caches text vectors and builds the stand-in, where they are wanted; yields what was made and where it lies."""
+    """Caches text vectors and builds the stand-in, if requested; yields what was made and its folder."""
     if encoder is not None:
         from common.text.encoders import open_encoder
         from lrd.data import CACHE
         from lrd.vectors import item_vectors
 
         show(f"Encoding texts with {encoder}")
-        place = store.path.parents[1] / CACHE
-        item_vectors(open_encoder(encoder), store.items()["text"].to_list(), place)
-        yield f"Text vectors of {encoder}", place
+        folder = store.path.parents[1] / CACHE
+        item_vectors(open_encoder(encoder), store.items()["text"].to_list(), folder)
+        yield f"Text vectors of {encoder}", folder
     if standin:
         from benchmarks.standins import make_standin
 
@@ -132,7 +133,7 @@ def _models(
 
 
 def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:
-    """Returns the SHA-256 over the source's content, every argument and the store's version (PROTOCOL D7)."""
+    """The SHA-256 of the source's content, every argument and the store's version (PROTOCOL D7)."""
     content = {"dataset": dataset, "source": source.content_hash, "time": source.time, "store": STORE_VERSION}
     text = json_text.dumps(content | {"arguments": arguments}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -152,13 +153,13 @@ def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, 
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str], None]]:
-    """Shows on standard error the step at hand, how many are behind, and the seconds passed."""
+    """Shows the current step, the progress and the elapsed time on standard error."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("Preparing", total=len(STEPS))
 
         def show(text: str) -> None:
-            # What is made of a store comes behind it, and tells itself how far it is.
+            # What is built from a finished store comes after the steps and reports its own progress.
             bar.update(task, description=text, completed=STEPS.index(text) if text in STEPS else len(STEPS))
 
         yield show
@@ -175,6 +176,8 @@ def _report(store: Store, json: bool) -> None:
         highlight=False,
     )
     if (share := manifest.splits["leave_one_out"].get("leakage")) is not None:
-        console.print(f"leakage: training data hold later events than {share:.1%} of the test targets", highlight=False)
+        console.print(
+            f"leakage: for {share:.1%} of the test targets, the training data contain later events", highlight=False
+        )
     for name, message in manifest.warnings.items():
         console.print(f"[yellow]{name}[/]: {message}", highlight=False)

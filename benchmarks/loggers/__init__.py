@@ -1,1 +1,1 @@
-"""Where runs are logged beside their folder: W&B, TensorBoard, and whatever Lightning knows."""
+"""Where runs are logged in addition to their folder: W&B, TensorBoard, and any other Lightning logger."""

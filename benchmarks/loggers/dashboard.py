@@ -1,4 +1,4 @@
-"""``recbench wandb dashboard``: a saved workspace that shows a sweep or a suite from its first run on."""
+"""``recbench wandb dashboard``: a saved workspace that shows a sweep or a suite from its first run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NAME = "recbench"
 
 
 def wandb(action: Literal["dashboard"], *, entity: str | None = None, project: str = PROJECT) -> None:
-    """Makes the dashboard of a W&B project.
+    """Creates the dashboard of a W&B project.
 
     Args:
-        action: What to do; there is the dashboard alone.
-        entity: User or team of the project; your default one when omitted.
+        action: What to do; only ``dashboard`` exists.
+        entity: User or team that owns the project; your default entity when omitted.
         project: Name of the project.
     """
     if importlib.util.find_spec("wandb_workspaces") is None:
@@ -34,14 +34,14 @@ def wandb(action: Literal["dashboard"], *, entity: str | None = None, project: s
 
     owner = entity or client.Api().default_entity
     if owner is None:
-        raise UserError("W&B knows no default entity of yours.", "Give --entity.")
+        raise UserError("Your W&B account has no default entity.", "Give --entity.")
     saved = workspace(owner, project)
     saved.save()  # type: ignore[no-untyped-call]
     write(saved.url)
 
 
 def workspace(entity: str, project: str) -> Workspace:
-    """The definition: leaderboard, learning curves, quality against cost, tuning, and system, grouped by method."""
+    """The workspace: leaderboard, learning curves, quality against cost, and tuning, grouped by suite and method."""
     import wandb_workspaces.reports.v2.interface as panels
     import wandb_workspaces.workspaces as views
 

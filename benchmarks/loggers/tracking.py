@@ -1,4 +1,4 @@
-"""Runs and tables on Weights & Biases: offline where there is no key, so that ``wandb sync`` can send them later."""
+"""Runs and tables on Weights & Biases; offline without a key, so that ``wandb sync`` can upload them later."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PROJECT = "recbench"
 
 
 def wandb_mode() -> str:
-    """``online`` with a key, ``offline`` without one, or what ``WANDB_MODE`` says.
+    """``online`` with a key, ``offline`` without one, unless ``WANDB_MODE`` decides.
 
     Raises:
-        UserError: If ``WANDB_MODE`` asks to be online and there is no key.
+        UserError: If ``WANDB_MODE`` is ``online`` and there is no key.
     """
     asked, state = os.environ.get("WANDB_MODE"), wandb_state()
     if asked in ("offline", "disabled", "dryrun"):
@@ -37,17 +37,17 @@ def wandb_mode() -> str:
         return "online"
     if asked == "online":
         raise UserError(
-            "WANDB_MODE=online, but W&B has no key.", "Run `wandb login`, or leave WANDB_MODE out to log offline."
+            "WANDB_MODE=online, but W&B has no key.", "Run `wandb login`, or unset WANDB_MODE to log offline."
         )
     return "offline"
 
 
 def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
-    """The logger of one run: group is the suite, job type the method.
+    """The logger of one run; its group is the suite, its job type the method.
 
     Args:
-        plan: The run. Its configuration holds no secret.
-        suite: Suite that it is part of.
+        plan: The run, whose configuration contains no secrets.
+        suite: Suite that it belongs to.
     """
     data = plan.config["data"]["init_args"]
     tags = [plan.manifest.dataset, plan.method, f"seed-{plan.config['seed_everything']}", data["val_protocol"]]
@@ -64,17 +64,17 @@ def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
 
 
 def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
-    """Tells each logger the final figures; W&B also gets a summary, the protocol ids, and the run as an artifact.
+    """Sends the final metrics to each logger; W&B also gets a summary, the protocol ids, and the run as an artifact.
 
-    A logger that fails is complained of in one line: the run itself is finished.
+    If a logger fails, one line says so: the run itself is finished.
 
     Args:
         loggers: The run's loggers.
-        result: What the run found.
+        result: Result of the run.
         folder: Folder that holds its result and ranks.
     """
     for logger in loggers:
-        with spared(f"{type(logger).__name__} did not take the final figures of {folder}"):
+        with spared(f"{type(logger).__name__} did not accept the final metrics of {folder}"):
             logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
             if isinstance(logger, WandbLogger):
                 seal(logger.experiment, result, folder)
@@ -83,10 +83,10 @@ def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
 
 @contextmanager
 def spared(what: str) -> Iterator[None]:
-    """Turns whatever a service complains of into one line, where the work itself is done and on disk.
+    """Reduces any error of a service to one line on standard error, because the work itself is done and on disk.
 
     Args:
-        what: What went wrong, as the line tells it.
+        what: What went wrong, as the line says it.
     """
     try:
         yield
@@ -96,11 +96,11 @@ def spared(what: str) -> Iterator[None]:
 
 
 def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
-    """Logs each table as a ``wandb.Table``, in a run of its own.
+    """Logs each table as a ``wandb.Table``, in a separate run.
 
     Args:
         tables: The tables.
-        suite: The suite, whose group the run joins.
+        suite: The suite, which is the run's group.
         folder: Where offline runs are kept.
     """
     import wandb
@@ -122,7 +122,7 @@ def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
 
 
 def artifact_name(run_id: str) -> str:
-    """Name of a run's artifact: what a run made from it knows is its id alone.
+    """Name of a run's artifact. It depends only on the id, which is all that later runs know about it.
 
     >>> artifact_name("0a1b")
     'run-0a1b'
@@ -131,11 +131,11 @@ def artifact_name(run_id: str) -> str:
 
 
 def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb's run has no public type)
-    """Gives a W&B run its summary, its lineage and its artifact, and ends it.
+    """Completes a W&B run with its summary, lineage and artifact, and ends it.
 
     Args:
         run: The W&B run.
-        result: What the run found.
+        result: Result of the run.
         folder: Folder that holds its result and ranks.
     """
     import wandb
@@ -144,7 +144,7 @@ def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb
     run.config.update({"protocols": protocols, "information_set": result.information_set}, allow_val_change=True)
     run.summary.update(result.metrics | _flat({"seconds": result.seconds, "peak_memory": result.peak_memory}))
     run.summary.update(_flat({"parameters": result.parameters, "training": result.training}))
-    # An offline run cannot ask for an artifact; its lineage then stands in the metadata alone.
+    # An offline run cannot request an artifact; its lineage is then only in the metadata.
     if not run.offline:
         _use(run, result.predecessors)
     metadata: dict[str, Any] = {"predecessors": result.predecessors, "protocols": protocols}
@@ -162,12 +162,12 @@ def _use(run: Any, predecessors: Mapping[str, str]) -> None:  # noqa: ANN401
         if role == STANDIN:
             continue
         name = artifact_name(predecessor)
-        with spared(f"W&B knows no artifact {name} of the {role} that this run was made from, and draws no arrow"):
+        with spared(f"W&B has no artifact {name} of the {role} that this run builds on, so the lineage lacks it"):
             run.use_artifact(f"{name}:latest", type="run")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested mappings under joined keys; lists as text.
+    """Nested mappings as one mapping with joined keys; lists become text.
 
     >>> _flat({"a": {"b": 1}, "c": ["x", "y"]})
     {'a/b': 1, 'c': 'x, y'}

@@ -89,4 +89,4 @@ def test_plain_backbones_are_analysed_without_discovery(root: Path, tmp_path: Pa
 
 def test_other_methods_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyse", str(finished)]) == 2
-    assert "no run of LRD" in capsys.readouterr().err
+    assert "not a run of LRD" in capsys.readouterr().err

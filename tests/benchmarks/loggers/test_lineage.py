@@ -100,7 +100,7 @@ def test_a_run_is_sealed_before_its_loggers_are_told(tmp_path: Path, capsys: pyt
     finish(tmp_path, result, record, [Lost(tmp_path / "lost"), CSVLogger(tmp_path / "csv")])
     assert read_result(tmp_path) == result
     assert (tmp_path / RANKS).is_file()
-    assert "Lost did not take the final figures" in capsys.readouterr().err
+    assert "Lost did not accept the final metrics" in capsys.readouterr().err
     assert list((tmp_path / "csv").rglob("metrics.csv"))
 
 
@@ -118,4 +118,4 @@ def test_a_suite_shows_its_tables_and_failures_before_it_asks_a_service(
     out, err = capsys.readouterr()
     assert "*popularity*" in out
     assert "1 of 2 runs failed" in err
-    assert "W&B did not take the tables" in err
+    assert "W&B did not accept the tables" in err
