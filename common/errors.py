@@ -27,6 +27,24 @@ class DataError(UserError):
     """Malformed or missing data: names file, line, column, what was expected and what was found."""
 
 
+def at_least(least: float, options: str, /, *, reason: str = "", **values: float | None) -> None:
+    """Refuses numbers below ``least``; a value that is not given may be ``None``.
+
+    Args:
+        least: The smallest value that is allowed.
+        options: Where the options stand on the command line, such as ``data`` or ``model.init_args``.
+        reason: Why smaller values make no sense, as the first clause of the cure.
+        values: The numbers by the names of their options.
+
+    Raises:
+        UserError: For the first value that is too small.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            give = f"ive {least} or more."
+            raise UserError(f"--{options}.{name} is {value}", f"{reason}: g{give}" if reason else f"G{give}")
+
+
 def failure_number(error: BaseException) -> int | None:
     """The ``errno`` of an operating-system failure, which libraries written in Rust report only in words.
 

@@ -15,7 +15,7 @@ from common.data.datamodule import LazyLoader, SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset
 from common.data.negatives import NegativeRule, NegativeSampler
 from common.data.views import OVERALL
-from common.errors import UserError
+from common.errors import at_least
 from common.text.encoders import open_encoder
 from common.types import Catalogue, SequenceBatch, Split
 from lrd.graph import Graph
@@ -115,15 +115,10 @@ class RelationalDataModule(SequenceDataModule):
     ) -> None:
         self.graph_recipe, self.text_encoder, self.vectors = graph, text_encoder, vectors
         self.num_corruptions, self.triplet_batch_size = num_corruptions, triplet_batch_size
-        for name, value in {"num_negatives": num_negatives, "num_corruptions": num_corruptions}.items():
-            if value < 1:
-                raise UserError(f"--data.{name} is {value}", "Relations are learnt from pairs: give 1 or more.")
-        if min_history < 1:
-            raise UserError(
-                f"--data.min_history is {min_history}", "Relations join a history to a target: give 1 or more."
-            )
-        if triplet_batch_size is not None and triplet_batch_size < 1:
-            raise UserError(f"--data.triplet_batch_size is {triplet_batch_size}", "Give 1 or more, or leave it out.")
+        pairs, joined = "Relations are learnt from pairs", "Relations join a history to a target"
+        at_least(1, "data", reason=pairs, num_negatives=num_negatives, num_corruptions=num_corruptions)
+        at_least(1, "data", reason=joined, min_history=min_history)
+        at_least(1, "data", triplet_batch_size=triplet_batch_size)
         super().__init__(
             dataset,
             root,

@@ -29,7 +29,7 @@ from common.data.sessions import SessionDataset
 from common.data.splits import QUANTILES, cut_times, global_temporal
 from common.data.store import find_store
 from common.data.views import OVERALL, View, users_seen, view
-from common.errors import DataError, UserError
+from common.errors import DataError, UserError, at_least
 from common.types import Catalogue, SequenceBatch, Split
 
 Loader: TypeAlias = DataLoader[SequenceBatch]
@@ -102,10 +102,9 @@ class SequenceDataModule(L.LightningDataModule):
         scenario: str = OVERALL,
     ) -> None:
         super().__init__()
-        _at_least(1, max_history=max_history, num_targets=num_targets, batch_size=batch_size)
-        _at_least(1, eval_batch_size=eval_batch_size, test_users=1 if test_users is None else test_users)
-        _at_least(1, val_users=1 if val_users is None else val_users)
-        _at_least(0, min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
+        at_least(1, "data", max_history=max_history, num_targets=num_targets, batch_size=batch_size)
+        at_least(1, "data", eval_batch_size=eval_batch_size, test_users=test_users, val_users=val_users)
+        at_least(0, "data", min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
         if not test_protocols:
             raise UserError("--data.test_protocols is empty", "Name at least one, such as '[full]'.")
         self.store = find_store(Path(root), dataset, recipe, store)
@@ -339,9 +338,3 @@ class LazyLoader(DataLoader[SequenceBatch]):
 def as_is(batch: object) -> SequenceBatch:
     """Returns the batch: datasets here answer a list of indices with a whole batch."""
     return cast(SequenceBatch, batch)
-
-
-def _at_least(least: int, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < least:
-            raise UserError(f"--data.{name} is {value}", f"Give {least} or more.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.errors import DataError, UserError, nearest
+from common.errors import DataError, UserError, at_least, nearest
 
 
 def test_message_holds_what_is_wrong_and_then_the_cure() -> None:
@@ -18,3 +18,11 @@ def test_a_slip_is_answered_by_the_nearest_name(name: str, offered: str) -> None
 
 def test_a_name_near_none_is_answered_by_all_of_them() -> None:
     assert nearest("zzz", ["b", "a"]) == "Choose one of: a, b."
+
+
+def test_a_number_that_is_too_small_is_refused_by_its_option() -> None:
+    at_least(1, "data", width=1, users=None)
+    with pytest.raises(UserError, match=r"--data.users is 0\nGive 1 or more\."):
+        at_least(1, "data", width=1, users=0)
+    with pytest.raises(UserError, match=r"--model.width is -1\nIt is a size: give 0 or more\."):
+        at_least(0, "model", reason="It is a size", width=-1)
