@@ -27,7 +27,7 @@ class DataError(UserError):
     """Malformed or missing data: names file, line, column, what was expected and what was found."""
 
 
-def at_least(least: float, options: str, /, *, reason: str = "", **values: float | None) -> None:
+def at_least(least: int | float, options: str, /, *, reason: str = "", **values: int | float | None) -> None:
     """Refuses numbers below ``least``; a value that is not given may be ``None``.
 
     Args:
@@ -41,8 +41,8 @@ def at_least(least: float, options: str, /, *, reason: str = "", **values: float
     """
     for name, value in values.items():
         if value is not None and value < least:
-            give = f"ive {least} or more."
-            raise UserError(f"--{options}.{name} is {value}", f"{reason}: g{give}" if reason else f"G{give}")
+            cure = f"give {least} or more."
+            raise UserError(f"--{options}.{name} is {value}", f"{reason}: {cure}" if reason else cure.capitalize())
 
 
 def failure_number(error: BaseException) -> int | None:
