@@ -53,12 +53,10 @@ class Graph:
         """Whether entities are items rather than attribute values."""
         return entities <= self.num_items
 
-    def known(self, trained: Bool[Tensor, "i_plus_1"], by_triplets: bool = True) -> Bool[Tensor, "i_plus_1"]:
-        """Items whose vectors learn something: with a training event or, where triplets are learnt, one of those."""
-        known = trained.clone()
-        if by_triplets:
-            entities = self.triplets[:, [0, 2]].flatten()
-            known[entities[self.is_item(entities)]] = True
+    def known(self, trained: Bool[Tensor, "i_plus_1"], learnt: Int[Tensor, "k"]) -> Bool[Tensor, "i_plus_1"]:
+        """Items whose vectors learn something: by a training event, or by a triplet of the rows ``learnt``."""
+        known, entities = trained.clone(), self.triplets[learnt][:, [0, 2]].flatten()
+        known[entities[self.is_item(entities)]] = True
         return known
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from common.data.datasets import EpochDataset
 from common.data.epoch import SharedEpoch
 from common.data.negatives import Complement, seeded
+from lrd.corruptions import Corruptions
 from lrd.graph import Graph
 from lrd.module import TripletBatch
 
@@ -37,11 +38,10 @@ class TripletDataset(EpochDataset[TripletBatch]):
         self.num_corruptions = num_corruptions
         self.seed = seed
         self._epoch = SharedEpoch()
-        self._is_attribute = ~graph.is_item(graph.triplets[:, 2])
+        self.corruptions = Corruptions(graph)
+        self.usable = self.corruptions.usable()
         self._group_items()
-        self._tail_group, self._head_group = self._groups()
-        self._outside = Complement(self._members(), self._num_groups(), graph.num_items)
-        self.usable = self._choose_usable()
+        self._outside = Complement(self.corruptions.members(), self.corruptions.num_groups, graph.num_items)
         self._order = (-1, torch.empty(0, dtype=torch.long))
 
     def __len__(self) -> int:
@@ -58,11 +58,11 @@ class TripletDataset(EpochDataset[TripletBatch]):
         rows = self._drawn(epoch)[torch.as_tensor(indices)]
         generator = seeded(self.seed, epoch, *indices)
         head, relation, tail = self.graph.triplets[rows].unbind(1)
-        attribute = self._is_attribute[rows]
-        value = tail * attribute
-        tail = torch.where(attribute, self._another_holder(rows, generator), tail)
+        value = self.corruptions.value[rows]
+        tail = torch.where(value > 0, self._another_holder(rows, generator), tail)
         replaces_tail = torch.rand(len(rows), self.num_corruptions, generator=generator) < 0.5
-        groups = torch.where(replaces_tail, self._tail_group[rows, None], self._head_group[rows, None])
+        tail_group, head_group = self.corruptions.tail_group[rows], self.corruptions.head_group[rows]
+        groups = torch.where(replaces_tail, tail_group[:, None], head_group[:, None])
         drawn = self._outside.draw(groups.flatten(), 1, generator).view_as(groups)
         heads = torch.where(replaces_tail, head[:, None], drawn)
         tails = torch.where(replaces_tail, drawn, tail[:, None])
@@ -85,34 +85,11 @@ class TripletDataset(EpochDataset[TripletBatch]):
             self._order = (epoch, self.usable[order[: self.length]])
         return self._order[1]
 
-    def _groups(self) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-        """Group of the items that a replaced tail, and a replaced head, must avoid, for every triplet."""
-        head, relation, tail = self.graph.triplets.unbind(1)
-        width, relations = self.graph.num_items + 1, len(self.graph.relations)
-        by_value = 2 * relations * width + tail - width
-        tails = torch.where(self._is_attribute, by_value, relation * width + head)
-        heads = torch.where(self._is_attribute, by_value, (relations + relation) * width + tail)
-        return tails, heads
-
-    def _num_groups(self) -> int:
-        width = self.graph.num_items + 1
-        return 2 * len(self.graph.relations) * width + self.graph.num_entities - width
-
-    def _members(self) -> Int[Tensor, "m"]:
-        """Sorted distinct ``group * num_items + item - 1`` of what each group must avoid."""
-        head, _, tail = self.graph.triplets.unbind(1)
-        tails, heads = self._tail_group, self._head_group
-        avoided = torch.where(self._is_attribute, head, tail)
-        keys = torch.cat([tails * self.graph.num_items + avoided - 1, heads * self.graph.num_items + head - 1])
-        distinct: Tensor = torch.unique(keys)
-        return distinct
-
     def _group_items(self) -> None:
         """Lines up the items of each value, and notes each triplet's place among those of its value."""
-        entities = self.graph.triplets[:, 2] * self._is_attribute
+        entities, held = self.corruptions.value, self.corruptions.held
         order = entities.argsort(stable=True)
-        self._held = torch.bincount(entities, minlength=self.graph.num_entities)
-        self._first = self._held.cumsum(0) - self._held
+        self._first = held.cumsum(0) - held
         self._holders = self.graph.triplets[order, 0]
         self._place = torch.empty_like(order)
         self._place[order] = torch.arange(len(order))
@@ -120,13 +97,8 @@ class TripletDataset(EpochDataset[TripletBatch]):
 
     def _another_holder(self, rows: Int[Tensor, "n"], generator: torch.Generator) -> Int[Tensor, "n"]:
         """Another item with the value of each triplet; no meaning for triplets of item relations."""
-        value = self.graph.triplets[rows, 2] * self._is_attribute[rows]
-        drawn = torch.randint(2**62, (len(rows),), generator=generator) % (self._held[value] - 1).clamp(min=1)
+        value = self.corruptions.value[rows]
+        others = (self.corruptions.held[value] - 1).clamp(min=1)
+        drawn = torch.randint(2**62, (len(rows),), generator=generator) % others
         other = drawn + (drawn >= self._place[rows])
         return self._holders[(self._first[value] + other).clamp(max=len(self._holders) - 1)]
-
-    def _choose_usable(self) -> Int[Tensor, "n"]:
-        free = self._outside.free
-        corruptible: Bool[Tensor, "n"] = (free[self._tail_group] > 0) & (free[self._head_group] > 0)
-        shared = ~self._is_attribute | (self._held[self.graph.triplets[:, 2]] > 1)
-        return (corruptible & shared).nonzero()[:, 0]

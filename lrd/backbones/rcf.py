@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from common.nn.embedding import UserEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
+from lrd.corruptions import Corruptions
 from lrd.graph import Graph
 from lrd.text_items import EntityEmbedding, TextItemEmbedding
 from lrd.workers import in_threads
@@ -94,9 +95,10 @@ class RCF(nn.Module):
             catalogue: What is known of items and training events.
             learns_triplets: Whether vectors learn from triplets, so that an item may be known by these alone.
         """
-        graph = Graph(catalogue)
-        self.trained.copy_(catalogue["train_count"] > 0)
-        self.entities.mark_trained(graph.known(catalogue["train_count"] > 0, learns_triplets))
+        graph, trained = Graph(catalogue), catalogue["train_count"] > 0
+        learnt = Corruptions(graph).usable()[: None if learns_triplets else 0]
+        self.trained.copy_(trained)
+        self.entities.mark_trained(graph.known(trained, learnt))
         self.value_of[:, : len(graph.relations)] = graph.value_of
         if isinstance(self.entities, TextItemEmbedding):
             self.entities.attach(catalogue)

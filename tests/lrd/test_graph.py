@@ -36,10 +36,11 @@ def test_an_attribute_that_no_item_has_is_no_relation() -> None:
     assert graph.num_entities == 4 + 2
 
 
-def test_items_are_known_by_events_and_where_they_are_learnt_by_triplets() -> None:
+def test_items_are_known_by_events_and_by_the_triplets_that_are_learnt() -> None:
     graph, trained = Graph(CATALOGUE), torch.tensor([False, True, False, False])
-    assert graph.known(trained).tolist() == [False, True, True, True]
-    assert graph.known(trained, by_triplets=False).tolist() == trained.tolist()
+    assert graph.known(trained, torch.tensor([1])).tolist() == [False, True, True, True]
+    assert graph.known(trained, torch.tensor([3, 4])).tolist() == [False, True, True, False]
+    assert graph.known(trained, torch.empty(0, dtype=torch.long)).tolist() == trained.tolist()
 
 
 def test_catalogue_without_relations_has_the_virtual_one() -> None:
