@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
-from allmrec.baselines.sizes import at_least
+from allmrec.baselines.sizes import above_zero, at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from allmrec.stage1 import text_marks
@@ -110,8 +110,10 @@ class CTRL(SASRec):
         # SASRec has noted its own, of which this class has two the less.
         for name in ("variant", "tied"):
             self.hparams.pop(name)
-        at_least(2, chunk=chunk)
+        at_least(0, align_epochs=align_epochs, warmup_steps=warmup_steps)
         at_least(1, sub_vectors=sub_vectors, shown_history=shown_history, positions=positions, latent=latent)
+        at_least(2, chunk=chunk)
+        above_zero(temperature=temperature)
         self.align_epochs, self.encoder_lr = align_epochs, encoder_lr
         self.text_encoder: str = sbert
         self.positions, self.align_lr, self.warmup_steps = positions, align_lr, warmup_steps

@@ -190,7 +190,7 @@ class MoRec(SASRec):
         self.save_hyperparameters()
         # SASRec has noted its own, of which this class has one the less.
         self.hparams.pop("tied")
-        at_least(0, drawn_items=drawn_items)
+        at_least(0, frozen_epochs=frozen_epochs, drawn_items=drawn_items)
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
         self.drawn_items = drawn_items if objective == "ce" else 0
         self.reads: Literal["titles", "texts"] = reads

@@ -25,8 +25,8 @@ from allmrec.baselines.recformer_text import (
     train_tokenizer,
     wrapped,
 )
-from allmrec.baselines.sizes import at_least
-from allmrec.baselines.stages import begin_anew, require_stages, set_rates, steps_of, warmed
+from allmrec.baselines.sizes import above_zero, at_least, shares
+from allmrec.baselines.stages import begin_anew, require_budget, require_stages, set_rates, steps_of, warmed
 from allmrec.stage1 import text_marks
 from allmrec.tokens import like_lengths
 from common.models.base import SequentialRecommender
@@ -120,8 +120,12 @@ class RecFormer(SequentialRecommender):
     ) -> None:
         super().__init__(num_items, objective="ce", lr=lr, weight_decay=weight_decay, betas=betas)
         self.save_hyperparameters()
+        at_least(0, pretrain_epochs=pretrain_epochs, refresh_epochs=refresh_epochs, warmup_steps=warmup_steps)
         at_least(1, max_items=max_items, max_attribute_tokens=max_attribute_tokens, cuts=cuts)
+        at_least(1, width=width, layers=layers, heads=heads, catalogue_rows=catalogue_rows)
         at_least(2, max_tokens=max_tokens)
+        above_zero(temperature=temperature)
+        shares(mask_share=mask_share, dropout=dropout)
         self.attributes, self.max_attribute_tokens = tuple(attributes), max_attribute_tokens
         self.information_set = frozenset({"order", "text"} | ({"attributes"} if {*attributes} - {"title"} else set()))
         self.max_items, self.max_tokens, self.vocabulary = max_items, max_tokens, vocabulary
@@ -191,8 +195,9 @@ class RecFormer(SequentialRecommender):
         self.layout = Layout(int(begin or 0), int(padding or 0), self.max_items, self.max_tokens, self.encoder.window)
 
     def on_train_start(self) -> None:
-        """Looks whether the run comes to the fine-tuning."""
+        """Looks whether the run comes to the fine-tuning, and is long enough for a matrix that stays."""
         require_stages(self.trainer, "pretrain_epochs", self.pretrain_epochs)
+        require_budget(self.trainer, "refresh_epochs", self.pretrain_epochs + self.refresh_epochs)
 
     @property
     def pretraining(self) -> bool:

@@ -30,11 +30,38 @@ def require_stages(trainer: L.Trainer, argument: str, epochs: int) -> None:
             "wants a gradient for every parameter at every step",
             "Give --trainer.strategy ddp_find_unused_parameters_true.",
         )
+    require_budget(trainer, argument, epochs)
     require_patience(trainer, argument, epochs)
 
 
+def require_budget(trainer: L.Trainer, argument: str, epochs: int) -> None:
+    """Looks whether the longest training allowed comes to the last stage of a run.
+
+    Args:
+        trainer: The trainer of the run.
+        argument: Name of the model's argument that sets how long the stage before the last one is.
+        epochs: Epochs before the last stage.
+
+    Raises:
+        UserError: If ``max_epochs`` or ``max_steps`` would end the run before.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    longest, steps = trainer.max_epochs, trainer.max_steps
+    if longest not in (None, -1) and longest <= epochs:
+        end, option = f"epoch {longest}", "max_epochs"
+    elif steps != -1 and steps <= steps_of(trainer, epochs)[0]:
+        end, option = f"step {steps}", "max_steps"
+    else:
+        return
+    raise UserError(
+        f"{argument} last until epoch {epochs}, and training ends after {end}, before the stage that follows",
+        f"Raise --trainer.{option}, or lower --model.init_args.{argument}.",
+    )
+
+
 def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
-    """Looks whether early stopping lets a run come to its last stage.
+    """Looks whether early stopping lets a run come to the stage that follows its first epochs.
 
     Validation may stand still while a stage prepares the next one.
 
@@ -44,22 +71,10 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
         epochs: That length.
 
     Raises:
-        UserError: If early stopping, or the longest training allowed, could end the run before.
+        UserError: If early stopping could end the run before.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
-    longest = trainer.max_epochs
-    if longest not in (None, -1) and longest <= epochs:
-        raise UserError(
-            f"{argument} is {epochs}, and training ends after epoch {longest}, before what these epochs prepare",
-            f"Raise --trainer.max_epochs, or lower --model.init_args.{argument}.",
-        )
-    if trainer.max_steps != -1 and trainer.max_steps <= steps_of(trainer, epochs)[0]:
-        raise UserError(
-            f"{argument} is {epochs}, and training ends after step {trainer.max_steps}, before what these epochs "
-            "prepare",
-            f"Raise --trainer.max_steps, or lower --model.init_args.{argument}.",
-        )
     every = trainer.check_val_every_n_epoch or 1
     for callback in trainer.early_stopping_callbacks:
         if callback.patience * every <= epochs:

@@ -8,6 +8,7 @@ from peft import LoraConfig
 from peft.mapping import inject_adapter_in_model
 from torch import nn
 
+from allmrec.baselines.sizes import above_zero, at_least, shares
 from allmrec.choice import ChoiceRanker
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
@@ -50,7 +51,7 @@ class TALLRec(ChoiceRanker):
         betas: Decay rates of Adam's moments.
 
     Raises:
-        UserError: If the language model has no map of a name in ``targets``.
+        UserError: If a number is out of range, or ``targets`` is empty or names a map that the language model lacks.
     """
 
     soft_slots = False
@@ -77,6 +78,9 @@ class TALLRec(ChoiceRanker):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        at_least(1, rank=rank)
+        above_zero(alpha=alpha)
+        shares(lora_dropout=lora_dropout)
         model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
         shown = (domain, shown_history, max_title_tokens)
         super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
@@ -108,12 +112,14 @@ def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
     """Looks whether a language model has maps of these names.
 
     Raises:
-        UserError: If one is missing; it lists those that there are.
+        UserError: If there is no name, or no map of one; it lists those that there are.
     """
     there = {name.rpartition(".")[2] for name, module in llm.module.named_modules() if isinstance(module, nn.Linear)}
     missing = [name for name in targets if name not in there]
-    if missing:
+    if missing or not targets:
         raise UserError(
-            f"language model {llm.name!r} has no linear map called {missing[0]!r}",
+            f"language model {llm.name!r} has no linear map called {missing[0]!r}"
+            if missing
+            else "TALLRec is given no map to tune",
             f"Choose --model.init_args.targets from: {', '.join(sorted(there - {'lm_head'}))}.",
         )

@@ -64,7 +64,7 @@ def test_methods_that_read_texts_are_tested_on_other_data(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = {"data.recipe": "planted", "data.test_protocols": ["sampled-19"], "trainer.max_epochs": 1}
-    options |= {"model.pretrain_epochs": 0}
+    options |= {"model.pretrain_epochs": 0, "model.refresh_epochs": 0}
     content: dict[str, Any] = {"methods": ["recformer"], "seeds": [1], "options": options}
     file = suite_file(tmp_path, **content, across=["synthetic/text-taste"])
     runs, places = tmp_path / "runs", ["--root", str(worlds), "--runs", str(tmp_path / "runs")]

@@ -170,8 +170,18 @@ def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
     assert [pytest.approx(pair) for pair in rises] == [[2e-4, 5e-6], [4e-4, 1e-5], [1e-3, 1e-5], [1e-3, 1e-5]]
 
 
-@pytest.mark.parametrize("wrong", [{"chunk": 1}, {"sub_vectors": 0}, {"shown_history": 0}, {"positions": 0}])
-def test_numbers_that_nothing_can_be_made_of_are_refused(sbert: str, wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"chunk": 1},
+        {"sub_vectors": 0},
+        {"shown_history": 0},
+        {"positions": 0},
+        {"align_epochs": -1},
+        {"temperature": 0.0},
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(sbert: str, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
         build(sbert, **wrong)
 

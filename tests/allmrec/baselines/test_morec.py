@@ -145,6 +145,12 @@ def test_drawn_items_make_the_softmax_gradient_right_on_average(sbert: str, monk
     torch.testing.assert_close(torch.stack(gradients).mean(0), whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [{"frozen_epochs": -1}, {"drawn_items": -1}, {"trained_layers": -1}])
+def test_numbers_that_nothing_can_be_made_of_are_refused(sbert: str, wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(wrong))} is -1"):
+        build(sbert, **wrong)
+
+
 def test_missing_negatives_are_told(sbert: str) -> None:
     batch = only("")
     del batch["negatives"]

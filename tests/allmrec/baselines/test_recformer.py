@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "heads": 2,
     "vocabulary": 320,
     "dropout": 0.0,
+    "refresh_epochs": 1,
 }
 
 
@@ -68,6 +69,13 @@ def trainer(*callbacks: L.Callback, epochs: int = 4) -> L.Trainer:
     return L.Trainer(max_epochs=epochs, num_sanity_val_steps=0, **options)
 
 
+class Stop(L.Callback):
+    """Ends a training after four epochs, as early stopping may."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch == 3
+
+
 class Course(L.Callback):
     """Notes the matrix that each epoch learns against, and what it logs for the first time."""
 
@@ -96,7 +104,7 @@ def test_matrix_is_made_every_epoch_and_then_stays(refresh_epochs: int, wanted: 
 
 def test_stages_are_logged_apart_and_pretraining_learns_no_matrix() -> None:
     course = Course()
-    model = build(pretrain_epochs=1, lr=1e-3)
+    model = build(pretrain_epochs=1, refresh_epochs=0, lr=1e-3)
     trainer(course, epochs=2).fit(model, toy.loader(next(toy.sequence_batches())))
     first, second = course.logged
     assert first == {"train/loss", "train/loss_contrast", "train/loss_words"}
@@ -292,8 +300,23 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         small_config(100, 8, 1, 2, 4, 64, 0.0)
 
 
-@pytest.mark.parametrize("wrong", [{"window": 3}, {"max_tokens": 1}, {"max_attribute_tokens": 0}, {"cuts": 0}])
-def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"window": 3},
+        {"max_tokens": 1},
+        {"max_attribute_tokens": 0},
+        {"cuts": 0},
+        {"width": 0},
+        {"heads": 0},
+        {"catalogue_rows": 0},
+        {"temperature": 0.0},
+        {"mask_share": 2.0},
+        {"pretrain_epochs": -1},
+        {"refresh_epochs": -1},
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
         build(**wrong)
 
@@ -301,7 +324,7 @@ def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, int]) 
 @pytest.mark.parametrize("refresh_epochs", [1, 9])
 def test_a_checkpoint_scores_the_same_in_another_process(tmp_path: Path, refresh_epochs: int) -> None:
     model = build(refresh_epochs=refresh_epochs, lr=1e-2, warmup_steps=1)
-    runner, batch = trainer(epochs=4), toy.loader(next(toy.sequence_batches()))
+    runner, batch = trainer(Stop(), epochs=12), toy.loader(next(toy.sequence_batches()))
     runner.fit(model, batch, toy.loader(toy.sampled_batch()))
     runner.save_checkpoint(tmp_path / "last.ckpt")
     other = RecFormer.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True, map_location="cpu")

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from allmrec.baselines.stages import require_patience, warmed
+from allmrec.baselines.recformer import RecFormer
+from allmrec.baselines.stages import require_budget, require_patience, warmed
 from common.errors import UserError
 from tests.allmrec.baselines.train_ddp import small
 from tests.common.models import toy
@@ -34,6 +36,7 @@ def test_one_more_validation_of_patience_makes_a_run_long_enough(options: dict[s
 def test_a_trial_of_one_batch_needs_no_patience() -> None:
     brief = trainer(patience=1, fast_dev_run=True)
     require_patience(brief, "align_epochs", 4)
+    require_budget(brief, "align_epochs", 4)
     assert brief.max_epochs == 1
 
 
@@ -45,15 +48,16 @@ def test_early_stopping_before_the_last_stage_is_refused() -> None:
 
 def test_a_budget_that_ends_before_the_last_stage_is_refused() -> None:
     with pytest.raises(UserError, match="ends after epoch 4"):
-        require_patience(trainer(patience=9, max_epochs=4), "align_epochs", 4)
+        require_budget(trainer(max_epochs=4), "align_epochs", 4)
+    require_budget(trainer(max_epochs=5), "align_epochs", 4)
 
 
 def test_steps_count_as_epochs_do() -> None:
-    brief = trainer(patience=9, max_steps=8)
+    brief = trainer(max_steps=8)
     brief.fit_loop.max_batches = 2
     with pytest.raises(UserError, match="ends after step 8"):
-        require_patience(brief, "align_epochs", 4)
-    require_patience(brief, "align_epochs", 3)
+        require_budget(brief, "align_epochs", 4)
+    require_budget(brief, "align_epochs", 3)
 
 
 def test_rates_rise_and_fall() -> None:
@@ -65,8 +69,18 @@ def test_rates_rise_and_fall() -> None:
 def test_methods_refuse_a_run_without_their_last_stage(sbert: str, method: str) -> None:
     model = small(method, sbert)
     model.attach(toy.catalogue())
-    with pytest.raises(UserError, match="_epochs is 1, and training ends after epoch 1"):
+    with pytest.raises(UserError, match="_epochs last until epoch 1, and training ends after epoch 1"):
         trainer(max_epochs=1).fit(model, toy.loader(next(toy.sequence_batches())))
+
+
+@pytest.mark.parametrize(("pretrain_epochs", "refused"), [(1, True), (0, False)])
+def test_a_budget_that_ends_before_the_matrix_stays_is_refused(pretrain_epochs: int, refused: bool) -> None:
+    sizes: dict[str, Any] = {"window": 4, "width": 16, "layers": 1, "heads": 2, "vocabulary": 320}
+    model = RecFormer(toy.NUM_ITEMS, 8, None, ("title",), pretrain_epochs=pretrain_epochs, refresh_epochs=2, **sizes)
+    model.attach(toy.catalogue())
+    brief, batch = trainer(patience=2, max_epochs=3), next(toy.sequence_batches())
+    with pytest.raises(UserError, match="refresh_epochs last until epoch 3") if refused else nullcontext():
+        brief.fit(model, toy.loader(batch), toy.loader(toy.full_batch()))
 
 
 @pytest.fixture(scope="module")

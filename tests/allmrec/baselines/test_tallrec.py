@@ -143,6 +143,17 @@ def test_unknown_targets_are_refused_with_those_there_are(folders: dict[str, str
     assert "fc1, fc2, k_proj, out_proj" in str(mistake.value)
 
 
+def test_additions_to_nothing_are_refused(folders: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="no map to tune"):
+        build(folders["opt"], targets=())
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0.0}, {"lora_dropout": 1.5}])
+def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
+        build("no folder is read before", **wrong)
+
+
 def test_training_without_other_candidates_is_refused(folders: dict[str, str]) -> None:
     with pytest.raises(UserError, match="num_negatives is 0"):
         build(folders["opt"]).loss(training_batch(negatives=0))
