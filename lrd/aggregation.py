@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from common.errors import UserError, at_least
 from lrd.rounds import Rounds
 
 Pooling = Literal["mean", "max", "attention"]
+BACKBONE = "model.init_args.backbone.init_args"
+"""Where the arguments of a backbone stand on the command line."""
 
 
 def relational_attention(
@@ -56,12 +59,16 @@ class FourierDecay(nn.Module):
     Args:
         num_relations: Number of curves.
         num_points: Length ``n`` of the transform.
+
+    Raises:
+        UserError: If that is less than 2.
     """
 
     frequencies: Tensor
 
     def __init__(self, num_relations: int, num_points: int = 64) -> None:
         super().__init__()
+        at_least(2, BACKBONE, num_points=num_points)
         self.real = nn.Parameter(torch.empty(num_relations, num_points // 2 + 1))
         self.imaginary = nn.Parameter(torch.empty(num_relations, num_points // 2 + 1))
         frequencies = 2 * math.pi * torch.arange(num_points // 2 + 1, dtype=torch.float64) / num_points
@@ -85,12 +92,19 @@ class RelationEncoder(nn.Module):
         rounds: How often the one block is applied.
         heads: Attention heads; must divide ``width``.
         dropout: Rate on each round's output.
+
+    Raises:
+        UserError: If a number is out of range.
     """
 
     def __init__(self, width: int, rounds: int = 5, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
+        at_least(1, BACKBONE, width=width, heads=heads)
+        at_least(0, BACKBONE, rounds=rounds)
         if width % heads:
-            raise ValueError(f"heads must divide width={width}, got heads={heads}")
+            raise UserError(f"--{BACKBONE}.heads is {heads}", f"Give a divisor of the width {width}.")
+        if not 0 <= dropout < 1:
+            raise UserError(f"--{BACKBONE}.dropout is {dropout}", "Give 0 or more, and less than 1.")
         self.rounds = rounds
         self.heads = heads
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.types import PAD, Catalogue
 
 Formulation = Literal["paper", "released"]
@@ -85,7 +85,7 @@ class LatentRelationDiscovery(nn.Module):
         extractor: What infers relations: the classifier, or nothing, so that ``q`` is uniform (a control).
 
     Raises:
-        UserError: If ``skip_virtual`` is asked of the paper's formulation.
+        UserError: If ``num_latent`` is negative, or ``skip_virtual`` is asked of the paper's formulation.
     """
 
     language: Tensor
@@ -100,6 +100,7 @@ class LatentRelationDiscovery(nn.Module):
         extractor: Literal["classifier", "uniform"] = "classifier",
     ) -> None:
         super().__init__()
+        at_least(0, "model.init_args.discovery.init_args", num_latent=num_latent)
         if skip_virtual and formulation == "paper":
             raise UserError(
                 "skip_virtual belongs to the released loss; the paper's counts every relation.",

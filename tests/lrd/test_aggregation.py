@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from lrd.aggregation import FourierDecay, Pooling, RelationEncoder, RelationPooling, relational_attention
+from lrd.backbones.kda import KDA
 
 
 def test_attention_equals_a_loop_over_candidates_and_relations() -> None:
@@ -71,9 +73,30 @@ def test_rounds_share_their_weights_and_equal_a_naive_block() -> None:
     torch.testing.assert_close(once(x), encoder.norm(x + block))
 
 
-def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="heads must divide width=8, got heads=3"):
-        RelationEncoder(width=8, heads=3)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("heads", 3), ("heads", 0), ("width", 0), ("rounds", -1), ("dropout", -0.1), ("dropout", 1.0), ("num_points", 1)],
+)
+def test_arguments_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"--model.init_args.backbone.init_args.{name} is {value}"):
+        KDA(**{"width": 8, name: value}).build(1, 2, 3, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pooling", ["max", "attention"])
+def test_pooling_is_that_of_a_loop(pooling: Pooling) -> None:
+    pool = RelationPooling(6, pooling)
+    x, user = torch.randn(2, 3, 5, 6), torch.randn(2, 6)
+    pooled = pool(x, user)
+    for b in range(2):
+        for c in range(3):
+            views = list(x[b, c])
+            if pooling == "max":
+                expected = torch.tensor([max(float(view[d]) for view in views) for d in range(6)])
+            else:
+                logits = [pool.weigh(torch.tanh(pool.project(view * user[b]))) for view in views]
+                weights = [logit.exp() / sum(other.exp() for other in logits) for logit in logits]
+                expected = torch.stack([weight * view for weight, view in zip(weights, views, strict=True)]).sum(0)
+            torch.testing.assert_close(pooled[b, c], expected)
 
 
 @pytest.mark.parametrize("pooling", get_args(Pooling))

@@ -128,6 +128,11 @@ def test_the_papers_loss_leaves_no_relation_out() -> None:
         LatentRelationDiscovery(formulation="paper", skip_virtual=True)
 
 
+def test_fewer_latent_relations_than_none_are_refused() -> None:
+    with pytest.raises(UserError, match="num_latent is -1"):
+        LatentRelationDiscovery(num_latent=-1)
+
+
 def test_a_uniform_extractor_has_nothing_to_learn_and_needs_no_texts() -> None:
     discovery = LatentRelationDiscovery(extractor="uniform")
     discovery.build(num_items=9, text_width=0, width=D, num_relations=R)
