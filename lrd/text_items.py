@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from common.errors import UserError
 from common.models.sasrec import SASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
-from common.types import Catalogue
+from common.types import Catalogue, SequenceBatch
 from lrd.reader import TextReader
 
 
@@ -31,6 +33,7 @@ class EntityEmbedding(ItemEmbedding):
         self, num_items: int, width: int, padding_idx: int | None = 0, num_entities: int | None = None
     ) -> None:
         self.num_values = 0 if num_entities is None else num_entities - 1 - num_items
+        self._made: list[Tensor] = []
         super().__init__(num_items + self.num_values, width, padding_idx)
 
     def mark_trained(self, trained: Bool[Tensor, "i_plus_1"]) -> None:
@@ -42,6 +45,22 @@ class EntityEmbedding(ItemEmbedding):
         kept = super().kept(trained)
         kept[len(kept) - self.num_values :] = True
         return kept
+
+    @contextmanager
+    def made_once(self) -> Iterator[None]:
+        """Makes the table once for all that is looked up inside, where no weight may change."""
+        self._made.append(self.table())
+        try:
+            yield
+        finally:
+            self._made.pop()
+
+    def table(self) -> Float[Tensor, "n_plus_1 d"]:
+        """The whole table, shape ``(num_items + num_values + 1, width)``."""
+        return self._made[-1] if self._made else self._make()
+
+    def _make(self) -> Float[Tensor, "n_plus_1 d"]:
+        return super().table()
 
 
 class TextItemEmbedding(EntityEmbedding):
@@ -84,9 +103,8 @@ class TextItemEmbedding(EntityEmbedding):
             )
         self.language[: len(vectors)] = vectors
 
-    def table(self) -> Float[Tensor, "n_plus_1 d"]:
-        """The whole table, shape ``(num_items + 1, width)``."""
-        table: Tensor = super().table() + self.project(self.language)
+    def _make(self) -> Float[Tensor, "n_plus_1 d"]:
+        table: Tensor = super()._make() + self.project(self.language)
         return table
 
 
@@ -131,5 +149,14 @@ class TextSASRec(TextReader, SASRec):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the text vectors."""
         super().attach(catalogue)
+        self._vectors.attach(catalogue)
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """The objective, every text projected once."""
+        with self._vectors.made_once():
+            return super().loss(batch)
+
+    @property
+    def _vectors(self) -> TextItemEmbedding:
         assert isinstance(self.item_embedding, TextItemEmbedding)
-        self.item_embedding.attach(catalogue)
+        return self.item_embedding
