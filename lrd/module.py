@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import at_least
 from common.nn.losses import bpr_max_loss
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
@@ -16,6 +17,8 @@ from lrd.graph import Graph
 from lrd.kge import distmult, kge_loss
 from lrd.reader import TextReader
 from lrd.spread import COLLAPSED, RelationSpread
+
+_MINUS_ONE = "What the authors' code means by -1 is `released`, and `auto` is the same of training events alone"
 
 
 class TripletBatch(TypedDict):
@@ -53,8 +56,8 @@ class LRD(TextReader):
         text_width: Width of the language-model vectors.
         backbone: What latent relations are attached to: ``RCF`` or ``KDA``.
         discovery: Discovery of latent relations, or ``None`` for the plain backbone.
-        weight_kge: The paper's γ; ``auto`` is triplets / interactions, the authors' default, held-out interactions
-            included as theirs.
+        weight_kge: The paper's γ; with 0 nothing is learnt from triplets. ``auto`` is triplets / training events,
+            ``released`` the authors' triplets / all events, those held out among them (-1 in their code).
         weight_lrd: The paper's λ; with 0 nothing is discovered, and latent relations are free rows.
         cache_candidates: Candidates scored at a time by each thread in evaluation, so that their relation vectors
             stay in cache.
@@ -74,18 +77,22 @@ class LRD(TextReader):
         text_width: int,
         backbone: RCF,
         discovery: LatentRelationDiscovery | None = None,
-        weight_kge: float | Literal["auto"] = "auto",
+        weight_kge: float | Literal["auto", "released"] = "auto",
         weight_lrd: float = 10.0,
         cache_candidates: int = 128,
         lr: float = 1e-4,
         weight_decay: float = 1e-6,
     ) -> None:
+        at_least(1, "model.init_args", cache_candidates=cache_candidates)
+        at_least(0, "model.init_args", weight_lrd=weight_lrd)
+        rule, weight = (weight_kge, 0.0) if isinstance(weight_kge, str) else (None, weight_kge)
+        at_least(0, "model.init_args", reason=_MINUS_ONE, weight_kge=weight)
         super().__init__(num_items, lr=lr, weight_decay=weight_decay)
         self.save_hyperparameters(ignore=["backbone", "discovery"])
         self.weight_lrd = weight_lrd
         self.cache_candidates = cache_candidates
-        self.automatic_weight = weight_kge == "auto"
-        self.register_buffer("weight_kge", torch.tensor(0.0 if weight_kge == "auto" else float(weight_kge)))
+        self.weight_rule, self.learns_triplets = rule, weight_kge != 0
+        self.register_buffer("weight_kge", torch.tensor(float(weight)))
         self.backbone = backbone
         self.discovery = discovery
         total = num_relations + (discovery.num_latent if discovery else 0)
@@ -103,11 +110,13 @@ class LRD(TextReader):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
         super().attach(catalogue)
-        if self.automatic_weight:
-            self.weight_kge.fill_(len(Graph(catalogue).triplets) / catalogue["num_interactions"])
-        learns_triplets = bool(self.weight_kge)
-        self.backbone.attach(catalogue, learns_triplets)
-        if not catalogue["relations"] or not (learns_triplets or self.backbone.starts_from_graph):
+        if self.weight_rule is not None:
+            released = self.weight_rule == "released"
+            events = catalogue["num_interactions"] if released else len(catalogue["train"]["items"])
+            self.weight_kge.fill_(len(Graph(catalogue).triplets) / events)
+        self.learns_triplets = bool(self.weight_kge)
+        self.backbone.attach(catalogue, self.learns_triplets)
+        if not catalogue["relations"] or not (self.learns_triplets or self.backbone.starts_from_graph):
             self.information_set -= {"graph"}
         if self.discovery and self.spread is not None:
             self.discovery.attach(catalogue)
@@ -121,14 +130,18 @@ class LRD(TextReader):
 
         Args:
             batch: A :class:`RelationalBatch` of prefixes: one target and its negatives a row. Without triplets, as
-                where there is no relation, ``loss_kge`` is left out.
+                where there is no relation, and with γ = 0 ``loss_kge`` is left out.
         """
+        with self.backbone.entities.made_once():
+            return self._joint_loss(batch)
+
+    def _joint_loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         relational = cast(RelationalBatch, batch)
         target = batch["targets"]
         scores = self.backbone(batch, torch.cat([target, batch["negatives"][:, 0]], dim=1))
         parts = {"loss_rec": bpr_max_loss(scores[:, 0], scores[:, 1:])}
         total = parts["loss_rec"]
-        if "triplets" in relational:
+        if self.learns_triplets and "triplets" in relational:
             parts["loss_kge"] = kge_loss(self.score_triplets(relational["triplets"]))
             total = total + self.weight_kge * parts["loss_kge"]
         if self.discovery and self.weight_lrd:
@@ -143,9 +156,10 @@ class LRD(TextReader):
         return {"loss": total, **parts}
 
     def score_triplets(self, triplets: TripletBatch) -> Float[Tensor, "t k"]:
-        """DistMult scores of triplets, the attribute value added to the relation."""
-        entities = self.backbone.entities
-        relation = self.backbone.relations[triplets["relation"]] + entities(triplets["value"])
+        """DistMult scores of triplets, the attribute value added to the relation as the backbone does."""
+        entities, relation = self.backbone.entities, self.backbone.relations[triplets["relation"]]
+        if self.backbone.include_values:
+            relation = relation + entities(triplets["value"])
         heads, tails = entities(triplets["head"]), entities(triplets["tail"])
         return distmult(heads, relation[:, None].expand_as(heads), tails)
 
@@ -189,12 +203,13 @@ class LRD(TextReader):
         if self.spread is None or self.discovery is None:
             return
         q = self.discovery.probabilities(batch["history"], batch["target"], self.backbone.entities)
-        self.spread.update(q[batch["history"] != PAD])
+        self.spread.update(batch["case_id"], q, batch["history"] != PAD)
 
     def _spread_of_pairs(self) -> dict[str, float]:
         if self.spread is None or not self.spread.update_called:
             return {}
-        return {name: float(value) for name, value in self.spread.compute().items()}
+        found: dict[str, float] = self.spread.compute()
+        return found
 
     def _forget_pairs(self) -> None:
         if self.spread is not None:

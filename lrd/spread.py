@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from lrd.discovery import entropy
 
@@ -13,30 +14,55 @@ COLLAPSED = 0.99
 """Share of pairs from which on one relation stands for all, so that nothing was discovered."""
 
 
+def spread_of(total_entropy: Float[Tensor, ""], counts: Int[Tensor, "r"]) -> dict[str, float]:
+    """``q_entropy`` in nats, between 0 and the logarithm of the number of relations, and ``q_largest_share``.
+
+    Args:
+        total_entropy: Sum of the entropies of all pairs.
+        counts: Pairs that each relation is the most probable of.
+    """
+    pairs = counts.sum().clamp(min=1)
+    return {"q_entropy": float(total_entropy / pairs), "q_largest_share": float(counts.max() / pairs)}
+
+
 class RelationSpread(Metric):
     """Mean entropy of ``q``, and the largest share of pairs that have the same most probable relation.
 
-    One relation for every pair (a share of 1) tells pairs apart no more than none does.
+    One relation for every pair (a share of 1) tells pairs apart no more than none does. A case counts once, however
+    often a batch or a process is filled up with it, and sums run over cases in the order of their ids.
 
     Args:
         num_relations: Number of relations.
     """
 
     full_state_update = False
-    entropy: Tensor
-    counts: Tensor
+    cases: list[Tensor]
+    entropies: list[Tensor]
+    counts: list[Tensor]
 
     def __init__(self, num_relations: int) -> None:
         super().__init__()
-        self.add_state("entropy", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(num_relations, dtype=torch.long), dist_reduce_fx="sum")
+        self.num_relations = num_relations
+        for name in ("cases", "entropies", "counts"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, probabilities: Float[Tensor, "m r"]) -> None:
-        """Adds pairs."""
-        self.entropy += entropy(probabilities).sum()
-        self.counts += torch.bincount(probabilities.argmax(1), minlength=len(self.counts))
+    def update(
+        self, case_id: Int[Tensor, "b"], probabilities: Float[Tensor, "b l r"], real: Bool[Tensor, "b l"]
+    ) -> None:
+        """Adds the pairs of a batch of cases.
 
-    def compute(self) -> dict[str, Tensor]:
-        """``q_entropy`` in nats, between 0 and the logarithm of the number of relations, and ``q_largest_share``."""
-        pairs = self.counts.sum().clamp(min=1)
-        return {"q_entropy": self.entropy / pairs, "q_largest_share": self.counts.max() / pairs}
+        Args:
+            case_id: Index of each case in its stored split.
+            probabilities: ``q`` of the target with each slot of the history.
+            real: Whether a slot holds an event.
+        """
+        favourites = F.one_hot(probabilities.argmax(-1), self.num_relations) * real[..., None]
+        self.cases.append(case_id)
+        self.entropies.append((entropy(probabilities).sum(-1) * real).sum(1).double())
+        self.counts.append(favourites.sum(1))
+
+    def compute(self) -> dict[str, float]:
+        """The figures of :func:`spread_of` over the cases of all processes."""
+        ids, order = dim_zero_cat(self.cases).sort(stable=True)
+        once = order[F.pad(ids.diff(), (1, 0), value=1) > 0]
+        return spread_of(dim_zero_cat(self.entropies)[once].sum(), dim_zero_cat(self.counts)[once].sum(0))

@@ -60,6 +60,20 @@ def test_rounds_add_no_parameters_and_order_means_nothing_to_rcf() -> None:
     torch.testing.assert_close(scores(many, batch), scores(many, mirrored))
 
 
+def test_with_one_relation_of_zero_and_no_rounds_the_view_is_the_mean_of_the_history() -> None:
+    rcf, batch = RCF(16, rounds=0, include_values=False), toy.sampled_batch()
+    rcf.build(toy.NUM_USERS, toy.NUM_ITEMS, toy.NUM_ITEMS + 1, 1)
+    for parameter in rcf.parameters():
+        torch.nn.init.normal_(parameter)
+    rcf.relations.data.zero_()
+    found = scores(rcf.eval(), batch)
+    history, candidates = rcf.entities(batch["history"]), rcf.entities(batch["candidates"])
+    real = (batch["history"] > 0)[..., None]
+    mean = (history * real).sum(1) / real.sum(1)
+    expected = ((rcf.users(batch["user_id"]) + mean)[:, None] * candidates).sum(-1)
+    torch.testing.assert_close(found, expected + rcf.item_bias[batch["candidates"]])
+
+
 @pytest.mark.parametrize("at_a_time", [1, 7, 20, 45])
 @pytest.mark.parametrize("backbone", [RCF, KDA])
 def test_scores_of_a_batch_are_those_of_one_pass(backbone: type[RCF], at_a_time: int, threads: int) -> None:

@@ -12,7 +12,8 @@ from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
 from lrd.module import LRD
-from lrd.text_items import TextSASRec
+from lrd.text_items import TextItemEmbedding, TextSASRec
+from lrd.triplets import TripletDataset
 from tests.common.models import toy
 
 WIDTH = 5
@@ -59,6 +60,70 @@ def test_what_is_read_follows_from_the_arguments(made: Any, reads: set[str]) -> 
     found.attach(catalogue())
     assert found.information_set == reads
     assert found.table_marks() == (["texts by MiniLM"] if "text" in reads else [])
+
+
+def test_weight_of_triplets_is_a_ratio_to_training_events_or_as_released_to_all() -> None:
+    known = catalogue(num_interactions=1000)
+    triplets, events = len(Graph(known).triplets), len(known["train"]["items"])
+    assert events < 1000
+    for rule, expected in (("auto", triplets / events), ("released", triplets / 1000), (0.3, 0.3)):
+        made = model(weight_kge=rule)
+        made.attach(known)
+        assert float(made.weight_kge) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ({"weight_kge": -1.0}, "weight_kge is -1.0\nWhat the authors' code means by -1 is `released`"),
+        ({"weight_lrd": -0.1}, "weight_lrd is -0.1"),
+        ({"cache_candidates": 0}, "cache_candidates is 0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_by_name(argument: dict[str, float], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        model(**argument)
+
+
+def batch_with_triplets() -> Any:  # noqa: ANN401 (a batch of both loaders)
+    dataset = TripletDataset(Graph(toy.catalogue()), 16)
+    return {**next(toy.prefix_batches()), "triplets": dataset.__getitems__(range(16))}
+
+
+def test_without_weight_triplets_are_no_part_of_the_loss() -> None:
+    made, batch = model(weight_kge=0.0), batch_with_triplets()
+    made.attach(catalogue())
+    assert set(made.loss(batch)) == {"loss", "loss_rec"}
+    assert set(model().loss(batch)) == {"loss", "loss_rec", "loss_kge"}
+
+
+@pytest.mark.parametrize("include_values", [True, False])
+def test_values_are_added_to_the_relations_of_triplets_where_they_are_to_those_of_candidates(
+    include_values: bool,
+) -> None:
+    made = model(RCF(8, heads=2, include_values=include_values))
+    backbone, triplets = made.backbone, batch_with_triplets()["triplets"]
+    scores = made.score_triplets(triplets)
+    assert triplets["value"].any()
+    for row, (relation, value) in enumerate(zip(triplets["relation"], triplets["value"], strict=True)):
+        vector = backbone.relations[relation] + include_values * backbone.entities.weight[value]
+        pair = backbone.entities.weight[triplets["head"][row, 0]], backbone.entities.weight[triplets["tail"][row, 0]]
+        torch.testing.assert_close(scores[row, 0], (pair[0] * vector * pair[1]).sum())
+
+
+def test_texts_are_projected_once_a_step_with_the_gradients_of_every_look_up() -> None:
+    made, batch = model(RCF(8, heads=2, item_text=True)), batch_with_triplets()
+    made.attach(catalogue())
+    entities, calls = made.backbone.entities, []
+    assert isinstance(entities, TextItemEmbedding)
+    entities.project.register_forward_hook(lambda *_: calls.append(1))
+    gradients = []
+    for loss in (made.loss, made._joint_loss):
+        made.zero_grad()
+        loss(batch)["loss"].backward()
+        gradients.append({name: value.grad for name, value in made.named_parameters()})
+    assert len(calls) == 1 + 7
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_no_item_relations_are_no_graph() -> None:

@@ -11,29 +11,33 @@ from tests.lrd.conftest import Make
 from tests.lrd.test_data import model_for, quiet_trainer
 
 
-def test_spread_is_the_mean_entropy_and_the_largest_share_of_a_loop() -> None:
-    q = torch.randn(40, 5).mul(2).softmax(-1)
+def test_spread_is_that_of_a_loop_over_the_pairs_of_each_case_once() -> None:
+    q, real = torch.randn(40, 3, 5).mul(2).softmax(-1), torch.rand(40, 3) < 0.7
     spread = RelationSpread(5)
-    for part in torch.split(q, 7):
-        spread.update(part)
-    favourites = q.argmax(1).tolist()
+    # A last batch and a last process are filled up with what was there before.
+    for part in torch.split(torch.tensor([*range(39, -1, -1), 0, 1]), 7):
+        spread.update(part, q[part], real[part])
+    pairs = q[real]
+    favourites = pairs.argmax(1).tolist()
     found = spread.compute()
-    assert float(found["q_largest_share"]) == pytest.approx(max(favourites.count(r) for r in range(5)) / 40)
-    expected = sum(-p * math.log(p) for row in q.tolist() for p in row) / 40
-    assert float(found["q_entropy"]) == pytest.approx(expected, rel=1e-5)
+    assert found["q_largest_share"] == pytest.approx(max(favourites.count(r) for r in range(5)) / len(pairs))
+    expected = sum(-p * math.log(p) for row in pairs.tolist() for p in row) / len(pairs)
+    assert found["q_entropy"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_training_logs_the_spread_of_validation_pairs(make: Make) -> None:
-    module = make(val_protocol="sampled-19")
-    model = model_for(module)
-    trainer = quiet_trainer(1)
-    trainer.fit(model, module)
-    logged = trainer.callback_metrics
-    assert 0 < float(logged["val/q_entropy"]) <= math.log(module.num_relations + 2) + 1e-6
-    assert 0 < float(logged["val/q_largest_share"]) <= 1
-    real = sum(int((batch["history"] > 0).sum()) for batch in module.val_dataloader())
-    assert model.spread is not None
-    assert int(model.spread.counts.sum()) == real
+def test_training_logs_the_same_spread_of_validation_pairs_whatever_the_batches(make: Make) -> None:
+    model, logged = model_for(make()), []
+    for parameter in discovery_of(model.discovery).parameters():
+        torch.nn.init.normal_(parameter)
+    for size in (60, 25):
+        module, trainer = make(val_protocol="sampled-19", eval_batch_size=size), quiet_trainer(1)
+        trainer.validate(model, module, verbose=False)
+        found = trainer.callback_metrics
+        logged.append({name: float(found[f"val/{name}"]) for name in ("q_entropy", "q_largest_share")})
+    assert len(module.events["val"]["user"]) % 25
+    assert logged[0] == pytest.approx(logged[1], rel=1e-6)
+    assert 0 < logged[0]["q_entropy"] <= math.log(module.num_relations + 2) + 1e-6
+    assert 0 < logged[0]["q_largest_share"] <= 1
 
 
 @pytest.mark.parametrize(("bias", "marks"), [(0.0, []), (100.0, ["one relation for all pairs"])])
