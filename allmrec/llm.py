@@ -89,7 +89,7 @@ class FrozenLLM(SlottedModel):
                 model = loaded[0]
                 refuse_missing(name, loaded[1])
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         placed = device_map is not None or quantization != "none"
         super().__init__(name, model, tokenizer, movable=not placed, training=gradient_checkpointing)
         self.weights: Weights = weights
@@ -235,7 +235,7 @@ def random_model(config: PretrainedConfig, dtype: torch.dtype, placed: object) -
         )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return model
 
 
@@ -255,8 +255,8 @@ def quantization_config(quantization: Quantization) -> Any:  # noqa: ANN401
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, name: str) -> int:

@@ -158,7 +158,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         items = torch.tensor([item for past in pasts for item in past], dtype=torch.long, device=self.device)
         lengths = torch.tensor([len(past) for past in pasts], device=self.device)
         users = self.project_user(self.collaborative.user_vectors(batch))
-        distinct, place = items.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        distinct, place = items.unique(return_inverse=True)
         # Slots of a row: the user's, then those of the history.
         starts = (lengths + 1).cumsum(0) - lengths - 1
         soft = users.new_zeros(len(items) + len(users), users.size(1)).index_copy(0, starts, users)
@@ -191,7 +191,7 @@ class ALLMRecRetrieval(SequentialRecommender):
         self._table = None
         target = batch["targets"][:, -1]
         shown = torch.cat([target, drawn_negatives(batch)[:, -1].flatten()])
-        distinct, place = shown.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        distinct, place = shown.unique(return_inverse=True)
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}
 

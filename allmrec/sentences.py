@@ -83,7 +83,7 @@ class TextTower(nn.Module):
 
     def forward(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
         """Vectors of items, of which some may be the same."""
-        distinct, place = items.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        distinct, place = items.unique(return_inverse=True)
         if self.trained:
             return self._encode(distinct)[place]
         if self.table is None:

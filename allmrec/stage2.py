@@ -204,7 +204,7 @@ class ALLMRecStage2(ChoiceRanker):
         slots = torch.tensor([item for row in prompts.slots for item in row], device=self.device)
         if not len(slots):
             return None
-        distinct, place = slots.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        distinct, place = slots.unique(return_inverse=True)
         vectors: Tensor = self.project_item(self.joint[distinct])[place]
         if prompts.slots[0][0] != USER_SLOT:
             return vectors

@@ -84,12 +84,12 @@ def build_standin(
 def _without_bars() -> Iterator[None]:
     """Transformers draws bars of its own for files that take milliseconds."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def train_tokenizer(texts: Sequence[str], style: PromptStyle, size: int) -> Tokenizer:
@@ -127,7 +127,7 @@ def save_untrained(folder: Path, tokenizer: Tokenizer, settings: StandInSettings
     lengths = [len(tokens.ids) for tokens in tokenizer.encode_batch(list(titles), add_special_tokens=False)]
     start_as_copier(model, sum(lengths) / len(lengths))
     model.save_pretrained(folder)
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token="<pad>"
     )
     fast.save_pretrained(folder)
@@ -157,7 +157,7 @@ def train(
             drawn = torch.randint(len(rows), (settings.text_rows,), generator=generator).tolist()
             loss = loss + 0.1 * llm.answer_loss([[llm.end_id]] * len(drawn), [rows[i] for i in drawn], None)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         warm.step()

@@ -103,7 +103,7 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     items = batch["targets"][batch["targets"] != PAD]
 
     def step() -> None:
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
 
     once = best(step, repeats)
     encode = model.tower._encode

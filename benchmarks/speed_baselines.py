@@ -90,7 +90,7 @@ def step(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
     def action() -> None:
         if isinstance(model, CTRL) and model.texts is not None:
             model.texts.known.clear()
-        model.train().loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.train().loss(batch)["loss"].backward()
 
     return action
 

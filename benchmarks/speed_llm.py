@@ -95,7 +95,7 @@ def _steps(model: ALLMRecStage2, batches: list[SequenceBatch], device: torch.dev
             _waited(None, device)
             started = time.perf_counter()
         optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
         optimizer.step()
         if number >= WARM_UP:
             columns = torch.cat([batch["targets"][:, -1:], batch["negatives"][:, -1]], dim=1)

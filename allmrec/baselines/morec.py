@@ -254,7 +254,7 @@ class MoRec(SASRec):
             drawn, real = drawn_negatives(batch), targets != PAD
             asked = real if drawn.size(1) == real.size(1) else real.any(1, keepdim=True)
             parts.append(drawn[asked].flatten())
-        items: Tensor = torch.cat(parts).unique()  # type: ignore[no-untyped-call]
+        items: Tensor = torch.cat(parts).unique()
         return items[items != PAD]
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def wandb(action: Literal["dashboard"], *, entity: str | None = None, project: s
     if owner is None:
         raise UserError("Your W&B account has no default entity.", "Give --entity.")
     saved = workspace(owner, project)
-    saved.save()  # type: ignore[no-untyped-call]
+    saved.save()
     write(saved.url)
 
 

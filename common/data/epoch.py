@@ -10,7 +10,7 @@ class SharedEpoch:
 
     def __init__(self) -> None:
         self._number = torch.zeros(1, dtype=torch.long)
-        self._number.share_memory_()  # type: ignore[no-untyped-call]
+        self._number.share_memory_()
 
     def set(self, epoch: int) -> None:
         """Sets the number in all processes."""

@@ -44,7 +44,7 @@ def test_slots_are_those_of_the_text(folders: dict[str, str], joint: str, ablati
 @pytest.mark.parametrize("ablation", get_args(Ablation))
 def test_what_is_shown_is_trained(folders: dict[str, str], joint: str, ablation: Ablation) -> None:
     model = build(folders["opt"], joint, ablation)
-    model.loss(training_batch())["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(training_batch())["loss"].backward()
     given = {name for name, p in model.named_parameters() if p.grad is not None}
     assert any(name.startswith("project_user") for name in given) is (ablation != "no_user")
     assert any(name.startswith("project_item") for name in given) is (ablation != "no_joint")

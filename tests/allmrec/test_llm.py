@@ -66,7 +66,7 @@ def test_labels_are_the_answer_alone() -> None:
 def test_gradients_reach_the_vectors_and_nothing_else(llm: FrozenLLM) -> None:
     ids = llm.prompt_ids(TEXTS)
     soft = soft_for(llm, ids).requires_grad_()
-    llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft).backward()  # type: ignore[no-untyped-call]
+    llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft).backward()
     assert soft.grad is not None
     assert bool((soft.grad.abs().sum(1) > 0).all())
     assert all(parameter.grad is None for parameter in llm.module.parameters())
@@ -96,7 +96,7 @@ def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[st
         ids = llm.prompt_ids(TEXTS)
         soft = torch.ones_like(soft_for(llm, ids)).requires_grad_()
         loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert soft.grad is not None
         losses.append((loss.detach(), soft.grad))
     torch.testing.assert_close(losses[0], losses[1])

@@ -30,7 +30,7 @@ def assert_learns(model: ALLMRecRetrieval, steps: int) -> None:
     first = model.loss(batch)["loss"].item()
     for _ in range(steps):
         optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
         optimizer.step()
     assert model.loss(batch)["loss"].item() < first - 0.5
     assert not any("reader" in name or "collaborative" in name for name in model.state_dict())

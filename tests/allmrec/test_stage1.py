@@ -28,7 +28,7 @@ def sbert(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("bert")
     entries = ["<s>", "<pad>", "</s>", "<unk>", ":", ",", "Title", "Description", "about", *WORDS]
     tokenizer: Tokenizer = word_tokenizer({word: i for i, word in enumerate(entries)})
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
     fast.save_pretrained(folder / "bert")
     sizes: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(vocab_size=len(entries), intermediate_size=16, **sizes)).save_pretrained(folder / "bert")
@@ -75,7 +75,7 @@ def test_each_distinct_item_is_encoded_once(sbert: str, encoded: list[int]) -> N
 def test_frozen_texts_are_encoded_once_for_all(sbert: str, encoded: list[int]) -> None:
     model, batch = build(sbert, train_sbert=False), training_batch()
     for _ in range(3):
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
     assert sum(encoded) == NUM_ITEMS + 1
     assert {name.split(".")[0] for name in model.state_dict()} == {"alignment"}
 
@@ -90,7 +90,7 @@ def test_training_aligns_and_leaves_the_filter_alone(sbert: str, formulation: An
     before = model.tower.all(model.device).clone()
     for _ in range(30):
         optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
         optimizer.step()
     last = model.loss(batch)
     assert last["loss"] < first["loss"]

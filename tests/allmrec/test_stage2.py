@@ -53,7 +53,7 @@ def test_training_lowers_the_loss_through_the_projections_alone(
     first = model.loss(batch)["loss"].item()
     for _ in range(20):
         optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
         optimizer.step()
     assert model.loss(batch)["loss"].item() < first - 0.1
     after = [*model.llm.module.parameters(), *model.collaborative.module.parameters()]

@@ -73,9 +73,7 @@ def model(family: str, vocabulary: int, context: int = 512, **sizes: int) -> Pre
 
 def save(folder: Path, built: PreTrainedModel, tokenizer: Tokenizer, begin: str | None, pad: str | None) -> str:
     built.save_pretrained(folder)
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, bos_token=begin, eos_token="</s>", pad_token=pad
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=begin, eos_token="</s>", pad_token=pad)
     fast.save_pretrained(folder)
     return str(folder)
 

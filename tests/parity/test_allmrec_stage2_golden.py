@@ -162,7 +162,7 @@ def test_loss_and_projection_gradients_are_those_released(released: Golden, stag
     torch.testing.assert_close(loss, released.tensors["out.loss"], rtol=1e-6, atol=0)
     for module in (stage.user, stage.item):
         module.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     floor = 1e-6 * max(float(g.abs().max()) for g in released.group("grad.").values())
     for module, name in ((stage.user, "log_emb_proj"), (stage.item, "item_emb_proj")):
         for key, wanted in ours(released.group("grad."), name).items():

@@ -88,7 +88,7 @@ def test_similarities_are_those_released(released: Golden, model: CTRL, batch: S
 def test_alignment_and_gradients_are_those_released(released: Golden, model: CTRL, batch: SequenceBatch) -> None:
     loss = model.alignment_loss(batch)
     assert_same(loss, released.tensors["out.loss"])
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     given: nn.Module | None = model.texts
     assert isinstance(given, GivenTexts)
     assert given.vectors.grad is not None

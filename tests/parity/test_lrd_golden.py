@@ -130,7 +130,7 @@ def test_matches_the_released_model(golden: Path, name: str) -> None:
         "triplets": triplets,
     }
     losses = model.loss(batch)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses["loss"].backward()
 
     close(model.backbone(batch, items), released["out.prediction"])
     close(model.score_triplets(batch["triplets"]), released["out.kg_prediction"])

@@ -61,5 +61,5 @@ def test_loss_and_gradients_are_those_released(released: Golden, model: NCF) -> 
     loss = F.binary_cross_entropy_with_logits(logits(model, released), released.tensors["batch.label"])
     assert_same(loss, released.tensors["out.loss"])
     model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert_same_gradients(model, ours(released.group("grad."), released.args["mf_embedding_size"]))

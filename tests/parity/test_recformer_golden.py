@@ -180,7 +180,7 @@ def test_fine_tuning_and_its_gradients_are_those_released(tuned: Golden) -> None
         assert_same(model.score_catalogue(batch)[:, 1:], tuned.tensors["out.scores"])
     loss = model.loss({**batch, "targets": tuned.tensors["batch.labels"][:, None] + 1})["loss"]
     assert_same(loss.detach(), tuned.tensors["out.loss"])
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert_same_gradients(both, ours(tuned.group("grad.")))
 
 
@@ -199,5 +199,5 @@ def test_pretraining_and_its_gradients_are_those_released(pretrained: Golden, mo
     both_sides = torch.stack([pretrained.tensors[f"out.loss_mlm{side}"] for side in SIDES])
     assert_same(losses["loss_words"].detach(), both_sides.sum())
     assert_same(losses["loss"].detach(), pretrained.tensors["out.loss"])
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses["loss"].backward()
     assert_same_gradients(both, ours(pretrained.group("grad.")))

@@ -29,7 +29,7 @@ def build(folder: Path, words: Iterable[str], family: str = "bert", layers: int 
     tokenizer.post_processor = TemplateProcessing(
         single="<s> $A </s>", special_tokens=[(token, vocabulary[token]) for token in ("<s>", "</s>")]
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
     fast.save_pretrained(folder / family)
     torch.manual_seed(6)
     model: PreTrainedModel

@@ -100,7 +100,7 @@ def test_alignment_learns_which_text_belongs_to_which_state(sbert: str, contrast
     for _ in range(60):
         optimizer.zero_grad()
         losses = model.loss(batch)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         optimizer.step()
         course.append(losses["loss_align"].detach())
     assert torch.stack(course[-5:]).mean() < 0.9 * torch.stack(course[:5]).mean()
@@ -108,13 +108,13 @@ def test_alignment_learns_which_text_belongs_to_which_state(sbert: str, contrast
 
 def test_first_stage_teaches_both_sides_and_the_second_only_one(sbert: str) -> None:
     model, batch = build(sbert, align_epochs=1), next(toy.sequence_batches())
-    model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(batch)["loss"].backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert {"texts", "alignment", "item_embedding", "blocks"} <= reached
     assert "final" not in reached
     model.zero_grad()
     model.align_epochs = 0
-    model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(batch)["loss"].backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert {"final", "item_embedding", "blocks"} <= reached
     assert not reached & {"texts", "alignment"}

@@ -34,7 +34,7 @@ def test_only_the_two_projections_learn(folders: dict[str, str], family: str) ->
     for _ in range(12):
         optimizer.zero_grad()
         loss = model.loss(training_batch())["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]

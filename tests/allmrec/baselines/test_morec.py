@@ -88,7 +88,7 @@ def test_vectors_are_made_anew_after_a_step(sbert: str) -> None:
     optimizer = model.configure_optimizers()
     assert optimizer is not None
     before = model.eval().output_table().clone()
-    model.train().loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    model.train().loss(next(toy.sequence_batches()))["loss"].backward()
     optimizer.step()
     assert not torch.allclose(model.eval().output_table(), before)
 
@@ -106,7 +106,7 @@ def test_encoder_learns_through_each_role(sbert: str, role: str) -> None:
     with model.items.holding(model.read_now(batch)):
         vectors = model.items.table()
         vectors.retain_grad()
-        super(MoRec, model).loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        super(MoRec, model).loss(batch)["loss"].backward()
     assert vectors.grad is not None
     assert bool(vectors.grad[{"history": 3, "targets": 5, "negatives": 7}[role]].any())
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.items.tower.parameters() if p.ndim == 2)
@@ -118,7 +118,7 @@ def test_items_of_other_batches_enter_the_softmax_as_they_were_last_read(sbert: 
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(batch)["loss"].backward()
         optimizer.step()
     changed = (model.items.known() != first).any(1).nonzero().flatten().tolist()
     assert changed == [3, 5]
@@ -187,7 +187,7 @@ def test_items_of_equal_text_tie_exactly(sbert: str) -> None:
 def test_frozen_epochs_leave_the_encoder_alone(sbert: str, encoded: list[int]) -> None:
     model = build(sbert, frozen_epochs=1).train()
     for _ in range(2):
-        model.loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(next(toy.sequence_batches()))["loss"].backward()
     assert sum(encoded) == toy.NUM_ITEMS + 1
     assert all(parameter.grad is None for parameter in model.items.tower.parameters())
     assert model.items.project.weight.grad is not None

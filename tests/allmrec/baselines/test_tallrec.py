@@ -77,7 +77,7 @@ def test_only_additions_are_trained_and_saved(folders: dict[str, str]) -> None:
     for _ in range(15):
         optimizer.zero_grad()
         loss = model.loss(training_batch())["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
@@ -95,7 +95,7 @@ def test_additions_to_a_model_in_bf16_learn_by_steps_below_its_rounding(folders:
     before = [parameter.clone() for parameter in model.additions.values()]
     optimizer = model.configure_optimizers()
     assert optimizer is not None
-    model.loss(training_batch())["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(training_batch())["loss"].backward()
     optimizer.step()
     moved = torch.cat([(new - old).abs().flatten() for new, old in zip(model.additions.values(), before, strict=True)])
     assert (moved > 0).float().mean() > 0.9

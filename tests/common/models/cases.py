@@ -124,7 +124,7 @@ class TrainedCases(ModelCases):
     def optimise(self, model: Recommender, optimiser: torch.optim.Optimizer, batch: SequenceBatch) -> float:
         optimiser.zero_grad()
         loss = model.loss(batch)["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         return float(loss.detach())
 
@@ -145,7 +145,7 @@ class TrainedCases(ModelCases):
 
     def test_every_parameter_has_a_gradient(self) -> None:
         model = self.build().train()
-        model.loss(next(self.batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+        model.loss(next(self.batches()))["loss"].backward()
         missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing, f"no gradient reaches {missing}"
 
@@ -180,7 +180,7 @@ class SequentialCases(TrainedCases):
         assert isinstance(model, SequentialRecommender)
         model.objective = objective
         loss = model.loss(batch)["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert torch.isfinite(loss.detach())
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0

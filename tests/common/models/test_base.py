@@ -198,7 +198,7 @@ def test_fit_logs_losses_and_validation_metrics() -> None:
 def test_every_objective_trains_every_model(objective: Objective) -> None:
     model, batch = _model(objective=objective).train(), next(toy.sequence_batches(num_negatives=3))
     loss = model.loss(batch)["loss"]
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert torch.isfinite(loss.detach())
     assert model.item_embedding.weight.grad is not None
     assert model.item_embedding.weight.grad.abs().sum() > 0

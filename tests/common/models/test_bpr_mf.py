@@ -41,7 +41,7 @@ def test_gradients_are_those_of_the_paper() -> None:
     model = BPRMF(toy.NUM_ITEMS, toy.NUM_USERS)
     with torch.no_grad():
         model.user_embedding.weight.normal_()
-    model.loss(_batch())["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(_batch())["loss"].backward()
     p, q = model.user_embedding.weight.detach()[3], model.item_embedding.weight.detach()
     expected = -torch.sigmoid(-(p @ (q[5] - q[7]))) * p
     grad = model.item_embedding.weight.grad

@@ -103,7 +103,7 @@ def test_no_gradient_reaches_the_step_before() -> None:
     model = _model()
     user, (first, second, third) = torch.tensor([1]), torch.tensor([[3], [7], [9]])
     model.advance(user, first, second)
-    model.advance(user, second, third).sum().backward()  # type: ignore[no-untyped-call]
+    model.advance(user, second, third).sum().backward()
     grad = model.item_embedding.weight.grad
     assert grad is not None
     touched = grad.to_dense().abs().sum(1).nonzero().flatten()
@@ -198,7 +198,7 @@ def test_closed_slots_do_not_raise_the_weight_of_the_rest() -> None:
 def test_every_objective_trains(variant: Variant, objective: Objective) -> None:
     model = _model(variant, objective)
     batch = next(toy.session_batches() if variant == "session" else toy.sequence_batches())
-    model.loss(batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(batch)["loss"].backward()
     grad = dict(model.gru.named_parameters())["weight_ih_l0"].grad
     assert grad is not None
     assert float(grad.norm()) > 0
@@ -213,7 +213,7 @@ def test_sparse_and_dense_steps_learn_the_same_without_momentum() -> None:
         assert isinstance(optimiser, Adagrad)
         for _ in range(6):
             optimiser.zero_grad()
-            model.loss(next(batches))["loss"].backward()  # type: ignore[no-untyped-call]
+            model.loss(next(batches))["loss"].backward()
             optimiser.step()
         weights.append(model.item_embedding.weight.detach())
     torch.testing.assert_close(*weights)

@@ -59,7 +59,7 @@ def test_a_closure_is_evaluated_and_its_loss_returned() -> None:
 
     def closure() -> torch.Tensor:
         loss = weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     assert optimiser.step(closure) == torch.tensor(9.0)

@@ -79,7 +79,7 @@ def test_padding_gives_zeros_and_finite_gradients() -> None:
     history = packed()
     rows = rows_of(history, 4).requires_grad_()
     states = history.unpack(attention(rows, rows, history))
-    states.sum().backward()  # type: ignore[no-untyped-call]
+    states.sum().backward()
     assert torch.equal(states[HISTORY[:, -states.size(1) :] == 0], torch.zeros(6, 4, dtype=torch.float64))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in attention.parameters())
     assert rows.grad is not None

@@ -46,7 +46,7 @@ def saved(folder: Path, model: PreTrainedModel, **special: str) -> Path:
     """A folder with ``model`` and a word tokenizer that has the special tokens ``special``."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **special)  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **special)
     fast.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
@@ -70,7 +70,7 @@ def alone(folder: Path, model: PreTrainedModel, limit: int | None = None) -> Ten
 def test_language_model_equals_one_text_at_a_time(tiny_model: Path, pooling: Pooling) -> None:
     encoder = LanguageModelEncoder(str(tiny_model), pooling, batch_size=3)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_model)
-    model = BertModel.from_pretrained(tiny_model).eval()  # type: ignore[no-untyped-call]
+    model = BertModel.from_pretrained(tiny_model).eval()
     with torch.inference_mode():
         states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
     pooled = {"cls": [s[0] for s in states], "mean": [s.mean(0) for s in states], "last": [s[-1] for s in states]}
