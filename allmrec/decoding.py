@@ -204,7 +204,7 @@ def greedy(
         answer = llm(
             inputs_embeds=llm.embedding(tokens[:, None]),
             attention_mask=real.long(),
-            # Beyond the context only while other processes write on.
+            # Beyond the context only in rows that have ended, while others write on.
             position_ids=(real.sum(1, keepdim=True) - 1).clamp(max=llm.context - 1),
             past_key_values=cache,
             use_cache=True,

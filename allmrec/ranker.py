@@ -92,9 +92,8 @@ class LanguageModelRanker(Recommender):
     def setup(self, stage: str) -> None:
         """Attaches the catalogue, and tells a DataModule of prompts how long they are."""
         super().setup(stage)
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, PromptDataModule):
-            data.sizes = self.composer.sizes()
+        if isinstance(self.data_module, PromptDataModule):
+            self.data_module.sizes = self.composer.sizes()
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles."""
@@ -160,7 +159,7 @@ class LanguageModelRanker(Recommender):
         """
         prompts = self.composer.about(batch["history"], question, self.soft_slots)
         prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
-        limits = [min(max_tokens, self.llm.context - max(map(len, prompts.ids)))] * len(prompts.ids)
+        limits = [min(max_tokens, self.llm.context - len(prompt)) for prompt in prompts.ids]
         texts = self.llm.tokenizer.batch_decode(greedy(self.llm, prefix, limits, penalty), skip_special_tokens=True)
         return [str(text).strip() for text in texts]
 
@@ -241,8 +240,10 @@ class LanguageModelRanker(Recommender):
     def _written(self, reading: Reading, constrained: bool = False) -> list[str]:
         """Answers in free text; the reading's cache is used up."""
         prompts, prefix, answers = reading
-        room = self.llm.context - max(map(len, prompts.ids))
-        limits = [min(max(map(len, row)) + BEYOND, room) for row in answers]
+        limits = [
+            min(max(map(len, row)) + BEYOND, self.llm.context - len(prompt))
+            for prompt, row in zip(prompts.ids, answers, strict=True)
+        ]
         ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
         return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 

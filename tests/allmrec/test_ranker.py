@@ -1,5 +1,6 @@
 """What a test of a prompt-based method reads, and what it counts."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from allmrec.baselines.llm_only import LLMOnly
 from allmrec.decoding import Prefix, read_prefix
 from allmrec.generation import verdicts
-from allmrec.ranker import Reading
+from allmrec.ranker import BEYOND, Reading
 from common.types import SequenceBatch
+from tests.allmrec import tiny
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch
 
 
@@ -29,6 +31,21 @@ def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:
         model.test_step(batch, number)
     ranks = model.case_ranks["sampled-19"].metrics()
     return model.extra_metrics() | {name: float(value) for name, value in ranks.items()}
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])
+def test_what_a_row_writes_near_the_end_of_the_context_depends_on_no_other_row(
+    folders: dict[str, str], tmp_path: Path, family: str
+) -> None:
+    batch, wide = evaluation_batch(), build(folders[family])
+    prompts = wide.prompts(batch).ids
+    longest = max(len(answer) for answer in wide.composer.answers)
+    model = build(tiny.build(tmp_path, family, max(map(len, prompts)) + longest))
+    assert model.prompts(batch).ids == prompts
+    assert min(map(len, prompts)) + BEYOND < max(map(len, prompts))
+    alone = [(model.generate(one), model.write(one, "Likes")) for one in (rows(batch, [row]) for row in range(4))]
+    written, said = model.generate(batch), model.write(batch, "Likes")
+    assert [written, said] == [[texts[kind][0] for texts in alone] for kind in (0, 1)]
 
 
 @pytest.fixture
