@@ -148,6 +148,8 @@ class RecFormer(SequentialRecommender):
         """Whether the matrix has been made or loaded, so that fine-tuning can learn against it."""
         self.fresh: Tensor | None = None
         """Item vectors of the weights at hand, where they are known."""
+        self.directions: tuple[Tensor, Tensor] | None = None
+        """The item vectors that histories were last compared with, and their directions."""
         self.known: Pieces | None = None
 
     def attach(self, catalogue: Catalogue) -> None:
@@ -243,8 +245,8 @@ class RecFormer(SequentialRecommender):
         mode = self.encoder.training
         self.encoder.eval()
         vectors = torch.zeros_like(self.matrix)
-        for rows in like_lengths(self.known.offsets.diff(), self.catalogue_rows):
-            vectors[rows] = self.pooled(self.text(rows[:, None].to(self.device))).to(vectors.dtype)
+        for rows in like_lengths(self.known.offsets.diff().to(self.device), self.catalogue_rows):
+            vectors[rows] = self.pooled(self.text(rows[:, None])).to(vectors.dtype)
         self.encoder.train(mode)
         vectors[PAD] = 0
         return vectors
@@ -252,6 +254,7 @@ class RecFormer(SequentialRecommender):
     def text(self, history: Int[Tensor, "b l"]) -> Text:
         """The text of histories."""
         assert self.known is not None
+        self.known = self.known.to(history.device)
         return lay_out(history, self.known, self.layout)
 
     def pooled(self, text: Text) -> Float[Tensor, "b d"]:
@@ -265,7 +268,15 @@ class RecFormer(SequentialRecommender):
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """The items' directions: in training the matrix, in evaluation those of the weights until it stays for good."""
-        return F.normalize(self.matrix if self.training or self.settled else self.at_hand(), dim=1)
+        return self.directions_of(self.matrix if self.training or self.settled else self.at_hand())
+
+    # Validation runs in inference mode, whose tensors no later training step could learn from.
+    @torch.inference_mode(False)
+    def directions_of(self, vectors: Float[Tensor, "i_plus_1 d"]) -> Float[Tensor, "i_plus_1 d"]:
+        """Vectors at length 1, computed once for each table of item vectors."""
+        if self.directions is None or self.directions[0] is not vectors:
+            self.directions = vectors, F.normalize(vectors, dim=1)
+        return self.directions[1]
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Pre-training or fine-tuning, each logged by its own names."""
@@ -303,7 +314,7 @@ class RecFormer(SequentialRecommender):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the tokenizer that the weights belong to; the matrix comes with them."""
         self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
-        self.settled, self.fresh = bool(checkpoint["settled"]), None
+        self.settled, self.fresh, self.directions = bool(checkpoint["settled"]), None, None
         self.learnable = self.settled
         if self.known is not None:
             self._tokenise()

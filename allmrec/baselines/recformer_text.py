@@ -32,6 +32,10 @@ class Pieces(NamedTuple):
     """Whether a token begins a word."""
     offsets: Int[Tensor, "i_plus_2"]
 
+    def to(self, device: torch.device) -> Pieces:
+        """The same on a device."""
+        return Pieces(*(part.to(device) for part in self))
+
 
 class Text(NamedTuple):
     """Texts in tokens, ``<s>`` first, padded on the right."""
@@ -137,15 +141,14 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
 
     Args:
         history: Items, oldest first, ``PAD`` anywhere between.
-        known: Tokens of all items.
+        known: Tokens of all items, on the same device.
         layout: How texts are laid out.
     """
     device = history.device
     newest = history.flip(1)
     rank = (newest != PAD).cumsum(1)
     newest = newest.masked_fill(rank > layout.max_items, PAD)
-    offsets = known.offsets.to(device)
-    first, count = offsets[newest], offsets[newest + 1] - offsets[newest]
+    first, count = known.offsets[newest], known.offsets[newest + 1] - known.offsets[newest]
     # Every item's tokens stand behind those of the items before it, and <s> before all.
     column = 1 + count.cumsum(1) - count
     repeats = count.flatten()
@@ -166,10 +169,10 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
         real=torch.zeros(shape, dtype=torch.bool, device=device),
     )
     text.ids[:, 0], text.types[:, 0], text.places[:, 0], text.real[:, 0] = layout.begin, FRONT, 0, True
-    text.ids[rows, columns] = known.ids.to(device)[source]
-    text.types[rows, columns] = known.types.to(device)[source]
+    text.ids[rows, columns] = known.ids[source]
+    text.types[rows, columns] = known.types[source]
     text.places[rows, columns] = rank.flatten().repeat_interleave(repeats)[fits]
-    text.begins[rows, columns] = known.begins.to(device)[source]
+    text.begins[rows, columns] = known.begins[source]
     text.real[rows, columns] = True
     return text
 

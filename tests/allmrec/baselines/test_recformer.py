@@ -163,6 +163,17 @@ def test_catalogue_is_encoded_once_an_evaluation(monkeypatch: pytest.MonkeyPatch
     assert len(calls) == 2
 
 
+def test_directions_are_computed_once_for_each_matrix() -> None:
+    model = build().train()
+    model.refresh()
+    first = model.output_table()
+    torch.testing.assert_close(first, F.normalize(model.matrix, dim=1))
+    model.loss(next(toy.sequence_batches()))
+    assert model.output_table() is first
+    model.refresh()
+    assert model.output_table() is not first
+
+
 def test_padding_tokens_change_nothing() -> None:
     model = build().eval()
     batch = torch.tensor([[0, 0, 3], [4, 5, 6]])
