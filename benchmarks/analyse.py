@@ -32,8 +32,9 @@ from lrd.analysis import (
     training_pairs,
 )
 from lrd.data import RelationalDataModule
+from lrd.discovery import entropy
 from lrd.module import LRD
-from lrd.spread import RelationSpread
+from lrd.spread import spread_of
 
 FOLDER = "analysis"
 
@@ -57,8 +58,11 @@ def analyse(
         examples: How many of the most confident item pairs to show for each latent relation.
         users: How many users get their first recommendation explained.
         resamples: Random halves behind the intervals of the agreement with the true relations (synthetic data).
-        seed: Seed of random pairs, clusters and resamples.
+        seed: Seed of explained users, random pairs, clusters and resamples.
     """
+    for option, value, least in (("users", users, 1), ("examples", examples, 0), ("resamples", resamples, 0)):
+        if value < least:
+            raise UserError(f"--{option} is {value}", f"Give {least} or more.")
     _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
     if not isinstance(model, LRD) or not isinstance(module, RelationalDataModule):
         raise UserError(
@@ -71,7 +75,7 @@ def analyse(
         "relations": names,
         "cosines": cosines(vectors).tolist(),
         "projection": projection(vectors).tolist(),
-        "explanations": explanations(model, module, names, users),
+        "explanations": explanations(model, module, names, users, seed),
     }
     if model.discovery is not None and model.spread is not None:
         found |= discovered(model, module, names, examples, seed)
@@ -106,11 +110,9 @@ def discovered(
         for relation in range(first, len(names))
         if counts[relation]
     }
-    spread = RelationSpread(len(names))
-    spread.update(probabilities)
     return {
         "pairs": len(pairs),
-        **{name: float(value) for name, value in spread.compute().items()},
+        **spread_of(entropy(probabilities).sum(), counts),
         "dead": [name for name, count in zip(names, counts.tolist(), strict=True) if not count],
         "shares": dict(zip(names, (counts / len(pairs)).tolist(), strict=True)),
         "mean_probability": dict(zip(names, probabilities.mean(0).tolist(), strict=True)),
@@ -130,10 +132,12 @@ def best_pairs(
     ]
 
 
-def explanations(model: LRD, module: RelationalDataModule, names: Sequence[str], users: int) -> list[dict[str, Any]]:
+def explanations(
+    model: LRD, module: RelationalDataModule, names: Sequence[str], users: int, seed: int
+) -> list[dict[str, Any]]:
     """Why some test users get their first recommendation: its strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
-    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:users]  # type: ignore[arg-type]
+    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:users]  # type: ignore[arg-type]
     batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
     batch = next(split_rows(batch, len(chosen)))
     with torch.inference_mode():

@@ -79,6 +79,22 @@ def test_page_holds_the_pictures_and_escapes_titles(analysed: Path) -> None:
     assert page.count("<table>") >= 5
 
 
+def test_another_seed_explains_other_users(analysed: Path, found: dict[str, Any], tmp_path: Path) -> None:
+    given = ["--examples", "0", "--users", "4", "--resamples", "0", "--seed", "1"]
+    assert main(["analyse", str(analysed.parent), *given, "--out", str(tmp_path)]) == 0
+    other = json.loads((tmp_path / "analysis.json").read_text())
+    users = [{row["user"] for row in part["explanations"]} for part in (found, other)]
+    assert users[0] != users[1]
+
+
+@pytest.mark.parametrize(("option", "value"), [("users", "0"), ("examples", "-1"), ("resamples", "-1")])
+def test_numbers_out_of_range_are_refused_by_name(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyse", str(tmp_path), f"--{option}={value}"]) == 2
+    assert f"--{option} is {value}" in capsys.readouterr().err
+
+
 def test_plain_backbones_are_analysed_without_discovery(root: Path, tmp_path: Path) -> None:
     run = trained("rcf", root, tmp_path)
     assert main(["analyse", str(run)]) == 0
