@@ -105,13 +105,17 @@ def random_pairs(count: int, num_items: int, generator: torch.Generator) -> Int[
 
 
 def degree_matched(pairs: Int[Tensor, "m 2"], degrees: Int[Tensor, "i_plus_1"], generator: torch.Generator) -> Tensor:
-    """Random pairs whose items have about the degrees of the given ones: neighbours by rank, within 2.5 %."""
+    """Random pairs of two items with about the degrees of the given ones: neighbours by rank, within 2.5 %."""
     order = degrees[1:].argsort(stable=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
-    width = max(1, len(order) // 40)
+    width, last = max(1, len(order) // 40), len(order) - 1
     shift = torch.randint(-width, width + 1, pairs.shape, generator=generator)
-    return order[(rank[pairs - 1] + shift).clamp(0, len(order) - 1)] + 1
+    heads, tails = (rank[pairs - 1] + shift).clamp(0, last).unbind(1)
+    # A tail that met its head goes one rank on, or back where it has gone on already.
+    beside = torch.where((shift[:, 1] > 0) | (tails == last), -1, 1)
+    tails = torch.where(heads == tails, tails + beside, tails)
+    return order[torch.stack([heads, tails], dim=1)] + 1
 
 
 def compositions(

@@ -91,7 +91,11 @@ def test_random_pairs_are_of_two_items_and_matched_ones_of_like_degree() -> None
     assert bool((pairs[:, 0] != pairs[:, 1]).all())
     assert set(pairs.flatten().tolist()) == set(range(1, 201))
     degrees = torch.arange(201)
-    assert int((degree_matched(pairs, degrees, generator()) - pairs).abs().max()) == 5
+    matched = degree_matched(pairs, degrees, generator())
+    assert int((matched - pairs).abs().max()) == 5
+    assert bool((matched[:, 0] != matched[:, 1]).all())
+    few = degree_matched(random_pairs(200, 2, generator()), degrees[:3], generator())
+    assert set(map(tuple, few.tolist())) == {(1, 2), (2, 1)}
 
 
 def test_vectors_are_compared_by_direction_and_projected_by_variance() -> None:
