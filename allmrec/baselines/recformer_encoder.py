@@ -86,7 +86,7 @@ class WordHead(LongformerLMHead):
     """Scores of the vocabulary for hidden words: linear, GELU, layer norm, and a matrix of its own with bias."""
 
     def __init__(self, config: LongformerConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[no-untyped-call]  # `super` hides that it is Transformers'
         # Transformers ties this to the decoder's bias, under a second name.
         del self.bias
 
