@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,22 +44,22 @@ def suite(
     status: bool = False,
     list: bool = False,
 ) -> None:
-    """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and goes on.
+    """Runs a suite: skips what is done, resumes what was begun, retries a failed run once, and continues with the rest.
 
-    A leaderboard of what is finished stands in ``<runs>/suites/<name>/`` after every run, beside logs and reports.
+    After every run, ``<runs>/suites/<name>/`` holds a leaderboard of everything finished, next to logs and reports.
 
     Args:
         name: Name of a shipped suite, or a YAML file.
         root: Folder of the stores.
         runs: Folder of all runs.
-        jobs: Runs at a time; one per accelerator when omitted, or one per machine where there is none.
-        threads: Threads of each run; an equal share of the processors when omitted.
-        launcher: Processes on this machine, or Ray.
+        jobs: Runs at a time; one per accelerator when omitted, or one per machine without accelerators.
+        threads: Threads per run; an equal share of the processors when omitted.
+        launcher: Processes on this machine (`local`), or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.
-        wandb: Log every run, and the leaderboard at the end, to W&B; offline where there is no key.
-        dry_run: Print the commands, with what they will take, and do nothing.
-        status: Print the state of each run and do nothing.
-        list: Print all shipped suites, with the data that they need, their runs, what is left and their state.
+        wandb: Log every run, and the leaderboard at the end, to W&B; offline without a key.
+        dry_run: Print the commands and the time they will take, and do nothing.
+        status: Print the state of each run, and do nothing.
+        list: Print all shipped suites, with the data they need, the number of runs, the time left and the state.
     """
     if list:
         write("\n".join(as_lines(overviews(root, runs))))
@@ -73,21 +73,43 @@ def suite(
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
     if dry_run or status:
-        # How large a cluster is only the cluster knows.
-        guess = jobs or (devices_here() if launcher == "local" else 1) or 1
-        lines = plan_lines(entries, runs, guess) if dry_run else status_lines(entries, suite_folder)
+        # Only the cluster itself knows how many devices it has.
+        devices = jobs or (devices_here() if launcher == "local" else 1) or 1
+        lines = plan_lines(entries, runs, devices) if dry_run else status_lines(entries, suite_folder)
         write("\n".join([*(f"# {line}" for line in left_out), *lines]))
         return
+    execute(entries, left_out, suite_folder, wandb, lambda: make_launcher(launcher, address, jobs, threads))
+
+
+def execute(
+    entries: Sequence[SuiteRun],
+    left_out: Sequence[str],
+    suite_folder: Path,
+    wandb: bool,
+    connect: Callable[[], tuple[Launcher, int, int]],
+) -> None:
+    """Runs what is left of a suite, and prints its leaderboard.
+
+    Args:
+        entries: All runs of the suite.
+        left_out: Lines about rows that are not applicable.
+        suite_folder: Folder of the suite.
+        wandb: Whether to log to W&B.
+        connect: Calls :func:`make_launcher`, once the suite is locked.
+
+    Raises:
+        SystemExit: If a run failed.
+    """
     if wandb:
         from benchmarks.loggers.tracking import log_leaderboard, spared, wandb_mode
 
-        # Asked before anything runs, which would ask it in vain.
+        # Fails here, once, rather than in every run.
         wandb_mode()
-    options = [f"--suite={path.stem}", *(["--wandb"] if wandb else [])]
+    options = [f"--suite={suite_folder.name}", *(["--wandb"] if wandb else [])]
     with only_one(suite_folder):
         write_leaderboard(entries, suite_folder)
-        carrier, jobs, share = make_launcher(launcher, address, jobs, threads)
-        schedule = Schedule(entries, carrier, suite_folder, jobs, share, options)
+        launcher, jobs, threads = connect()
+        schedule = Schedule(entries, launcher, suite_folder, jobs, threads, options)
         with LiveView(schedule, len(entries)) as view:
             failed = schedule.run(Ticker(entries, schedule, suite_folder, view))
         tables = write_leaderboard(entries, suite_folder, final=True)
@@ -96,20 +118,20 @@ def suite(
         lines = [f"  {entry.label}: {suite_folder / entry.log_name}" for entry in failed]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))
     if wandb:
-        with spared(f"W&B did not take the tables, which stand in {suite_folder / LEADERBOARD}"):
-            log_leaderboard(tables, path.stem, suite_folder)
+        with spared(f"W&B did not accept the tables, which are in {suite_folder / LEADERBOARD}"):
+            log_leaderboard(tables, suite_folder.name, suite_folder)
     if failed:
         raise SystemExit(1)
 
 
 class Ticker:
-    """Keeps the view and the leaderboard of what is finished up to date.
+    """Keeps the live view and the leaderboard up to date.
 
     Args:
         entries: All runs.
-        schedule: Where they stand.
+        schedule: Their state.
         suite_folder: Folder of the leaderboard.
-        view: What is shown meanwhile.
+        view: The live view.
     """
 
     def __init__(self, entries: Sequence[SuiteRun], schedule: Schedule, suite_folder: Path, view: LiveView) -> None:
@@ -127,10 +149,10 @@ class Ticker:
 def make_launcher(
     kind: Literal["local", "ray"], address: str | None, jobs: int | None, threads: int | None
 ) -> tuple[Launcher, int, int]:
-    """Who carries the runs out, on how many devices at a time, and with how many threads each.
+    """The launcher, the number of devices to keep busy, and the threads per run.
 
     Raises:
-        UserError: If Ray is not there.
+        UserError: If Ray is not installed or there is no cluster at ``address``.
     """
     if kind == "ray":
         from benchmarks.launch.cluster import RayLauncher
@@ -144,9 +166,9 @@ def make_launcher(
 
 
 def write_leaderboard(entries: Sequence[SuiteRun], suite_folder: Path, final: bool = False) -> list[Table]:
-    """Writes ``leaderboard.md`` of the runs that are done, and where reports lie.
+    """Writes ``leaderboard.md``: tables of the runs that are done, and links to the reports.
 
-    With verdicts, which take seconds, at the end alone.
+    Only the ``final`` leaderboard has verdicts, because they take seconds.
     """
     done = [entry for entry in entries if entry.state == "done"]
     folders = [entry.folder for entry in done if not isinstance(entry, Report)]

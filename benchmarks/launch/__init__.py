@@ -1,1 +1,1 @@
-"""Many runs: in which order, on which processes or machines, and what happened to each."""
+"""Suites of runs: their plan, the processes or machines that carry them out, and what happened to each run."""

@@ -19,7 +19,7 @@ from benchmarks.launch.task import KILLED, Task, command_of, perform
 from common.errors import UserError
 
 ANSWER_SECONDS = 30.0
-"""How long a cluster may take to say that it is well."""
+"""How long a cluster may take to answer a health check."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Node:
     """A machine of a cluster.
 
     Attributes:
-        processors: Its processors.
-        accelerators: Its accelerators.
+        processors: Number of its processors.
+        accelerators: Number of its accelerators.
     """
 
     processors: int
@@ -36,41 +36,41 @@ class Node:
 
 
 def share(nodes: Sequence[Node], jobs: int | None, threads: int | None) -> tuple[int, int]:
-    """How many devices of a cluster are busy at a time, and how many threads there are for each.
+    """The number of devices of a cluster to keep busy, and the number of threads for each.
 
-    One run per accelerator; without any, one per machine, or as many as ``threads`` leave room for. As many threads as
-    let all of them run at a time, none of them on two machines.
+    One run per accelerator; without accelerators one per machine, or as many as fit if each takes ``threads``. Threads
+    are as many as still let all runs fit, each on a single machine.
 
     Args:
-        nodes: Its machines.
-        jobs: How many devices are asked for, if any number is.
-        threads: How many threads are asked for, if any number is.
+        nodes: The machines.
+        jobs: The requested number of devices, if any.
+        threads: The requested number of threads, if any.
     """
     using = [node for node in nodes if node.accelerators] or list(nodes)
 
-    def places(threads: int) -> int:
+    def slots(threads: int) -> int:
         return sum(int(min(node.processors // threads, node.accelerators or math.inf)) for node in using)
 
-    jobs = jobs or sum(node.accelerators for node in nodes) or (places(threads) if threads else len(using)) or 1
+    jobs = jobs or sum(node.accelerators for node in nodes) or (slots(threads) if threads else len(using)) or 1
     most = max((node.processors for node in using), default=1)
-    return jobs, threads or max((count for count in range(1, most + 1) if places(count) >= jobs), default=1)
+    return jobs, threads or max((count for count in range(1, most + 1) if slots(count) >= jobs), default=1)
 
 
 class RayLauncher:
-    """Hands each run to Ray, which places it where the processors and accelerators are.
+    """Submits each run to Ray, which places it where processors and accelerators are free.
 
-    A worker imports once and carries out many runs; one of several devices is a process of its own beside it. Stores
-    and run folders must be at the same place on every machine.
+    A worker imports once and carries out many runs; a run on several devices is a separate process. Stores and run
+    folders must have the same path on every machine.
 
     Args:
         address: A cluster's address, or ``None`` to start Ray here.
-        jobs: How many devices are busy at a time; by what the cluster has when omitted.
-        threads: Threads of each device; by what the cluster has when omitted.
+        jobs: Number of devices to keep busy; chosen from what the cluster has when omitted.
+        threads: Threads per device; chosen from what the cluster has when omitted.
 
     Attributes:
         nodes: The cluster's machines that have processors.
-        jobs: How many devices are busy at a time.
-        threads: Threads of each device.
+        jobs: Number of devices to keep busy.
+        threads: Threads per device.
 
     Raises:
         UserError: If Ray is not installed, or there is no cluster at ``address``.
@@ -98,19 +98,19 @@ class RayLauncher:
         found = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         self.nodes = [Node(int(one["CPU"]), int(one.get("GPU", 0))) for one in found if one.get("CPU", 0) >= 1]
         self.jobs, self.threads = share(self.nodes, jobs, threads)
-        # A lost worker is retried by the suite, which writes it down.
+        # The suite retries the run of a lost worker itself, and records it.
         self._perform = ray.remote(max_retries=0)(_perform)
         self._running: dict[Any, Task] = {}
 
     def start(self, task: Task) -> None:
-        """Begins a task."""
+        """Starts a task."""
         reference = self._perform.options(name=task.label, **self._needs(task)).remote(
             task.arguments, str(task.log.absolute()), task.threads, str(Path.cwd()), task.devices
         )
         self._running[reference] = task
 
     def _needs(self, task: Task) -> dict[str, int]:
-        """What Ray is asked for, never more than a machine has: what no machine has would be waited for for ever."""
+        """The resources to request from Ray, at most what some machine has: Ray would wait forever for more."""
         most = max((node.accelerators for node in self.nodes), default=0)
         accelerators = min(task.devices, most)
         processors = max(1, task.threads) * task.devices
@@ -135,14 +135,14 @@ class RayLauncher:
         return ended
 
     def close(self) -> None:
-        """Ends whatever is still running."""
+        """Ends everything that is still running."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
-    """Knocks at ``host:port``, and asks who is there: Ray itself would try for minutes, and then end the process."""
+    """Checks that a Ray cluster answers at ``host:port``: Ray itself would retry for minutes, then end the process."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon:
         return
@@ -156,12 +156,12 @@ def _require_answer(address: str) -> None:
     try:
         subprocess.run(asking, check=True, capture_output=True, timeout=ANSWER_SECONDS)
     except subprocess.SubprocessError as error:
-        raise _no_cluster(address, RuntimeError("what listens there is not Ray, or is not well")) from error
+        raise _no_cluster(address, RuntimeError("what listens there is not Ray, or is not healthy")) from error
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0]
-    cure = "Start one with `ray start --head`, and give what it prints as --address."
+    cure = "Start one with `ray start --head`, and give the address that it prints as --address."
     return UserError(f"There is no Ray cluster at {address}: {reason}", cure)
 
 

@@ -1,4 +1,4 @@
-"""Accelerators of this machine, and which run has which of them."""
+"""The accelerators of this machine, and their assignment to runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def accelerators() -> int:
-    """Accelerators of this machine, without waking them: a process that has cannot fork others that use them."""
+    """Number of accelerators, without initialising CUDA: after that, a process cannot fork others that use it."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch
 
@@ -17,13 +17,13 @@ def accelerators() -> int:
 
 
 class Devices:
-    """Hands accelerators out.
+    """Assigns accelerators to runs.
 
-    Runs of one device share one where more of them are wanted at a time than there are; a run of several devices
-    has each of its own to itself, so that its processes wait for nobody.
+    Runs on one device share it if there are more runs than devices. A run on several devices has them to itself, so
+    that its processes never wait for another run.
 
     Args:
-        number: How many there are; 0 for none to hand out.
+        number: How many there are; 0 to assign none.
     """
 
     def __init__(self, number: int) -> None:
@@ -32,7 +32,7 @@ class Devices:
         self._load: dict[str, float] = dict.fromkeys(names, 0)
 
     def take(self, number: int) -> list[str] | None:
-        """Names of ``number`` devices, or of all where there are fewer; ``None`` as long as they are not free."""
+        """Names of ``number`` devices, or of all if there are fewer; ``None`` while they are not free."""
         if not self._load:
             return []
         if number == 1:
@@ -49,11 +49,11 @@ class Devices:
         return free[:wanted]
 
     def give_back(self, names: list[str]) -> None:
-        """Takes back what :meth:`take` handed out."""
+        """Releases devices that :meth:`take` has assigned."""
         for name in names:
             self._load[name] = 0 if self._load[name] == math.inf else self._load[name] - 1
 
 
 def environment(names: list[str]) -> dict[str, str]:
-    """What a process must find in its environment to see these devices alone; nothing where there are none."""
+    """The environment variables that make only these devices visible to a process; none for no devices."""
     return {VISIBLE: ",".join(names)} if names else {}

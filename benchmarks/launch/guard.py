@@ -1,7 +1,7 @@
-"""Commands that start processes themselves and end whole: no rank outlives its run, and no run its suite.
+"""Commands with child processes that end together: no rank outlives its run, and no run outlives its suite.
 
-As a program, ``python -m benchmarks.launch.guard DESCRIPTOR COMMAND…`` carries out a command and ends its process group
-as soon as nobody holds the other end of the pipe that it reads from.
+As a program, ``python -m benchmarks.launch.guard DESCRIPTOR COMMAND…`` runs a command and kills its process group as
+soon as the other end of the pipe that it reads from is closed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 
 
 class Guarded:
-    """A command in a session of its own that ends with this process, also where that is killed.
+    """A command in its own session that ends with this process, even if this process is killed.
 
     Args:
         command: The command.
-        log: File that takes its output, at the end.
-        environment: What else is in its environment.
+        log: File to which its output is appended.
+        environment: Additional environment variables.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
-        # Nobody writes to it: it ends when this process, which alone holds the other end, is gone.
+        # Nothing is ever written: the pipe closes when this process, the only holder of the other end, is gone.
         reading, self._writing = os.pipe()
         try:
             with log.open("ab") as stream:
@@ -47,20 +47,20 @@ class Guarded:
 
     @property
     def pid(self) -> int:
-        """The process that all others of the command are below."""
+        """Id of the process that is the parent of all others of the command."""
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit code, or ``None`` while it runs; what it has left behind is ended."""
+        """Its exit code, or ``None`` while it runs; kills any process that it leaves behind."""
         return None if self._process.poll() is None else self.kill()
 
     def wait(self) -> int:
-        """Its exit code, when it has ended; what it has left behind is ended."""
+        """Waits for its exit code; kills any process that it leaves behind."""
         self._process.wait()
         return self.kill()
 
     def kill(self) -> int:
-        """Ends all of its processes, if any are left, and returns its exit code."""
+        """Kills those of its processes that are left, and returns its exit code."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._writing >= 0:
@@ -70,7 +70,7 @@ class Guarded:
 
 
 def main(descriptor: int, command: Sequence[str]) -> int:
-    """Carries out a command as long as somebody holds the other end of a pipe; ends as the command ends."""
+    """Runs a command while the other end of a pipe is open, and exits the way the command does."""
 
     def watch() -> None:
         os.read(descriptor, 1)

@@ -1,4 +1,4 @@
-"""What happened to each run of a suite, a line an event, kept over restarts."""
+"""What happened to each run of a suite: one line per event, kept across restarts."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Journal:
         self.path = folder / NAME
 
     def write(self, event: str, run: str, run_id: str, **details: object) -> None:
-        """Adds an event. A full disk ends no suite: the event is then told on standard error alone.
+        """Adds an event. A full disk does not end the suite: the event then only goes to standard error.
 
         Args:
             event: What happened.
-            run: What the run is called.
+            run: Label of the run.
             run_id: Name of its folder.
-            details: What else there is to say.
+            details: Further fields of the event.
         """
         values = {"time": round(time.time(), 3), "event": event, "run": run, "run_id": run_id, **details}
         line = json.dumps(values) + "\n"
         try:
-            # One write to a file opened for appending: a kill leaves whole lines, or one torn last line.
+            # A single appending write: a kill leaves complete lines, except perhaps for the last one.
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(handle).st_size
@@ -53,7 +53,7 @@ class Journal:
             sys.stderr.write(f"{self.path} cannot be written ({error.strerror}): {line}")
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole events; a line that a kill has torn is passed over."""
+        """All complete events; a line that a kill has truncated is skipped."""
         if not self.path.is_file():
             return []
         events = []
@@ -67,32 +67,32 @@ class Journal:
         return events
 
     def last(self) -> dict[str, dict[str, Any]]:
-        """The last event of each run by its id, which is its own where labels are shared."""
+        """The last event of each run, by run id: unlike labels, ids are unique."""
         return {event["run_id"]: event for event in self.read() if "run_id" in event}
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Keeps a second process from running the same suite; a killed one leaves no trace.
+    """Keeps a second process from running the same suite; the lock of a killed process is released.
 
     Raises:
         UserError: If another process runs it.
     """
     busy = UserError(f"Another process runs the suite in {folder}.", "Wait for it, or watch it with --status.")
     with locked(folder / LOCK, busy) as lock:
-        # A time needs no room on the disk.
+        # The start is stored as the file's time, which needs no room on a full disk.
         os.utime(lock)
         yield
 
 
 def held_since(folder: Path) -> float | None:
-    """Since when a process runs a suite, in seconds of the epoch; ``None`` where none does."""
+    """When the process that runs a suite started, in Unix time; ``None`` if none runs it."""
     if not (folder / LOCK).is_file():
         return None
     with (folder / LOCK).open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            # Rounded as events are, lest one begun within the same millisecond seem older.
+            # Rounded like the times of events: otherwise an event of the same millisecond could seem older.
             return round(os.fstat(stream.fileno()).st_mtime, 3)
     return None

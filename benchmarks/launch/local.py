@@ -1,4 +1,4 @@
-"""Runs on this machine: forked from one warm process that has imported everything and used nothing."""
+"""Runs on this machine: forked from one process that has imported everything but used nothing yet."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PRELOADED = ["benchmarks.train", "benchmarks.configuration"]
 class LocalLauncher:
     """Forks each run from a server process (multiprocessing's ``forkserver``), so that nothing is imported twice.
 
-    A run has a process of its own: its memory, its random state and its death are its own. Runs on several devices
-    start processes themselves, which a fork cannot; they are started afresh, and wait until so many devices are free.
-    Neither outlives this process.
+    Each run has its own process, and with it its own memory and random state; a crash affects no other run. Runs on
+    several devices start processes themselves, which a fork cannot do: they are started as new programs, once enough
+    devices are free. No run outlives this process.
 
     Args:
-        threads: Threads of each run; 0 for as many as it likes.
-        accelerators: Number of accelerators to hand out; 0 for none.
+        threads: Threads per run; 0 for no limit.
+        accelerators: Number of accelerators to assign; 0 for none.
     """
 
     def __init__(self, threads: int = 0, accelerators: int = 0) -> None:
         if threads:
-            # Read when OpenMP and Polars are loaded, which happens in the server.
+            # OpenMP and Polars read these when they are loaded, which happens in the server.
             os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = str(threads)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
@@ -43,12 +43,12 @@ class LocalLauncher:
         self._started: dict[Guarded, tuple[Task, list[str]]] = {}
 
     def start(self, task: Task) -> None:
-        """Begins a task, as soon as its devices are free."""
+        """Starts a task as soon as its devices are free."""
         self._queued.append(task)
         self._begin()
 
     def _begin(self) -> None:
-        """Begins what there are devices for, in order: whoever waits for many is not overtaken for ever."""
+        """Starts the tasks that have devices, in order: otherwise a task that needs many could be overtaken forever."""
         while self._queued and (devices := self._devices.take(self._queued[0].devices)) is not None:
             task, visible = self._queued.pop(0), environment(devices)
             if task.devices > 1:
@@ -76,7 +76,7 @@ class LocalLauncher:
         return [(task, code) for task, _, code in ended]
 
     def close(self) -> None:
-        """Ends whatever is still running."""
+        """Ends everything that is still running."""
         for process in self._forked:
             process.kill()
         for child in self._started:
@@ -90,7 +90,7 @@ def _forked(arguments: tuple[str, ...], log: Path, threads: int, visible: Mappin
 
 
 def _die_with_parent() -> None:
-    """Ends this process when the suite is gone, lest two processes write one run folder after a restart."""
+    """Ends this process with the suite's, so that no two processes write one run folder after a restart."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,4 @@
-"""What there is to run: every shipped suite with the data that it needs, its size, what it will take, and its state."""
+"""An overview of the shipped suites: the data each needs, its size, the time it will take, and its state."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from common.data.store import find_store
 from common.errors import UserError
 
 OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
-"""Settings that a test on another data set has of its own."""
+"""Settings that differ in a test on another data set."""
 RUN_ID = "run_id"
-"""Key of a finished run's id, beside its settings."""
+"""Key of a finished run's id among its settings."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Overview:
 
     Attributes:
         name: Its name.
-        data: For each data set, what is missing: ``ready``, ``not prepared`` or ``no stand-in``.
+        data: State of each data set: ``ready``, ``not prepared`` or ``no stand-in``.
         runs: Number of its runs.
         done: How many of them are done.
-        seconds: What those that are left will take, as far as such methods have run, here or for the shipped times.
-        unknown: How many of those that are left are of methods that have not.
-        running: Whether a process runs it now.
+        seconds: Estimated time of the remaining runs whose methods have been timed, here or on another machine.
+        unknown: How many of the remaining runs are of methods that have not been timed.
+        running: Whether a process is running it now.
         reports: How many reports are left.
-        elsewhere: Whether ``seconds`` are in part those of another machine.
+        elsewhere: Whether ``seconds`` include times of another machine.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Overview:
 
     @property
     def state(self) -> str:
-        """Where it stands, in words."""
+        """Its state, in words."""
         if self.running:
             return f"running, {self.done} of {self.runs} done"
         if self.done == self.runs and self.reports:
@@ -77,7 +77,7 @@ class Overview:
 
     @property
     def left(self) -> str:
-        """What is left, in words."""
+        """The remaining time, in words."""
         known = self.runs - self.done - self.unknown
         if not known:
             return "" if self.done == self.runs else "unknown"
@@ -109,11 +109,11 @@ def overview(
 
     Args:
         name: Its name.
-        suite: Its file.
+        suite: Its content.
         root: Folder of the stores.
         runs: Folder of all runs.
-        settings: What :func:`finished_settings` found.
-        known: Median seconds of a method on a data set.
+        settings: Result of :func:`finished_settings`.
+        known: Median seconds by data set and method.
     """
     data, done, left, reports = {}, 0, list[tuple[float, bool]](), 0
     folder = runs / "suites" / name
@@ -124,13 +124,13 @@ def overview(
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
             wanted = _plain(suite.options | row.options)
-            for place in _places(suite, dataset, row):
-                same = [run for run in settings.get((place, row.label, seed), ()) if _equal(run, wanted, place)]
+            for tested in _tested_on(suite, dataset, row):
+                same = [run for run in settings.get((tested, row.label, seed), ()) if _equal(run, wanted, tested)]
                 if same:
                     done += 1
                 else:
-                    left.append(expected(known, place, [row.label, row.method], changes_time(wanted)))
-                if place == key_of(dataset):
+                    left.append(expected(known, tested, [row.label, row.method], changes_time(wanted)))
+                if tested == key_of(dataset):
                     reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)
     for other in suite.across:
         data.setdefault(other, readiness(root, other, recipe_of(other), ()))
@@ -149,26 +149,26 @@ def overview(
 
 
 def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Settings of all finished runs by dotted name without ``init_args``, and their ids, by data set, label and seed.
+    """Settings and ids of all finished runs, by data set, label and seed; settings have names without ``init_args``.
 
-    A test on another data set has the place ``<data set of the training>><data set of the test>``.
+    A test on another data set is filed under ``<data set of the training>><data set of the test>``.
     """
     found = defaultdict(list)
     for folder, result in finished(runs):
         origin = result.data.get(ORIGIN)
         if (result.checkpoint is None or origin) and (folder / CONFIG).is_file():
-            # Like a result that cannot be read: whatever is wrong with one run, others can be told of.
+            # As with unreadable results, one damaged run must not hide the others.
             with suppress(UserError):
                 # A configuration need not name the recipe of its store; the result does.
                 own = {"data.recipe": result.data.get("recipe"), RUN_ID: result.run_id}
                 settings = flat(read_yaml(folder / CONFIG)) | own
-                place = f"{origin}>{result.dataset}" if origin else result.dataset
-                found[place, result.method, result.seed].append(settings)
+                tested = f"{origin}>{result.dataset}" if origin else result.dataset
+                found[tested, result.method, result.seed].append(settings)
     return found
 
 
 def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequence[SuiteRow]) -> str:
-    """Whether a data set has the store that a suite needs, and the stand-in language model if any row wants it."""
+    """Whether a data set has the store that a suite needs, and the stand-in language model if any row needs it."""
     try:
         store = find_store(root, key_of(dataset), options.get("data.recipe"), options.get("data.store"))
     except UserError:
@@ -182,30 +182,30 @@ def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequen
 
 
 def as_lines(found: Sequence[Overview]) -> list[str]:
-    """A table of suites, a line each, and what its marks mean."""
+    """A table of suites, one line each, and the meaning of its marks."""
     table = [("suite", "state", "runs", "time left", "data")]
     for one in found:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
-    note = [f"# ~: by the times of {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
+    note = [f"# ~: as timed on {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
     return ["  ".join(row).rstrip() for row in aligned(table)] + note
 
 
 def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tuple[SuiteRow, int]]:
-    """Every row that is a run of its own, with each of its seeds."""
+    """Every row that has runs of its own, with each of its seeds."""
     for row in _apart(suite, dataset, rows):
         yield from ((row, seed) for seed in (suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row)))
 
 
 def _unreported(suite: Suite, row: SuiteRow, seed: int, run_ids: Sequence[str], folder: Path) -> int:
-    """How many reports of a row are left, where it was run under these ids."""
+    """How many reports of a row are left, if it has finished runs with these ids."""
     own = [report for report in suite.reports if row.label in report.get("methods", ())]
     what = f"{row.label}-{seed}"
     return sum(not any(is_reported(report, what, run_id, folder) for run_id in run_ids) for report in own)
 
 
 def _apart(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> list[SuiteRow]:
-    """Rows without those that come to what their method is anyway, like the plan."""
+    """Rows without those that change nothing about their method, as in the plan."""
     kept: dict[str, SuiteRow] = {}
     same: dict[str, str] = {}
     for row in rows:
@@ -225,7 +225,7 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(dataset: str, method: str, option: str) -> Any:  # noqa: ANN401 (whatever the setting takes)
-    """What an experiment has for a setting: its own value, or that of the class's signature."""
+    """The value of a setting in an experiment: its own, or the default of the class."""
     values: Any = read_yaml(find_experiment(experiment_of(dataset, method)))
     values.setdefault("data", {}).setdefault("class_path", "SequenceDataModule")
     for name in option.split("."):
@@ -254,14 +254,14 @@ def _classes() -> dict[str, type]:
 
 
 def _once(dataset: str, row: SuiteRow) -> bool:
-    """Whether a row is one run, whatever its seed: a closed form that is made from no other run."""
+    """Whether a row is a single run for all seeds: a closed form without predecessors."""
     from benchmarks.configuration import closed_form
 
     return not row.needs and closed_form(str(model_of(dataset, row.method)["class_path"]))
 
 
-def _places(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
-    """Where a row is tested: on its own data set and, as :func:`finished_settings` calls them, on others."""
+def _tested_on(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
+    """The data sets that a row is tested on, its own and others, named as in :func:`finished_settings`."""
     from benchmarks.evaluate import transferable
 
     travels = row.key in suite.methods and transferable(str(model_of(dataset, row.method)["class_path"]))
@@ -274,8 +274,8 @@ def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:
     return {**model_of(dataset, row.method).get("init_args", {}), **changed}
 
 
-def _equal(run: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> bool:
-    """Whether a finished run has all settings that are wanted, but for those that a test elsewhere has of its own."""
-    keys = [key for key in wanted if ">" not in place or key not in OF_THE_TEST]
+def _equal(run: Mapping[str, Any], wanted: Mapping[str, Any], tested: str) -> bool:
+    """Whether a finished run has all wanted settings, except for those that differ in tests on other data."""
+    keys = [key for key in wanted if ">" not in tested or key not in OF_THE_TEST]
     pairs = [(run.get(key), wanted[key]) for key in keys]
     return all(have == want or (isinstance(want, int | float) and str(have) == str(want)) for have, want in pairs)

@@ -1,4 +1,4 @@
-"""From a suite's file to its runs: data sets × methods × seeds, and what those are made from."""
+"""From a suite file to its runs: data sets × methods × seeds, and their predecessors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class SuiteRun:
         seed: Its seed.
         arguments: Arguments of ``command``.
         folder: Its run folder.
-        wave: Runs of a wave need runs of earlier waves only.
-        after: Folders of the runs that it is made from.
+        wave: Its place in the order: runs of a wave only need runs of earlier waves.
+        after: Folders of its predecessors.
         devices: How many devices, or processes, it runs on.
-        table: What tells it from runs of the same method and seed that stand in another table.
-        command: ``run``, ``evaluate`` for the test of a run on another data set, or that of a report.
+        table: What distinguishes it from runs with the same method and seed in other tables.
+        command: ``run``, ``evaluate`` for the test of a run on another data set, or the command of a report.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ class SuiteRun:
 
     @property
     def run_id(self) -> str:
-        """Name of its folder, which no other run has."""
+        """Name of its folder, which is unique."""
         return self.folder.name
 
     @property
@@ -61,24 +61,24 @@ class SuiteRun:
 
     @property
     def label(self) -> str:
-        """``<data set>/<method> seed <seed>``, and what tells its table from others."""
+        """``<data set>/<method> seed <seed>``, with its table if there are several."""
         return f"{self.dataset}/{self.method} {f'({self.table}) ' if self.table else ''}seed {self.seed}"
 
     @property
     def state(self) -> State:
-        """Whether it is done, begun or still to do."""
+        """Whether it is done, unfinished or still to do."""
         if (self.folder / RESULT).is_file():
             return "done"
         return "unfinished" if (self.folder / LAST).is_file() else "to do"
 
 
 def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
-    """All runs of a suite, predecessors first: those of the same data set and seed.
+    """All runs of a suite, each after its predecessors, which have the same data set and seed.
 
-    What a method's experiment says it ``needs`` is run, too, where the suite does not list it.
+    Methods that an experiment ``needs`` are run as well, even if the suite does not list them.
 
     Raises:
-        UserError: If a store or an experiment is not there.
+        UserError: If a store or an experiment is missing.
     """
     from benchmarks.configuration import RunCLI
     from benchmarks.train import quieten
@@ -102,14 +102,14 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
                 *(f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()),
             ]
             cli = RunCLI(arguments)
-            # Neither a value that the experiment has anyway nor the seed of a closed form makes another run.
+            # Neither a value that the experiment already has nor another seed of a closed form makes a new run.
             settings = cli.plan.config | {"name": row.method}
             same = settings == usual.setdefault((dataset, row.method, seed), settings) and row.key != row.method
             if same or (cli.closed_form and not row.needs and seed != suite.seeds[0]):
                 like = (dataset, row.method, seed) if same else (dataset, row.key, suite.seeds[0])
                 entries[dataset, row.key, seed] = entries[like]
                 continue
-            # The store of the plan, also when another one is prepared meanwhile.
+            # Pins the store, in case another one is prepared in the meantime.
             arguments.append(f"--data.store={cli.plan.manifest.store_id}")
             entries[dataset, row.key, seed] = entry = SuiteRun(
                 dataset=key_of(dataset),
@@ -124,7 +124,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
             )
             if row.key in suite.methods:
                 tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
-    # Two rows that come to the same run are one: no two processes may write one folder.
+    # Rows that resolve to the same run are planned once: no two processes may write one folder.
     unique: dict[Path, SuiteRun] = {}
     for entry in (*entries.values(), *tests):
         unique.setdefault(entry.folder, entry)
@@ -132,7 +132,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
 
 
 def not_applicable(suite: Suite) -> list[str]:
-    """Rows that have no test on the other data sets, with the reason."""
+    """Rows that cannot be tested on the other data sets, with the reason."""
     from benchmarks.evaluate import transferable
 
     return [
@@ -145,7 +145,7 @@ def not_applicable(suite: Suite) -> list[str]:
 
 
 def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> Iterator[SuiteRun]:
-    """The test of a run on another data set, if its method can rank items that it knows by their texts alone.
+    """The test of a run on another data set, if its method can rank items of which it knows only the texts.
 
     Args:
         other: The data set, as ``KEY`` or ``KEY/RECIPE``.
@@ -155,7 +155,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
         runs: Folder of all runs.
 
     Raises:
-        UserError: If there is no such store, its items have no texts, or the run is of some users alone.
+        UserError: If there is no such store, its items have no texts, or the run was trained on only some users.
     """
     from benchmarks.configuration import RunCLI
     from benchmarks.evaluate import ACROSS, across, plan_of_test, transferable
@@ -166,7 +166,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
     plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id)
     if (stages := plan.manifest.stages) and stages[-1]["items_without_text"] == stages[-1]["items"] > 0:
         raise UserError(
-            f"No item of {other} has a text, by which alone {entry.method} could know it.",
+            f"No item of {other} has a text, but {entry.method} knows items of other data sets only by their texts.",
             "Prepare it from a source with titles or descriptions, or leave it out of `across`.",
         )
     yield SuiteRun(
@@ -183,12 +183,12 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:
-    """Arguments of ``recbench run`` for all that a suite and one of its rows change."""
+    """Arguments of ``recbench run`` for everything that a suite and one of its rows change."""
     return [f"--{option}={_text(value)}" for option, value in (suite.options | row.options).items()]
 
 
 def devices_of(cli: RunCLI) -> int:
-    """Devices of a run, as far as its configuration says a number; for -1, all of this machine."""
+    """Number of devices of a run: 1 if its configuration names no number, all devices of this machine for -1."""
     devices, kind = cli.config.trainer.devices, cli.config.trainer.accelerator
     if str(devices) == "-1":
         return 1 if kind == "cpu" else max(1, accelerators())

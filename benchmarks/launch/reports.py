@@ -1,4 +1,4 @@
-"""What a suite makes of its finished runs, or measures beside them: analyses, texts about users, speed."""
+"""Reports of a suite: analyses of its finished runs, texts about users, and measurements of speed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from common.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Report(SuiteRun):
-    """A command that leaves a page or figures in a folder of its suite; it waits for its run like a run's heir."""
+    """A command that writes a page or figures into its suite's folder, after the run that it is about."""
 
     @property
     def output(self) -> Path:
-        """What it leaves last."""
+        """The file that it writes last."""
         return self.folder / REPORTS[self.command]
 
     @property
@@ -29,7 +29,7 @@ class Report(SuiteRun):
 
     @property
     def label(self) -> str:
-        """The command and what it is of."""
+        """The command, and the run or measurement that it is about."""
         if self.command == "speed":
             return f"speed {self.method} on {self.dataset}{f' ({self.table})' if self.table else ''}"
         return f"{self.command} {super().label}"
@@ -44,13 +44,13 @@ def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_fold
     """All reports of a suite.
 
     Args:
-        suite: Its file.
+        suite: The suite.
         entries: Its runs.
         root: Folder of the stores.
         suite_folder: Folder of the suite.
 
     Raises:
-        UserError: If one is of a method without a run, or its command has no such option.
+        UserError: If a report is about a method without a run, or its command does not accept an option.
     """
     from benchmarks.cli import parsed
 
@@ -61,12 +61,12 @@ def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_fold
 
 
 def folder_name(report: Mapping[str, Any], what: str, made_from: str) -> str:
-    """Name of a report's folder: other options, or another run or data set that it is made from, make another."""
+    """Name of a report's folder, which depends on its options and on the run or data set that it is made from."""
     return f"{report['command']}-{what}-{hash_of(made_from, report.get('options', {}))}"
 
 
 def is_reported(report: Mapping[str, Any], what: str, made_from: str, suite_folder: Path) -> bool:
-    """Whether a suite's folder holds what a report leaves last."""
+    """Whether the suite's folder contains a finished report."""
     return (suite_folder / folder_name(report, what, made_from) / REPORTS[report["command"]]).is_file()
 
 
@@ -91,7 +91,7 @@ def _reports(
     for method in report["methods"]:
         if not (own := [run for run in runs if run.method == method]):
             known = {run.method for run in runs}
-            raise UserError(f"The suite has no run of {method!r}, and cannot {command} it.", nearest(method, known))
+            raise UserError(f"The suite has no run of {method!r} to {command}.", nearest(method, known))
         for run in own:
             folder = suite_folder / folder_name(report, f"{method}-{run.seed}", run.run_id)
             yield Report(

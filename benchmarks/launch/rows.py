@@ -1,4 +1,4 @@
-"""The rows of a suite: its methods, what those are made from, and what is changed of them."""
+"""The rows of a suite: its methods, their predecessors, and the options that are changed."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from benchmarks.experiments import EXPERIMENTS, find_experiment, find_suite, rea
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
-"""Options whose values stand in different tables, so that a row keeps its label under each."""
+"""Options whose values lead to separate tables, so that a row keeps its label under each."""
 VARIANT = {"of", "options", "with"}
 REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
-"""Commands that a suite carries out on its finished runs or beside them, and the file that each leaves last."""
+"""Commands that a suite can run as reports, and the file that each writes last."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite's file.
+    """The content of a suite file.
 
     Attributes:
-        about: What it is for, in a line.
-        datasets: Keys of the data sets, or ``KEY/RECIPE`` where the store of one recipe is meant.
-        methods: Names of experiments; one that a data set does not ship is skipped there only where ``optional``.
-        seeds: Seeds of each method; a closed-form method takes the first.
+        about: Its purpose, in one line.
+        datasets: Keys of the data sets, or ``KEY/RECIPE`` for the store of one recipe.
+        methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
+        seeds: Seeds of each method; a closed-form method uses only the first.
         options: Options of every run.
         optional: Methods that some of the data sets may lack.
-        changes: Options of single methods, and of their variants, by method: what the paper trains with, for example.
-        vary: Options and further values of theirs: each method also runs with each, one change at a time. Other data
-            are changed for what a method is made from, too.
-        variants: Further rows by label: the method that each is a variant ``of``, ``options`` that are changed, and
-            ``with`` which other rows it is made, by the method in whose place they stand.
-        across: Data sets that each of ``methods`` is tested on besides, without training on them; methods that know
-            items by their ids are left out there.
-        reports: Commands that are carried out when the runs that they need are done: ``analyse`` and ``generate`` with
-            the labels of the ``methods`` whose runs they are of, ``speed`` with its ``name``; each with ``options``.
-        seeds_llm: Those of ``seeds`` that methods with a language model inside take; all when empty.
+        changes: Options of single methods and their variants, by method, for example the paper's training settings.
+        vary: Options and further values: each method also runs with each value, one change at a time. A change of data
+            also applies to the method's predecessors.
+        variants: Further rows by label: ``of`` names the method, ``options`` what is changed, and ``with`` replaces
+            predecessors by other rows.
+        across: Data sets on which each of ``methods`` is also tested, without training on them; methods that know items
+            by their ids are left out.
+        reports: Commands to run once the runs that they need are done: ``analyse`` and ``generate`` with the labels of
+            their ``methods``, ``speed`` with its ``name``; each with ``options``.
+        seeds_llm: The ``seeds`` used by methods that contain a language model; all when empty.
     """
 
     about: str
@@ -61,10 +61,10 @@ class SuiteRow:
 
     Attributes:
         key: Its name within the suite.
-        label: What its runs are called.
+        label: Label of its runs.
         method: Its experiment.
-        options: What is changed of it.
-        needs: For each method that it is made from, the key of the row that makes it.
+        options: The options that it changes.
+        needs: For each method that it builds on, the key of the row that provides it.
     """
 
     key: str
@@ -75,15 +75,15 @@ class SuiteRow:
 
     @property
     def table(self) -> str:
-        """What tells it from rows of the same label that stand in other tables."""
+        """What distinguishes it from rows with the same label in other tables."""
         return ", ".join(str(self.options[option]) for option in OWN_TABLE if option in self.options)
 
 
 def read_suite(path: Path) -> Suite:
-    """Reads a suite's file; with ``like``, what it does not say is that of another suite, beside it or shipped.
+    """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
 
     Raises:
-        UserError: If it is no such file, or the other is not there.
+        UserError: If it is not a suite file, or the other suite does not exist.
     """
     values = read_yaml(path)
     if isinstance(values, dict) and "like" in values:
@@ -93,22 +93,22 @@ def read_suite(path: Path) -> Suite:
         values = asdict(read_suite(other)) | values
     known = set(Suite.__dataclass_fields__)
     if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):
-        raise UserError(f"{path} is no suite.", "A suite has about, datasets and methods.")
+        raise UserError(f"{path} is not a suite file.", "A suite has about, datasets and methods.")
     for key in values:
         if key not in known:
             raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, known))
     for label, variant in values.get("variants", {}).items():
         if "of" not in variant or not set(variant) <= VARIANT:
-            raise UserError(f"{path}: the variant {label} is not understood.", "A variant has of, options and with.")
+            raise UserError(f"{path}: the variant {label} is malformed.", "A variant has of, options and with.")
     for report in values.get("reports", []):
         command = report.get("command") if isinstance(report, dict) else report
         if not isinstance(report, dict) or command not in REPORTS:
             cure = f"Write {{command: …}}. {nearest(str(command), REPORTS)}"
-            raise UserError(f"{path}: {command!r} is no report's command.", cure)
+            raise UserError(f"{path}: {command!r} is not a command for reports.", cure)
         needed = "name" if command == "speed" else "methods"
         if not {"command", needed} <= set(report) <= {"command", needed, "options"}:
-            cure = f"One of {command} has {needed} and options."
-            raise UserError(f"{path}: the report {report} is not understood.", cure)
+            cure = f"A report with command {command} has {needed} and options."
+            raise UserError(f"{path}: the report {report} is malformed.", cure)
     suite = Suite(**values)
     if not set(suite.seeds_llm) <= set(suite.seeds):
         raise UserError(f"{path}: seeds_llm {suite.seeds_llm} are not all among the seeds {suite.seeds}.", "Add them.")
@@ -123,19 +123,19 @@ def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:
 
 @cache
 def model_of(dataset: str, method: str) -> dict[str, Any]:
-    """The model of a method's experiment."""
+    """The model in a method's experiment."""
     model: dict[str, Any] = read_yaml(find_experiment(experiment_of(dataset, method)))["model"]
     return model
 
 
 def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
-    """All rows of a suite on one of its data sets, each behind what it is made from.
+    """All rows of a suite on one of its data sets, each after its predecessors.
 
-    A recipe that the data set is named with is an option of every row; a suite ``like`` this one, on other data,
-    inherits none.
+    A recipe in the name of the data set becomes an option of every row; a suite that is ``like`` this one but on other
+    data does not inherit it.
 
     Raises:
-        UserError: If an experiment or a row is not there, or needs itself.
+        UserError: If an experiment or a row is missing, or needs itself.
     """
     listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
     needs = with_needs(dataset, [*listed, *(variant["of"] for variant in suite.variants.values())])
@@ -159,10 +159,10 @@ def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
 
 
 def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
-    """``methods`` and all that they are made from, with what each needs.
+    """``methods`` and all their predecessors, with what each needs.
 
     Raises:
-        UserError: If an experiment is not there; where a method needs it, the message says which.
+        UserError: If an experiment is missing; the message says which method needs it.
     """
     needs: dict[str, list[str]] = {}
     waiting = [(method, "") for method in methods]
@@ -185,30 +185,30 @@ def _experiment(dataset: str, method: str, heir: str) -> Path:
 
 
 def _changes(suite: Suite, dataset: str, methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What a suite changes of each of ``methods``.
+    """The options that a suite changes for each of ``methods``.
 
     Raises:
-        UserError: If it changes a method that there is not.
+        UserError: If it changes an unknown method.
     """
     known = list(methods)
     for method in suite.changes:
-        # One that the data set has, and this suite has no row of, may be changed for a suite that is like it.
+        # A method of the data set without a row in this suite may be changed for the sake of suites like this one.
         if method not in known and not _shipped(dataset, method).is_file():
-            raise UserError(f"The suite changes {method!r}, which is no method on {dataset}.", nearest(method, known))
+            raise UserError(
+                f"The suite changes {method!r}, which is not a method on {dataset}.", nearest(method, known)
+            )
     return {method: recipe_of(dataset) | suite.changes.get(method, {}) for method in known}
 
 
 def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Keys, each behind what it needs."""
+    """Keys, each after those that it needs."""
     done: dict[str, None] = {}
 
     def visit(key: str, above: tuple[str, ...]) -> None:
         if key in above:
-            raise UserError(
-                f"{experiment_of(dataset, key)} needs itself.", f"Mend what {' or '.join(above)} is made from."
-            )
+            raise UserError(f"{experiment_of(dataset, key)} needs itself.", f"Change `needs` in {' or '.join(above)}.")
         if key not in needs:
-            raise UserError(f"{above[-1]} is to be made with {key!r}, which is no row.", nearest(key, needs))
+            raise UserError(f"{above[-1]} builds on {key!r}, which is not a row.", nearest(key, needs))
         for other in needs[key]:
             visit(other, (*above, key))
         done[key] = None
@@ -219,12 +219,12 @@ def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def experiment_of(dataset: str, method: str) -> str:
-    """The configuration of a method: a shipped experiment, or a file such as a sweep's best."""
+    """The configuration of a method: a shipped experiment, or a file such as the best one of a sweep."""
     return method if method.endswith(".yaml") else f"{key_of(dataset)}/{method}"
 
 
 def key_of(dataset: str) -> str:
-    """The key of a data set that a suite may name with a recipe.
+    """The key of a data set, which a suite may name with a recipe.
 
     >>> key_of("synthetic/planted"), key_of("ml-100k")
     ('synthetic', 'ml-100k')
@@ -233,13 +233,13 @@ def key_of(dataset: str) -> str:
 
 
 def recipe_of(dataset: str) -> dict[str, str]:
-    """The option that pins the recipe with which a suite names a data set, if it does."""
+    """The option for the recipe with which a suite names a data set, if any."""
     _, _, recipe = dataset.partition("/")
     return {"data.recipe": recipe} if recipe else {}
 
 
 def label_of(method: str) -> str:
-    """What a method is called: a file says it itself."""
+    """Label of a method; a file may set its own."""
     if not method.endswith(".yaml"):
         return method
     name: str = read_yaml(find_experiment(method)).get("name") or Path(method).stem

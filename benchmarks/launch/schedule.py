@@ -1,4 +1,4 @@
-"""Which run starts when: as soon as what it needs is done and a place is free; a failed one once again."""
+"""When each run starts: as soon as its predecessors are done and a device is free; failed runs are retried once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 MISTAKE = 2
-"""Exit code of a mistake that the same run would make again."""
+"""Exit code of a user error, which would occur again if the run were repeated."""
 POLL = 0.5
 ROOM = 1 << 20
-"""Bytes without which a disk is full: no run could leave its result there."""
+"""With fewer free bytes, a disk counts as full: no run could write its result."""
 
 
 @dataclass
 class Attempt:
-    """A run that is under way.
+    """A run in progress.
 
     Attributes:
-        entry: Which.
+        entry: The run.
         number: 1 for the first attempt.
         started: When it was started.
         resumed: Whether it continues an earlier one.
@@ -42,15 +42,15 @@ class Attempt:
 
 
 class Schedule:
-    """The runs of a suite and how far they are.
+    """The runs of a suite and their progress.
 
     Args:
-        entries: All runs, predecessors before what needs them.
-        launcher: Who carries them out.
+        entries: All runs, predecessors first.
+        launcher: The launcher that carries them out.
         suite_folder: Folder of logs and journal.
-        jobs: How many devices are busy at a time.
-        threads: Threads of each run; 0 for as many as it likes.
-        options: Further options of every run, but of tests of finished ones.
+        jobs: Number of devices to keep busy.
+        threads: Threads per run; 0 for no limit.
+        options: Further options of every ``recbench run``.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Schedule:
         self.done = {entry.folder for entry in entries if entry.state == "done"}
         self.waiting = [(entry, 1) for entry in entries if entry.folder not in self.done]
         self.running: dict[str, Attempt] = {}
-        """By run id: rows that stand in different tables share their label."""
+        """By run id, because rows of different tables share their labels."""
         self.failed: dict[Path, SuiteRun] = {}
         self.events: list[str] = []
 
     def run(self, tick: Callable[[], None]) -> list[SuiteRun]:
-        """Runs everything, and returns what failed or could not start.
+        """Runs everything, and returns the runs that failed or could not start.
 
         Args:
-            tick: Called whenever something has changed, and about twice a second.
+            tick: Called after every change, and about twice per second.
 
         Raises:
-            UserError: If the disk is full: then all that is left would fail, too.
+            UserError: If the disk is full, because all remaining runs would fail as well.
         """
         try:
             while self.waiting or self.running:
@@ -94,7 +94,7 @@ class Schedule:
         return list(self.failed.values())
 
     def _drop_blocked(self) -> None:
-        """Gives up runs whose predecessors failed, and theirs."""
+        """Gives up runs whose predecessors failed, directly or indirectly."""
         while True:
             blocked = [entry for entry, _ in self.waiting if not self.failed.keys().isdisjoint(entry.after)]
             if not blocked:
@@ -107,7 +107,7 @@ class Schedule:
     def _start_ready(self) -> None:
         busy = sum(self._devices(attempt.entry) for attempt in self.running.values())
         for entry, number in list(self.waiting):
-            # A run that wants more devices than there are has them all to itself.
+            # A run that wants more devices than there are gets all of them.
             fits = busy + self._devices(entry) <= self.jobs or not busy
             if not fits or not self.done.issuperset(entry.after):
                 continue
@@ -125,7 +125,7 @@ class Schedule:
             self.launcher.start(task)
 
     def _devices(self, entry: SuiteRun) -> int:
-        """How many devices are busy with an entry; what is measured is measured with nothing beside it."""
+        """Number of devices that a run occupies; a measurement of speed occupies all of them."""
         return self.jobs if entry.command == "speed" else entry.devices
 
     def _mistaken(self, entry: SuiteRun) -> bool:
@@ -140,9 +140,9 @@ class Schedule:
         if disk_usage(self.suite_folder).free < ROOM:
             raise UserError(
                 f"The disk of {self.suite_folder} is full, so {entry.label} failed.",
-                "Free some space and call it again: what is done is skipped, what was begun is resumed.",
+                "Free some space and run the suite again: what is done is skipped, what was begun is resumed.",
             )
-        # A mistake is made once, but for a checkpoint that cannot be read: then the run starts afresh.
+        # A user error is final, except when resuming: if the checkpoint cannot be read, the run starts from scratch.
         again = attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed)
         self._note("retry" if again else "failed", entry, seconds=seconds, code=code)
         if again:

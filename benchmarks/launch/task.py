@@ -1,4 +1,4 @@
-"""One run as a launcher sees it, and how a warm process carries it out."""
+"""A run as launchers see it, and how a process that has already imported everything carries it out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 KILLED = -9
-"""Exit code of a run whose process was lost without leaving one."""
+"""Exit code of a run whose process disappeared without one."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Task:
     """A run to carry out.
 
     Attributes:
-        run_id: Name of its run folder, which no other task of a suite has.
-        label: What to call it.
+        run_id: Name of its run folder, unique within a suite.
+        label: Its name for people.
         arguments: A command of ``recbench``, with its arguments.
-        log: File that takes its output, at the end.
-        threads: Threads that it may use; 0 for as many as it likes.
+        log: File to which its output is appended.
+        threads: Threads that it may use; 0 for no limit.
         devices: Accelerators, or processes, that it uses.
     """
 
@@ -37,32 +37,32 @@ class Task:
 
     @property
     def command(self) -> list[str]:
-        """The same run as a process of its own."""
+        """The command line that runs it as a separate process."""
         return command_of(self.arguments)
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """A run as a process of its own on this machine."""
+    """The command line of a run as a separate process on this machine."""
     return [sys.executable, "-m", "benchmarks", *arguments]
 
 
 class Launcher(Protocol):
-    """Carries out tasks at the same time."""
+    """Carries out several tasks at a time."""
 
     def start(self, task: Task) -> None:
-        """Begins a task."""
+        """Starts a task."""
 
     def wait(self, seconds: float) -> list[tuple[Task, int]]:
-        """Tasks that have ended since the last call, with their exit codes; waits for one, but no longer than that."""
+        """Tasks that have ended since the last call, with their exit codes; waits for one for at most ``seconds``."""
 
     def close(self) -> None:
-        """Ends whatever is still running."""
+        """Ends everything that is still running."""
 
 
 def perform(arguments: Sequence[str], log: Path, threads: int = 0) -> int:
-    """Carries out a run in this process, its output in ``log``; returns its exit code.
+    """Carries out a run in this process with its output in ``log``, and returns its exit code.
 
-    Imports are paid for once a process: this is what makes a suite of small runs quick.
+    Imports are paid for once per process, which makes suites of small runs fast.
     """
     import torch
 
@@ -87,7 +87,7 @@ def perform(arguments: Sequence[str], log: Path, threads: int = 0) -> int:
 
 
 def _say(text: str) -> None:
-    """Writes to the log whatever is left to write, as far as there is room: the schedule tells of a full disk."""
+    """Flushes remaining output to the log if the disk has room; the schedule reports a full disk."""
     with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What is to be seen while a suite runs, what a plan will take, and what state it is in."""
+"""The live view of a running suite, the commands and time of a plan, and the state of its runs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from benchmarks.launch.plan import SuiteRun
 
 OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps")
-"""Options with which a method takes another time than that of its experiment."""
+"""Options that make a method take a different time than its experiment."""
 
 
 class LiveView:
-    """A table of the runs under way, redrawn in place; one line an event where there is no terminal.
+    """A table of the runs in progress, redrawn in place; without a terminal, one line per event.
 
     Args:
-        schedule: What is shown.
+        schedule: The runs to show.
         total: Number of runs of the suite.
     """
 
@@ -56,7 +56,7 @@ class LiveView:
             self.live.stop()
 
     def update(self) -> None:
-        """Shows what is new."""
+        """Shows new events and the current table."""
         for line in self.schedule.events:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         self.schedule.events.clear()
@@ -64,7 +64,7 @@ class LiveView:
             self.live.update(self.table())
 
     def table(self) -> Table:
-        """State, epoch, metric and time left of each run under way."""
+        """State, epoch, metric and remaining time of each run in progress."""
         state = self.schedule
         title = f"{len(state.done)} of {self.total} done, {len(state.waiting)} waiting, {len(state.failed)} failed"
         table = Table(title=title, title_justify="left")
@@ -78,7 +78,7 @@ class LiveView:
 
 
 def progress(attempt: Attempt) -> tuple[str, str, str]:
-    """Epoch, monitored metric and the longest time left, as far as the run has written them down."""
+    """Epoch, monitored metric and longest remaining time, as read from the files of the run; empty if unknown."""
     folder = attempt.entry.folder
     path, config = folder / METRICS, folder / CONFIG
     if not (path.is_file() and config.is_file()):
@@ -92,14 +92,14 @@ def progress(attempt: Attempt) -> tuple[str, str, str]:
         return "", "", ""
     epoch, elapsed = int(float(rows[-1]["epoch"])) + 1, time.monotonic() - attempt.started
     steps = int(float(rows[-1].get("step") or 0)) + 1
-    # Whichever limit comes first ends it; early stopping may do so sooner.
+    # The first limit to be reached ends the run; early stopping may end it sooner.
     share = max(epoch / last if last > 0 else 0, steps / most if most > 0 else 0)
     left = clock(max(0.0, elapsed / share - elapsed)) if share and not attempt.resumed else ""
     return f"{epoch}/{last}" if last > 0 else str(epoch), f"{monitor} {float(rows[-1][monitor]):.4f}", left
 
 
 def finished(runs: Path) -> Iterator[tuple[Path, Result]]:
-    """Folders of the finished runs, with what they say of themselves; one that cannot be read tells nothing here."""
+    """Folders and results of the finished runs; those that cannot be read are skipped."""
     for folder in find_runs([runs]) if runs.is_dir() else ():
         try:
             yield folder, read_result(folder)
@@ -118,7 +118,7 @@ def durations(runs: Path) -> dict[tuple[str, str], float]:
 
 @cache
 def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
-    """A machine, and the median seconds that methods took on it, by data set and method."""
+    """The name of a machine, and the median seconds of methods on it, by data set and method."""
     values = read_yaml(CONFIGS / "times.yaml")
     times = {(dataset, method): float(s) for dataset, row in values["seconds"].items() for method, s in row.items()}
     return values["machine"], times
@@ -127,13 +127,13 @@ def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
 def expected(
     known: Mapping[tuple[str, str], float], dataset: str, methods: Sequence[str], changed: bool
 ) -> tuple[float, bool]:
-    """Seconds that a run will take, NaN where nobody knows, and whether they are those of another machine.
+    """Seconds that a run will take (NaN if unknown), and whether they were measured on another machine.
 
     Args:
-        known: Median seconds of the runs that are done here.
+        known: Median seconds of the runs that were done here.
         dataset: Data set.
-        methods: What the run is called, and what it is a variant of.
-        changed: Whether it is not what was timed elsewhere.
+        methods: Label of the run, and the method that it is a variant of.
+        changed: Whether the run differs from what was timed on the other machine.
     """
     for times, elsewhere in ((known, False), ({} if changed else shipped_times()[1], True)):
         for method in methods:
@@ -143,17 +143,17 @@ def expected(
 
 
 def changes_time(options: Iterable[str]) -> bool:
-    """Whether any option, bare or as an argument, makes a method take another time."""
+    """Whether any option, with or without dashes and value, makes a method take a different time."""
     names = (option.removeprefix("--").partition("=")[0].replace(".init_args", "") for option in options)
     return not set(OTHER_TIMES).isdisjoint(names)
 
 
 def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
-    """The command of each run, and what all will take, judged by earlier runs of the same methods."""
+    """The command of each run, and the total time, estimated from earlier runs of the same methods."""
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
     todo = [
-        # What a test of a finished run takes is not what its training took.
+        # The times of other machines are those of trainings, not of tests.
         expected(known, e.dataset, [e.method], e.command != "run" or changes_time(e.arguments))
         for e in left
         if not isinstance(e, Report)
@@ -162,16 +162,16 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
     guess = [seconds for seconds, _ in todo if not math.isnan(seconds)]
     text = f", about {clock(sum(guess) / jobs)}" if guess else ", time unknown" if todo else ""
     if any(elsewhere for _, elsewhere in todo):
-        text = f", ~{clock(sum(guess) / jobs)} by the times of {shipped_times()[0]}"
+        text = f", ~{clock(sum(guess) / jobs)} as timed on {shipped_times()[0]}"
     if 0 < len(guess) < len(todo):
-        text += f" for all but {len(todo) - len(guess)} of methods that have not run yet"
+        text += f", not counting {len(todo) - len(guess)} of methods that have not run yet"
     reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""
     total = sum(not isinstance(entry, Report) for entry in entries)
     return [*lines, f"# {len(todo)} of {total} runs to do{text}; {jobs} at a time{reports}"]
 
 
 def status_lines(entries: Sequence[SuiteRun], folder: Path) -> list[str]:
-    """The state of each run, with what the journal last says of it."""
+    """The state of each run, with its last event in the journal."""
     last, since = Journal(folder).last(), held_since(folder)
     lines = []
     for entry in entries:
@@ -183,7 +183,7 @@ def status_lines(entries: Sequence[SuiteRun], folder: Path) -> list[str]:
 
 
 def _state(entry: SuiteRun, event: Mapping[str, Any], since: float | None) -> str:
-    """Where a run stands, by its folder and its last event; what a suite began that was killed does not run."""
+    """State of a run from its folder and its last event; a run started by a suite that was killed is not running."""
     if entry.state == "done":
         return "done"
     if event.get("event") == "started" and since is not None and event["time"] >= since:
@@ -192,7 +192,7 @@ def _state(entry: SuiteRun, event: Mapping[str, Any], since: float | None) -> st
 
 
 def clock(seconds: float) -> str:
-    """A length of time.
+    """A duration as text.
 
     >>> clock(42.4), clock(3700)
     ('42 s', '1 h 02 min')

@@ -174,7 +174,8 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("about: [toy\n", "no YAML"), ("- toy\n", "no suite"), ("about: a", "no suite")]
+    ("text", "message"),
+    [("about: [toy\n", "not valid YAML"), ("- toy\n", "not a suite file"), ("about: a", "not a suite file")],
 )
 def test_a_file_that_is_no_suite_is_refused_by_its_name(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "toy.yaml").write_text(text)
@@ -191,8 +192,8 @@ def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ({"options": {}}, "the variant x is not understood"),
-        ({"of": "joint_dot", "made": {}}, "the variant x is not understood"),
+        ({"options": {}}, "the variant x is malformed"),
+        ({"of": "joint_dot", "made": {}}, "the variant x is malformed"),
         ({"of": "joint_dot", "with": {"allmrec_stage1": "allmrec_stage2"}}, "Did you mean 'allmrec_stage1'"),
     ],
 )

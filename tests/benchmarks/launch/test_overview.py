@@ -123,7 +123,7 @@ def test_shipped_times_are_of_shipped_experiments() -> None:
 def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
     *lines, note = capsys.readouterr().out.splitlines()
-    assert note == f"# ~: by the times of {shipped_times()[0]}"
+    assert note == f"# ~: as timed on {shipped_times()[0]}"
     assert [line.split()[0] for line in lines] == ["suite", *suite_names()]
     assert main(["suite"]) == 2
     assert "--list" in capsys.readouterr().err

@@ -79,8 +79,8 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
     [
         ({"command": "analyze", "methods": ["sasrec"]}, "Did you mean 'analyse'"),
         ("analyse", "Write {command: …}"),
-        ({"command": "speed", "methods": ["sasrec"]}, "is not understood"),
-        ({"command": "generate"}, "is not understood"),
+        ({"command": "speed", "methods": ["sasrec"]}, "is malformed"),
+        ({"command": "generate"}, "is malformed"),
         ({"command": "analyse", "methods": ["sasrek"]}, "Did you mean 'sasrec'"),
         ({"command": "analyse", "methods": ["sasrec"], "options": {"example": 3}}, "Did you mean '--examples'"),
         ({"command": "speed", "name": "ranks"}, "not a valid value"),
