@@ -6,6 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MODEL_OPTIONS = "model.init_args"
+"""Where the arguments of a model are on the command line."""
+
 
 class UserError(ValueError):
     """A mistake in an argument, a file or a run that the user can fix.
@@ -27,12 +30,14 @@ class DataError(UserError):
     """Malformed or missing data: names file, line, column, what was expected and what was found."""
 
 
-def at_least(least: int | float, options: str, /, *, reason: str = "", **values: int | float | None) -> None:
+def at_least(
+    least: int | float, options: str = MODEL_OPTIONS, /, *, reason: str = "", **values: int | float | None
+) -> None:
     """Refuses numbers below ``least``; a value that is not given may be ``None``.
 
     Args:
         least: The smallest value that is allowed.
-        options: Where the options stand on the command line, such as ``data`` or ``model.init_args``.
+        options: Where the options are on the command line, such as ``data``.
         reason: Why smaller values make no sense, as the first clause of the cure.
         values: The numbers by the names of their options.
 
@@ -43,6 +48,20 @@ def at_least(least: int | float, options: str, /, *, reason: str = "", **values:
         if value is not None and value < least:
             cure = f"give {least} or more."
             raise UserError(f"--{options}.{name} is {value}", f"{reason}: {cure}" if reason else cure.capitalize())
+
+
+def above_zero(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
+    """Refuses numbers that are not positive; arguments as in :func:`at_least`."""
+    for name, value in values.items():
+        if value <= 0:
+            raise UserError(f"--{options}.{name} is {value}", "Give a number above 0.")
+
+
+def shares(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
+    """Refuses numbers that are not shares of a whole, from 0 to 1; arguments as in :func:`at_least`."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{options}.{name} is {value}", "Give a number from 0 to 1.")
 
 
 def failure_number(error: BaseException) -> int | None:
@@ -58,7 +77,7 @@ def failure_number(error: BaseException) -> int | None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Returns the clause that offers the valid name nearest to ``name``, or all of them.
+    """Returns a sentence that suggests the valid name nearest to ``name``, or lists all of them.
 
     >>> nearest("sasrek", ["sasrec", "caser"])
     "Did you mean 'sasrec'?"

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
-from allmrec.baselines.sizes import above_zero, at_least
 from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from allmrec.stage1 import text_marks
 from common.data.datasets import last_events
 from common.data.negatives import seeded
+from common.errors import above_zero, at_least
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec
 from common.nn.initial import start_weights

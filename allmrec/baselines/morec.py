@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from allmrec.baselines.sizes import at_least
 from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, encoder_apart
 from allmrec.stage1 import text_marks
+from common.errors import at_least
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective

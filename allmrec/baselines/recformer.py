@@ -25,10 +25,10 @@ from allmrec.baselines.recformer_text import (
     train_tokenizer,
     wrapped,
 )
-from allmrec.baselines.sizes import above_zero, at_least, shares
 from allmrec.baselines.stages import begin_anew, require_budget, require_stages, set_rates, steps_of, warmed
 from allmrec.stage1 import text_marks
 from allmrec.tokens import like_lengths
+from common.errors import above_zero, at_least, shares
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch

@@ -12,8 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, LongformerConfig, Longformer
 from transformers.models.longformer.modeling_longformer import LongformerLMHead
 
 from allmrec.baselines.recformer_text import Text
-from allmrec.baselines.sizes import at_least
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.text.encoders import unavailable
 
 TOKEN_TYPES = 4

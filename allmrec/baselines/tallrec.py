@@ -8,12 +8,11 @@ from peft import LoraConfig
 from peft.mapping import inject_adapter_in_model
 from torch import nn
 
-from allmrec.baselines.sizes import above_zero, at_least, shares
 from allmrec.choice import ChoiceRanker
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
 from allmrec.prompts import Domain
-from common.errors import UserError
+from common.errors import UserError, above_zero, at_least, shares
 from common.types import Catalogue
 
 

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from allmrec.baselines.sizes import at_least
 from allmrec.frozen import Frozen
 from allmrec.sentences import TextTower
 from allmrec.tokens import like_lengths
-from common.errors import UserError
+from common.errors import UserError, at_least
 
 
 class LayeredTower(TextTower):

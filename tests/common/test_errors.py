@@ -1,8 +1,10 @@
 """Messages say what is wrong and what to do."""
 
+from collections.abc import Callable
+
 import pytest
 
-from common.errors import DataError, UserError, at_least, nearest
+from common.errors import DataError, UserError, above_zero, at_least, nearest, shares
 
 
 def test_message_holds_what_is_wrong_and_then_the_cure() -> None:
@@ -26,3 +28,12 @@ def test_a_number_that_is_too_small_is_refused_by_its_option() -> None:
         at_least(1, "data", width=1, users=0)
     with pytest.raises(UserError, match=r"--model.width is -1\nIt is a size: give 0 or more\."):
         at_least(0, "model", reason="It is a size", width=-1)
+
+
+@pytest.mark.parametrize(("check", "accepted", "refused"), [(above_zero, 0.1, 0), (shares, 1, 1.1), (shares, 0, -0.1)])
+def test_a_number_out_of_range_is_refused_by_its_option(
+    check: Callable[..., None], accepted: int | float, refused: int | float
+) -> None:
+    check(rate=accepted)
+    with pytest.raises(UserError, match=f"--model.init_args.rate is {refused}\nGive a number"):
+        check(rate=refused)
