@@ -155,7 +155,7 @@ class Alignment(nn.Module):
         super().__init__()
         given = {"activation": activation, "product": product, "negatives": negatives, "detach": detach}
         chosen = {name: value for name, value in given.items() if value is not None}
-        self.switches = FORMULATIONS[formulation]._replace(**chosen)  # type: ignore[arg-type]
+        self.switches = FORMULATIONS[formulation]._replace(**chosen)  # type: ignore[arg-type]  # values of several types
         self.items = AutoEncoder(item_width, latent, self.switches.activation)
         self.texts = AutoEncoder(text_width, latent, self.switches.activation)
         self.weight_item = weight_item

@@ -116,7 +116,7 @@ class CollaborativeFilter(Frozen[Recommender]):
         if not isinstance(model, NCF):
             assert isinstance(model, SequentialRecommender)
             # Caser repeats its last state for every target that it is shown.
-            past: SequenceBatch = {key: value for key, value in batch.items() if key != "targets"}  # type: ignore[assignment]
+            past: SequenceBatch = {key: value for key, value in batch.items() if key != "targets"}  # type: ignore[assignment]  # a comprehension loses the keys
             return model.encode(past)
         sides = []
         if model.variant != "mlp":

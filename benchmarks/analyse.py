@@ -137,8 +137,8 @@ def explanations(
 ) -> list[dict[str, Any]]:
     """Why some test users get their first recommendation: its strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
-    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:users]  # type: ignore[arg-type]
-    batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
+    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:users]  # type: ignore[arg-type]  # `Dataset` declares no length
+    batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]  # ours answers lists of rows
     batch = next(split_rows(batch, len(chosen)))
     with torch.inference_mode():
         items = model.recommend(batch)["items"][:, 0]

@@ -152,7 +152,7 @@ def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -
 
     *Undertrained*: the budget ended it, not early stopping, and the last improvement was at most half the patience ago.
     """
-    early = next((callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)), None)  # type: ignore[attr-defined]
+    early = next((callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)), None)  # type: ignore[attr-defined]  # Lightning sets it by name
     reason = "closed_form" if closed_form else _stopping_reason(trainer, early)
     fresh = early is None or 2 * early.wait_count <= early.patience
     return {

@@ -63,7 +63,7 @@ def whole_numbers_first(parser: ArgumentParser) -> None:
     for action in parser._actions:
         kinds = get_args(getattr(action, "_typehint", None))
         if int in kinds and float in kinds:
-            action._typehint = reduce(or_, sorted(kinds, key=lambda kind: kind is float))  # type: ignore[attr-defined]
+            action._typehint = reduce(or_, sorted(kinds, key=lambda kind: kind is float))  # type: ignore[attr-defined]  # jsonargparse's own field
 
 
 class RunCLI(LightningCLI):
@@ -275,7 +275,7 @@ class Plan:
 def closed_form(class_path: str) -> bool:
     """Whether a model of this class, given by path or short name, needs no training."""
     name = class_path.rpartition(".")[2]
-    return any(known.__name__ == name and known.closed_form for known in descendants(Recommender))  # type: ignore[type-abstract]
+    return any(known.__name__ == name and known.closed_form for known in descendants(Recommender))  # type: ignore[type-abstract]  # only its subclasses are built
 
 
 def own_mistake(error: BaseException | None) -> UserError | None:

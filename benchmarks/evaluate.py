@@ -120,7 +120,7 @@ def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
 def transferable(class_path: str) -> bool:
     """Whether a trained model of this class, given by path or short name, can rank items of another data set."""
     name = class_path.rpartition(".")[2]
-    kinds = [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]
+    kinds = [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]  # only its subclasses are built
     return any(kind.transfer is not Recommender.transfer for kind in kinds)
 
 

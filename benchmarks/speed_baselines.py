@@ -79,7 +79,7 @@ def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
         model.train().loss(train)
         figures[f"{name}_step_seconds"] = best(step(model, train), repeats)
         model.eval()
-        figures[f"{name}_catalogue_seconds"] = best(lambda model=model: _first_ranking(model, test), 1)  # type: ignore[misc]
+        figures[f"{name}_catalogue_seconds"] = best(lambda model=model: _first_ranking(model, test), 1)  # type: ignore[misc]  # mypy infers no lambda defaults
         figures[f"{name}_users_per_second"] = TEXT_USERS / best(ranking(model, test), repeats)
     return figures
 
@@ -107,5 +107,5 @@ def ranking(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
 
 def _first_ranking(model: Recommender, batch: SequenceBatch) -> None:
     """Ranks one user, for whom item vectors are made."""
-    one: SequenceBatch = {key: value[:1] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[assignment]
+    one: SequenceBatch = {key: value[:1] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[assignment]  # a comprehension loses the keys
     ranking(model, one)()

@@ -118,7 +118,7 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     refuse_catalogue(model, data)
     model.attach(data.catalogue)
     # The processes of a run on several devices share its folder; the first one prepares and locks it.
-    with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]
+    with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]  # Lightning sets it by name
         prepare_folder(plan, resume)
         return train_and_test(cli, plan, data, model, resume, imputed)
 
@@ -148,9 +148,9 @@ def train_and_test(
     if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
         summary["batches_a_step"] = parts
     seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
-    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]
+    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]  # Lightning sets it by name
     test(trainer, model, data, best)
-    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return None
     result = replace(
         describe(plan, data, model, record, monitor),
@@ -259,7 +259,7 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
 def prepare_folder(plan: Plan, resume: Path | None) -> None:
     """Creates the run folder; files of an earlier attempt are removed, or kept if this run resumes it."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    if not rank_zero_only.rank:  # type: ignore[attr-defined]
+    if not rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it by name
         (plan.folder / RESULT).unlink(missing_ok=True)
         metrics = plan.folder / METRICS
         if resume is None:

@@ -194,7 +194,7 @@ class MoRec(SASRec):
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
         self.drawn_items = drawn_items if objective == "ce" else 0
         self.reads: Literal["titles", "texts"] = reads
-        self.item_embedding = TextItems(LayeredTower(sbert, trained_layers, max_tokens), width)  # type: ignore[assignment]
+        self.item_embedding = TextItems(LayeredTower(sbert, trained_layers, max_tokens), width)  # type: ignore[assignment]  # has the table's methods
         self.text_encoder = sbert
 
     @property

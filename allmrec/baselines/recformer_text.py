@@ -224,4 +224,4 @@ def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """A tokenizer that knows the roles of its special tokens."""
     names = {"bos_token": BEGIN, "pad_token": PADDING, "eos_token": END, "unk_token": UNKNOWN, "mask_token": MASK}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)

@@ -45,7 +45,7 @@ def require_budget(trainer: L.Trainer, argument: str, epochs: int) -> None:
     Raises:
         UserError: If ``max_epochs`` or ``max_steps`` would end the run before.
     """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return
     longest, steps = trainer.max_epochs, trainer.max_steps
     if longest not in (None, -1) and longest <= epochs:
@@ -73,7 +73,7 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
     Raises:
         UserError: If early stopping could end the run before.
     """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return
     every = trainer.check_val_every_n_epoch or 1
     for callback in trainer.early_stopping_callbacks:

@@ -85,7 +85,7 @@ class TALLRec(ChoiceRanker):
         super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
         self.save_hyperparameters()
         require_targets(model, targets)
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]  # PEFT declares an int, and takes any alpha
         # New layers begin in training mode, whatever mode the model is in.
         inject_adapter_in_model(config, model.module).eval()
         # The language model is hidden from this module, so that only what is listed here is saved and trained; in fp32,

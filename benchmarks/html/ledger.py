@@ -45,9 +45,9 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
     counts = Counter(entry.verdict for entries in found.values() for entry in entries)
     buttons = [
         f'<button type="button" data-verdict="{verdict}" aria-current="false"><b>{verdict}</b> '
-        f"<span>{counts[verdict]}</span></button>"  # type: ignore[index]
+        f"<span>{counts[verdict]}</span></button>"  # type: ignore[index]  # a verdict may be None
         for verdict in VERDICTS
-        if counts[verdict]  # type: ignore[index]
+        if counts[verdict]  # type: ignore[index]  # a verdict may be None
     ]
     total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, made "
     parts = {

@@ -35,7 +35,7 @@ SLICES = {
 """Slices of the test cases that a data set and a scenario know."""
 
 
-class _Strict(LOADER):  # type: ignore[misc, valid-type]
+class _Strict(LOADER):  # type: ignore[misc, valid-type]  # a base chosen at run time
     """Refuses a key that stands twice, of which YAML would keep the second alone."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

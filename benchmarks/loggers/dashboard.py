@@ -46,7 +46,7 @@ def workspace(entity: str, project: str) -> Workspace:
     import wandb_workspaces.workspaces as views
 
     def section(name: str, *members: object, is_open: bool = True) -> views.Section:
-        return views.Section(name=name, panels=list(members), is_open=is_open)  # type: ignore[arg-type]
+        return views.Section(name=name, panels=list(members), is_open=is_open)  # type: ignore[arg-type]  # panels are typed as object
 
     figures = {protocol: f"test/{protocol}/overall/{metric}" for protocol, metric in PRIMARY.items()}
     headline = figures["full"]

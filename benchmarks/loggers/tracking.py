@@ -111,7 +111,7 @@ def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
         job_type="leaderboard",
         name=f"leaderboard {suite}",
         dir=folder,
-        mode=wandb_mode(),  # type: ignore[arg-type]
+        mode=wandb_mode(),  # type: ignore[arg-type]  # the environment's word
     )
     for table in tables:
         rows = [_flat(record_of(table, row)) for row in table.rows]

@@ -79,7 +79,7 @@ def test_recommendation_loss_falls_as_the_chosen_item_rises() -> None:
 @pytest.mark.parametrize("part", ["matching", "item", "text", "recommendation"])
 def test_each_loss_can_be_left_out(part: str) -> None:
     weights = {f"weight_{name}": 0.0 for name in ("matching", "item", "text", "recommendation")}
-    model = Alignment(6, 7, 4, **(weights | {f"weight_{part}": 2.0}))  # type: ignore[arg-type]
+    model = Alignment(6, 7, 4, **(weights | {f"weight_{part}": 2.0}))  # type: ignore[arg-type]  # values of several types
     losses = model(*sides())
     name = "rec" if part == "recommendation" else part
     assert losses["loss"].item() == pytest.approx(2 * losses[f"loss_{name}"].item())

@@ -40,7 +40,7 @@ def control(runs: dict[str, Any], name: Any, **options: Any) -> ALLMRecControl: 
 
 
 def changed(batch: SequenceBatch, **values: torch.Tensor) -> SequenceBatch:
-    return {**batch, **values}  # type: ignore[typeddict-item]
+    return {**batch, **values}  # type: ignore[typeddict-item]  # keys are checked at run time
 
 
 def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, Any], folders: dict[str, Any]) -> None:

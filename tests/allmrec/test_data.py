@@ -36,8 +36,8 @@ def world() -> tuple[Split, Catalogue]:
     split: Split = {
         "sequences": {"offsets": offsets, "items": items, "times": torch.arange(len(items))},
         "train_end": end,
-        "val": empty,  # type: ignore[typeddict-item]
-        "test": empty,  # type: ignore[typeddict-item]
+        "val": empty,  # type: ignore[typeddict-item]  # no case is read
+        "test": empty,  # type: ignore[typeddict-item]  # no case is read
     }
     words = [f"item {i} " + "sea " * (40 if i % 9 == 0 else i % 5) for i in range(NUM_ITEMS + 1)]
     titles = ["", *("twin" if i % 10 == 0 else words[i] for i in range(1, NUM_ITEMS + 1))]
@@ -49,7 +49,7 @@ def world() -> tuple[Split, Catalogue]:
 
 
 def dataset(world: tuple[Split, Catalogue], **options: object) -> PromptDataset:
-    return PromptDataset(*world, max_history=15, **options)  # type: ignore[arg-type]
+    return PromptDataset(*world, max_history=15, **options)  # type: ignore[arg-type]  # values of several types
 
 
 def test_the_last_training_item_is_the_target_and_held_out_items_are_never_read(

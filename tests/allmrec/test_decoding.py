@@ -103,7 +103,7 @@ def test_greedy_writes_what_transformers_writes(llm: FrozenLLM, penalty: float) 
         embeddings = llm.embedding(tokens.masked_fill(llm.is_slot(tokens), 0))
         embeddings[llm.is_slot(tokens)] = soft[start : start + slots]
         start += slots
-        theirs = llm.module.generate(  # type: ignore[operator]
+        theirs = llm.module.generate(  # type: ignore[operator]  # a method that Transformers mixes in
             inputs_embeds=embeddings,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=6,

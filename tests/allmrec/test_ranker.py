@@ -22,7 +22,7 @@ def build(folder: str, **options: Any) -> LLMOnly:  # noqa: ANN401
 
 
 def rows(batch: SequenceBatch, order: list[int]) -> SequenceBatch:
-    return {key: value[order] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[return-value]
+    return {key: value[order] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[return-value]  # a comprehension loses the keys
 
 
 def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:

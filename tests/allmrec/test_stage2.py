@@ -95,7 +95,7 @@ def test_company_in_the_batch_changes_no_score(folders: dict[str, str], joint: s
 def test_output_columns_permute_scores(folders: dict[str, str], joint: str) -> None:
     model, batch = build(folders["qwen2"], joint), evaluation_batch()
     prompts = model.prompts(batch)
-    model.prompts = lambda *_: prompts  # type: ignore[method-assign]
+    model.prompts = lambda *_: prompts  # type: ignore[method-assign]  # a stub for one test
     order = torch.randperm(20)
     permuted: Any = {**batch, "candidates": batch["candidates"][:, order]}
     assert torch.equal(model.score(permuted), model.score(batch)[:, order])

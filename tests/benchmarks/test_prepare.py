@@ -79,7 +79,7 @@ WRITERS = [
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_all_layouts_end_in_one_kind_of_store(tmp_path: Path, writer: object) -> None:
-    writer(tmp_path / "raw")  # type: ignore[operator]
+    writer(tmp_path / "raw")  # type: ignore[operator]  # `writer` is typed as object
     store = prepare("mine", source=tmp_path / "raw", root=tmp_path)
     split, catalogue = store.split(), store.catalogue()
     assert store.manifest.num_users == 12
@@ -205,7 +205,7 @@ def test_office_ties_tell_the_target_and_that_is_said(real: dict[str, Store]) ->
 def test_office_keeps_the_shipped_negatives_with_their_duplicates(real: dict[str, Store]) -> None:
     store = real["amazon-office"]
     for phase, repeated in (("val", 4307), ("test", 4301)):
-        shipped = store.candidates("leave_one_out", "sampled-99", phase).numpy()  # type: ignore[arg-type]
+        shipped = store.candidates("leave_one_out", "sampled-99", phase).numpy()  # type: ignore[arg-type]  # `phase` comes from a loop
         ordered = np.sort(shipped, axis=1)
         assert (ordered[:, 1:] == ordered[:, :-1]).any(1).sum() == repeated
         assert shipped.max() <= 2412

@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_atomically(path, "old")
     with pytest.raises(TypeError):
-        write_atomically(path, 3)  # type: ignore[arg-type]
+        write_atomically(path, 3)  # type: ignore[arg-type]  # the mistake under test
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

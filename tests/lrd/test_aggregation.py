@@ -79,7 +79,7 @@ def test_rounds_share_their_weights_and_equal_a_naive_block() -> None:
 )
 def test_arguments_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"--model.init_args.backbone.init_args.{name} is {value}"):
-        KDA(**{"width": 8, name: value}).build(1, 2, 3, 1)  # type: ignore[arg-type]
+        KDA(**{"width": 8, name: value}).build(1, 2, 3, 1)  # type: ignore[arg-type]  # values of several types
 
 
 @pytest.mark.parametrize("pooling", ["max", "attention"])

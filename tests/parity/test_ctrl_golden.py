@@ -61,7 +61,7 @@ def model(released: Golden) -> CTRL:
     # The sentence model is replaced by given vectors, of another width than any that could be loaded.
     model.alignment = FineGrained(width, args["text_dim"], width, 3)
     model.double().load_state_dict(ours(released.group("param."), args["num_blocks"]), strict=True)
-    model.texts = GivenTexts(released.tensors["in.text"])  # type: ignore[assignment]
+    model.texts = GivenTexts(released.tensors["in.text"])  # type: ignore[assignment]  # has the tower's methods
     return model
 
 

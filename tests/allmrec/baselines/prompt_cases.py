@@ -35,7 +35,7 @@ class PromptCases(ABC):
         mixed = self.scores(made, batch)
         for row in range(4):
             alone = {k: v[row : row + 1] if isinstance(v, Tensor) else v for k, v in batch.items()}
-            torch.testing.assert_close(self.scores(made, alone)[0], mixed[row], atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]
+            torch.testing.assert_close(self.scores(made, alone)[0], mixed[row], atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]  # a comprehension loses the keys
 
     def test_more_padding_does_not_change_scores(self, made: LanguageModelRanker) -> None:
         batch = evaluation_batch(3)

@@ -140,7 +140,7 @@ def test_a_sentence_is_read_once_for_all_epochs(sbert: str, read: list[int]) -> 
 
 def test_sentences_are_read_before_training_whatever_the_batches(sbert: str, read: list[int]) -> None:
     batch = next(toy.sequence_batches())
-    halves: list[SequenceBatch] = [{name: value[part::2] for name, value in batch.items()} for part in (0, 1)]  # type: ignore[misc, index]
+    halves: list[SequenceBatch] = [{name: value[part::2] for name, value in batch.items()} for part in (0, 1)]  # type: ignore[misc, index]  # a comprehension loses the keys
     kept = []
     for batches in ([batch], halves):
         model = build(sbert, positions=2, train_sbert=False, align_epochs=1)

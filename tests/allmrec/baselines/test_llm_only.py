@@ -46,7 +46,7 @@ def test_test_reports_ranks_and_answers(folders: dict[str, str]) -> None:
     pairs = batch.items()
     twice: Any = {k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for k, v in pairs}
     trainer = L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
-    loader: Any = DataLoader([twice], batch_size=None)  # type: ignore[arg-type]
+    loader: Any = DataLoader([twice], batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
     metrics = trainer.test(model, loader, verbose=False)[0]
     titles = [[model.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
     verdicts = [judge(answer, shown, 0) for answer, shown in zip(model.generate(batch), titles, strict=True)]

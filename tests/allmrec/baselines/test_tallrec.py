@@ -66,7 +66,7 @@ def test_an_addition_is_the_scaled_product_of_two_maps(folders: dict[str, str]) 
     layer = next(m for m in model.llm.module.modules() if isinstance(m, LoraLayer))
     x = torch.randn(3, 16)
     a, b = (parts["default"].weight for parts in (layer.lora_A, layer.lora_B))
-    torch.testing.assert_close(layer(x), layer.base_layer(x) + 3.0 * x @ a.T @ b.T)  # type: ignore[operator]
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + 3.0 * x @ a.T @ b.T)  # type: ignore[operator]  # PEFT's layers have no types
 
 
 def test_only_additions_are_trained_and_saved(folders: dict[str, str]) -> None:

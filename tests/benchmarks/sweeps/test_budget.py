@@ -40,7 +40,7 @@ def worker(folder: Path, trials: int, barrier: object) -> None:
     """Searches as one of several processes that begin together."""
     space = read_space(folder / "toy.yaml")
     study = open_study(space, folder)
-    barrier.wait()  # type: ignore[attr-defined]
+    barrier.wait()  # type: ignore[attr-defined]  # a barrier, which has no public type
     search(space, study, folder, Budget(trials), [])
 
 

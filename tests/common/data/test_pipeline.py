@@ -26,7 +26,7 @@ def source_of(rows: list[tuple[str, str, int]], **changes: object) -> Source:
     items = pl.DataFrame({"item": events["item"].unique()}).with_columns(title="item", brand=pl.lit("b"))
     items = items.with_columns(description=pl.lit(""), category=pl.lit("")).select(list(ITEMS))
     base = Source("own", events, items, RELATIONS.to_frame(), "real", "hash")
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)  # type: ignore[arg-type]  # values of several types
 
 
 def random_rows(seed: int, users: int = 12, items: int = 150, length: int = 6) -> list[tuple[str, str, int]]:

@@ -17,7 +17,7 @@ from common.errors import UserError
 
 @cache
 def world(name: str = "planted", **arguments: float) -> Source:
-    return synthetic.read(name, **arguments)  # type: ignore[arg-type]
+    return synthetic.read(name, **arguments)  # type: ignore[arg-type]  # values of several types
 
 
 def truth_of(source: Source) -> dict[str, NDArray[Any]]:
@@ -158,7 +158,7 @@ def test_text_taste_shows_in_the_style_words_of_a_user_and_only_there() -> None:
             same_user
         )
         near = steps.filter(pl.col("category") == pl.col("place"))
-        return float((near["style"] == near["before"]).cast(pl.Float64).mean())  # type: ignore[arg-type]
+        return float((near["style"] == near["before"]).cast(pl.Float64).mean())  # type: ignore[arg-type]  # polars has one type for all means
 
     assert agreement("text-taste") > 2 / 12
     assert agreement("planted") < 1.3 / 12
@@ -170,7 +170,7 @@ def test_null_text_keeps_the_texts_and_breaks_their_tie_to_the_item() -> None:
     assert planted.items.drop("title", "description").equals(permuted.items.drop("title", "description"))
     assert planted.interactions.equals(permuted.interactions)
     brand_in_title = permuted.items["title"].str.split(" ").list.first() == permuted.items["brand"]
-    assert brand_in_title.mean() < 0.1  # type: ignore[operator]
+    assert brand_in_title.mean() < 0.1  # type: ignore[operator]  # polars has one type for all means
     assert not truth_of(permuted)["item_readable"].any()
 
 

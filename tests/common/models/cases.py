@@ -72,7 +72,7 @@ class ModelCases:
         mixed = self.scores(model, batch)
         for row in (0, 7):
             alone = {k: v[row : row + 1] if isinstance(v, Tensor) else v for k, v in batch.items()}
-            torch.testing.assert_close(self.scores(model, alone)[0], mixed[row], atol=1e-5, rtol=1e-4)  # type: ignore[arg-type]
+            torch.testing.assert_close(self.scores(model, alone)[0], mixed[row], atol=1e-5, rtol=1e-4)  # type: ignore[arg-type]  # a comprehension loses the keys
 
     def test_more_padding_does_not_change_scores(self) -> None:
         model = self.build()

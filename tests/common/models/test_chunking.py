@@ -34,7 +34,7 @@ def step_with_room(room: int) -> tuple[list[int], object]:
 
 def test_what_does_not_fit_is_halved_until_it_does() -> None:
     tried, step = step_with_room(3)
-    joined, rows = map_chunks_joined(step, batch(8), 8)  # type: ignore[arg-type]
+    joined, rows = map_chunks_joined(step, batch(8), 8)  # type: ignore[arg-type]  # `step` is typed as object
     assert joined["double"][:, 0].tolist() == [2 * i for i in range(8)]
     assert rows == 2
     assert tried == [8, 4, 2, 2, 2, 2]
@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_halved_until_it_does() -> None:
 def test_a_row_that_does_not_fit_is_an_error() -> None:
     _, step = step_with_room(0)
     with pytest.raises(torch.OutOfMemoryError):
-        map_chunks_joined(step, batch(4), 4)  # type: ignore[arg-type]
+        map_chunks_joined(step, batch(4), 4)  # type: ignore[arg-type]  # `step` is typed as object
 
 
 def test_another_error_is_not_taken_for_lack_of_memory() -> None:

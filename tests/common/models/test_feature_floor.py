@@ -26,7 +26,7 @@ class TestFeatureFloorWithoutTimes(TestFeatureFloor):
 
 
 def _features(**arguments: object) -> dict[str, torch.Tensor]:
-    model = FeatureFloor(toy.NUM_ITEMS, **arguments)  # type: ignore[arg-type]
+    model = FeatureFloor(toy.NUM_ITEMS, **arguments)  # type: ignore[arg-type]  # values of several types
     model.attach(toy.catalogue())
     return dict(model.features(toy.full_batch()))
 

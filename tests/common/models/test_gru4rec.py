@@ -62,7 +62,7 @@ class TestGRU4RecPrefix(SequentialCases):
 
 
 def _model(variant: Variant = "session", objective: Objective | None = None, **arguments: float) -> GRU4Rec:
-    model = GRU4Rec(toy.NUM_ITEMS, variant, 8, num_extras=6, objective=objective, **arguments)  # type: ignore[arg-type]
+    model = GRU4Rec(toy.NUM_ITEMS, variant, 8, num_extras=6, objective=objective, **arguments)  # type: ignore[arg-type]  # values of several types
     model.attach(toy.catalogue())
     return model
 
@@ -144,7 +144,7 @@ def test_loss_of_a_step_is_the_papers_cross_entropy() -> None:
     states, count = torch.randn(3, 8), toy.catalogue()["train_count"].float()
     model.num_slots = 4
     columns = torch.cat([targets, extras])
-    scores = states @ model.item_embedding.weight[columns].T + model.item_bias.weight[columns, 0]  # type: ignore[union-attr]
+    scores = states @ model.item_embedding.weight[columns].T + model.item_bias.weight[columns, 0]  # type: ignore[union-attr]  # this variant has biases
     scores -= 0.7 * torch.cat([count[targets].log(), 0.3 * count[extras].log()])
     expected = -scores.softmax(1)[torch.arange(3), torch.arange(3)].log().sum() / 4
     torch.testing.assert_close(model.step_loss(states, targets, extras), expected)
@@ -238,4 +238,4 @@ def test_other_instances_are_refused() -> None:
 @pytest.mark.parametrize("arguments", [{"num_extras": 0}, {"weight_decay": 0.1}])
 def test_arguments_out_of_range_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
-        GRU4Rec(5, **arguments)  # type: ignore[arg-type]
+        GRU4Rec(5, **arguments)  # type: ignore[arg-type]  # values of several types

@@ -149,7 +149,7 @@ def test_padding_is_no_event_in_time() -> None:
 
 def test_only_tables_decay() -> None:
     model = TiSASRec(9, max_history=6, width=8, weight_decay=0.1)
-    tables, rest = model.configure_optimizers().param_groups  # type: ignore[union-attr]
+    tables, rest = model.configure_optimizers().param_groups  # type: ignore[union-attr]  # is Adam here
     assert (tables["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert [len(p) for p in tables["params"]] == [10, 6, 6, 257, 257]
     assert len(tables["params"]) + len(rest["params"]) == len(list(model.parameters()))
