@@ -1,4 +1,4 @@
-"""From finished runs to tables: rows, verdicts on them, and their texts."""
+"""From finished runs to tables: rows, verdicts, and output formats."""
 
 from benchmarks.leaderboard.rows import Cell, Row, Standing, Table, build_table, build_tables
 

@@ -28,19 +28,19 @@ def leaderboard(
     reads: list[str] | None = None,
     root: Path = Path("data"),
 ) -> None:
-    """Prints tables of finished runs, one for each data set and protocol; or writes them as a page.
+    """Prints tables of finished runs, one per data set and protocol, or writes them as a page.
 
     Args:
-        runs: Run folders, folders that hold some, or files of `recbench submit`; ``runs`` when omitted.
-        format: Markdown, CSV (one line a row and metric) or JSON.
-        html: Folder for a page with tables, plots and a card for each run, with the ledger as a second page, beside
-            the tables in all formats.
+        runs: Run folders, folders that contain some, or files of `recbench submit`; ``runs`` when omitted.
+        format: Markdown, CSV (one line per row and metric) or JSON.
+        html: Folder for a page with tables, plots and a card for each run, and the ledger as a second page, together
+            with the tables in all formats.
         dataset: Only this data set.
-        protocol: Only this protocol, in a single table: refused when runs differ in what the protocol says.
+        protocol: Only this protocol, in a single table; refused if runs differ in its details.
         slice: Slice of the test cases, such as ``cold_item``.
-        slices: Slices whose primary metric is a column beside the others.
+        slices: Slices whose primary metric becomes an additional column.
         reads: Only methods that read nothing beyond these parts of the information set.
-        root: Folder of the stores, whose statistics the page's ledger compares with those that papers print.
+        root: Folder of the stores, whose statistics the ledger page compares with those that papers print.
     """
     everything = gather(runs or [Path("runs")])
     found = [run for run in everything if dataset in (None, run.result.dataset)]
@@ -61,7 +61,7 @@ def leaderboard(
         from benchmarks.html.ledger import write_ledger
         from benchmarks.html.page import write_page
 
-        # What a filter leaves out is not missing.
+        # The ledger is given all runs: what a filter leaves out is not missing.
         write_ledger(everything, root, html)
         write(str(write_page(tables, found, html)))
         return
@@ -69,7 +69,7 @@ def leaderboard(
 
 
 def _filled(found: Sequence[Finished], protocol: str | None) -> str:
-    """Slices that hold cases, as a cure."""
+    """A cure that names the slices with cases."""
     keys = (key.split("/") for run in found for key, count in run.result.cases.items() if count)
     return nearest("", {name for _, tested, name in keys if protocol in (None, tested)})
 
@@ -85,7 +85,7 @@ def gather(places: Sequence[Path]) -> list[Finished]:
 
 
 def tables_of(found: list[Finished], protocol: str | None = None, slice: str = "overall") -> list[Table]:
-    """Tables with verdicts: one for each data set and protocol id, or for each data set under ``protocol``.
+    """Tables with verdicts: one per data set and protocol id, or one per data set if ``protocol`` is given.
 
     Raises:
         UserError: If ``protocol`` is given and the runs' protocol ids differ.

@@ -22,21 +22,21 @@ COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "trials": ("trials", lambda value: f"{value:,.0f}"),
     "hours": ("tuning h", lambda value: f"{value:.1f}"),
 }
-"""Heading and text of each cost."""
+"""Heading and format of each cost."""
 
 
 def as_markdown(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
-    """Markdown: a heading, a table and its notes for each.
+    """Markdown: a heading, the rows and notes for each table.
 
     Args:
-        tables: What to print.
-        slices: Slices whose primary metric is a column.
+        tables: The tables.
+        slices: Slices whose primary metric becomes a column.
     """
     return "\n".join(_markdown(table, slices) for table in tables)
 
 
 def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
-    """CSV: one line for each row and metric; the primary metric of a slice is ``<slice>/<metric>``."""
+    """CSV: one line per row and metric; the primary metric of a slice is called ``<slice>/<metric>``."""
     stream = io.StringIO()
     names = [
         *("dataset", "protocol", "protocol_id", "scenario", "slice", "cases"),
@@ -58,7 +58,7 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
 
 
 def as_json(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
-    """JSON: a list with an object a row, with all slices and how it compares with each other row."""
+    """JSON: a list with one object per row, including all slices and the comparison with every other row."""
     records = [
         record_of(table, row) | {"against": _against(table, number)}
         for table in tables
@@ -93,7 +93,7 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _against(table: Table, own: int) -> dict[str, dict[str, float | bool]]:
-    """For each other row the difference of the primary metric, its 95 % interval, and whether they are separated."""
+    """The comparison with each other row: difference of the primary metric, its 95 % interval, and the verdict."""
     names = ("difference", "low", "high", "separated")
     others = [(number, other) for number, other in enumerate(table.rows) if (own, number) in table.pairs]
     return {other.method: dict(zip(names, table.pairs[own, number], strict=True)) for number, other in others}
@@ -111,7 +111,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
         + (f"; {table.note}" if table.note else "")
-        + (f". **Fewer than {SMALL_SLICE} cases: no conclusion.**" if small else "."),
+        + (f". **Fewer than {SMALL_SLICE} cases: too few for conclusions.**" if small else "."),
         "",
         *markdown(list(columns), [[text(row) for text in columns.values()] for row in table.rows]),
         "",
@@ -121,7 +121,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
 
 
 def _columns(table: Table, slices: Sequence[str]) -> Mapping[str, Callable[[Row], str]]:
-    """Heading and text of each column that any row fills."""
+    """Heading and content of each column that is not empty."""
     primary = table.primary
     shown = {name: f"**{name}**" if name == primary else name for name in SHOWN}
     columns: dict[str, Callable[[Row], str]] = {
@@ -177,15 +177,16 @@ def _lead(standing: Standing | None) -> str:
 def _footnotes(table: Table) -> list[str]:
     notes = [f"Floors are in italics. Sorted by {table.primary}; mean ± standard deviation over seeds."]
     if table.leakage is not None:
-        notes.append(f"Training data hold later events than the target of {table.leakage:.1%} of the test cases.")
+        notes.append(f"For {table.leakage:.1%} of the test cases, the training data contain events after the target.")
     if any(row.share is not None for row in table.rows):
-        notes.append("*above floor*: share of the gap between the best floor that reads nothing more and 1.")
+        notes.append("*above floor*: share closed of the gap between the best floor that reads no more and 1.")
     if any(row.rank is None for row in table.rows):
         notes.append(f"Rows with fewer than {RANKED_SEEDS} seeds ({RANKED_SEEDS_LLM} with an LLM) have no rank.")
     if any(row.standing for row in table.rows):
         notes.append(
-            "*ranks*: each rank that a row may hold; rows that share a letter under *tie* are not separated (Welch's t "
+            "*ranks*: the ranks that a row may have; rows that share a letter under *tie* are not separated (Welch's t "
             "over seeds and paired bootstrap over users, both with Holm's correction over all pairs). *vs best*: "
-            "difference with its 95 % interval, uncorrected; for rows without a rank, a comparison of checkpoints."
+            "difference from the best row with its uncorrected 95 % interval; without a rank, it only compares "
+            "checkpoints."
         )
     return [" ".join(notes), ""]

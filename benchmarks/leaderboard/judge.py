@@ -1,4 +1,4 @@
-"""Verdicts on the rows of a table, from the runs' ranks."""
+"""Verdicts on the rows of a table, from the ranks of their runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from common.errors import UserError
 def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -> Table:
     """The table with verdicts on all pairs of its ranked rows, on its primary metric.
 
-    Rows without a rank get intervals alone; rows that were tested before slices were stored get nothing on a slice.
+    Rows without a rank only get intervals. On a slice, rows that were tested before slices were stored get neither.
 
     Args:
         table: Rows, best first.
-        runs: Where the ranks of all its runs are.
+        runs: All its runs, with their ranks.
         resamples: Resamples of the bootstrap.
 
     Raises:
-        UserError: If ranks cannot be read, belie their result, or belong to other cases than the first row's.
+        UserError: If ranks cannot be read, contradict their result, or belong to other cases than the first row's.
     """
     sources = {run.result.run_id: run for run in runs}
     places = [
@@ -47,8 +47,8 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
                 cases, users = case, user
             elif not np.array_equal(cases, case):
                 raise UserError(
-                    f"{sources[result.run_id].path} holds ranks of other cases than {rows[0].method}.",
-                    "Test it again under the stored split with `recbench evaluate`.",
+                    f"{sources[result.run_id].path} contains ranks of other cases than {rows[0].method}.",
+                    "Test it again on the stored split with `recbench evaluate`.",
                 )
             totals.append(gain)
         evidence.append(Evidence(tuple(_primary(row, table)), np.mean(totals, axis=0), row.floor))

@@ -1,4 +1,4 @@
-"""What runs of this machine say of packed ones: whether they replay them."""
+"""Whether runs of this machine replay packed ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.leaderboard.sources import Finished, same_execution
 
 REPLAYED, MISSED = "replayed:", "not replayed:"
-"""Beginnings of the marks of runs that others have reported, too."""
+"""Prefixes of the marks of runs that others have also reported."""
 
 
 def settle(runs: Sequence[Finished]) -> list[Finished]:
-    """Runs of this machine, and packed ones as far as this machine has none of their configuration and protocol id.
+    """Runs of this machine, and those packed ones whose configuration and protocol id it has not run itself.
 
-    Runs here that others have reported, too, carry a mark that says whether they agree, with both run ids.
+    Runs of this machine that others have also reported get a mark that says whether they agree, with both run ids.
     """
     packed: dict[str, list[Finished]] = defaultdict(list)
     own: dict[str, list[Finished]] = defaultdict(list)
@@ -40,7 +40,7 @@ def settle(runs: Sequence[Finished]) -> list[Finished]:
 
 
 def _protocols(run: Finished) -> dict[str, str]:
-    """Names of a run's protocols by their ids."""
+    """Names of a run's protocols, by id."""
     return {entry["id"]: name for name, entry in run.result.protocols.items()}
 
 
@@ -54,28 +54,28 @@ def _marked(run: Finished, mark: str) -> Finished:
 
 
 def _verdict(packed: Sequence[Finished], own: Sequence[Finished]) -> str | None:
-    """The mark of a configuration that ran here and elsewhere.
+    """The mark of a configuration that was run here and elsewhere.
 
-    ``None`` where nothing ran under the same protocol id, and where the file holds the very run from here.
+    ``None`` if the two share no protocol id, or if the packed run is a copy of a run of this machine.
     """
     elsewhere = [run for run in packed if not any(same_execution(run.result, other.result) for other in own)]
     found = []
     for protocol_id in sorted({name for run in elsewhere for name in _protocols(run)}):
-        there, here = (_tested(part, protocol_id) for part in (elsewhere, own))
+        there, here = (_tested(group, protocol_id) for group in (elsewhere, own))
         if here:
             found.append((there, here, _inside(there, here, protocol_id)))
     if not found:
         return None
     ids = [
-        ", ".join(sorted({run.result.run_id for members in part for run in members}))
-        for part in list(zip(*found, strict=True))[:2]
+        ", ".join(sorted({run.result.run_id for members in side for run in members}))
+        for side in list(zip(*found, strict=True))[:2]
     ]
     inside = all(agrees for _, _, agrees in found)
     return f"{REPLAYED} {ids[0]} by {ids[1]}" if inside else f"{MISSED} {ids[1]} lies outside {ids[0]}"
 
 
 def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:
-    """Runs that were tested under a protocol id, one a seed: the training's own test before its evaluations."""
+    """Runs that were tested under a protocol id, one per seed; the test of the training itself takes precedence."""
     tested = [run for run in runs if protocol_id in _protocols(run)]
     return list(
         {run.result.seed: run for run in sorted(tested, key=lambda run: run.result.checkpoint is None)}.values()
@@ -83,7 +83,7 @@ def _tested(runs: Sequence[Finished], protocol_id: str) -> list[Finished]:
 
 
 def _inside(packed: Sequence[Finished], own: Sequence[Finished], protocol_id: str) -> bool:
-    """Whether the mean here lies in the wider 95 % interval, over seeds or users, of the mean there."""
+    """Whether the mean here lies in the 95 % interval of the mean there: over seeds or users, whichever is wider."""
     protocol = _protocols(packed[0])[protocol_id]
     metric = primary_metric(protocol)
     there, here = (

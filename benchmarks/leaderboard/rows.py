@@ -1,4 +1,4 @@
-"""From results to tables: pure functions, which read no file and run no model."""
+"""From results to tables, by pure functions that read no files and run no models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5"
 """The primary metric of each protocol."""
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
 RANKED_SEEDS, RANKED_SEEDS_LLM = 5, 3
-"""Fewest seeds of a row that has a rank, and of one made with a language model. A closed-form row needs one."""
+"""Seeds that a row needs for a rank, and that a row with a language model needs. A closed-form row needs one run."""
 SMALL_SLICE = 100
 """Slices with fewer cases are marked."""
 STAND_IN = "stand-in LLM"
@@ -41,7 +41,7 @@ class Cell:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Cell:
-        """The cell of one value a seed."""
+        """The cell of a metric, given its value for each seed."""
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     @property
@@ -58,12 +58,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the verdicts say of a row (:mod:`benchmarks.statistics.verdicts`).
+    """The verdicts on a row (:mod:`benchmarks.statistics.verdicts`).
 
     Attributes:
-        ranks: First and last rank that it may hold; ``None`` for a row with too few seeds.
-        group: Letters of its tie groups; rows that share one are not separated.
-        lead: Its primary metric less that of the best row, and the 95 % interval of that; ``None`` for the best row.
+        ranks: First and last rank that it may have; ``None`` for a row with too few seeds.
+        group: Letters of its tie groups; rows that share a letter are not separated.
+        lead: Its primary metric minus that of the best row, with the 95 % interval; ``None`` for the best row.
         spread: Half-width of its own 95 % interval over users.
     """
 
@@ -78,20 +78,20 @@ class Row:
     """A method in a table.
 
     Attributes:
-        method: Its label, with the configuration's id where two share a label.
-        rank: Place among rows with enough seeds, ``None`` for the others.
+        method: Its label, with the id of the configuration if several share a label.
+        rank: Rank among the rows with enough seeds, ``None`` for the others.
         metrics: Cell of each metric.
-        share: How much of the gap between the best floor that reads nothing more and a perfect score it closes, on
-            the primary metric; ``None`` where there is no such floor, or the row is a floor itself.
+        share: Share of the gap on the primary metric between the best floor that reads no more and a perfect score
+            which the row closes; ``None`` if there is no such floor, or the row is a floor itself.
         information_set: What it reads.
         floor: Whether it is a floor.
         marks: ``undertrained``, ``ties``, ``imputed time``, ``stand-in``, ``below floor <name>``, ``selected on …``.
         costs: Means over runs: ``train_seconds``, ``users_per_second``, ``memory`` and ``device_memory`` (peak
-            bytes), ``trained`` and ``frozen`` (parameters), ``trials`` and ``hours`` of tuning; what is not known is
+            bytes), ``trained`` and ``frozen`` (parameters), ``trials`` and ``hours`` of tuning; unknown costs are
             absent.
         runs: The runs that were averaged.
         slices: The primary metric in each slice.
-        standing: What the verdicts say, where there are any.
+        standing: The verdicts, if there are any.
     """
 
     method: str
@@ -108,28 +108,28 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The method as tables and plots show it: a stand-in language model is no part to overlook."""
+        """The method as tables and plots show it; a stand-in language model is always mentioned."""
         return f"{self.method} ({STAND_IN})" if STAND_IN in self.marks else self.method
 
     @property
     def seeds(self) -> int:
-        """Number of runs averaged."""
+        """Number of runs that were averaged."""
         return len(self.runs)
 
     @property
     def needed(self) -> int:
-        """Fewest seeds of a rank, or of a verdict on what a paper prints."""
+        """Number of seeds that a rank needs, or a verdict on what a paper prints."""
         return 1 if self.floor else RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
 
     @property
     def eligible(self) -> bool:
-        """Whether it has seeds enough for a rank, without one that its configuration was chosen with."""
+        """Whether it has enough seeds for a rank, not counting one with which its configuration was tuned."""
         return self.floor or sum(not _tuned_on(run) for run in self.runs) >= self.needed
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared: one data set, one protocol id, one slice of its cases.
+    """Comparable rows: one data set, one protocol id, one slice of the test cases.
 
     Attributes:
         dataset: Key of the data set.
@@ -140,10 +140,11 @@ class Table:
         slices: Number of cases of each slice.
         primary: The metric that it is sorted by.
         rows: Its rows, best first.
-        note: What parts it from other tables of the same data set and protocol.
-        leakage: Share of the data set's test cases whose training data hold later events, where times were recorded.
-        pairs: For two rows of the table the difference of the first less the second, its 95 % interval and whether
-            they are separated, both ways.
+        note: What distinguishes it from other tables of the same data set and protocol.
+        leakage: Share of the data set's test cases for which training data contain later events, if times were
+            recorded.
+        pairs: For each ordered pair of rows, the first minus the second, its 95 % interval, and whether the two are
+            separated.
     """
 
     dataset: str
@@ -160,7 +161,7 @@ class Table:
 
     @property
     def scenario(self) -> str:
-        """Who was trained on and who was tested, the same for all rows."""
+        """The scenario of training and test, which is the same for all rows."""
         return str(self.rows[0].runs[0].protocols[self.protocol]["fields"].get("scenario", OVERALL))
 
 
@@ -173,7 +174,7 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
         slice: Slice of the test cases.
 
     Raises:
-        UserError: If the results come from several data sets or their protocol ids differ: names the field.
+        UserError: If the results come from several data sets, or their protocol ids differ; names the field.
     """
     results = [result for result in results if protocol in result.protocols]
     _refuse_mixture(results, protocol)
@@ -201,9 +202,9 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
 
 
 def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Table]:
-    """Tables of all ``results``: one for each data set and protocol id.
+    """Tables of all ``results``, one per data set and protocol id.
 
-    Where one data set has a protocol under several ids, each table's note names the fields that differ.
+    If a data set has a protocol under several ids, the note of each table names the fields that differ.
     """
     groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
@@ -232,13 +233,13 @@ def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
         first = results[0]
         if result.dataset != first.dataset:
             raise UserError(
-                f"Rows of {first.dataset} and {result.dataset} do not stand in one table.", "Give --dataset."
+                f"Rows of {first.dataset} and {result.dataset} do not belong in one table.", "Give --dataset."
             )
         if result.protocols[protocol]["id"] != first.protocols[protocol]["id"]:
             raise UserError(
                 f"{first.method} and {result.method} were not tested under the same {protocol!r}: "
                 f"{difference(first, result, protocol)}.",
-                "Leave --protocol out to get a table for each, or name only runs that agree.",
+                "Leave --protocol out to get separate tables, or name only runs that agree.",
             )
 
 
@@ -273,12 +274,12 @@ def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
 
 
 def cell_of(runs: Sequence[Result], key: str) -> Cell:
-    """The cell of one metric over the runs that have it."""
+    """The cell of a metric over the runs that have it."""
     return Cell.of([run.metrics[key] for run in runs if key in run.metrics])
 
 
 def _costs(runs: Sequence[Result]) -> dict[str, float]:
-    """Means of what the runs say of their costs."""
+    """Means of the costs of the runs."""
 
     def users_per_second(run: Result) -> float | None:
         cases = sum(count for key, count in run.cases.items() if key.endswith("/overall"))
@@ -308,7 +309,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
-        "tuned on a seed of its own": any(_tuned_on(run) for run in runs),
+        "tuned on one of its seeds": any(_tuned_on(run) for run in runs),
         STAND_IN: (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
@@ -316,7 +317,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
 
 
 def _tuned_on(run: Result) -> bool:
-    """Whether the seed of a run is the one that its configuration was chosen with."""
+    """Whether the configuration of a run was tuned with the run's own seed."""
     return run.tuning.get("seed") == run.seed
 
 

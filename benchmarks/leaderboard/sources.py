@@ -1,4 +1,4 @@
-"""Finished runs and where their ranks are."""
+"""Finished runs and their ranks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from common.metrics.ranking import COLUMNS
 NEEDED = ("protocol", "case_id", "user", "higher", "equal")
 TOLERANCE = 1e-9
 Ranks = TypeVar("Ranks")
-"""What is read of a run's ranks."""
+"""What is read from a run's ranks."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Finished:
     """A finished run.
 
     Attributes:
-        result: What it says of itself.
-        path: Its folder, or the file that it was packed in.
-        files: Content of its files, for a run that was packed.
+        result: Its result.
+        path: Its folder, or the file in which it was packed.
+        files: Content of its files, for a packed run.
     """
 
     result: Result
@@ -45,12 +45,12 @@ class Finished:
 
     @property
     def protocol_ids(self) -> set[str]:
-        """Ids of the protocols that it was tested under."""
+        """Ids of the protocols under which it was tested."""
         return {entry["id"] for entry in self.result.protocols.values()}
 
     @property
     def sound(self) -> bool:
-        """Whether its ranks can be read and give its figures."""
+        """Whether its ranks can be read and yield its metrics."""
         try:
             for protocol in self.result.protocols:
                 self.gains(protocol, primary_metric(protocol))
@@ -62,25 +62,25 @@ class Finished:
     def _cure(self) -> str:
         if self.files is not None:
             return "Leave the file out, and ask its author to pack the run again."
-        again = f"Test it again with `recbench evaluate {self.path}`, whose result then stands in its place"
-        return f"{again}, or name the other runs."
+        again = f"Test it again with `recbench evaluate {self.path}`, whose result then replaces it"
+        return f"{again}, or name only the other runs."
 
     def text(self, name: str) -> str:
-        """A text file of its folder, empty where there is none."""
+        """The text of a file in its folder, empty if there is none."""
         if self.files is not None:
             return self.files.get(name, b"").decode()
         path = self.path / name
         return path.read_text() if path.is_file() else ""
 
     def cases(self, protocol: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Its cases under one protocol, by case id.
+        """Its cases under one protocol, sorted by case id.
 
         Args:
             protocol: The protocol.
             columns: Columns to read; all when omitted.
 
         Raises:
-            UserError: If they are not there or cannot be read.
+            UserError: If its ranks are missing or cannot be read.
         """
         table = self._ranks(lambda source: pl.read_parquet(source, columns=None if columns is None else list(columns)))
         return table.filter(pl.col("protocol") == protocol).sort("case_id")
@@ -96,18 +96,18 @@ class Finished:
             raise UserError(f"{path} {state}: {reason}", self._cure) from error
 
     def digest(self) -> str:
-        """A hash of what it found: all its cases, in whatever order they are stored, and its figures.
+        """A hash of its cases, whatever the order in which they are stored, and of its metrics.
 
         Raises:
-            UserError: If its cases cannot be read.
+            UserError: If its ranks cannot be read.
         """
-        # Slices follow from data and protocol; runs of earlier versions do not hold them.
+        # Without slices, which follow from data and protocol, and which earlier versions did not store.
         columns = sorted(("protocol", *COLUMNS))
         rows = [self.cases(protocol, columns).select(columns).write_csv() for protocol in sorted(self.result.protocols)]
         return hash_of(self.result.metrics, rows)
 
     def knows(self, slice: str) -> bool:
-        """Whether its ranks tell which cases belong to a slice.
+        """Whether its ranks say which cases belong to a slice.
 
         Raises:
             UserError: If they cannot be read.
@@ -117,10 +117,10 @@ class Finished:
     def gains(
         self, protocol: str, metric: str, slice: str = OVERALL
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Case ids, users, and what each case of a slice gains under ``metric``.
+        """Case ids, users, and the value of ``metric`` for each case of a slice.
 
         Raises:
-            UserError: If their mean is not the figure that the result states.
+            UserError: If the mean differs from the value in the result.
         """
         table = self.cases(protocol, NEEDED if slice == OVERALL else (*NEEDED, f"{SLICE}{slice}"))
         if slice != OVERALL:
@@ -131,7 +131,7 @@ class Finished:
         if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(
-                f"{self.path}: its ranks give {metric} {found} under {protocol}, its result states {stated:.6f}.",
+                f"{self.path}: its ranks give {metric} {found} under {protocol}, but its result says {stated:.6f}.",
                 self._cure,
             )
         case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
@@ -139,29 +139,29 @@ class Finished:
 
 
 def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
-    """What each case gains under a metric named like ``hr@10``, ``ndcg@10`` or ``mrr``."""
+    """The value of a metric named like ``hr@10``, ``ndcg@10`` or ``mrr`` for each case."""
     name, _, cutoff = metric.partition("@")
     if name == "mrr":
         return mrr(higher, equal)
     return {"hr": hit_rate, "ndcg": ndcg}[name](higher, equal, int(cutoff))
 
 
-def own_runs(places: Iterable[Path]) -> list[Finished]:
-    """All finished runs at or below ``places``, each once.
+def own_runs(folders: Iterable[Path]) -> list[Finished]:
+    """All finished runs at or below ``folders``, each once.
 
-    Where a run's ranks are damaged, a sound evaluation of it under the same protocols stands in its place, there or
-    beside it, and a line says so.
+    A run with damaged ranks is replaced by a sound evaluation of it under the same protocols, if there is one among
+    them or next to it; a line says so.
 
     Raises:
-        UserError: If a place does not exist, or two runs have the same id and differ in what they found.
+        UserError: If a folder does not exist, or two runs have the same id but different results.
     """
-    folders = dict.fromkeys(folder for place in places for folder in find_runs([place]))
-    runs = [Finished(read_result(folder), folder) for folder in folders]
-    return distinct(_mended(runs, [*runs, *_beside(folders)]))
+    found = dict.fromkeys(find_runs(folders))
+    runs = [Finished(read_result(folder), folder) for folder in found]
+    return distinct(_repaired(runs, [*runs, *_beside(found)]))
 
 
 def _beside(folders: Collection[Path]) -> Iterator[Finished]:
-    """Runs in the folders beside ``folders``, as far as they can be read: nobody has asked for them."""
+    """Readable runs next to ``folders``; unreadable ones are skipped, because the user did not name them."""
     for parent in dict.fromkeys(folder.parent for folder in folders):
         for path in sorted(parent.glob(f"*/{RESULT}")):
             if path.parent not in folders:
@@ -169,31 +169,31 @@ def _beside(folders: Collection[Path]) -> Iterator[Finished]:
                     yield Finished(read_result(path.parent), path.parent)
 
 
-def _mended(runs: Sequence[Finished], known: Sequence[Finished]) -> list[Finished]:
-    """Runs, and evaluations instead of those that are damaged, out of all that are ``known``."""
+def _repaired(runs: Sequence[Finished], known: Sequence[Finished]) -> list[Finished]:
+    """The runs, with damaged ones replaced by evaluations among all ``known`` runs."""
     evaluations: dict[str, list[Finished]] = defaultdict(list)
     for other in known:
         evaluations[other.result.predecessors.get("checkpoint", "")].append(other)
-    mended: dict[Path, Finished] = {}
+    repaired: dict[Path, Finished] = {}
     for run in runs:
         able = [other for other in evaluations[run.result.run_id] if run.protocol_ids <= other.protocol_ids]
-        # Ranks are read only where it makes a difference: a leaderboard of many runs reads them later, once.
+        # Ranks are only read if it makes a difference: a leaderboard of many runs reads them once, later.
         instead = None if not able or run.sound else next((other for other in able if other.sound), None)
         if instead is not None:
-            sys.stderr.write(f"recbench: {run.path} is damaged; its evaluation {instead.path} stands in its place.\n")
-        mended.setdefault((instead or run).path, instead or run)
-    return list(mended.values())
+            sys.stderr.write(f"recbench: {run.path} is damaged; its evaluation {instead.path} replaces it.\n")
+        repaired.setdefault((instead or run).path, instead or run)
+    return list(repaired.values())
 
 
 def distinct(runs: Iterable[Finished]) -> list[Finished]:
     """Runs without their copies.
 
-    Another machine that runs the same configuration and seed gives a run of the same id, too, whose figures may differ
-    in the last digits: a packed run and one of this machine both stay, to be judged as report and replay. Two packed
-    ones do not: neither is trusted more than the other.
+    The same configuration and seed give the same run id on another machine, but metrics may differ in the last digits.
+    A packed run and one of this machine are therefore both kept, to be judged as report and replay. Two packed ones are
+    not: neither can be trusted more than the other.
 
     Raises:
-        UserError: If two have the same id and differ in ranks or figures, and are not a report and a replay.
+        UserError: If two have the same id but different ranks or metrics, and are not a report and a replay.
     """
     kept: dict[str, list[Finished]] = defaultdict(list)
     for run in runs:
@@ -204,20 +204,20 @@ def distinct(runs: Iterable[Finished]) -> list[Finished]:
 
 
 def _same(one: Finished, other: Finished) -> bool:
-    """Whether one run of an id is a copy of another."""
+    """Whether one run is a copy of another with the same id."""
     if one.result.metrics == other.result.metrics and one.digest() == other.digest():
-        # Where both stay, the report has to remain one for the verdict.
+        # A report and a replay are both kept, even if they agree to the last digit: the verdict needs both.
         return (one.files is None) == (other.files is None)
     if same_execution(one.result, other.result) or (one.files is None) == (other.files is None):
         raise UserError(
-            f"{one.path} and {other.path} have the same run id and different results.",
-            "Same configuration, data and seed should give the same: name only the one you trust.",
+            f"{one.path} and {other.path} have the same run id but different results.",
+            "The same configuration, data and seed should give the same result: name only the run you trust.",
         )
     return False
 
 
 def same_execution(one: Result, other: Result) -> bool:
-    """Whether two results are of one training, as copies are and evaluations of it: no two take the same time."""
+    """Whether two results come from one training, as copies and evaluations do: no two trainings take equally long."""
     times = [
         {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
         for result in (one, other)

@@ -1,10 +1,10 @@
-"""``recbench submit``: a run packed for somebody else's leaderboard, and what is believed of such a file.
+"""``recbench submit``: packs a run for another leaderboard, and checks such files.
 
-A file proves that its overall figures follow from its ranks, and its ids from its configuration, data and
-predecessors; not that its ranks were made by that configuration: its row is *self-reported* until a run of the same
-configuration elsewhere lands inside its interval, then *replayed*. What cannot be followed from a file is taken at
-its word: figures of slices and those that no rank gives (which users and items are in a slice is known to the store
-alone), the information set, costs, the course of the training, and whether the method is a floor.
+A file proves that its overall metrics follow from its ranks, and its ids from its configuration, data and
+predecessors. It does not prove that this configuration produced the ranks: its row is *self-reported* until a run of
+the same configuration elsewhere falls inside its interval, then *replayed*. What a file cannot prove is taken on trust:
+metrics of slices (only the store knows their users and items), metrics that do not follow from ranks, the information
+set, costs, the course of training, and whether the method is a floor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SUFFIX = ".recbench.zip"
 VERSION = 1
 REPORTED = "self-reported"
 RESERVED = (REPORTED, REPLAYED, MISSED, "stand-in")
-"""Beginnings of marks that this machine gives, and takes from no file."""
+"""Prefixes of marks that only this machine sets; those in files are ignored."""
 _CURE = "Ask its author to pack the run again with `recbench submit`."
 
 
@@ -44,7 +44,7 @@ def submit(run: Path, *, out: Path | None = None) -> None:
 
     Args:
         run: Run folder.
-        out: File to write; ``<data set>-<method>-<run id>.recbench.zip`` here when omitted.
+        out: File to write; ``<data set>-<method>-<run id>.recbench.zip`` in the current folder when omitted.
     """
     result = read_result(run)
     path = out or Path(f"{result.dataset}-{result.method}-{result.run_id}{SUFFIX}")
@@ -55,7 +55,7 @@ def submit(run: Path, *, out: Path | None = None) -> None:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=2))
         for name, data in files.items():
             archive.writestr(name, data)
-    # What another machine would refuse is refused here, before it is sent.
+    # What another machine would refuse is refused here, before it is submitted.
     verify(Finished(result, path, files))
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content.getvalue())
@@ -67,7 +67,7 @@ def unpack(path: Path) -> Finished:
     """The run in a file of :func:`submit`.
 
     Raises:
-        UserError: If it is no such file, was changed, or its figures do not follow from its ranks.
+        UserError: If it is not such a file, was changed, or its metrics do not follow from its ranks.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -75,9 +75,9 @@ def unpack(path: Path) -> Finished:
         manifest = json.loads(files.pop(MANIFEST))
         hashes, version = dict(manifest["files"]), manifest["version"]
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
-        raise UserError(f"{path} is no file of `recbench submit`: {error}.", _CURE) from error
+        raise UserError(f"{path} is not a file of `recbench submit`: {error}.", _CURE) from error
     if version != VERSION:
-        raise UserError(f"{path} has version {version} of the layout, this recbench reads {VERSION}.", _CURE)
+        raise UserError(f"{path} has layout version {version}, but this recbench reads version {VERSION}.", _CURE)
     changed = sorted(n for n in hashes.keys() | files.keys() if n not in files or _hash(files[n]) != hashes.get(n))
     if changed or not {RESULT, RANKS, CONFIG} <= set(files):
         raise UserError(f"{path} was changed after it was packed: {', '.join(changed) or 'files are missing'}.", _CURE)
@@ -90,12 +90,12 @@ def unpack(path: Path) -> Finished:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError, yaml.YAMLError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise UserError(f"{path} holds what no run writes: {reason}.", _CURE) from error
+        raise UserError(f"{path} has content that no run would write: {reason}.", _CURE) from error
     return run
 
 
 def verify(run: Finished) -> None:
-    """Checks that ids and overall figures follow from what the run stores.
+    """Checks that the ids and overall metrics of a run follow from its files.
 
     Raises:
         UserError: If one does not.
@@ -110,7 +110,7 @@ def verify(run: Finished) -> None:
     for key, value in found.items():
         stated = run.result.metrics.get(key, math.nan)
         if not abs(stated - value) <= TOLERANCE:
-            raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, its result states {stated:.6f}.", _CURE)
+            raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, but its result says {stated:.6f}.", _CURE)
 
 
 def _verify_protocols(run: Finished) -> None:
@@ -120,28 +120,28 @@ def _verify_protocols(run: Finished) -> None:
     for protocol, entry in result.protocols.items():
         fields = entry["fields"]
         if hash_of(fields) != entry["id"]:
-            raise UserError(f"{run.path}: the id of protocol {protocol!r} is not that of its fields.", _CURE)
+            raise UserError(f"{run.path}: the id of protocol {protocol!r} does not match its fields.", _CURE)
         cases = result.cases.get(f"test/{protocol}/{OVERALL}")
         known = {"protocol": protocol, "data": result.data.get("fingerprint"), "cases": cases}
         _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()})
 
 
 def _verify_ids(run: Finished) -> None:
-    """Checks that a run is called what its configuration, data and predecessors call it."""
+    """Checks that the names and ids of a run follow from its configuration, data and predecessors."""
     result, text = run.result, run.text(CONFIG)
     if not text:
-        raise UserError(f"{run.path} has no {CONFIG}, of which its ids are made.", _CURE)
+        raise UserError(f"{run.path} has no {CONFIG}, from which its ids are computed.", _CURE)
     config = parse_yaml(text)
     model, fingerprint = config["model"], str(result.data.get("fingerprint"))
     predecessors = result.predecessors
     if result.checkpoint:
-        # An evaluation is named after the run that it scores, whose own predecessors stand in its configuration.
-        predecessors = {role: Path(place).name for role, place in (config.get("predecessors") or {}).items()}
+        # An evaluation is named after the run that it scores; that run's predecessors are in its configuration.
+        predecessors = {role: Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
     made_here = STANDIN in (model.get("init_args") or {}).values()
     if made_here and STANDIN not in predecessors:
         raise UserError(
-            f"{run.path} does not say which stand-in language model it was made with, so that its ids prove nothing.",
-            "Pack the run of the training, not its evaluation.",
+            f"{run.path} does not say which stand-in language model it used, so its ids prove nothing.",
+            "Pack the training run, not its evaluation.",
         )
     name = run_id(config, fingerprint, predecessors)
     own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
@@ -153,17 +153,17 @@ def _verify_ids(run: Finished) -> None:
         "method": (result.method, config.get("name") or model["class_path"].rpartition(".")[2].lower()),
     }
     if made_here:
-        known["language model a stand-in"] = (str(result.language_model).startswith(STANDIN), True)
+        known["use of a stand-in language model"] = (str(result.language_model).startswith(STANDIN), True)
     _compare(run, known)
 
 
 def _compare(run: Finished, known: Mapping[str, tuple[object, object]]) -> None:
-    """Raises a :class:`UserError` for the first of ``known`` whose stated value is not the one that follows."""
+    """Raises a :class:`UserError` for the first of ``known`` whose stated and computed values differ."""
     for name, (stated, value) in known.items():
         if stated != value:
             raise UserError(
-                f"{run.path}: its {name} is {stated}, and what it holds gives {value}: it was changed, or another "
-                "version of recbench made it.",
+                f"{run.path}: its {name} is {stated}, but its content gives {value}: it was changed, or made by "
+                "another version of recbench.",
                 _CURE,
             )
 

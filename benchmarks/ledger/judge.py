@@ -15,7 +15,7 @@ from benchmarks.runs import Result
 from benchmarks.standins import STANDIN
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
-CAVEATS = ("undertrained", "selected on", "tuned on a seed")
+CAVEATS = ("undertrained", "selected on", "tuned on")
 """Beginnings of the marks of rows whose figures are not what the method can do, or not what was asked."""
 HEADLINE = {"scorer": "score", "prompt_order": "none"}
 """Fields of a protocol by which the headline reads its candidates."""

@@ -118,4 +118,4 @@ def test_a_copy_counts_once_and_a_changed_copy_is_refused(tmp_path: Path, capsys
     result["metrics"]["test/full/overall/ndcg@10"] = 0.9
     (tmp_path / "copy" / "result.json").write_text(json.dumps(result))
     assert main(["leaderboard", str(tmp_path)]) == 2
-    assert "the same run id and different results" in capsys.readouterr().err
+    assert "the same run id but different results" in capsys.readouterr().err

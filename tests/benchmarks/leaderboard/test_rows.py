@@ -103,7 +103,7 @@ def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
     row = build_table(apart, "full").rows[0]
     assert (row.rank, row.marks) == (1, ())
     row = build_table(among, "full").rows[0]
-    assert (row.rank, row.seeds, row.marks) == (None, 5, ("tuned on a seed of its own",))
+    assert (row.rank, row.seeds, row.marks) == (None, 5, ("tuned on one of its seeds",))
 
 
 def test_stand_in_is_marked_and_a_real_model_is_not() -> None:

@@ -18,7 +18,7 @@ from benchmarks.runs import RANKS, read_result
 from common.errors import UserError
 from tests.benchmarks.leaderboard.made_files import packed, true_run
 
-SAME_ID = "the same run id and different results"
+SAME_ID = "the same run id but different results"
 
 
 def reordered(run: Path) -> Path:

@@ -95,8 +95,8 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
     ("change", "rehash", "message"),
     [
         (better, False, "was changed after it was packed: result.json"),
-        (better, True, "its ranks give test/full/overall/hr@10 0.300000, its result states 0.400000"),
-        (other_protocol, True, "the id of protocol 'full' is not that of its fields"),
+        (better, True, "its ranks give test/full/overall/hr@10 0.300000, but its result says 0.400000"),
+        (other_protocol, True, "the id of protocol 'full' does not match its fields"),
         (other_data, True, "its data of full is g"),
         (other_configuration, True, "its run id is"),
         (changed(run_id="0a1b"), True, "its run id is 0a1b"),
@@ -107,11 +107,11 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
         (changed(method="tisasrec"), True, "its method is tisasrec"),
         (changed(protocols={}), True, "was tested under no protocol"),
         (changed(protocols=[]), True, "was tested under no protocol"),
-        (changed(metrics=None), True, "holds what no run writes"),
-        (lambda files: files.update({"config.yaml": b"a: [b"}), True, "holds what no run writes"),
+        (changed(metrics=None), True, "has content that no run would write"),
+        (lambda files: files.update({"config.yaml": b"a: [b"}), True, "has content that no run would write"),
         (lambda files: files.pop("config.yaml"), True, "files are missing"),
         (lambda files: files.pop("ranks.parquet"), True, "files are missing"),
-        (lambda files: files.pop(MANIFEST), False, "is no file of `recbench submit`"),
+        (lambda files: files.pop(MANIFEST), False, "is not a file of `recbench submit`"),
     ],
 )
 def test_a_tampered_file_is_refused(
@@ -128,7 +128,9 @@ def test_marks_that_only_this_machine_gives_are_taken_from_no_file(tmp_path: Pat
     assert unpack(path).result.marks == ["texts by minilm", "self-reported"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("opt-6.7b", "language model a stand-in is False"), ("standin-3f", "")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("opt-6.7b", "use of a stand-in language model is False"), ("standin-3f", "")]
+)
 def test_a_stand_in_cannot_pass_for_a_language_model(
     name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +156,7 @@ def test_ids_of_real_runs_and_of_their_evaluations_are_those_of_their_configurat
 
 def test_any_other_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.zip").write_text("not a zip")
-    with pytest.raises(UserError, match="is no file of"):
+    with pytest.raises(UserError, match="is not a file of"):
         unpack(tmp_path / "notes.zip")
 
 
