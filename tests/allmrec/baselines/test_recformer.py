@@ -38,7 +38,8 @@ class TestRecFormer(SequentialCases):
     steps, lr, done = 300, 2e-3, 0
     arguments: ClassVar[dict[str, Any]] = SMALL | {"width": 32}
     exceptions: ClassVar[dict[str, str]] = {
-        "test_untrained_items_score_alike": "an item that was never trained on has its own text"
+        "test_untrained_items_score_alike": "an item that was never trained on has its own text",
+        "test_every_objective_moves_the_weights": "its losses are the paper's own, whatever the objective",
     }
 
     def batches(self) -> Iterator[SequenceBatch]:
