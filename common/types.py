@@ -1,8 +1,8 @@
-"""The batch and catalogue types that data and models share; with `common.errors`, all that they share.
+"""The batch and catalogue types through which data and models communicate; besides, they share only `common.errors`.
 
 Ids of users and items start at 1; 0 is padding. Times are Unix seconds (``int64``). Shapes use one vocabulary:
 ``b`` batch, ``l`` history length, ``p`` trained positions (``l``, or 1 for a single next item), ``c`` candidates,
-``k`` negatives, ``d`` width, ``s`` seen items, ``n`` events, ``u`` users.
+``k`` negatives, ``d`` width, ``s`` seen items, ``n`` events, ``m`` cases, ``u`` users, ``i`` items.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ PAD = 0
 """Id of the padding user and item, and the value of every padded slot."""
 
 TimeKind = Literal["real", "imputed", "ordinal"]
-"""Whether a source's times were recorded, filled in, or are mere positions in a user's history."""
+"""Whether a source's times were recorded, imputed, or are mere positions in a user's history."""
 
 
 class SequenceBatch(TypedDict, total=False):
-    """What a DataLoader yields and a model reads. Keys are present where their group is.
+    """What a DataLoader yields and a model reads. Which keys are present depends on the use.
 
-    Always: ``user_id``, ``history``, ``history_time``, ``target_time``. In training: ``targets`` and, where the
-    objective wants them, ``negatives``. In evaluation: ``protocol``, ``case_id``, ``target`` and either
+    Always: ``user_id``, ``history``, ``history_time``, ``target_time``. In training: ``targets`` and, if the
+    objective needs them, ``negatives``. In evaluation: ``protocol``, ``case_id``, ``target`` and either
     ``candidates`` (sampled protocols) or ``seen`` (full ranking).
     """
 
@@ -34,17 +34,17 @@ class SequenceBatch(TypedDict, total=False):
     history_time: Int[Tensor, "b l"]
     """Time of each history event; 0 where padded."""
     target_time: Int[Tensor, "b"]
-    """Time of the (newest) target event; the query time of models that read one."""
+    """Time of the (newest) target event, which is the query time for models that use one."""
 
     targets: Int[Tensor, "b p"]
     """Next item at each of the last ``p`` history positions, ``PAD`` where there is none."""
     negatives: Int[Tensor, "b q k"]
-    """``k`` sampled items a position; ``q`` is ``p``, or 1 where one draw serves a whole window."""
+    """``k`` sampled items per position; ``q`` is ``p``, or 1 where all positions of a window share one draw."""
 
     protocol: str
     """Name of the evaluation protocol: ``full``, ``full-unmasked``, ``sampled-99``, …"""
     case_id: Int[Tensor, "b"]
-    """Index of the test case in its stored split; a case may occur twice (padding of the last batch)."""
+    """Index of the test case in its stored split; a case may occur twice, to fill the last batch."""
     target: Int[Tensor, "b"]
     candidates: Int[Tensor, "b c"]
     """Items to rank, the target in column 0."""
@@ -62,7 +62,7 @@ class Sequences(TypedDict):
 
 
 class Cases(TypedDict):
-    """Evaluation cases: ``position`` indexes the target in ``Sequences.items``; history is all before it."""
+    """Evaluation cases: ``position`` indexes the target in ``Sequences.items``; earlier events are the history."""
 
     user: Int[Tensor, "m"]
     position: Int[Tensor, "m"]
@@ -79,12 +79,12 @@ class Split(TypedDict):
 
 
 class Catalogue(TypedDict, total=False):
-    """What is known of items and training events once for all; given once to ``Recommender.attach``."""
+    """Everything known about items and training events; passed once to ``Recommender.attach``."""
 
     num_users: int
     num_items: int
     num_interactions: int
-    """Events of all users, held-out ones included: a figure, not a fact about any of them."""
+    """Number of events of all users, held-out ones included; the total reveals nothing about a single one."""
     time: TimeKind
     train: Sequences
     """Training events only."""
@@ -97,13 +97,13 @@ class Catalogue(TypedDict, total=False):
     text_vectors: Float[Tensor, "i_plus_1 w"]
     """Language-model vector of each item's text; row 0 is padding."""
     text_source: dict[str, str]
-    """Whose vectors they are: a ``name`` for tables, and the ``identity`` of encoder and treatment."""
+    """Origin of the vectors: a ``name`` for tables, and the ``identity`` of encoder and post-processing."""
     relations: dict[str, Int[Tensor, "m 2"]]
     """Head and tail items of each item-item relation, by name."""
     attributes: dict[str, Int[Tensor, "i_plus_1"]]
     """Value id of each item for each attribute, by name; 0 where unknown."""
     words: dict[str, list[str]]
-    """Values of each attribute as words, by name, ``""`` where unknown; index 0 is padding; genres are one of them."""
+    """Each attribute's values in words, by name, ``""`` where unknown; index 0 is padding. Genres are one attribute."""
 
 
 @runtime_checkable
@@ -112,7 +112,7 @@ class DataModule(Protocol):
 
     @property
     def catalogue(self) -> Catalogue:
-        """What is known of items and training events."""
+        """Everything known about items and training events."""
 
     def case_loader(self, phase: Literal["val", "test"], protocol: str) -> Iterable[SequenceBatch]:
         """Evaluation cases of ``phase`` under ``protocol``, in batches."""

@@ -1,7 +1,7 @@
 """Ranking metrics of one relevant item, as expectations over the orders of ties.
 
-A case is two counts: ``higher``, candidates scored above the target, and ``equal``, others scored the same. With
-ties in random order the target's rank is uniform over ``higher + 1 … higher + equal + 1``.
+Two counts describe a case: ``higher``, candidates scored above the target, and ``equal``, others scored the same. With
+ties in random order, the target's rank is uniform over ``higher + 1 … higher + equal + 1``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.hashing import GOLDEN_GAMMA, multiply_rounds
 _EXACT = 1 << 24
 """Integers up to here are exact in fp32."""
 _CACHED = 1 << 18
-"""Scores of a block that is compared at a time."""
+"""Scores that are compared at a time."""
 
 
 def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tuple[Int[Tensor, "b"], Int[Tensor, "b"]]:
@@ -36,7 +36,7 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
     """
     scores = scores.detach().float()
     own = scores.gather(1, target.long()[:, None])
-    # The maximum is NaN where any score is, so that one cheap pass finds both kinds of bad score.
+    # The maximum is NaN if any score is, so one cheap pass finds NaN and +inf.
     if not bool(torch.isfinite(scores.amax(1)).all() & torch.isfinite(own).all()):
         raise ValueError("scores must be finite: found NaN or an infinity among candidates")
     if scores.size(1) > _EXACT:
@@ -47,14 +47,14 @@ def higher_equal(scores: Float[Tensor, "b c"], target: Int[Tensor, "b"]) -> tupl
 
 
 def _row_blocks(scores: Tensor, own: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows with their targets' scores, as many at a time as stay in a core's cache."""
+    """Rows with their targets' scores, as many at a time as fit into a core's cache."""
     rows = max(1, _CACHED // max(1, scores.size(1))) if scores.device.type == "cpu" else max(1, len(scores))
     return zip(torch.split(scores, rows), torch.split(own, rows), strict=True)
 
 
 def _count(scores: Float[Tensor, "b c"], own: Float[Tensor, "b 1"]) -> Int[Tensor, "b 2"]:
-    """Candidates above the target, and level with it, itself included."""
-    # Comparing into fp32 and adding that up is ten times as fast as adding up booleans.
+    """Counts the candidates above the target, and those equal to it, the target included."""
+    # Comparing into fp32 and summing is ten times as fast as summing booleans.
     mask = torch.gt(scores, own, out=torch.empty_like(scores))
     higher = mask.sum(1)
     return torch.stack([higher, torch.eq(scores, own, out=mask).sum(1)], dim=1).long()
@@ -72,7 +72,7 @@ def hit_rate(higher: Int[Tensor, "b"], equal: Int[Tensor, "b"], k: int) -> Float
 def ndcg(higher: Int[Tensor, "b"], equal: Int[Tensor, "b"], k: int) -> Float[Tensor, "b"]:
     """Expected gain ``1 / log2(rank + 1)`` where the rank is at most ``k``, float64 of shape ``(b,)``.
 
-    With one relevant item the ideal gain is 1, so that the gain is nDCG@k.
+    With one relevant item the ideal gain is 1, so the gain equals nDCG@k.
 
     >>> ndcg(torch.tensor([0, 1]), torch.tensor([99, 0]), 10)
     tensor([0.0454, 0.6309], dtype=torch.float64)
@@ -92,7 +92,7 @@ def mrr(higher: Int[Tensor, "b"], equal: Int[Tensor, "b"]) -> Float[Tensor, "b"]
 
 
 def top_k(scores: Float[Tensor, "b c"], k: int) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
-    """Columns and scores of the ``k`` best, best first; ties in the order of a fixed hash of the column.
+    """Columns and scores of the ``k`` best, best first; a fixed hash of the column breaks ties.
 
     The order within a tie depends only on the columns, not on the batch, the device or the process.
 
@@ -117,7 +117,7 @@ def _mean_gain(gains: Float[Tensor, "k"], higher: Int[Tensor, "b"], equal: Int[T
 
 
 def _break_ties(scores: Float[Tensor, "b c"], border: Float[Tensor, "b"], k: int) -> Int[Tensor, "b k"]:
-    """The ``k`` best columns where ties matter: all above ``border``, then the first of the hash order on it."""
+    """The ``k`` best columns of rows with ties: all above ``border``, then those equal to it in hash order."""
     priority = _tie_priority(scores.size(1), scores.device)
     key = torch.where(scores == border[:, None], priority, -torch.inf)
     columns = key.masked_fill_(scores > border[:, None], torch.inf).topk(k, dim=1).indices
@@ -128,7 +128,7 @@ def _break_ties(scores: Float[Tensor, "b c"], border: Float[Tensor, "b"], k: int
 
 @lru_cache(maxsize=4)
 def _tie_priority(columns: int, device: torch.device) -> Float[Tensor, "c"]:
-    """A fixed shuffling of ``0 … columns - 1``; a lower column keeps its place among others when columns are added."""
+    """A fixed permutation of ``0 … columns - 1``; more columns leave the relative order of the others unchanged."""
     key = multiply_rounds(torch.arange(columns) * GOLDEN_GAMMA)
     rank = torch.empty(columns, dtype=torch.float32 if columns <= _EXACT else torch.float64)
     rank[key.argsort()] = torch.arange(columns, dtype=rank.dtype)

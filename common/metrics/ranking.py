@@ -1,4 +1,4 @@
-"""Per-case ranks, gathered over processes and aggregated in one order."""
+"""Per-case ranks, gathered from all processes and aggregated in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from common.metrics.functional import hit_rate, mrr, ndcg
 
 CUTOFFS = (1, 5, 10, 20)
-"""Values of ``K`` that are reported where there are more candidates than that."""
+"""Values of ``K`` to report, each only if there are more than ``K`` candidates."""
 COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
 """Columns of the per-case table."""
 
@@ -18,8 +18,8 @@ COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
 class CaseRanks(Metric):
     """Ranks of all test cases of one protocol; every metric derives from them.
 
-    Under several processes the cases of all are gathered, each kept once, sorted by id and only then aggregated in
-    float64, so that no figure depends on the number of processes or on the padding of the last batch.
+    The cases of all processes are gathered, deduplicated, sorted by id and only then aggregated in float64, so that no
+    metric depends on the number of processes or on the repeated cases that fill the last batch.
 
     Args:
         train_count: Training events of each item, shape ``(num_items + 1,)``, for the metrics of top lists.
@@ -56,7 +56,7 @@ class CaseRanks(Metric):
             target: Target item of each case.
             higher: Candidates scored above the target.
             equal: Other candidates scored the same.
-            num_candidates: Candidates, the target among them.
+            num_candidates: Number of candidates, the target included.
             top_items: Best items of each case, ``PAD`` where there are fewer; under full ranking only.
         """
         columns = (case_id, user, target, higher, equal, num_candidates)
@@ -85,7 +85,7 @@ class CaseRanks(Metric):
         return {name: column.reshape((rows, -1) if name == "top_items" else rows) for name, column in table.items()}
 
     def metrics(self) -> dict[str, Tensor]:
-        """Metrics in float64: ``hr@K``, ``ndcg@K``, ``mrr``, ``tie_share``, and those of top lists where kept."""
+        """Metrics in float64: ``hr@K``, ``ndcg@K``, ``mrr``, ``tie_share``, and those of top lists if there are any."""
         return case_metrics(self.table(), self.train_count)
 
 
@@ -97,8 +97,8 @@ def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] 
         train_count: Training events of each item, shape ``(num_items + 1,)``.
 
     Returns:
-        ``hr@K`` and ``ndcg@K`` for each ``K`` below the smallest number of candidates, ``mrr``, ``tie_share`` (cases
-        in which another candidate scored what the target did) and, with top lists, ``coverage@10`` (share of the
+        ``hr@K`` and ``ndcg@K`` for each ``K`` below the smallest number of candidates, ``mrr``, ``tie_share`` (share
+        of cases in which another candidate ties with the target) and, with top lists, ``coverage@10`` (share of the
         catalogue in any list) and ``mean_popularity@10`` (mean training events of a listed item).
     """
     higher, equal = table["higher"], table["equal"]
@@ -124,10 +124,10 @@ def _joined(parts: list[Tensor] | Tensor) -> Tensor:
 
 
 def _extended(parts: list[Tensor], rows: Tensor) -> Tensor:
-    """All rows so far in the head of one storage, which doubles when it is full.
+    """Appends rows to those so far in one storage, which doubles when it is full.
 
-    Keeping each batch's rows as they come would scatter them through the gaps that the scores of a batch leave, so
-    that the next scores find no gap large enough: memory then grows with the number of users, by megabytes a batch.
+    One small tensor per batch would fragment the memory that the scores of a batch leave free, so that the scores of
+    the next find no gap large enough: memory would grow by megabytes per batch.
     """
     held = parts[0] if parts else rows.new_empty(0, rows.size(1))
     total, width = len(held) + len(rows), rows.size(1)

@@ -1,8 +1,8 @@
-"""What every model shares: from a batch to scores, ranks and metrics.
+"""What all models share: the way from a batch to scores, ranks and metrics.
 
-A sequential model writes :meth:`SequentialRecommender.encode`; a model whose score is not a dot product writes
-:meth:`Recommender.score` and :meth:`Recommender.loss`. Training, sampled and full evaluation, checkpoints, top-K
-export and distributed evaluation come from here.
+A sequential model implements :meth:`SequentialRecommender.encode`; a model whose score is not a dot product
+implements :meth:`Recommender.score` and :meth:`Recommender.loss`. Training, sampled and full evaluation, checkpoints,
+top-K export and distributed evaluation are provided here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, DataModule, SequenceBatch
 
 MODEL = "model"
-"""Key of a checkpoint that holds the name of the model's class."""
+"""Checkpoint key of the name of the model's class."""
 TOP_LIST = 10
 """Length of the top lists that full ranking keeps for coverage and mean popularity."""
 DENSE_SHARE = 16
@@ -47,12 +47,12 @@ class Recommender(L.LightningModule, ABC):
     """
 
     information_set: frozenset[str] = frozenset()
-    """What the model reads beyond item ids: ``history`` (which items, in no order), ``order`` (which includes it),
+    """What the model reads beyond item ids: ``history`` (which items, in no order), ``order`` (the ordered history),
     ``event_times``, ``query_time``, ``user_id``, ``graph``, ``attributes``, ``text``."""
     language_model: str | None = None
-    """Name of the language model inside, if there is one."""
+    """Name of the language model that the model contains, if any."""
     text_encoder: str | None = None
-    """Name of the encoder of item texts, here or in what the model is built on, if there is one."""
+    """Name of the encoder of item texts, in this model or in one that it builds on, if any."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` yields the finished model, with nothing left to train by gradient."""
     ranks_catalogue: ClassVar[bool] = True
@@ -90,7 +90,7 @@ class Recommender(L.LightningModule, ABC):
             self.attach(self.data_module.catalogue)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives what is known of items and training events, once, before training or evaluation."""
+        """Receives the catalogue, once, before training or evaluation."""
         self.train_count = catalogue["train_count"].cpu()
         for module in self.modules():
             if isinstance(module, ItemEmbedding):
@@ -107,9 +107,9 @@ class Recommender(L.LightningModule, ABC):
         """Training losses: ``"loss"`` is optimised, every entry is logged as ``train/<key>``."""
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Scores every item, shape ``(b, num_items + 1)``, into a buffer of its own; column 0 means nothing.
+        """Scores every item, shape ``(b, num_items + 1)``; callers may overwrite the result, and ignore column 0.
 
-        Items are scored ``catalogue_chunk`` at a time, so that working memory beside the result is bounded.
+        Items are scored ``catalogue_chunk`` at a time, so that working memory besides the result is bounded.
         """
         rows = len(batch["history"])
         scores = torch.empty(rows, self.num_items + 1, device=self.device)
@@ -134,14 +134,15 @@ class Recommender(L.LightningModule, ABC):
         return self._in_chunks(self._best_unseen, batch)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        """One step on the loss, with all its parts logged.
+        """Computes the loss and logs all its parts.
 
         Raises:
             UserError: If the loss is NaN or infinite.
         """
         losses = self.loss(batch)
-        # Looking at every step would make a GPU wait; once NaN, weights and loss stay NaN.
-        if self.device.type == "cpu" or batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        # Checking every step would stall a GPU; once NaN, the weights and the loss stay NaN.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by name
+        if self.device.type == "cpu" or batch_idx % every == 0:
             self._require_finite(losses["loss"], "loss")
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch["history"]))
@@ -156,20 +157,20 @@ class Recommender(L.LightningModule, ABC):
         self._collect(batch, self.rank(batch))
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Best items and their scores, both ``(b, list_length)``, of what each user has not seen."""
+        """The best items that each user has not seen, and their scores, both ``(b, list_length)``."""
         best = self.recommend(batch)
         return best["items"], best["scores"]
 
     def on_fit_start(self) -> None:
-        """Puts all parts into training mode: pre-trained ones arrive in evaluation mode, and Lightning keeps it."""
+        """Puts all modules into training mode; Lightning would leave pre-trained ones in evaluation mode."""
         self.train()
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the ranks of the epoch before."""
+        """Discards the ranks of the previous epoch."""
         self.case_ranks = {}
 
     def on_test_epoch_start(self) -> None:
-        """Forgets earlier ranks."""
+        """Discards earlier ranks."""
         self.case_ranks = {}
 
     def on_validation_epoch_end(self) -> None:
@@ -183,7 +184,7 @@ class Recommender(L.LightningModule, ABC):
             self._log_metrics(f"test/{protocol}/overall", ranks)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
-        """Adam on :meth:`parameter_groups`, in one kernel: three times as fast as PyTorch's default on a CPU."""
+        """Fused Adam on :meth:`parameter_groups`, three times as fast as PyTorch's default on a CPU."""
         return torch.optim.Adam(
             self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas, fused=True
         )
@@ -193,27 +194,27 @@ class Recommender(L.LightningModule, ABC):
         checkpoint[MODEL] = type(self).__name__
 
     def write_artifacts(self, folder: Path) -> None:
-        """Writes files that later stages read into the run folder; by default none."""
+        """Writes files that later stages read into the run folder; none by default."""
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Loads weights trained on another data set for a ``catalogue`` whose items are known only by their texts.
 
-        By default refused; a model that reads items only by their texts overrides this.
+        Refused by default; a model that reads items only by their texts overrides this.
 
         Args:
             checkpoint: Checkpoint of a training on another data set.
-            catalogue: What is known of the items to be ranked; replaces the call of :meth:`attach`.
+            catalogue: Catalogue of the items to be ranked; replaces the call of :meth:`attach`.
 
         Raises:
             UserError: If the model knows items by their ids, so that a transfer is not possible.
         """
         raise UserError(
-            f"{type(self).__name__} knows items by their ids: on items of another data set it is not applicable",
+            f"{type(self).__name__} knows items by their ids and is not applicable to those of another data set",
             "Train it on that data set, or name a run of a method that reads items only by their texts.",
         )
 
     def frozen_parameters(self) -> int:
-        """Number of parameters of modules that are used and never trained, outside the model's own tree."""
+        """Number of parameters in modules that the model uses without training them or registering them as its own."""
         counts = (getattr(module, "num_parameters", 0) for module in self.modules())
         return sum(count for count in counts if isinstance(count, int))
 
@@ -226,11 +227,11 @@ class Recommender(L.LightningModule, ABC):
         return {}
 
     def extra_metrics(self) -> dict[str, float]:
-        """Test metrics that ranks cannot yield, ``test/<protocol>/overall/<name>``; identical on all processes."""
+        """Test metrics beyond ranks, ``test/<protocol>/overall/<name>``; must be identical on all processes."""
         return {}
 
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
-        """Further slices of the test cases that only this model can tell, by name.
+        """Further slices of the test cases that only this model can define, by name.
 
         Args:
             ranks: Columns of the stored ranks, each of shape ``(m,)``.
@@ -247,7 +248,7 @@ class Recommender(L.LightningModule, ABC):
 
     def _log_metrics(self, prefix: str, ranks: CaseRanks) -> None:
         values = {f"{prefix}/{name}": value for name, value in ranks.metrics().items()}
-        # All processes hold the same values, of which the maximum keeps every bit where a mean would round.
+        # All processes hold the same values: their maximum is exact, where a mean would round.
         self.log_dict(values, reduce_fx="max", sync_dist=True)
 
     def _unseen_scores(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
@@ -284,7 +285,7 @@ class Recommender(L.LightningModule, ABC):
         return result
 
     def _require_finite(self, values: Tensor, what: str) -> None:
-        """Raises on NaN or infinity. Testing the sum first costs a tenth; since it may overflow, the values decide."""
+        """Raises on NaN or infinity. The sum costs a tenth and is tested first, but may overflow: the values decide."""
         if not bool(torch.isfinite(values.detach().sum())) and not bool(torch.isfinite(values).all()):
             step = self.trainer.global_step if self._trainer is not None else 0
             raise UserError(
@@ -297,8 +298,8 @@ class Recommender(L.LightningModule, ABC):
 class SequentialRecommender(Recommender):
     """A model that scores by the dot product of a state of the history and a vector of the item.
 
-    A subclass sets ``self.item_embedding`` (an :class:`ItemEmbedding`) and writes :meth:`encode`; one with output
-    vectors of its own overrides :meth:`output_table`, one with item biases :meth:`output_bias`.
+    A subclass sets ``self.item_embedding`` (an :class:`ItemEmbedding`) and implements :meth:`encode`; one with separate
+    output vectors overrides :meth:`output_table`, one with item biases :meth:`output_bias`.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -343,7 +344,7 @@ class SequentialRecommender(Recommender):
     def match(self, states: Float[Tensor, "n d"], items: Int[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """Scores ``items`` against ``states`` row by row."""
         if self.training and items.size(1) * DENSE_SHARE >= self.num_items:
-            # One product and a choice of its columns moves far less memory than the vectors of all negatives.
+            # One product and a gather of its columns move far less memory than the vectors of all negatives.
             return self.match_all(states).gather(1, items)
         vectors = torch.nn.functional.embedding(items, self.output_table())
         if items.size(1) <= FEW_ITEMS:
@@ -395,12 +396,12 @@ def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
     """The negatives of a training batch.
 
     Raises:
-        UserError: If the data draw none.
+        UserError: If there are none.
     """
     drawn = batch.get("negatives")
     if drawn is None or not drawn.size(-1):
         raise UserError(
-            "the training loss sets targets against negatives, and --data.num_negatives is 0",
-            "Give 1 or more, or a model that has it --model.init_args.objective ce.",
+            "the training loss compares targets with negatives, but --data.num_negatives is 0",
+            "Give 1 or more or, for a model with this option, --model.init_args.objective ce.",
         )
     return drawn

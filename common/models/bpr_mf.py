@@ -12,18 +12,18 @@ from common.types import PAD, SequenceBatch
 
 
 class BPRMF(SequentialRecommender):
-    """Scores an item by the product of a user's and the item's vector, and knows nothing of order.
+    """Scores an item by the dot product of the user's and the item's vector, whatever the order of events.
 
-    ``r(u, i) = p_u · q_i + b_i``, trained so that ``-ln σ(r(u, i) - r(u, j))`` is small for an item ``i`` of the
-    user's and a sampled one ``j``.
+    ``r(u, i) = p_u · q_i + b_i``, trained to minimise ``-ln σ(r(u, i) - r(u, j))`` for an item ``i`` of the user and
+    a sampled item ``j``.
 
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme: "BPR: Bayesian Personalized Ranking from Implicit Feedback",
     UAI 2009, https://arxiv.org/abs/1205.2618.
 
-    Relative to the original, which draws triples with replacement and takes plain SGD steps, ours passes over shuffled
-    events with Adam, as later benchmarks do, and its L2 term is Adam's weight decay on whole tables rather than on
-    the rows of the triple. Users without training events, and users not known at all, have the mean user vector.
-    Train it on ``prefix`` instances with ``min_history`` 0, so that first events count as well.
+    The original draws triples with replacement and takes plain SGD steps; this implementation passes over shuffled
+    events with Adam, as later benchmarks do, and applies L2 as Adam's weight decay to whole tables rather than to the
+    rows of the triple. Users without training events, and unknown users, have the mean user vector. Train it on
+    ``prefix`` instances with ``min_history`` 0, so that each user's first event is a target too.
 
     Args:
         num_items: Number of items.
@@ -63,7 +63,7 @@ class BPRMF(SequentialRecommender):
             nn.init.zeros_(self.item_bias.weight)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
-        """The user's vector as the one state, shape ``(b, 1, width)``."""
+        """The user's vector as the only state, shape ``(b, 1, width)``."""
         states: Tensor = self.user_embedding(batch["user_id"])
         return states[:, None]
 

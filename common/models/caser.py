@@ -30,22 +30,23 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class Caser(SequentialRecommender):
     """Reads the last ``L`` items with vertical and horizontal convolutions and joins the result with a user vector.
 
-    The item vectors of the window are an image ``E`` of ``L × d``. A vertical filter is a weighted sum of its rows
-    (no activation); a horizontal filter of height ``h`` scores every run of ``h`` items and keeps the best. A linear
-    map makes of all that ``z``, and ``r_i = [z; p_u] · w_i + b_i``. J. Tang and K. Wang, "Personalized Top-N
-    Sequential Recommendation via Convolutional Sequence Embedding", WSDM 2018 (https://arxiv.org/abs/1809.07426).
+    The item vectors of the window form an image ``E`` of ``L × d``. A vertical filter is a weighted sum of its rows
+    (no activation); a horizontal filter of height ``h`` scores every run of ``h`` items and keeps the highest score. A
+    linear map turns all features into ``z``, and ``r_i = [z; p_u] · w_i + b_i``. J. Tang and K. Wang, "Personalized
+    Top-N Sequential Recommendation via Convolutional Sequence Embedding", WSDM 2018
+    (https://arxiv.org/abs/1809.07426).
 
-    * ``window``: the authors' code (github.com/graytowne/caser_pytorch), whose defaults these are: an output table of
-      width 2d apart from the input table, item biases, and windows of ``T`` targets that share one state. Train it on
-      ``instances: window`` with ``num_targets`` 3 and ``num_negatives`` 3: the objective ``bce`` then is the authors'
-      sum of a mean over targets and a mean over the window's negatives. Where a user is shorter than a window they
-      train on padding as a target; we leave such targets out.
-    * ``prefix``: as in ReChorus (github.com/THUwangcy/ReChorus), which LRD's baselines follow: a linear map from 2d
-      to d before the input table itself, no item bias, one target a history, no dropout. Its window is padded on the
-      right, ours on the left. Train it on ``instances: prefix`` with the objective ``bpr``, ``max_history`` 20,
-      ``max_height`` 5, and ``padding`` masked, since its padding row is zero.
+    * ``window``: follows the authors' code (github.com/graytowne/caser_pytorch) and its defaults: a separate output
+      table of width 2d, item biases, and windows of ``T`` targets that share one state. Train it on ``instances:
+      window`` with ``num_targets`` 3 and ``num_negatives`` 3: the objective ``bce`` is then the authors' sum of a mean
+      over targets and a mean over the window's negatives. For users with fewer events than a window, the authors'
+      code trains on padding as a target; here such targets are left out.
+    * ``prefix``: follows ReChorus (github.com/THUwangcy/ReChorus), as LRD's baselines do: a linear map from 2d to d,
+      the input table as output table, no item bias, one target per history, no dropout. ReChorus pads the window on
+      the right, this implementation on the left. Train it on ``instances: prefix`` with the objective ``bpr``,
+      ``max_history`` 20, ``max_height`` 5, and ``padding`` masked, since ReChorus's padding row is zero.
 
-    A user without training events, and the unknown user 0, have the mean user vector.
+    Users without training events, and the unknown user 0, have the mean user vector.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -53,9 +54,9 @@ class Caser(SequentialRecommender):
         max_history: ``L``, the window; shorter histories are padded on the left.
         variant: See above.
         width: ``d``.
-        num_vertical: Vertical filters.
-        num_horizontal: Horizontal filters of each height.
-        max_height: Heights go from 1 to this; ``None`` for ``L``.
+        num_vertical: Number of vertical filters.
+        num_horizontal: Number of horizontal filters of each height.
+        max_height: Largest height; there are filters of every height up to it. ``None`` for ``L``.
         dropout: Dropout before the linear map (``window``).
         conv_activation: Activation of the horizontal filters.
         hidden_activation: Activation of ``z``.
@@ -65,10 +66,10 @@ class Caser(SequentialRecommender):
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.
         lr: Learning rate of Adam.
-        weight_decay: L2 coefficient of Adam, on everything.
+        weight_decay: L2 coefficient of Adam, on all parameters.
 
     Raises:
-        UserError: If it is trained on whole sequences, whose targets stand in the history.
+        UserError: If it is trained on whole sequences, whose histories contain their targets.
     """
 
     information_set = frozenset({"order", "user_id"})
@@ -103,7 +104,7 @@ class Caser(SequentialRecommender):
         self.item_embedding = ItemEmbedding(num_items, width, padding_idx=PAD if self.masked else None)
         self.user_embedding = UserEmbedding(num_users, width)
         self.vertical = nn.Linear(max_history, num_vertical)
-        # A run of h vectors is one long vector, so that a horizontal filter is a row of a linear map.
+        # A run of h vectors is one long vector, so a horizontal filter is a row of a linear map.
         self.horizontal = nn.ModuleList(nn.Linear(height * width, num_horizontal) for height in heights)
         self.hidden = nn.Linear(num_vertical * width + num_horizontal * len(heights), width)
         self.dropout = Dropout(dropout if variant == "window" else 0.0)
@@ -114,7 +115,7 @@ class Caser(SequentialRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws a table of width ``w`` from N(0, 1/w²); biases of items start at 0, maps as PyTorch starts them."""
+        """Draws each table of width ``w`` from N(0, 1/w²) and zeroes item biases; linear maps keep PyTorch's values."""
         for table in (self.item_embedding, self.user_embedding, self.output_embedding):
             nn.init.normal_(table.weight, std=1 / table.embedding_dim)
             if table.padding_idx is not None:
@@ -123,7 +124,7 @@ class Caser(SequentialRecommender):
             nn.init.zeros_(self.item_bias.weight)
 
     def convolve(self, history: Int[Tensor, "b l"]) -> Float[Tensor, "b f"]:
-        """Vertical features (all columns of the first filter, then of the next), then horizontal by rising height."""
+        """Vertical features, filter by filter, then horizontal features by increasing height."""
         window = F.pad(history, (max(0, self.max_history - history.size(1)), 0))[:, -self.max_history :]
         image = self.item_embedding(window)
         vertical = self.vertical(image.transpose(1, 2)).transpose(1, 2).flatten(1)
@@ -140,7 +141,7 @@ class Caser(SequentialRecommender):
         return torch.cat([vertical, *horizontal], dim=1)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
-        """The state of the window, shape ``(b, p, d)``: in training once for each of its ``p`` targets, else once."""
+        """The state of the window, shape ``(b, p, d)``, repeated for its ``p`` targets in training (else ``p = 1``)."""
         features = self.dropout(self.convolve(batch["history"]))
         hidden = self.hidden_activation(self.hidden(features))
         state = torch.cat([hidden, self.user_embedding(batch["user_id"])], dim=1)
@@ -161,7 +162,7 @@ class Caser(SequentialRecommender):
         history, targets = batch["history"], batch["targets"]
         if targets.shape == history.shape and targets.size(1) > 1 and torch.equal(history[:, 1:], targets[:, :-1]):
             raise UserError(
-                "Caser got whole sequences, whose targets stand in the history",
+                "Caser was given whole sequences, whose histories contain their targets",
                 "Set data.instances to window (or to prefix, with model.variant prefix).",
             )
         return super().loss(batch)

@@ -1,4 +1,4 @@
-"""Models that are finished once the catalogue is attached: counts, not gradients."""
+"""Models that are complete once the catalogue is attached: they use counts, not gradients."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from common.types import SequenceBatch
 
 
 class ClosedFormRecommender(Recommender):
-    """A model without gradient training; a subclass writes ``attach`` and ``score_catalogue``.
+    """A model without gradient training; a subclass implements ``attach`` and ``score_catalogue``.
 
-    ``fit`` ends before its first step, so that such a model can stand in a suite beside trained ones.
+    ``fit`` ends before its first step, so that a suite can run such a model like any other.
 
     Args:
         num_items: Number of items.
@@ -29,14 +29,14 @@ class ClosedFormRecommender(Recommender):
 
     @abstractmethod
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Scores every item, shape ``(b, num_items + 1)``, into a buffer of its own."""
+        """Scores every item, shape ``(b, num_items + 1)``, in a tensor that callers may overwrite."""
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
-        """Scores candidates by way of the whole catalogue, which counts give at once."""
+        """Picks the candidates' scores from those of the whole catalogue, which cost little here."""
         return self.score_catalogue(batch).gather(1, batch["candidates"].long())
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """There is none.
+        """Not available: there is nothing to train.
 
         Raises:
             UserError: Always.

@@ -1,4 +1,4 @@
-"""The strongest floor: a conditional logit over a few counts that anybody would look at first."""
+"""The strongest floor: a conditional logit over a few simple counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.models.item_knn import cosine_neighbours, history_matrix, user_item_
 from common.types import Catalogue, SequenceBatch, Sequences
 
 WINDOWS = (7, 30, 90, 365)
-"""Days of the windows of recent popularity."""
+"""Lengths of the windows of recent popularity, in days."""
 MAX_LINKS = 2
 """Relations, and attributes, that features are built from: the first by name."""
 MAX_FEATURES = len(WINDOWS) + 8 + 2 * (2 * MAX_LINKS)
@@ -31,22 +31,22 @@ class FeatureFloor(ClosedFormRecommender):
     """Conditional logit over at most 20 counts, fitted on validation cases with their stored candidates.
 
     ``P(i | u) ∝ exp(w · x(u, i))``, ``w`` from L-BFGS on standardised features with a small ridge. Counts enter as
-    ``log(1 + count)`` and come from training events before the query, except for co-occurrences, which are those
-    of all training events. The features of item ``i`` for a user whose last item is ``q``:
+    ``log(1 + count)`` and come from training events before the query, except for co-occurrences, which come from all
+    training events. The features of item ``i`` for a user whose last item is ``q``:
 
-    * ``popularity``: events of ``i``; ``popular_7d`` … ``popular_365d``: those of the last days;
+    * ``popularity``: events of ``i``; ``popular_7d`` … ``popular_365d``: those of the last 7 … 365 days;
     * ``unborn``: whether ``i`` has no event yet; ``age``: days since its first, ``rest``: days since its last event;
-    * ``next``: times that ``i`` followed ``q`` directly; ``cosine_last``: co-occurrence cosine of ``i`` and ``q``;
+    * ``next``: how often ``i`` directly followed ``q``; ``cosine_last``: co-occurrence cosine of ``i`` and ``q``;
       ``cosine_history``: sum of the cosines of ``i`` with the history; ``repeat``: whether ``i`` is in the history;
     * for two relations: ``<relation>_last``: whether it leads from ``q`` to ``i``; ``<relation>_history``: from how
-      many items of the history it does;
+      many items of the history it leads to ``i``;
     * for two attributes: ``<attribute>_last``: whether ``i`` and ``q`` share the value; ``<attribute>_history``: how
-      many items of the history do.
+      many items of the history share it with ``i``.
 
     Args:
         num_items: Number of items.
-        clock: Query time, or the time of the user's last event.
-        use_times: Whether to use the features that read times; to be switched off where times were not recorded.
+        clock: Time that counts refer to: the ``query`` or the user's ``last_event``.
+        use_times: Whether to use the features that read times; switch off if times were not recorded.
         fit_protocol: Protocol of the validation candidates that weights are fitted on.
         ridge: L2 coefficient of the mean log-loss.
     """
@@ -78,7 +78,7 @@ class FeatureFloor(ClosedFormRecommender):
             self.fit(self.data_module.case_loader("val", self.fit_protocol))
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Counts what the features need of training events, relations and attributes."""
+        """Computes the counts behind the features from training events, relations and attributes."""
         super().attach(catalogue)
         self.events = EventLog(catalogue)
         self.first = self.events.first_times()
@@ -91,12 +91,12 @@ class FeatureFloor(ClosedFormRecommender):
         }
         values = catalogue.get("attributes", {})
         for name in sorted(values)[:MAX_LINKS]:
-            # Items are linked with those that share a value, by way of the value.
+            # Items that share a value are linked through it.
             one_hot = _one_hot(values[name])
             self.links[name] = (one_hot, one_hot.T.tocsr())
 
     def features(self, batch: SequenceBatch) -> Iterator[tuple[str, Float[Tensor, "b i_plus_1"]]]:
-        """Names and values of the features of the whole catalogue, one after the other."""
+        """Yields the name and the values of each feature for the whole catalogue."""
         if self.use_times:
             yield from self._time_features(batch)
         elif self.train_count is not None:
@@ -150,7 +150,7 @@ class FeatureFloor(ClosedFormRecommender):
 def conditional_logit(features: Float[Tensor, "m c f"], ridge: float) -> Float[Tensor, "f"]:
     """Weights that make candidate 0 of each case most probable, float64 of shape ``(f,)``.
 
-    A feature that does not vary gets weight 0. Means need no subtraction: the softmax does not see them.
+    A feature that does not vary gets weight 0. Means are not subtracted, since they do not change the softmax.
 
     Args:
         features: Features of each candidate of each case, the target first.
@@ -164,12 +164,12 @@ def conditional_logit(features: Float[Tensor, "m c f"], ridge: float) -> Float[T
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = -(scaled @ weights).log_softmax(dim=1)[:, 0].mean() + ridge * weights.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    # Evaluation runs in inference mode, which a fit must leave for its gradients.
+    # Evaluation runs in inference mode, which has to be left to compute gradients.
     with torch.inference_mode(False), torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
+        optimiser.step(loss)
     return weights.detach() / torch.where(scale > 0, scale, torch.inf)
 
 
@@ -187,7 +187,7 @@ def _counted(rows: np.ndarray, columns: np.ndarray, size: int) -> sparse.csr_arr
 
 
 def _links(pairs: Tensor, num_items: int) -> sparse.csr_array:
-    """1 where the relation leads from the item of the row to that of the column."""
+    """Sparse matrix with 1 where the relation leads from the row's item to the column's."""
     heads, tails = pairs.cpu().numpy().T
     links = _counted(heads, tails, num_items + 1)
     links.data[:] = 1.0
@@ -195,7 +195,7 @@ def _links(pairs: Tensor, num_items: int) -> sparse.csr_array:
 
 
 def _one_hot(values: Tensor) -> sparse.csr_array:
-    """1 where the item of the row has the value of the column; unknown values have none."""
+    """Sparse matrix with 1 where the row's item has the column's value; rows of unknown values are empty."""
     ids = values.cpu().numpy()
     known = ids.nonzero()[0]
     shape = (len(ids), int(ids.max(initial=0)) + 1)

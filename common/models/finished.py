@@ -13,7 +13,7 @@ from common.models.base import MODEL, Recommender
 
 T = TypeVar("T")
 WEIGHTS = "best.ckpt"
-"""File of a run folder that holds the weights that validation chose."""
+"""File of a run folder with the weights that validation chose."""
 
 
 def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN401
@@ -21,16 +21,16 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
 
     Args:
         run: The run folder.
-        changes: Arguments to replace, or that the checkpoint does not hold: other runs' folders, for example.
+        changes: Arguments to replace, or that the checkpoint lacks, such as folders of other runs.
 
     Raises:
-        UserError: If the folder holds no checkpoint, or one of a model that is not known here.
+        UserError: If the folder holds no checkpoint, or one of an unknown model.
     """
     content = read_checkpoint(run)
-    known = {cls.__name__: cls for cls in descendants(Recommender)}  # type: ignore[type-abstract]
+    known = {cls.__name__: cls for cls in descendants(Recommender)}  # type: ignore[type-abstract]  # only its subclasses are built
     name = content.get(MODEL)
     if name not in known:
-        raise UserError(f"{run} holds a model {name!r}, which is not known here.", "Run it again with --force.")
+        raise UserError(f"{run} holds a model {name!r}, which is unknown here.", "Run it again with --force.")
     model: Recommender = known[name](**content.get("hyper_parameters", {}) | changes)
     model.on_load_checkpoint(content)
     model.load_state_dict(content["state_dict"])
@@ -38,23 +38,23 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
 
 
 def read_checkpoint(run: str | Path) -> dict[str, Any]:
-    """The checkpoint of a run folder, on the CPU.
+    """The checkpoint of a run folder, loaded to the CPU.
 
     Raises:
-        UserError: If it is not there or cannot be read.
+        UserError: If it is missing or cannot be read.
     """
     path = Path(run) / WEIGHTS
     if not path.is_file():
-        raise UserError(f"{run} holds no finished run: {WEIGHTS} is not there.", "Give a run folder.")
+        raise UserError(f"{run} holds no finished run: {WEIGHTS} is missing.", "Give a run folder.")
     return load_checkpoint(path, "Run it again with --force.")
 
 
 def load_checkpoint(path: Path, cure: str) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU.
+    """The content of a checkpoint file, loaded to the CPU.
 
     Args:
         path: The file.
-        cure: What the user can do if it is of no use.
+        cure: What the user can do if it cannot be used.
 
     Raises:
         UserError: If it is missing or cannot be read.

@@ -1,4 +1,4 @@
-"""Floors of counts and times: what a method must beat before its sequence model means anything."""
+"""Floors from counts and times: unless a sequence model beats them, its effort is for nothing."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from common.models.closed_form import ClosedFormRecommender
 from common.types import Catalogue, SequenceBatch
 
 DAY = 86_400
-"""Seconds."""
+"""Seconds per day."""
 Clock = Literal["query", "last_event"]
-"""Time at which a floor looks back: that of the target event, or that of the user's last known event."""
+"""Time that a floor looks back from: that of the target event, or that of the user's last known event."""
 
 _EVENTS_PER_PASS = 1 << 22
 
 
 def query_time(batch: SequenceBatch, clock: Clock) -> Int[Tensor, "b"]:
-    """Time at which each user is looked at, in Unix seconds; 0 for a user without history under ``last_event``."""
+    """Time that each row looks back from, in Unix seconds; 0 for a user without history under ``last_event``."""
     return batch["target_time"] if clock == "query" else batch["history_time"][:, -1]
 
 
 def clock_information(clock: Clock) -> frozenset[str]:
-    """What reading that clock adds to a model's information set."""
+    """What a model that reads this clock adds to its information set."""
     return frozenset({"query_time" if clock == "query" else "event_times"})
 
 
 class EventLog:
     """Training events of all users in order of time.
 
-    Memory beside the events is one pass of four million of them, and the result.
+    Counts are made in passes of four million events, which bounds working memory.
 
     Args:
         catalogue: Its ``train`` and ``num_items`` are read.
@@ -46,8 +46,8 @@ class EventLog:
     def counts(self, before: Int[Tensor, "b"], half_life: float = float("inf")) -> Float[Tensor, "b i_plus_1"]:
         """Events of each item before each time, halved in weight every ``half_life`` seconds.
 
-        Times are visited in order, so that each event is looked at once and each row follows from the one before:
-        ``S_r = S_{r-1} · 2^{-(t_r - t_{r-1}) / h} + new events``, in which nothing can overflow.
+        Times are visited in order, so that each event is read once and each row follows from the previous one:
+        ``S_r = S_{r-1} · 2^{-(t_r - t_{r-1}) / h} + new events``, where nothing can overflow.
 
         Args:
             before: Unix seconds, in any order.
@@ -84,10 +84,10 @@ class EventLog:
 
 
 class Popularity(ClosedFormRecommender):
-    """Scores an item by its training events, whenever they were.
+    """Scores an item by its number of training events, regardless of time.
 
     Under a leave-one-out split these include events later than the query; ``RecentPopularity`` and
-    ``DecayPopularity`` do not use them.
+    ``DecayPopularity`` leave those out.
 
     Args:
         num_items: Number of items.
@@ -100,7 +100,7 @@ class Popularity(ClosedFormRecommender):
         self.counts: Tensor
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Takes the items' counts."""
+        """Reads the items' counts."""
         super().attach(catalogue)
         self.counts = catalogue["train_count"].float().to(self.device)
 
@@ -126,12 +126,12 @@ class _TimeFloor(ClosedFormRecommender):
 
 
 class RecentPopularity(_TimeFloor):
-    """Scores an item by its training events in the last days before the query, without those of its very second.
+    """Scores an item by its training events in the ``days`` before the query, events of the same second left out.
 
     Args:
         num_items: Number of items.
         days: Length of the window.
-        clock: Query time, or the time of the user's last event.
+        clock: Time to look back from: the ``query`` or the user's ``last_event``.
     """
 
     def __init__(self, num_items: int, days: float = 30.0, clock: Clock = "query") -> None:
@@ -152,7 +152,7 @@ class DecayPopularity(_TimeFloor):
     Args:
         num_items: Number of items.
         half_life: Days.
-        clock: Query time, or the time of the user's last event.
+        clock: Time to look back from: the ``query`` or the user's ``last_event``.
     """
 
     def __init__(self, num_items: int, half_life: float = 30.0, clock: Clock = "query") -> None:
@@ -173,7 +173,7 @@ class NewestFirst(_TimeFloor):
 
     Args:
         num_items: Number of items.
-        clock: Query time, or the time of the user's last event.
+        clock: Time to look back from: the ``query`` or the user's ``last_event``.
     """
 
     def __init__(self, num_items: int, clock: Clock = "query") -> None:

@@ -1,4 +1,4 @@
-"""GRU4Rec: a gated recurrent unit over the history, in three ways of training."""
+"""GRU4Rec: a gated recurrent unit over the history, with three training schemes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class GRU4Rec(SequentialRecommender):
     Session-based Recommendations", CIKM 2018 (https://arxiv.org/abs/1706.03847). One layer, as in all of the
     authors' tuned settings.
 
-    * ``session``: the authors' PyTorch code with constrained embedding (one table for input and output). ``b`` slots
-      walk through users in lock step; a step sees one event of each, carries the state over without gradient and
-      starts from zero where a user is new. Negatives of a row are the other rows' targets and ``num_extras`` items
-      drawn with probability ∝ count^``sample_alpha``, shared by all rows and not checked against the targets. The
-      loss is divided by the full number of slots, also when fewer are left. Wants ``instances: session``.
+    * ``session``: follows the authors' PyTorch code with constrained embedding (one table for input and output).
+      ``b`` slots go through users in lock step: each step reads one event per slot, carries the state over without
+      gradient and starts from zero for a new user. Negatives of a row are the other rows' targets and ``num_extras``
+      items drawn with probability ∝ count^``sample_alpha``, shared by all rows and not checked against the targets.
+      The loss is divided by the full number of slots even when fewer are left. Needs ``instances: session``.
     * ``allpos``: the same network with back-propagation through the whole sequence, which the authors advise for
-      user histories. Wants ``instances: sequence``.
-    * ``prefix``: as in LRD's code, made for comparison with it: item vectors narrower than the state, a linear map
-      without bias between them, no item bias. LRD exempts biases from weight decay, we do not. Wants
-      ``instances: prefix``.
+      user histories. Needs ``instances: sequence``.
+    * ``prefix``: follows LRD's code, for comparison with LRD: item vectors narrower than the state, a linear map
+      without bias between them, no item bias. LRD's code exempts biases from weight decay; this implementation does
+      not. Needs ``instances: prefix``.
 
-    Evaluation replays the history shown, from a zero state; an empty history has the zero state.
+    Evaluation replays the given history from a zero state; an empty history has the zero state.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -53,14 +53,14 @@ class GRU4Rec(SequentialRecommender):
         hidden_size: Width of the state and, except in ``prefix``, of the item vectors.
         width: Width of the item vectors of ``prefix``.
         dropout_embedding: Dropout of the input vectors.
-        dropout_hidden: Dropout of the states; ``session`` carries on what is left of them, as the authors do.
-        num_extras: Items drawn at each step of ``session``; at least 1, since the last user may be the only one left.
-        sample_alpha: Exponent of the popularity that extras are drawn by: 0 is uniform.
-        logq: Share of log popularity that ``session`` takes off the scores it trains on.
+        dropout_hidden: Dropout of the states; ``session`` carries them over after dropout, as the authors do.
+        num_extras: Items drawn at each step of ``session``; at least 1, since a step may be down to a single user.
+        sample_alpha: Exponent of popularity in the draw of extras; 0 is uniform.
+        logq: Factor of the log popularity that ``session`` subtracts from training scores.
         elu: α of the exponential linear unit before BPR-max in ``session``, or ``None``.
         momentum: Momentum of Adagrad (``session``).
-        sparse: Whether steps of ``session`` touch only the item vectors in use. Gradient clipping and the NCCL
-            backend want ``False``.
+        sparse: Whether a step of ``session`` changes only the item vectors in use. Gradient clipping and the NCCL
+            backend require ``False``.
         objective: Training loss; by default sampled softmax in ``session``, BPR in ``prefix``, full softmax in
             ``allpos``.
         calibration: The ``t`` of gBCE.
@@ -104,7 +104,7 @@ class GRU4Rec(SequentialRecommender):
             weight_decay=weight_decay,
         )
         if num_extras < 1:
-            raise UserError(f"num_extras is {num_extras}", "Draw at least 1 extra negative a step.")
+            raise UserError(f"num_extras is {num_extras}", "Draw at least 1 extra negative per step.")
         if weight_decay and variant == "session":
             raise UserError(f"weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos.")
         self.save_hyperparameters()
@@ -118,7 +118,7 @@ class GRU4Rec(SequentialRecommender):
         self.item_bias = ItemEmbedding(num_items, 1) if variant != "prefix" else None
         self.dropout_embedding = Dropout(dropout_embedding)
         self.dropout_hidden = Dropout(dropout_hidden)
-        # DistributedDataParallel asks the tables what gradients to expect.
+        # DistributedDataParallel learns from the tables which gradients to expect.
         for table in (self.item_embedding, self.item_bias):
             if table is not None:
                 table.sparse = sparse and variant == "session"
@@ -128,7 +128,7 @@ class GRU4Rec(SequentialRecommender):
         self.reset_slots()
 
     def reset_parameters(self) -> None:
-        """Draws the start: Glorot uniform by gate (``session``, ``allpos``) or N(0, 0.01²) (``prefix``)."""
+        """Draws initial weights: Glorot uniform per gate (``session``, ``allpos``) or N(0, 0.01²) (``prefix``)."""
         if self.project is not None:
             nn.init.normal_(self.item_embedding.weight, std=0.01)
             nn.init.normal_(self.project.weight, std=0.01)
@@ -143,14 +143,14 @@ class GRU4Rec(SequentialRecommender):
             self.item_embedding.weight[PAD] = 0
 
     def reset_slots(self) -> None:
-        """Forgets the carried states: all users start from zero."""
+        """Discards the carried states, so that all users start from zero."""
         self.slot_user = torch.zeros(0, dtype=torch.long, device=self.device)
         self.slot_next = self.slot_user
         self.slot_state = self.item_embedding.weight.new_zeros(0, self.gru.hidden_size)
         self.num_slots = 0
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Takes the popularity that extras and ``logq`` go by from the training events."""
+        """Computes the popularity that extras and ``logq`` use from the training events."""
         super().attach(catalogue)
         count = catalogue["train_count"].to(self.device, torch.float64)
         weight = torch.where(count > 0, count**self.sample_alpha, 0.0).cumsum(0)
@@ -168,11 +168,11 @@ class GRU4Rec(SequentialRecommender):
         self.reset_slots()
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
-        """States of a replay from zero: at every position in ``allpos``, otherwise only after the last."""
+        """States of a replay from the zero state: at every position in ``allpos``, otherwise only after the last."""
         history = batch["history"]
         real = history != PAD
         length, steps = real.sum(1), torch.arange(history.size(1), device=history.device)
-        # Rolled to the left, the padding comes after the events, where no step is spent on it.
+        # Rolling moves the padding behind the events, where packing skips it.
         start = (history.size(1) - length)[:, None]
         rolled = history.gather(1, (steps + start) % history.size(1))
         vectors = self.dropout_embedding(self.item_embedding(rolled))
@@ -208,10 +208,10 @@ class GRU4Rec(SequentialRecommender):
     def advance(
         self, users: Int[Tensor, "b"], items: Int[Tensor, "b"], targets: Int[Tensor, "b"]
     ) -> Float[Tensor, "b d"]:
-        """Feeds one event of each user to that user's carried state, which is zero where a session begins.
+        """Advances each user's carried state, which is zero at the start of a session, by one event.
 
-        A session goes on if its user stood in the step before with this event as target, in whatever slot: the data
-        may move sessions, close slots and start over.
+        A session continues if the previous step had its user with this event as target, in any slot: the data may
+        move sessions, close slots and start over.
         """
         same = (users[:, None] == self.slot_user) & (items[:, None] == self.slot_next)
         carried = same.to(self.slot_state.dtype) @ self.slot_state
@@ -263,7 +263,7 @@ class GRU4Rec(SequentialRecommender):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as Lightning does, which sparse gradients do not allow."""
+        """Clips as Lightning does, or refuses where gradients are sparse."""
         if gradient_clip_val and self.item_embedding.sparse:
             raise UserError(
                 f"gradient_clip_val is {gradient_clip_val}, but GRU4Rec's sparse gradients cannot be clipped",
@@ -272,5 +272,5 @@ class GRU4Rec(SequentialRecommender):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def look_up(self, table: ItemEmbedding, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """Rows of a table in training; if ``sparse``, the gradient holds only these rows."""
+        """Looks up rows of a table in training; if ``sparse``, the gradient holds only these rows."""
         return F.embedding(items, table.weight, sparse=self.sparse)

@@ -17,7 +17,7 @@ _BLOCK_NONZEROS = 1 << 24
 
 
 def user_item_matrix(train: Sequences, num_items: int) -> sparse.csr_array:
-    """Which items each user has training events of: ones, shape ``(num_users + 1, num_items + 1)``."""
+    """Binary matrix of the items in each user's training events, shape ``(num_users + 1, num_items + 1)``."""
     offsets, items = train["offsets"].cpu().numpy(), train["items"].cpu().numpy()
     matrix = sparse.csr_array(
         (np.ones(len(items), np.float32), items, offsets), shape=(len(offsets) - 1, num_items + 1)
@@ -28,14 +28,14 @@ def user_item_matrix(train: Sequences, num_items: int) -> sparse.csr_array:
 
 
 def cosine_neighbours(matrix: sparse.csr_array, neighbours: int, shrink: float) -> sparse.csr_array:
-    """Similarities of items, the largest of each column: entry ``(j, i)`` is what a history's ``j`` adds to ``i``.
+    """Item similarities, only the largest of each column: entry ``(j, i)`` is what ``j`` in a history adds to ``i``.
 
-    Computed for as many columns at a time as have a bounded number of products.
+    Computed in blocks of columns with a bounded number of products.
 
     Args:
-        matrix: Ones, shape ``(users, items)``.
+        matrix: Binary, shape ``(users, items)``.
         neighbours: Entries kept in each column.
-        shrink: Added to the product of norms, so that items seldom met count less.
+        shrink: Added to the product of norms, so that similarities of rare items shrink.
     """
     by_item = matrix.T.tocsr()
     norms = np.sqrt(np.asarray(by_item.sum(axis=1))).ravel()
@@ -56,7 +56,7 @@ def cosine_neighbours(matrix: sparse.csr_array, neighbours: int, shrink: float) 
 
 
 def history_matrix(history: Tensor, num_items: int, decay: float = 1.0) -> sparse.csr_array:
-    """Items of each history, shape ``(b, num_items + 1)``; ``decay`` to the power of steps back from the newest.
+    """Items of each history weighted by ``decay`` per step back from the newest, shape ``(b, num_items + 1)``.
 
     An item that occurs several times counts with its newest occurrence.
     """
@@ -73,15 +73,16 @@ def history_matrix(history: Tensor, num_items: int, decay: float = 1.0) -> spars
 class ItemKNN(ClosedFormRecommender):
     """Scores an item by its similarity to the items of the history.
 
-    ``s(i, j) = r_i · r_j / (‖r_i‖ ‖r_j‖ + shrink + 1e-6)`` over the users' columns ``r``, 0 on the diagonal, the
-    ``neighbours`` largest kept for each scored item; ``score(i) = Σ_j decay^steps(j) · s(j, i)`` over the history.
+    ``s(i, j) = r_i · r_j / (‖r_i‖ ‖r_j‖ + shrink + 1e-6)`` for columns ``r`` of the user-item matrix, 0 on the
+    diagonal, only the ``neighbours`` largest kept for each scored item; ``score(i) = Σ_j decay^steps(j) · s(j, i)``
+    over the history.
 
     Sarwar, Karypis, Konstan, Riedl: "Item-based Collaborative Filtering Recommendation Algorithms", WWW 2001,
     https://doi.org/10.1145/371920.372071; Deshpande, Karypis, TOIS 2004, https://doi.org/10.1145/963770.963776; the
     form with shrink as in Dacrema, Cremonesi, Jannach, RecSys 2019, https://arxiv.org/abs/1907.06902.
 
-    Similarities come from training events only; the history is the one the model is shown (at test with the
-    validation item). Recency weighting (``decay`` below 1) is ours: the standard method has ``decay = 1``.
+    Similarities come from training events only; the history is the one that the model is given, which at test
+    includes the validation item. Recency weighting (``decay`` below 1) is an addition to the standard method.
 
     Args:
         num_items: Number of items.

@@ -17,22 +17,22 @@ from common.types import PAD, SequenceBatch
 
 
 class NCF(Recommender):
-    """Scores a user and an item by a product of vectors, by a tower of layers, or by both; knows nothing of order.
+    """Scores a user-item pair by a product of vectors, a tower of layers, or both, whatever the order of events.
 
     ``gmf``: ``h · (p_u ⊙ q_i) + b``. ``mlp``: a linear map of ReLU layers over ``[p_u; q_i]``. ``neumf``: a linear map
-    of both side by side, each with tables of its own. Trained as a classifier, observed pair or sampled pair. X. He,
-    L. Liao, H. Zhang, L. Nie, X. Hu and T.-S. Chua, "Neural Collaborative Filtering", WWW 2017
+    of both side by side, each with its own tables. Trained to classify pairs as observed or sampled. X. He, L. Liao,
+    H. Zhang, L. Nie, X. Hu and T.-S. Chua, "Neural Collaborative Filtering", WWW 2017
     (https://arxiv.org/abs/1708.05031); defaults of github.com/hexiangnan/neural_collaborative_filtering. Scores are
-    left before the sigmoid, which changes no rank. :func:`fuse` makes the paper's start from pre-trained halves, after
-    which the authors go on with plain SGD.
+    logits, since the sigmoid changes no rank. :func:`fuse` builds the paper's initialisation from pre-trained halves,
+    which the authors then train with plain SGD.
 
-    A user without training events, and the unknown user 0, have the mean user vectors. Train it on
+    Users without training events, and the unknown user 0, have the mean user vectors. Train it on
     ``instances: prefix`` with ``min_history`` 0 and ``num_negatives`` 4.
 
     Args:
         num_items: Number of items of the catalogue.
         num_users: Number of users.
-        variant: Which form.
+        variant: Form of the model.
         product_width: Width of the vectors that are multiplied.
         layers: Widths of the tower: first the user's and the item's vector together, then each layer.
         optimizer: Optimiser; the authors' is Adam, or SGD after :func:`fuse`.
@@ -60,7 +60,9 @@ class NCF(Recommender):
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay)
         if len(layers) < 2 or layers[0] % 2:
-            raise UserError(f"layers is {tuple(layers)}", "Give an even width of both vectors and at least one layer.")
+            raise UserError(
+                f"layers is {tuple(layers)}", "Give an even width for both vectors, and at least one layer."
+            )
         self.save_hyperparameters()
         self.variant = variant
         self.optimizer = optimizer
@@ -101,7 +103,7 @@ class NCF(Recommender):
             shared = len(items) == 1
             logits = logits + (weighted @ vectors[0].T if shared else torch.einsum("bd,bcd->bc", weighted, vectors))
         if self.variant != "gmf":
-            first: nn.Linear = self.tower[0]  # type: ignore[assignment]
+            first: nn.Linear = self.tower[0]  # type: ignore[assignment]  # a ModuleList forgets it
             # The first layer is linear in [user; item]: each side is mapped once and added for every pair.
             user_map, item_map = first.weight.chunk(2, dim=1)
             mapped = F.linear(self.user_tower(users), user_map, first.bias)
@@ -116,7 +118,7 @@ class NCF(Recommender):
         return self.pair(batch["user_id"], batch["candidates"])
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Logits of every item, ``catalogue_chunk`` at a time; an item's share of the work is done once a batch."""
+        """Logits of every item, ``catalogue_chunk`` at a time, each item mapped once per batch."""
         scores = self.bias.new_empty(len(batch["user_id"]), self.num_items + 1)
         for start in range(0, self.num_items + 1, self.catalogue_chunk):
             end = min(start + self.catalogue_chunk, self.num_items + 1)
@@ -143,16 +145,16 @@ class NCF(Recommender):
 
 
 def fuse(gmf: NCF, mlp: NCF, alpha: float = 0.5, lr: float = 1e-3) -> NCF:
-    """Makes a NeuMF that scores ``alpha`` · GMF + (1 − ``alpha``) · MLP, the paper's pre-trained start.
+    """Builds a NeuMF that scores ``alpha`` · GMF + (1 − ``alpha``) · MLP, the paper's pre-trained initialisation.
 
     Args:
         gmf: A trained model of variant ``gmf``.
         mlp: A trained model of variant ``mlp`` over the same users and items.
-        alpha: Share of GMF; the released code weighs the bias alike.
+        alpha: Share of GMF; as in the released code, the bias is weighted likewise.
         lr: Learning rate of SGD.
 
     Raises:
-        ValueError: If the variants are others.
+        ValueError: If the variants are not ``gmf`` and ``mlp``.
     """
     if (gmf.variant, mlp.variant) != ("gmf", "mlp"):
         raise ValueError(f"expected variants gmf and mlp, got {gmf.variant} and {mlp.variant}")

@@ -18,7 +18,7 @@ from common.types import PAD, SequenceBatch
 class CausalConvolution(nn.Linear):
     """A 1-D convolution that sees a position and earlier ones: ``y_t = Σ_j W_j x_{t − (k−1−j) D} + b``.
 
-    Before the first position lie zero vectors. Written as one linear map of the ``k`` shifted inputs side by side,
+    Positions before the first are zero vectors. Written as one linear map of the ``k`` shifted inputs side by side,
     which on a CPU is three times as fast as ``nn.Conv1d`` with its transposed layout.
 
     Args:
@@ -65,13 +65,13 @@ class NextItNet(SequentialRecommender):
 
     With kernel ``k`` a state sees the last ``1 + 3 (k − 1) Σ D`` events. F. Yuan, A. Karatzoglou, I. Arapakis,
     J. M. Jose and X. He, "A Simple Convolutional Generative Network for Next Item Recommendation", WSDM 2019
-    (https://arxiv.org/abs/1808.05163). Defaults, blocks of type (b) and an output table apart from the input table are
-    those of the authors' code (github.com/fajieyuan/WSDM2019-nextitnet).
+    (https://arxiv.org/abs/1808.05163). Defaults, blocks of type (b) and a separate output table follow the authors'
+    code (github.com/fajieyuan/WSDM2019-nextitnet).
 
-    Ours differs in padding: it is masked, in the convolutions and in the loss, so that scores do not depend on how
-    wide a window is and short histories are not spent on predicting padding. ``padding="released"`` restores the
-    released rule: padding is an item like any other, with a trained vector that flows through the convolutions, a
-    class of the softmax, and (with the objective ``ce``) a target.
+    This implementation masks padding in the convolutions and in the loss, so that scores do not depend on the width
+    of a window and short histories are not used to predict padding. ``padding="released"`` restores the authors'
+    treatment: padding is an item like any other, with a trained vector that flows through the convolutions, a class
+    of the softmax, and (with the objective ``ce``) a target.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -113,7 +113,7 @@ class NextItNet(SequentialRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws tables and kernels from N(0, 0.02²) cut at two standard deviations; biases start at 0."""
+        """Draws tables and kernels from N(0, 0.02²) truncated at two standard deviations; biases start at 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias") or name.startswith("item_bias"):
                 nn.init.zeros_(parameter)
@@ -131,7 +131,7 @@ class NextItNet(SequentialRecommender):
         return F.relu(states) if self.final_relu else states
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """The table that states are compared with, apart from the input table."""
+        """The table that states are compared with, separate from the input table."""
         return self.output_embedding.table()
 
     def output_bias(self) -> Float[Tensor, "i_plus_1"]:

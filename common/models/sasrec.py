@@ -1,4 +1,4 @@
-"""SASRec: self-attentive sequential recommendation, in the four forms that are compared."""
+"""SASRec: self-attentive sequential recommendation, in four published variants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SASRecVariant = Literal["original", "allmrec", "gsasrec", "lrd"]
 
 
 class SASRecSwitches(NamedTuple):
-    """What sets one variant apart from another."""
+    """What the variants differ in."""
 
     scaled: bool = True
     """Item vectors are multiplied by √d on the way in."""
@@ -52,16 +52,16 @@ class SASRec(SequentialRecommender):
     norm, and ``score(i) = state · item_i`` with the same item table. W.-C. Kang and J. McAuley, "Self-Attentive
     Sequential Recommendation", ICDM 2018 (https://arxiv.org/abs/1808.09781).
 
-    Positions are counted from the newest event, which has the last row of the table. With the originals' fixed window
-    this is their numbering by slot, and it keeps scores independent of padding.
+    Positions are counted from the newest event, which has the last row of the table. For the originals' fixed window
+    this equals their numbering by slot, and it keeps scores independent of padding.
 
-    ``variant`` names whose SASRec is built; each line says what departs from ``original``, the authors' TensorFlow
-    code (github.com/kang205/SASRec), apart from training settings, which are configuration:
+    ``variant`` selects an implementation. Each entry lists its departures from ``original``, the authors' TensorFlow
+    code (github.com/kang205/SASRec); training settings belong to the configuration:
 
-    * ``allmrec`` (github.com/ghdtjr/A-LLMRec): a linear map follows attention; padded keys are seen; weight matrices
-      start from Xavier's normal distribution. Its dropout before ReLU is the same function. Not taken over: the
-      padding row, which starts random there though it is never read, stays zero.
-    * ``gsasrec`` (github.com/asash/gSASRec-pytorch): no √d; an output table of its own; PyTorch's initial values and
+    * ``allmrec`` (github.com/ghdtjr/A-LLMRec): a linear map follows attention; padded keys take part in attention;
+      weight matrices start from Xavier's normal distribution. Its dropout before ReLU is the same function. Its
+      padding row starts random but is never read; here that row stays zero.
+    * ``gsasrec`` (github.com/asash/gSASRec-pytorch): no √d; a separate output table; PyTorch's initial values and
       layer-norm epsilon. Train it with ``objective="gbce"`` and 256 negatives: A. Petrov and C. Macdonald, "gSASRec",
       RecSys 2023 (https://arxiv.org/abs/2308.07192).
     * ``lrd`` (github.com/ysh-1998/LRD, after ReChorus): post-norm blocks; no √d, no final norm, no dropout on
@@ -71,12 +71,12 @@ class SASRec(SequentialRecommender):
     Args:
         num_items: Number of items of the catalogue.
         max_history: Longest history that is read.
-        variant: Whose SASRec.
+        variant: Implementation to follow.
         width: d, width of vectors and states.
         num_blocks: Number of blocks.
         num_heads: Attention heads of a block.
         dropout: Dropout of embeddings, attention weights and feed-forward maps.
-        tied: Whether items are scored with the input table; ``None`` takes the variant's way.
+        tied: Whether items are scored with the input table; ``None`` for the variant's choice.
         objective: Training loss; the paper's is ``bce`` with one negative.
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.

@@ -1,4 +1,4 @@
-"""TiSASRec: self-attention that knows how far apart two events lie in time."""
+"""TiSASRec: self-attention that reads the time between events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def smallest_gap(times: Int[Tensor, "b l"], largest: int | None = None) -> Int[T
 
     Args:
         times: Event times, oldest first, shape ``(b, l)``; padded slots repeat the oldest time.
-        largest: Upper limit of the answer, and the answer where a history has no gap (without a limit: 1).
+        largest: Upper limit of the result, and the result for a history without a gap (1 if there is no limit).
 
     >>> smallest_gap(torch.tensor([[1000, 1000, 1060, 1060, 1240], [7, 7, 7, 7, 7]])).tolist()
     [[60], [1]]
@@ -58,7 +58,7 @@ def floored_intervals(times: Int[Tensor, "b l"], unit: Int[Tensor, "b 1"], time_
 
 
 class TimeContext(NamedTuple):
-    """What the blocks of one pass share beside the history."""
+    """What the blocks of one forward pass share besides the history."""
 
     intervals: Int[Tensor, "n l"]
     """Interval from each packed event to each slot of its history."""
@@ -72,9 +72,9 @@ class IntervalAttention(AttentionMaps):
     """Attention with a key and a value for each position and each time interval.
 
     Logits are ``q_i · (k_j + P^K_j + T^K_{r_ij}) / √e``, results ``Σ_j a_ij (v_j + P^V_j + T^V_{r_ij})``. No vector
-    is looked up for a pair of events: queries meet the whole table ``T^K`` and the products are gathered by interval;
-    attention weights are summed by interval and meet ``T^V``. Memory is ``l · (l + time_span)`` a head, where
-    the released code holds ``l² d`` twice.
+    is looked up per pair of events: queries are multiplied by the whole table ``T^K`` and the products gathered by
+    interval; attention weights are summed by interval and multiplied by ``T^V``. Memory is ``l · (l + time_span)``
+    per head, where the released code holds ``l² d`` twice.
     """
 
     def forward(
@@ -98,29 +98,30 @@ class IntervalAttention(AttentionMaps):
 
 
 class TiSASRec(SequentialRecommender):
-    """SASRec whose attention also reads the time between each two events, in units of the user's own pace.
+    """SASRec whose attention also reads the time between every two events, in units of the user's own pace.
 
     The unit is the user's smallest non-zero gap; intervals are clipped at ``time_span``; positions and intervals have
     tables for keys and for values that all blocks share (:class:`IntervalAttention`). Blocks, norms and scores are
     SASRec's. J. Li, Y. Wang and J. McAuley, "Time Interval Aware Self-Attention for Sequential Recommendation",
     WSDM 2020 (https://doi.org/10.1145/3336191.3371786).
 
-    Departures, from ``original`` (github.com/JiachengLi1995/TiSASRec) in both variants:
+    Both variants depart from the authors' code (github.com/JiachengLi1995/TiSASRec):
 
     * The unit comes from the events that the model sees. The released code takes it from the user's whole sequence,
       test event included.
     * Dropout of interval vectors acts on rows of their tables, drawn once per step, not on each pair of events.
-    * L2 (``weight_decay``) applies to the tables only, as released; Adam adds its gradient, which is equivalent.
+    * L2 (``weight_decay``) applies to the tables only, as released, but Adam adds its gradient, which is equivalent.
 
-    ``lrd`` (github.com/ysh-1998/LRD, after ReChorus) departs further: post-norm blocks; no √d, no final norm, no
-    dropout but on the results of a block's parts; intervals are rounded down from the pair's own distance; weights
-    start from N(0, 0.01²). Its unit never exceeds 65,535 seconds, so that on data with days as resolution all users
-    share that unit: pass ``max_unit=65_535`` for parity. Its L2 also reaches the linear maps.
+    ``lrd`` follows github.com/ysh-1998/LRD (after ReChorus) instead in these points: post-norm blocks; no √d, no
+    final norm, no dropout except on the results of a block's parts; the distance of each pair is divided by the unit
+    and rounded down; weights start from N(0, 0.01²). LRD's unit never exceeds 65,535 seconds, so on data with a
+    resolution of days all users share that unit: pass ``max_unit=65_535`` for parity. LRD's L2 also covers the linear
+    maps.
 
     Args:
         num_items: Number of items of the catalogue.
         max_history: Longest history that is read.
-        variant: Whose TiSASRec.
+        variant: Implementation to follow.
         width: d, width of vectors and states.
         num_blocks: Number of blocks.
         num_heads: Attention heads of a block.
@@ -199,11 +200,11 @@ class TiSASRec(SequentialRecommender):
         )
 
     def units(self, times: Int[Tensor, "b l"]) -> Int[Tensor, "b 1"]:
-        """Seconds that count as one interval, a user, shape ``(b, 1)``."""
+        """Length of one interval for each user, in seconds, shape ``(b, 1)``."""
         return smallest_gap(times, self.max_unit)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Tables with L2, all else without."""
+        """Embedding tables with L2, all other parameters without."""
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
         ids = {id(table) for table in tables}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]

@@ -12,8 +12,8 @@ class Adagrad(torch.optim.Optimizer):
     """Adagrad with momentum: ``v ← μ v − lr · g / √(Σ g² + ε)``, ``w ← w + v``.
 
     GRU4Rec's optimiser (https://arxiv.org/abs/1706.03847). ``torch.optim.Adagrad`` has no momentum and adds ε
-    outside the root. With sparse gradients only the rows looked up are touched; rows at rest keep their ``v`` and do
-    not drift.
+    outside the root. With sparse gradients only the rows that were looked up change; the ``v`` of other rows is kept
+    but not applied.
 
     Args:
         params: Parameters to optimise.
@@ -26,8 +26,8 @@ class Adagrad(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Takes one step; ``closure`` re-evaluates the loss, as Lightning passes it."""
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]  # the parent overloads it
+        """Takes one step; Lightning passes a ``closure`` that re-evaluates the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -2,7 +2,7 @@
 
 Histories are padded to a rectangle, and on sparse data most of it is padding. Everything that looks at one position
 at a time (maps, norms, dropout) therefore runs on packed rows, one for each real event; only the products of queries
-and keys see the rectangle.
+and keys use the rectangle.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from common.types import PAD
 
 
 class PackedHistory:
-    """A batch of right-aligned histories as packed rows, with the moves there and back.
+    """A batch of right-aligned histories as packed rows, with conversions in both directions.
 
     Attributes:
-        items: Item of each row, shape ``(n,)``, user after user, oldest first.
+        items: Item of each row, shape ``(n,)``, user by user, oldest first.
         slots: Place of each row in the flattened rectangle, shape ``(n,)``.
-        positions: Row of a table of ``max_history`` positions that belongs to each row, shape ``(n,)``; the newest
-            event of any history has the last.
-        shape: ``(b, l)`` of the rectangle; ``l`` is cut to the longest history of the batch unless pads are seen.
-        mask: What is added to attention logits, shape ``(b or 1, 1, l, l)``: 0 for keys that a query sees, else −∞.
+        positions: Index of each row into a table of ``max_history`` positions, shape ``(n,)``; the newest event of
+            every history has the last.
+        shape: ``(b, l)`` of the rectangle; ``l`` is cut to the longest history of the batch unless ``sees_padding``.
+        mask: Added to attention logits, shape ``(b or 1, 1, l, l)``: 0 for keys that a query may attend to, else −∞.
 
     Args:
         history: Item ids, shape ``(b, l)``, left-padded.
         max_history: Longest history that is read; older events are left out.
         dtype: Type of ``mask``.
-        sees_padding: Whether padded keys take part in attention, as in A-LLMRec's SASRec; histories then fill
-            ``max_history`` slots, so that a score does not depend on how wide the batch is.
+        sees_padding: Whether padded keys take part in attention, as in A-LLMRec's SASRec; histories are then padded
+            to ``max_history`` slots, so that scores do not depend on the width of the batch.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PackedHistory:
         self.positions = self.slots % length + (max_history - length)
         hidden = torch.ones(1, 1, length, length, dtype=torch.bool, device=history.device).triu(1)
         if not sees_padding:
-            # A padded query may see padded keys: its row is thrown away, but an empty row would be NaN.
+            # A padded query may attend to padded keys: its result is discarded, but a fully masked row would be NaN.
             hidden = hidden | (real[:, None, :, None] & ~real[:, None, None, :])
         self.mask = torch.zeros(hidden.shape, dtype=dtype, device=history.device).masked_fill_(hidden, -torch.inf)
 
@@ -83,13 +83,13 @@ def attend(
 
 
 class AttentionMaps(nn.Module):
-    """What every kind of attention here has: maps to queries, keys and values, heads, dropout of weights.
+    """The parts of every attention layer here: maps to queries, keys and values, heads, dropout of weights.
 
     Args:
         width: Width of rows; heads are contiguous slices of it.
         num_heads: Number of heads.
         dropout: Dropout of attention weights.
-        project: Whether a linear map with bias follows (Transformer's; SASRec has none).
+        project: Whether a linear map with bias follows, as in the Transformer; SASRec has none.
 
     Raises:
         ValueError: If ``width`` is not a multiple of ``num_heads``.
@@ -107,7 +107,7 @@ class AttentionMaps(nn.Module):
     def project(
         self, query: Float[Tensor, "n d"], memory: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Queries of ``query``, keys and values of ``memory``, each ``(n, d)``."""
+        """Queries from ``query``, keys and values from ``memory``, each ``(n, d)``."""
         width = query.size(1)
         weight, bias = self.in_proj.weight, self.in_proj.bias
         key, value = F.linear(memory, weight[width:], bias[width:]).chunk(2, dim=1)
@@ -124,14 +124,14 @@ class AttentionMaps(nn.Module):
 
 
 class CausalAttention(AttentionMaps):
-    """Scaled dot-product attention whose queries and whose keys and values may be made of different rows."""
+    """Scaled dot-product attention; queries may come from other rows than keys and values."""
 
     def forward(
         self, query: Float[Tensor, "n d"], memory: Float[Tensor, "n d"], history: PackedHistory
     ) -> Float[Tensor, "n d"]:
-        """Attends from each row of ``query`` to the rows of ``memory`` up to it, shape ``(n, d)``."""
+        """Attends from each row of ``query`` to the rows of ``memory`` up to it in its history, shape ``(n, d)``."""
         rows = self.project(query, memory)
-        # The input of a padded slot is zero, so that its key and value are the bias of their maps.
+        # The input at a padded slot is zero, so its key and value are the biases of their maps.
         fills = (None, *self.in_proj.bias.chunk(3)[1:]) if history.sees_padding else (None, None, None)
         q, k, v = (self.heads(history.unpack(part, fill)) for part, fill in zip(rows, fills, strict=True))
         mixed = attend(q, k, v, history.mask, self.dropout)
@@ -142,7 +142,7 @@ class CausalAttention(AttentionMaps):
 class FeedForward(nn.Module):
     """Two linear maps of equal width with ReLU between and dropout after the first.
 
-    Dropping before or after ReLU is the same function: ReLU keeps zeros and commutes with a positive scale.
+    Dropout before or after the ReLU is the same function: ReLU keeps zeros and commutes with positive scaling.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -163,7 +163,7 @@ class SASRecBlock(nn.Module):
     ``h = norm(x); y = norm(h + attention(h, x)); out = y + dropout(feed_forward(y))``
 
     Args:
-        attention: Called as ``attention(query, memory, *context)`` with what follows ``x`` in :meth:`forward`.
+        attention: Called as ``attention(query, memory, *context)`` with the ``context`` of :meth:`forward`.
         width: Width of rows.
         dropout: Dropout inside and after the feed-forward part.
         eps: Added to variances by the norms.

@@ -1,4 +1,4 @@
-"""Dropout that does not wait for the CPU's random numbers."""
+"""Dropout that spends little time on the CPU's random numbers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 STEPS = 2**16
-"""Resolution of the drop probability on the CPU: a quarter of a 64-bit draw."""
+"""Resolution of the drop probability on the CPU, where an element uses 16 bits of a 64-bit draw."""
 
 
 class Dropout(nn.Module):
     """Zeroes each element with probability ``p`` in training and scales the others by 1 / (1 − p).
 
-    On the CPU :class:`torch.nn.Dropout` draws one 64-bit number an element and takes about a third of a training
-    step of SASRec; here one draw serves four elements, which is four times as fast. There ``p`` is rounded to a
-    multiple of 2⁻¹⁶ and the scale follows, so that the mean stays exact. Other devices use PyTorch's own kernel.
+    On the CPU, :class:`torch.nn.Dropout` draws one 64-bit number per element, which takes about a third of SASRec's
+    training step; here one draw serves four elements and is four times as fast. ``p`` is then rounded to a multiple
+    of 2⁻¹⁶ and the scale adjusted, so that the mean stays exact. Other devices use PyTorch's own kernel.
 
     Args:
         p: Probability of dropping an element, in [0, 1).

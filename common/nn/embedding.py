@@ -1,4 +1,4 @@
-"""Embeddings of items and users that give those never trained on the mean vector."""
+"""Embeddings of items and users that replace rows without training events by the mean vector."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from common.types import PAD
 
 
 class _MeanForUntrained(nn.Embedding):
-    """Embedding whose untrained rows, outside training, are the mean of the trained ones.
+    """Embedding that, outside training, replaces untrained rows by the mean of the trained ones.
 
-    Such a row is the random start, or what being drawn as a negative made of it, and neither is knowledge.
+    An untrained row holds its random initialisation, shifted only by being sampled as a negative; neither carries
+    information about the item or user.
     """
 
     trained: Tensor | None
@@ -23,7 +24,7 @@ class _MeanForUntrained(nn.Embedding):
         self.register_buffer("trained", None, persistent=False)
 
     def mark_trained(self, trained: Bool[Tensor, "n_plus_1"]) -> None:
-        """Tells which rows occur in training events.
+        """Marks the rows that occur in training events.
 
         Args:
             trained: Whether each id has a training event, shape ``(num_entities + 1,)``; entry 0 is ignored.
@@ -48,7 +49,7 @@ class _MeanForUntrained(nn.Embedding):
 
 
 class ItemEmbedding(_MeanForUntrained):
-    """Embedding table of items; row 0 is padding and stays what it is.
+    """Embedding table of items; row 0 is padding and is never replaced.
 
     Args:
         num_items: Number of items; the table has ``num_items + 1`` rows.
@@ -65,7 +66,7 @@ class ItemEmbedding(_MeanForUntrained):
 
 
 class UserEmbedding(_MeanForUntrained):
-    """Embedding table of users; row 0 is a user who is not known and has the mean vector.
+    """Embedding table of users; row 0 is an unknown user and has the mean vector.
 
     Args:
         num_users: Number of users; the table has ``num_users + 1`` rows.

@@ -14,13 +14,13 @@ Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
 
 @torch.no_grad()
 def start_weights(model: nn.Module, initial: Initial) -> None:
-    """Draws the weights of a model's tables and linear maps; padding rows and layer norms keep their start.
+    """Draws the weights of a model's tables and linear maps; padding rows become zero, layer norms stay as they are.
 
     Args:
-        model: Its :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
+        model: The model whose :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
         initial: ``glorot``: uniform with Glorot's bound for each table and map, biases zero (TensorFlow's default).
             ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as one
-            matrix. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's default, nothing is drawn.
+            matrix. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's own values are kept.
     """
     if initial == "framework":
         return

@@ -1,7 +1,7 @@
 """Ranking objectives as pure functions of scores.
 
 All take the score r₊ of each row's target, shape ``(n,)``, and the scores r_1 … r_k of its negatives, shape
-``(n, k)``, and return the mean over rows; they differ in how one row's scores are weighed. ``k`` negatives are
+``(n, k)``, and return the mean over rows; they differ in how they weigh the scores of a row. The negatives are
 averaged, never summed, so that the step size does not depend on how many are drawn.
 """
 
@@ -71,7 +71,8 @@ def bpr_max_loss(
 def sampled_softmax_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Tensor:
     """Cross-entropy over the target and its negatives: ``−r₊ + log(e^r₊ + Σ_j e^r_j)``.
 
-    The negatives count as uniform; where they are not, subtract the log of their expected count from all scores.
+    Assumes uniform negatives; for any other distribution, first subtract the log of each item's expected count from
+    its score.
 
     >>> f"{sampled_softmax_loss(torch.tensor([1.0]), torch.tensor([[0.0, -1.0, 2.0]])):.6f}"
     '1.440190'

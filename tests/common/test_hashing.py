@@ -27,5 +27,5 @@ def test_signed_words_hash_as_unsigned_ones(word: int) -> None:
     z = word % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    assert multiply_rounds(torch.tensor([word])).item() % 2**64 == z  # type: ignore[operator]
-    assert mix64(torch.tensor([word])).item() % 2**64 == z ^ (z >> 31)  # type: ignore[operator]
+    assert multiply_rounds(torch.tensor([word])).item() % 2**64 == z
+    assert mix64(torch.tensor([word])).item() % 2**64 == z ^ (z >> 31)

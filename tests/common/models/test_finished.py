@@ -38,7 +38,7 @@ def test_folders_without_a_model_are_told(run: Path, tmp_path: Path) -> None:
         finished_model(tmp_path / "nowhere")
     content = torch.load(run / WEIGHTS, weights_only=True)
     torch.save(content | {"model": "Unheard"}, run / WEIGHTS)
-    with pytest.raises(UserError, match="'Unheard', which is not known"):
+    with pytest.raises(UserError, match="'Unheard', which is unknown"):
         finished_model(run)
     (run / WEIGHTS).write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match="cannot be read"):
