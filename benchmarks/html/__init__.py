@@ -1,1 +1,1 @@
-"""The leaderboard as one page: a file that needs no server and no network."""
+"""The leaderboard as a page: one file that needs neither a server nor a network."""

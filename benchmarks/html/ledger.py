@@ -1,4 +1,4 @@
-"""The ledger as a page: what the papers print beside ours, which a reader sifts by verdict."""
+"""The ledger as a page: what the papers print next to ours, with filters by verdict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERDICTS = {
     "not applicable": "chip",
     "missing": "chip",
 }
-"""Verdicts in the order of their buttons, each with the look of its mark."""
+"""Verdicts in the order of their buttons, with the CSS classes of their marks."""
 LEFT = ("data set", "slice", "method", "metric", "verdict", "why", "runs")
 
 
@@ -34,11 +34,11 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
 
     Args:
         runs: Finished runs.
-        root: Folder of the stores, whose statistics are compared, too.
-        folder: Where to.
+        root: Folder of the stores, whose statistics are also compared.
+        folder: Folder for the page.
 
     Returns:
-        The page.
+        Path of the page.
     """
     papers = [read_paper(REPORTED / f"{name}.yaml") for name in paper_names()]
     found = entries_of(papers, runs, root)
@@ -49,7 +49,7 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
         for verdict in VERDICTS
         if counts[verdict]  # type: ignore[index]  # a verdict may be None
     ]
-    total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, made "
+    total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, generated "
     parts = {
         "style": (ASSETS / "style.css").read_text(),
         "made": total + datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

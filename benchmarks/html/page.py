@@ -1,4 +1,4 @@
-"""One HTML file with data, style, code and chart library in it."""
+"""One HTML file that contains data, style, code and chart library."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SCRIPTS = ("state.js", "table.js", "charts.js", "card.js", "main.js")
 
 
 def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path) -> Path:
-    """Writes ``index.html`` and, beside it, the tables as Markdown, CSV and JSON.
+    """Writes ``index.html`` and, next to it, the tables as Markdown, CSV and JSON.
 
     Args:
         tables: Tables with verdicts.
         runs: Their runs.
-        folder: Where to.
+        folder: Folder for the files.
 
     Returns:
-        The page.
+        Path of the page.
     """
     values = payload(tables, runs) | {"made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
     parts = {

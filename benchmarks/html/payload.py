@@ -1,4 +1,4 @@
-"""What the page knows: tables and runs as plain values."""
+"""The data of the page: tables and runs as plain values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.runs import CONFIG, METRICS, Result
 
 DIGITS = 6
 LONGEST_CURVE = 200
-"""Points of a learning curve that are kept; longer ones are thinned."""
+"""Number of points to which longer learning curves are thinned."""
 
 
 def payload(tables: Sequence[Table], runs: Iterable[Finished]) -> dict[str, Any]:
-    """Tables with their rows, and a card for each run that stands in one."""
+    """Tables with their rows, and a card for each of their runs."""
     used = {run.run_id for table in tables for row in table.rows for run in row.runs}
     environments: list[dict[str, Any]] = []
     cards = {run.result.run_id: _card(run, environments) for run in runs if run.result.run_id in used}
@@ -69,7 +69,7 @@ def _cell(cell: Cell) -> list[float | int | None]:
 
 
 def _pairs(table: Table) -> list[list[list[Any] | None]]:
-    """For each row the difference, interval and verdict against each other one; empty without verdicts."""
+    """Difference, interval and verdict for each row against every other; empty without verdicts."""
     if not table.pairs:
         return []
     k = 1 + max(number for number, _ in table.pairs)
@@ -81,7 +81,7 @@ def _pairs(table: Table) -> list[list[list[Any] | None]]:
 
 def _card(run: Finished, environments: list[dict[str, Any]]) -> dict[str, Any]:
     result = run.result
-    # Most runs were made on one machine, whose description need not be repeated.
+    # Most runs were made on the same machine, whose description is stored only once.
     if result.environment not in environments:
         environments.append(result.environment)
     return {
@@ -135,7 +135,7 @@ def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
 
 
 def _whole_curve(run: Finished, monitor: str) -> dict[str, list[list[float]]]:
-    """The curve of a run that may have been resumed: each part has a file of its own."""
+    """The curve of a run that may have been resumed: each part is in a separate file."""
     earlier = sorted(run.path.glob("metrics-*.csv"), key=lambda path: int(path.stem.removeprefix("metrics-")))
     whole: dict[str, dict[float, float]] = {}
     for text in [*(path.read_text() for path in earlier), run.text(METRICS)]:
@@ -154,5 +154,5 @@ def _short(value: float) -> float:
 
 
 def as_script(values: dict[str, Any]) -> str:
-    """JSON that may stand inside a ``script`` element."""
+    """JSON that is safe inside a ``script`` element."""
     return json.dumps(values, separators=(",", ":"), default=str).replace("<", "\\u003c")

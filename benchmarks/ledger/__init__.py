@@ -1,1 +1,1 @@
-"""What papers print against what was measured."""
+"""What papers print, compared with what was measured."""

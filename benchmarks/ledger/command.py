@@ -1,4 +1,4 @@
-"""``recbench ledger``: every figure and ordering that the papers print, beside ours."""
+"""``recbench ledger``: every figure and ordering that the papers print, next to ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECIMALS = dict.fromkeys(COUNTS, 0) | {
     "train_minutes": 1,
     **dict.fromkeys(("average_length", "inference_seconds", "train_ratio", "inference_ratio"), 2),
 }
-"""Decimals of metrics that are no shares."""
+"""Decimals of metrics that are not shares."""
 
 
 def ledger(
@@ -37,14 +37,14 @@ def ledger(
     format: Literal["md", "csv", "json"] = "md",
     found: bool = False,
 ) -> None:
-    """Sets what the papers print beside what was measured, with a verdict for each figure and each ordering.
+    """Compares what the papers print with what was measured, with a verdict for each figure and each ordering.
 
     Args:
-        runs: Run folders, or folders that hold some; ``runs`` when omitted.
+        runs: Run folders, or folders that contain some; ``runs`` when omitted.
         paper: Only this paper: ``lrd``, ``allmrec``, or a YAML file of the same form.
-        root: Folder of the stores, whose statistics are compared, too.
+        root: Folder of the stores, whose statistics are also compared.
         format: Markdown, CSV or JSON.
-        found: Leave out what no run was made for.
+        found: Leave out what has no run here.
     """
     paths = [REPORTED / f"{name}.yaml" for name in paper_names()]
     if paper is not None:
@@ -60,10 +60,10 @@ def ledger(
 
 
 def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[LedgerEntry]]:
-    """Every figure and ordering of papers beside ours, by paper.
+    """Every figure and ordering of the papers next to ours, by paper.
 
     Args:
-        papers: What is reported.
+        papers: The papers.
         runs: Finished runs.
         root: Folder of the stores.
     """
@@ -104,7 +104,7 @@ def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
         **own,
         "metric": reported.metric,
         "tolerance": None if isinstance(reported, Claim) else reported.tolerance,
-        # The lead of an ordering is a difference, and no figure.
+        # For an ordering, ours is a difference, not a figure.
         "ours": ours.mean if ours and isinstance(reported, ReportedFigure) else None,
         "std": ours.std if ours else None,
         "difference": entry.difference,
@@ -118,7 +118,7 @@ def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
 
 
 def texts_of(record: dict[str, Any]) -> dict[str, str]:
-    """What the ledger shows of a record, by column: the same on a page as in a terminal."""
+    """The text of a record in each column, the same on the page as in the terminal."""
     metric, tolerance = record["metric"], record["tolerance"]
     spread = "" if record["std"] is None else f" ± {figure_of(record['std'], metric)}"
     small = record["cases"] is not None and record["cases"] < SMALL_SLICE
@@ -165,12 +165,12 @@ def _markdown(entries: dict[str, list[LedgerEntry]], notes: Mapping[str, str]) -
 
 
 def heading_of(entry: LedgerEntry) -> tuple[str, str, bool]:
-    """Table and part of it where an entry stands, and whether it is an ordering."""
+    """The table of an entry, the part of it, and whether the entry is an ordering."""
     return entry.reported.place.table, entry.reported.place.about, isinstance(entry.reported, Claim)
 
 
 def figure_of(value: float | None, metric: str, sign: bool = False) -> str:
-    """A figure of a metric as the ledger shows it, empty where there is none."""
+    """A figure as the ledger shows it, empty if there is none."""
     if value is None:
         return ""
     return f"{value:{'+' if sign else ''},.{DECIMALS.get(metric, 4)}f}"

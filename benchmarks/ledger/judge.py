@@ -1,4 +1,4 @@
-"""Verdicts: whether what was measured bears out what a paper reports."""
+"""Verdicts: whether our measurements confirm what a paper reports."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from benchmarks.standins import STANDIN
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
 CAVEATS = ("undertrained", "selected on", "tuned on")
-"""Beginnings of the marks of rows whose figures are not what the method can do, or not what was asked."""
+"""Prefixes of marks that rule out a verdict: the row is not at its best, or was made under other conditions."""
 HEADLINE = {"scorer": "score", "prompt_order": "none"}
-"""Fields of a protocol by which the headline reads its candidates."""
+"""Protocol fields of a headline result: how its candidates are scored and ordered."""
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A reported figure or ordering beside ours.
+    """A reported figure or ordering, and ours.
 
     Attributes:
         reported: What the paper says.
-        ours: Our figure; of an ordering, how far the better method is above the other.
+        ours: Our figure; for an ordering, how far the better method is above the other.
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
-            neither, or our row has a mark that forbids a verdict; *not comparable*: data, text encoder or language
+            neither, or our row has a mark that rules out a verdict; *not comparable*: data, text encoder or language
             model are not the paper's; *not applicable*: there can be no such figure; *missing*: no run.
-        why: Reason of a verdict that is not plain from the figures.
+        why: Reason for the verdict, unless the figures explain it.
         runs: Ids of our runs, or of the store.
         cases: Number of our test cases.
     """
@@ -46,14 +46,14 @@ class LedgerEntry:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the printed figure; of an ordering, the lead."""
+        """Ours minus the printed figure; for an ordering, the lead."""
         if self.ours is None:
             return None
         return self.ours.mean - (self.reported.value if isinstance(self.reported, ReportedFigure) else 0.0)
 
 
 class Prepared(NamedTuple):
-    """A store at hand, and its statistics by name."""
+    """A store, and its statistics by name."""
 
     dataset: str
     recipe: str
@@ -62,14 +62,14 @@ class Prepared(NamedTuple):
 
 
 class Facing(NamedTuple):
-    """Rows of one table that may face what is printed: one for a figure, two for an ordering."""
+    """Rows of one table to compare with what is printed: one for a figure, two for an ordering."""
 
     table: Table
     rows: tuple[Row, ...]
 
     @property
     def seeds(self) -> int:
-        """Fewest seeds of a row."""
+        """Number of seeds of the row that has the fewest."""
         return min(row.seeds for row in self.rows)
 
     @property
@@ -79,7 +79,7 @@ class Facing(NamedTuple):
 
     @property
     def caveats(self) -> list[str]:
-        """Why they earn no verdict, whatever their figures are."""
+        """Reasons why they get no verdict, whatever their figures."""
         fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
         other = [
             f"{name.replace('_', ' ')} {fields[name]}"
@@ -92,19 +92,19 @@ class Facing(NamedTuple):
 
     @property
     def headline(self) -> bool:
-        """Whether candidates were read and checkpoints chosen as for the headline."""
+        """Whether candidates were scored and checkpoints chosen as for a headline result."""
         fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
         chosen = not any(mark.startswith("selected on") for row in self.rows for mark in row.marks)
         return chosen and all(fields.get(name, usual) == usual for name, usual in HEADLINE.items())
 
 
 class Ledger:
-    """Our runs, ready to be set beside what is reported.
+    """Our runs and stores, ready for comparison with what is reported.
 
     Args:
         found: Finished runs.
-        tables: Tables of them, with verdicts, of every slice that is asked for.
-        stores: The stores at hand.
+        tables: Their tables, with verdicts, for every slice that the papers report.
+        stores: The prepared stores.
     """
 
     def __init__(self, found: Sequence[Finished], tables: Sequence[Table], stores: Sequence[Prepared]) -> None:
@@ -120,9 +120,9 @@ class Ledger:
         return [*(entry for own in figures for entry in own), *(self.ordering(paper, claim) for claim in paper.claims)]
 
     def statistic(self, paper: Paper, printed: ReportedFigure) -> list[LedgerEntry]:
-        """A figure of a data set against each store of the recipe that makes the paper's data; against others if none.
+        """A figure of a data set, compared with each store of the recipe that makes the paper's data.
 
-        Only the former earn a verdict.
+        If there is none, it is compared with other stores, which get no verdict.
         """
         keys = (printed.place.dataset, *paper.copies.get(printed.place.dataset, ()))
         stores = [s for key in keys for s in self.stores if s.dataset == key and printed.metric in s.figures]
@@ -142,7 +142,7 @@ class Ledger:
         return entries or [LedgerEntry(printed, None, "missing")]
 
     def figure(self, paper: Paper, printed: ReportedFigure) -> LedgerEntry:
-        """A figure of a method against the row that faces it."""
+        """A figure of a method, compared with the row chosen for it."""
         found = self._facing(paper, printed, (printed.method,))
         if isinstance(found, LedgerEntry):
             return found
@@ -152,7 +152,7 @@ class Ledger:
         return LedgerEntry(printed, ours, verdict, why, runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
-        """An ordering against the two rows of one table that face it."""
+        """An ordering, compared with the two rows of one table chosen for it."""
         found = self._facing(paper, claim, (claim.better, claim.worse))
         if isinstance(found, LedgerEntry):
             return found
@@ -165,14 +165,14 @@ class Ledger:
         return LedgerEntry(claim, ours, verdict, why, found.runs, table.cases)
 
     def cell_of(self, row: Row, metric: str) -> Cell | None:
-        """A row's cell; ``train_minutes`` count what a run is made from, too, like the paper's."""
+        """A row's cell; ``train_minutes`` include the predecessors of a run, as in the paper."""
         if metric != "train_minutes":
             return row.metrics.get(metric)
         minutes = [self._minutes(run) for run in row.runs]
         return None if None in minutes else Cell.of([value for value in minutes if value is not None])
 
     def differences(self, paper: Paper, place: Place, table: Table, row: Row) -> list[str]:
-        """What a row was made with that is not the paper's."""
+        """The parts of a row that are not the paper's."""
         found = {"other cold users (truncated)": "truncated" in table.scenario}
         for run in row.runs:
             recipe, model, encoder = run.data.get("recipe"), run.language_model, run.text_encoder
@@ -184,11 +184,11 @@ class Ledger:
         return [text for text, holds in found.items() if holds]
 
     def _facing(self, paper: Paper, reported: ReportedFigure | Claim, methods: tuple[str, ...]) -> Facing | LedgerEntry:
-        """The rows that face something reported, or the entry of something that none faces.
+        """The rows to compare with something reported, or an entry that says why there are none.
 
-        Where several could, those that are made like the paper's come first, then those with more seeds, then those of
-        the headline's protocol, with more cases, and with fewer settings that their experiment does not have. No rule
-        looks at their scores.
+        If there are several candidates, those made like the paper's are preferred, then those with more seeds, with the
+        protocol of the headline, with more cases, and with fewer settings changed from their experiment. No rule looks
+        at their scores.
         """
         place, metric = reported.place, reported.metric
         if reported.not_applicable:
@@ -217,7 +217,7 @@ class Ledger:
         return differs, -one.seeds, not one.headline, -one.table.cases
 
     def _barred(self, paper: Paper, place: Place, one: Facing) -> tuple[Verdict, str] | None:
-        """Verdict and reasons of rows that may not be judged."""
+        """Verdict and reasons for rows that may not be judged."""
         differ = [place.differs] if place.differs else []
         differ += [text for row in one.rows for text in self.differences(paper, place, one.table, row)]
         reasons = "; ".join(dict.fromkeys([*differ, *one.caveats]))
@@ -242,7 +242,7 @@ class Ledger:
         return all(self.cell_of(row, metric) is not None for row in one.rows)
 
     def _minutes(self, run: Result) -> float | None:
-        """Minutes of training of a run and of all that it was made from; ``None`` where one of these is not here."""
+        """Minutes of training of a run and all its predecessors; ``None`` if one of them is not here."""
         made_from = {role: name for role, name in run.predecessors.items() if role != STANDIN}
         if "checkpoint" in made_from:
             trained = self.found.get(made_from["checkpoint"])
@@ -255,9 +255,9 @@ class Ledger:
 
 
 def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Verdict, str]:
-    """Verdict and reason of an ordering by the paired test of its table."""
+    """Verdict on an ordering by the paired test of its table, and the reason."""
     if claim.metric != table.primary:
-        return "inconclusive", f"verdicts are on {table.primary} alone"
+        return "inconclusive", f"verdicts are only on {table.primary}"
     few = [row.needed for row in (better, worse) if not row.eligible]
     if few:
         return "inconclusive", f"fewer than {max(few)} seeds"
@@ -270,12 +270,12 @@ def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Ver
 
 
 def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:
-    """Verdict and reason of our interval against the printed figure ± its tolerance.
+    """Verdict on our interval by the printed figure ± its tolerance, and the reason.
 
     Args:
-        printed: The figure.
-        ours: Ours.
-        row: Its row, which says how many seeds it needs.
+        printed: The printed figure.
+        ours: Our figure.
+        row: Our row, which says how many seeds it needs.
     """
     needed = RANKED_SEEDS if row is None else row.needed
     if ours.reach is None or ours.n < needed:
@@ -284,11 +284,13 @@ def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) ->
     start, end = ours.mean - ours.reach, ours.mean + ours.reach
     if low <= start and end <= high:
         return "reproduced", ""
-    return ("not reproduced", "") if end < low or start > high else ("inconclusive", "the interval leaves the band")
+    if end < low or start > high:
+        return "not reproduced", ""
+    return "inconclusive", "the interval is only partly inside the band"
 
 
 def named(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a model is one of those meant, by its name on the hub, or as a local folder of the same base name.
+    """Whether a model matches a pattern, by its name on the hub or as a local folder with the same base name.
 
     >>> named("/models/opt-6.7b", ["facebook/opt-6.7b"]), named("file:/x/feat.GPT", ["file:*feat.GPT*"])
     (True, True)
@@ -298,7 +300,7 @@ def named(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _aliased(methods: tuple[str, ...], aliases: Mapping[str, str], rows: Mapping[str, Any]) -> tuple[str, ...]:
-    """What rows are called where a suite has turned a part off in the method itself; then all of them are renamed."""
+    """The names of rows if a suite has turned a component off in the method itself; then all of them change."""
     if not set(aliases.values()) <= rows.keys() or not set(methods) <= aliases.keys():
         return methods
     return tuple(aliases[method] for method in methods)

@@ -1,4 +1,4 @@
-"""How far a run's settings are from those of the experiment that ships under its name."""
+"""How many settings of a run differ from the shipped experiment of the same name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmarks.leaderboard.sources import Finished
 from benchmarks.runs import CONFIG, identity
 
 OF_A_RUN = {"name", "seed_everything", "data.seed", "vectors_sha256"}
-"""Settings that every run has of its own."""
+"""Settings that differ between runs of one experiment."""
 
 
 def overrides(run: Finished) -> int:
-    """Number of settings of a run that its shipped experiment has otherwise; 0 where none ships under its name."""
+    """Number of settings of a run that differ from its shipped experiment; 0 if no experiment has its name."""
     from benchmarks.configuration import RunCLI
 
     name = f"{run.result.dataset}/{run.result.method}"
@@ -27,7 +27,7 @@ def overrides(run: Finished) -> int:
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's values by dotted name, without ``init_args``.
+    """The values of a configuration by dotted name, without ``init_args``.
 
     >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
     {'model.class_path': 'SASRec', 'model.width': 8}

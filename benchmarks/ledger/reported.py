@@ -1,4 +1,4 @@
-"""What a paper reports, read from ``benchmarks/reported/<paper>.yaml``: figures with table and cell, and orderings."""
+"""What a paper reports: figures with their tables, and orderings, read from ``benchmarks/reported/<paper>.yaml``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from common.errors import UserError, nearest
 
 REPORTED = Path(__file__).parent.parent / "reported"
 STATISTICS = "statistics"
-"""Protocol of figures that describe a data set."""
+"""Stands for a protocol in figures that describe a data set."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a paper something stands, and under which circumstances.
+    """Where something is reported, and under which conditions.
 
     Attributes:
         table: Number or name of the table.
-        about: What sets this part of it apart.
+        about: What this part of the table is about.
         dataset: Key of the data set.
         protocol: Name of the protocol.
-        scenario: What was changed before training, ``overall`` for nothing.
+        scenario: Scenario of training and test, ``overall`` for the usual one.
         slice: Slice of the test cases.
-        differs: Why no run here can face it, empty where one can.
+        differs: Why no run here can be compared with it; empty if one can.
         source: Where it is printed, if not in the paper.
     """
 
@@ -42,17 +42,17 @@ class Place:
 
 @dataclass(frozen=True)
 class ReportedFigure:
-    """A figure: the ``metric`` of ``method``; the method of a data set's figure is empty.
+    """A figure: the ``metric`` of a ``method`` or, if the method is empty, of a data set.
 
     Attributes:
-        place: Where it stands.
+        place: Where it is reported.
         method: Name of the method's experiment.
         metric: Name of the metric.
-        value: What is printed.
-        tolerance: Share of it by which ours may differ.
+        value: The printed value.
+        tolerance: Share of the value by which ours may differ.
         note: What is odd about it.
         not_applicable: Why the method has no such figure here.
-        recipe: The one recipe whose stores face a data set's figure.
+        recipe: For a data set, the recipe whose stores are compared with it.
     """
 
     place: Place
@@ -67,7 +67,7 @@ class ReportedFigure:
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering: ``better`` is above ``worse`` on ``metric``, or why one has no such figure here."""
+    """An ordering: ``better`` is above ``worse`` on ``metric``; or the reason why one of them has no figure here."""
 
     place: Place
     better: str
@@ -79,19 +79,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paper:
-    """All that is reported by one paper.
+    """Everything that one paper reports.
 
     Attributes:
         name: Name of the method.
-        source: Where the paper is.
+        source: URL of the paper.
         recipes: Recipes that make the paper's data.
         language_models: The paper's language models; any other is a stand-in.
-        text_encoders: What made the paper's vectors of texts, as patterns.
-        own_text_encoders: The same by method, for those that read texts with another encoder.
-        copies: Other data sets that stand beside one of which there is no run.
-        aliases: By table, other rows of a method where such rows are there: a suite may have turned a part off.
-        not_implemented: Methods that are not here.
-        note: What holds for all of it.
+        text_encoders: The encoders of the paper's text vectors, as patterns.
+        own_text_encoders: The same by method, for methods that read texts with another encoder.
+        copies: Data sets that may replace another of which there is no run.
+        aliases: By table, the rows to use for its methods if they exist, because suites may turn a component off.
+        not_implemented: Methods that are not implemented here.
+        note: A remark about the whole paper.
         cells: Figures.
         claims: Orderings.
     """
@@ -111,16 +111,16 @@ class Paper:
 
     @property
     def places(self) -> set[Place]:
-        """Where its figures and orderings stand."""
+        """Where its figures and orderings are reported."""
         return {cell.place for cell in self.cells} | {claim.place for claim in self.claims}
 
     def encoders_of(self, method: str) -> Sequence[str]:
-        """What made the vectors of texts that a method of the paper reads, as patterns."""
+        """The encoders of the text vectors that a method of the paper reads, as patterns."""
         return self.own_text_encoders.get(method, self.text_encoders)
 
 
 def paper_names() -> list[str]:
-    """Names of the papers whose figures are kept."""
+    """Names of the papers whose figures are recorded."""
     return sorted(path.stem for path in REPORTED.glob("*.yaml"))
 
 
@@ -128,10 +128,10 @@ def read_paper(path: Path) -> Paper:
     """Reads what a paper reports.
 
     Raises:
-        UserError: If there is no such file, or it has another form than the shipped ones.
+        UserError: If the file does not exist, or is not in the form of the shipped ones.
     """
     if not path.is_file():
-        raise UserError(f"No figures are kept of {path.stem!r}.", nearest(path.stem, paper_names()))
+        raise UserError(f"No figures of {path.stem!r} are recorded.", nearest(path.stem, paper_names()))
     values = read_reported(path)
     requires = values["requires"]
     return Paper(
@@ -158,7 +158,7 @@ def _statistics(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
         recipe = figures.get("recipe", values["requires"]["recipe"][0])
         for metric, value in figures.items():
             if metric != "recipe":
-                # Data are the paper's or not: counts have no tolerance.
+                # Data are either the paper's or not, so counts have no tolerance.
                 yield ReportedFigure(place, "", metric, value, 0.0, note, recipe=recipe)
 
 
@@ -167,14 +167,14 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
     for table in values["tables"]:
         for column in table["columns"]:
             place = Place(
-                table["table"],
-                table["about"],
-                column["dataset"],
-                table.get("protocol", values["protocol"]),
-                table.get("scenario", "overall"),
-                column.get("slice", "overall"),
-                table.get("differs", ""),
-                table.get("source", ""),
+                table=table["table"],
+                about=table["about"],
+                dataset=column["dataset"],
+                protocol=table.get("protocol", values["protocol"]),
+                scenario=table.get("scenario", "overall"),
+                slice=column.get("slice", "overall"),
+                differs=table.get("differs", ""),
+                source=table.get("source", ""),
             )
             yield place, column, table
 
@@ -190,7 +190,7 @@ def _figures(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
 
 
 def _stated(values: Mapping[str, Any]) -> Iterator[Claim]:
-    """The orderings of a column: the method of its bold figure above every other, and what stands under ``above``."""
+    """The orderings of a column: its best method above every other one, and those listed under ``above``."""
     for place, column, table in _columns(values):
         best, absent = column.get("best"), column.get("not_applicable", {})
         stated = {} if best is None else {best: [other for other in column["values"] if other != best]}

@@ -1,4 +1,4 @@
-"""The form of ``benchmarks/reported/<paper>.yaml``: what does not follow it is one message with file and place."""
+"""The form of ``benchmarks/reported/<paper>.yaml``; a deviation is reported in one message with file and place."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from common.data.scenarios import HISTORY_BUCKETS
 from common.errors import UserError, nearest
 
 Check = Callable[[Any, str], None]
-"""Looks at a value whose place in the file it is told."""
+"""Checks a value, given its place in the file."""
 
 SHARE = re.compile(r"(hr|ndcg)@[1-9]\d*|mrr")
 """Metrics between 0 and 1."""
 COUNTS = ("users", "items", "interactions", "triplets")
 MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", "train_ratio", "inference_ratio")
-"""Metrics that are no shares."""
+"""Metrics that are not shares."""
 SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
 POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
 SLICES = {
@@ -32,35 +32,35 @@ SLICES = {
     *(f"history_{low}+" if high is None else f"history_{low}-{high}" for low, high in HISTORY_BUCKETS),
     *("trained_user", "other_user", *POPULARITY),
 }
-"""Slices of the test cases that a data set and a scenario know."""
+"""Slices of the test cases that exist for some data set or scenario."""
 
 
 class _Strict(LOADER):  # type: ignore[misc, valid-type]  # a base chosen at run time
-    """Refuses a key that stands twice, of which YAML would keep the second alone."""
+    """Refuses duplicate keys, of which YAML would silently keep the second one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         for number, (key, _) in enumerate(node.value):
             if keys[number] in keys[:number]:
-                message = f"{keys[number]!r} stands twice"
+                message = f"{keys[number]!r} occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
         values: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return values
 
 
 def read_reported(path: Path) -> dict[str, Any]:
-    """What a file reports, in the form that is asked for.
+    """The content of a file, checked for its form.
 
     Raises:
-        UserError: If it is no YAML or has another form: names the place and what was expected there.
+        UserError: If it is not valid YAML or has another form; names the place and what was expected there.
     """
     try:
         with path.open() as stream:
             values = yaml.load(stream, _Strict)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} reports nothing.", "Write what a paper prints like in the shipped files beside it.")
+        raise UserError(f"{path} reports nothing.", "Follow the form of the shipped files in benchmarks/reported.")
     try:
         _paper(values)
     except _MisplacedError as error:
@@ -69,27 +69,27 @@ def read_reported(path: Path) -> dict[str, Any]:
 
 
 class _MisplacedError(Exception):
-    """Something is not what its place demands."""
+    """A value is not what is expected at its place."""
 
     def __init__(self, where: str, expected: str, found: object, cure: str = "") -> None:
         super().__init__(f"{where}: expected {expected}, found {found!r}")
-        self.cure = cure or "Write what the paper prints like in the shipped files."
+        self.cure = cure or "Follow the form of the shipped files in benchmarks/reported."
 
 
 def text(value: Any, where: str) -> None:  # noqa: ANN401 (whatever a file holds)
-    """Refuses what is no text."""
+    """Refuses anything but a text."""
     if not isinstance(value, str) or not value:
         raise _MisplacedError(where, "a text", value)
 
 
 def number(value: Any, where: str) -> None:  # noqa: ANN401
-    """Refuses what is no number; YAML's ``true`` is none."""
+    """Refuses anything but a number; booleans do not count as numbers."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise _MisplacedError(where, "a number", value)
 
 
 def one_of(known: Collection[str], kind: str) -> Check:
-    """Refuses what is none of the names of a kind."""
+    """Refuses anything but one of the known names of a kind."""
 
     def check(value: Any, where: str) -> None:  # noqa: ANN401
         if not isinstance(value, str) or value not in known:
@@ -99,7 +99,7 @@ def one_of(known: Collection[str], kind: str) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    """Refuses what is no list whose entries pass a check."""
+    """Refuses anything but a list whose entries pass a check."""
 
     def checked(value: Any, where: str) -> None:  # noqa: ANN401
         if not isinstance(value, list) or not value:
@@ -111,7 +111,7 @@ def list_of(check: Check) -> Check:
 
 
 def mapping_of(key: Check, check: Check) -> Check:
-    """Refuses what is no mapping whose keys and values pass a check each."""
+    """Refuses anything but a mapping whose keys and values pass their checks."""
 
     def checked(value: Any, where: str) -> None:  # noqa: ANN401
         if not isinstance(value, dict) or not value:
@@ -124,7 +124,7 @@ def mapping_of(key: Check, check: Check) -> Check:
 
 
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
-    """Refuses what lacks a field, has one that is not known, or one whose value does not pass."""
+    """Refuses anything but a mapping with all required and no unknown fields, whose values pass their checks."""
 
     def checked(value: Any, where: str) -> None:  # noqa: ANN401
         if not isinstance(value, dict):
@@ -142,13 +142,13 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
 
 
 def metric(value: Any, where: str) -> None:  # noqa: ANN401
-    """Refuses what is no metric."""
+    """Refuses anything but a metric."""
     if not (isinstance(value, str) and (SHARE.fullmatch(value) or value in MEASURES)):
         raise _MisplacedError(where, "a metric", value, nearest(str(value), ["hr@1", "ndcg@10", "mrr", *MEASURES]))
 
 
 def scenario(value: Any, where: str) -> None:  # noqa: ANN401
-    """Refuses what is no scenario."""
+    """Refuses anything but a scenario."""
     match = SCENARIO.fullmatch(value) if isinstance(value, str) else None
     if match is None or (match[1] and match[1] not in DATASETS):
         raise _MisplacedError(
@@ -157,7 +157,7 @@ def scenario(value: Any, where: str) -> None:  # noqa: ANN401
 
 
 def figure(name: str) -> Check:
-    """Refuses what is no figure of a metric."""
+    """Refuses anything but a valid value of a metric."""
 
     def check(value: Any, where: str) -> None:  # noqa: ANN401
         number(value, where)
@@ -169,13 +169,13 @@ def figure(name: str) -> Check:
 
 @cache
 def labels() -> frozenset[str]:
-    """Methods that can be run: names of shipped experiments, and of variants in shipped suites."""
+    """Methods that can be run: names of shipped experiments and of variants in shipped suites."""
     variants = {label for name in suite_names() for label in read_yaml(find_suite(name)).get("variants", {})}
     return frozenset(name.partition("/")[2] for name in experiment_names()) | variants
 
 
 def _paper(values: dict[str, Any]) -> None:
-    """Checks a whole file; the fields that others depend on come first."""
+    """Checks a whole file, beginning with the fields on which others depend."""
     data_set, recipe = one_of(DATASETS, "data set"), one_of(_recipes(), "recipe")
     statistics = fields(
         {"table": text, "datasets": mapping_of(data_set, _statistics_of(recipe))},

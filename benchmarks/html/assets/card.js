@@ -1,4 +1,4 @@
-/** The card of a row's runs: what a reader needs to trust or repeat a figure. */
+/** The card of a row's runs: what a reader needs to trust or reproduce a result. */
 function openCard(row, id) {
   const run = id && row.runs.includes(id) ? id : row.runs[0];
   const dialog = document.getElementById("card");
@@ -32,14 +32,14 @@ function cardBody(row, run, id) {
   const training = run.training;
   const sections = [];
   for (const [protocol, figures] of Object.entries(run.figures)) {
-    sections.push(h("h3", {}, `Figures, ${protocol}`), list(Object.entries(figures).map(([name, value]) => [name, figure(value)])));
+    sections.push(h("h3", {}, `Metrics, ${protocol}`), list(Object.entries(figures).map(([name, value]) => [name, figure(value)])));
   }
   if (Object.keys(run.curve).length) sections.push(h("h3", {}, "Learning curve"), h("div", { class: "plot" }));
   sections.push(
     h("h3", {}, "Training"), list([["epochs", training.epochs], ["steps", training.steps], ["stopped by", training.stopped], ["best epoch", training.best_epoch], [training.monitor ?? "monitor", training.best == null ? "" : figure(training.best)], ["undertrained", training.undertrained ? "yes" : "no"]]),
     h("h3", {}, "Cost"), list([...Object.entries(run.seconds).map(([name, value]) => [`${name.replaceAll("_", " ")}`, duration(value)]), ...Object.entries(run.parameters).map(([name, value]) => [`${name} parameters`, number(value)]), ...Object.entries(run.memory).filter(([, value]) => value).map(([name, value]) => [`peak memory, ${name}`, compact(value / 2 ** 20) + " MiB"]), ...Object.entries(run.tuning).map(([name, value]) => [`tuning ${name}`, value])]),
     h("h3", {}, "Protocol"), list(Object.entries(state.table.fields).concat([["protocol id", state.table.id]])),
-    h("h3", {}, "Origin"), list([["run folder", run.path], ["commit", code.sha ? code.sha.slice(0, 12) + (code.dirty ? " with changes" : "") : "installed package"], ["language model", run.language_model], ...Object.entries(run.predecessors).map(([name, value]) => [`made from ${name}`, value]), ["processor", hardware.processor], ["cores", hardware.cores], ["accelerators", (hardware.gpus ?? []).join(", ") || "none"]]),
+    h("h3", {}, "Origin"), list([["run folder", run.path], ["commit", code.sha ? code.sha.slice(0, 12) + (code.dirty ? " with uncommitted changes" : "") : "installed package"], ["language model", run.language_model], ...Object.entries(run.predecessors).map(([name, value]) => [`built on ${name}`, value]), ["processor", hardware.processor], ["cores", hardware.cores], ["accelerators", (hardware.gpus ?? []).join(", ") || "none"]]),
     h("h3", {}, "Versions"), list(Object.entries(environment.versions ?? {})),
   );
   if (run.config) sections.push(h("h3", {}, "Configuration"), h("details", {}, h("summary", {}, `config.yaml of ${id}`), h("pre", { tabindex: 0 }, run.config)));

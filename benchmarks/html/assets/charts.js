@@ -13,7 +13,7 @@ function layout(changes) {
   return { ...base, ...rest, xaxis: merge(xaxis), yaxis: merge(yaxis) };
 }
 
-/** The box of a plot, made once: title, one line that explains it, an optional choice. */
+/** The frame of a plot: its title, a line of explanation, and an optional selector. */
 function frame(id, title, about, choice) {
   const box = document.getElementById(id);
   box.replaceChildren(h("figcaption", {}, h("b", {}, title), h("span", {}, about), choice), h("div", { class: "plot", role: "img", "aria-label": `${title}: ${about}` }));
@@ -31,7 +31,7 @@ function draw(box, traces, changes, rowsByPoint) {
   if (rowsByPoint) box.on("plotly_click", (event) => { const row = rowsByPoint(event.points[0]); if (row) openCard(row); });
 }
 
-/** Ticks of a log axis at 1, 2 and 5 of each decade, with whole numbers. */
+/** Ticks of a log axis: 1, 2 and 5 in each decade, or only powers of ten if those are too many. */
 function logTicks(values) {
   const [low, high] = [Math.min(...values) / 2, Math.max(...values) * 2];
   const ticks = [];
@@ -54,7 +54,7 @@ function drawCost() {
   const known = Object.entries(COSTS).filter(([name]) => state.table.rows.some((row) => row.costs[name]));
   if (!known.some(([name]) => name === state.cost) && known.length) state.cost = known[0][0];
   const cost = COSTS[state.cost];
-  const box = frame("cost", "Quality against cost", "Rows on the line are beaten by no row that costs less. Diamonds are floors; bars are 95 % intervals over users.",
+  const box = frame("cost", "Quality against cost", "No cheaper row beats the rows on the line. Diamonds are floors; bars are 95 % intervals over users.",
     choice("Cost", known.map(([name, entry]) => [name, entry.label]), state.cost, (value) => { state.cost = value; drawCost(); }));
   const points = visibleRows().filter((row) => row.costs[state.cost] && primaryOf(row) != null).map((row) => ({ row, x: row.costs[state.cost] / (cost.scale ?? 1), y: primaryOf(row) }));
   const front = pareto(points, cost.better), on = new Set(front.map((point) => point.row.method));
@@ -92,7 +92,7 @@ function drawSeeds() {
 function drawDifferences() {
   const all = state.table.rows, pairs = state.table.pairs;
   if (!pairs.length) { frame("differences", "Differences", "This table has no verdicts."); return; }
-  const box = frame("differences", "Differences", "To a row of choice, with 95 % intervals (the wider of seeds and users). Filled: separated. Open: not, or too few seeds.",
+  const box = frame("differences", "Differences", "From the chosen reference row, with 95 % intervals (over seeds or users, whichever is wider). Filled: separated. Open: not separated, or too few seeds.",
     choice("Reference", all.slice(0, pairs.length).map((row, index) => [index, row.method]), state.reference, (value) => { state.reference = Number(value); drawDifferences(); }));
   const visible = new Set(visibleRows().map((row) => row.method));
   const entries = all.slice(0, pairs.length).map((row, index) => ({ row, pair: pairs[index][state.reference] })).filter(({ row, pair }) => pair && visible.has(row.method)).reverse();
@@ -104,12 +104,12 @@ function drawDifferences() {
     customdata: entries.map(({ pair }) => [pair[1], pair[2], pair[3] ? "separated" : "not separated"]),
     hovertemplate: "<b>%{y}</b> %{x:+.4f}<br>%{customdata[0]:+.4f} to %{customdata[1]:+.4f}<br>%{customdata[2]}<extra></extra>",
   };
-  draw(box, [trace], { height: tall(entries), xaxis: { title: `${state.table.primary} less that of ${all[state.reference].method}`, zeroline: true, zerolinecolor: colour("muted") }, yaxis: { tickfont: { size: 11 } } }, (point) => rowNamed(point.y));
+  draw(box, [trace], { height: tall(entries), xaxis: { title: `${state.table.primary} minus that of ${all[state.reference].method}`, zeroline: true, zerolinecolor: colour("muted") }, yaxis: { tickfont: { size: 11 } } }, (point) => rowNamed(point.y));
 }
 
 function drawSlices() {
   const rows = chosenRows(), names = sliceNames(state.table).filter((name) => state.table.slices[name] > 0);
-  const box = frame("slices", "Slices", `${state.table.primary} of the rows ticked in the table. Pale bars stand for fewer than 100 cases: no conclusion.`);
+  const box = frame("slices", "Slices", `${state.table.primary} of the rows ticked in the table. Pale bars have fewer than 100 cases, too few for conclusions.`);
   const label = (name) => `${name.replaceAll("_", " ")} (${compact(state.table.slices[name])})`;
   const traces = rows.map((row, index) => {
     const kept = names.filter((name) => row.slices[name]);
@@ -127,7 +127,7 @@ function curveTraces(run, name, shade, extra) {
 }
 
 function drawCurves() {
-  const box = frame("curves", "Learning curves", "The monitored validation metric by epoch, a line a seed, of the rows ticked in the table.");
+  const box = frame("curves", "Learning curves", "The monitored validation metric by epoch for the rows ticked in the table, one line per seed.");
   const traces = chosenRows().flatMap((row, index) => row.runs.flatMap((id, seed) =>
     curveTraces(data.runs[id], row.method, palette()[index % 8], { legendgroup: row.method, showlegend: seed === 0 }).filter((trace) => trace.series !== "train/loss" && trace.x.length > 1)));
   draw(box, traces, { height: 420, showlegend: true, legend: { orientation: "h", y: 1.12 }, xaxis: { title: "epoch" }, yaxis: { title: "validation" } }, (point) => rowNamed(point.data.name));

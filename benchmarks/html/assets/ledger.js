@@ -1,7 +1,7 @@
 "use strict";
 const chosen = new Set();
 
-/** Shows the rows of the chosen verdicts, and tables that have any of them. */
+/** Shows the rows with a chosen verdict, and the tables that contain any. */
 function choose(button, on) {
   chosen[on ? "add" : "delete"](button.dataset.verdict);
   button.setAttribute("aria-current", String(on));

@@ -1,6 +1,6 @@
 function refresh() { drawTable(); drawCharts(); }
 
-/** A protocol with the scenario and the slice of a table, where these say more. */
+/** A table's protocol, with its scenario and slice unless they are "overall". */
 function named(table) { return [table.protocol, table.scenario, table.slice].filter((word) => word !== "overall").join(", "); }
 
 function drawTabs() {
@@ -15,8 +15,8 @@ function show(table) {
   document.getElementById("title").textContent = `${table.dataset}, ${named(table)}`;
   document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");
   document.getElementById("legend").textContent =
-    `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: Welch's t over seeds and the paired bootstrap over users must both exclude zero, with Holm's correction over all pairs. ` +
-    "Other metrics and slices carry uncorrected intervals (hover). Rows with fewer than 5 seeds (3 with a language model) have no rank.";
+    `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: separation requires that Welch's t over seeds and the paired bootstrap over users both exclude zero, with Holm's correction over all pairs. ` +
+    "Other metrics and slices have uncorrected intervals (hover to see them). Rows with fewer than 5 seeds (3 with a language model) have no rank.";
   drawControls();
   refresh();
 }
@@ -28,7 +28,7 @@ function setTheme(theme) {
 
 function systemTheme() { return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; }
 
-/** Opens the table and the run that the address names, so that a link to a run can be sent. */
+/** Opens the table and the run named in the URL, so that links to runs can be shared. */
 function follow() {
   const [dataset, id, run] = location.hash.slice(1).split("/");
   const table = data.tables.find((other) => other.dataset === dataset && other.id === id);
@@ -37,7 +37,7 @@ function follow() {
   if (row) openCard(row, run);
 }
 
-document.getElementById("made").textContent = `${number(Object.keys(data.runs).length)} runs, ${data.tables.length} ${data.tables.length === 1 ? "table" : "tables"}, made ${data.made}`;
+document.getElementById("made").textContent = `${number(Object.keys(data.runs).length)} runs, ${data.tables.length} ${data.tables.length === 1 ? "table" : "tables"}, generated ${data.made}`;
 setTheme(systemTheme());
 document.getElementById("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); refresh(); });
 document.getElementById("card").addEventListener("close", () => history.replaceState(null, "", `#${state.table.dataset}/${state.table.id}`));

@@ -60,7 +60,7 @@ function palette() {
     : ["#0072b2", "#d55e00", "#009e73", "#aa4499", "#c28f00", "#3f9fd8", "#882255", "#5f6570"];
 }
 
-/** Rows of the table that the filters let pass, in the order of their rank. */
+/** Rows that pass the filters, in the order of the table. */
 function visibleRows() {
   const needle = state.search.toLowerCase();
   return state.table.rows.filter(
@@ -74,7 +74,7 @@ function visibleRows() {
   );
 }
 
-/** Whether a row has at least so many seeds, costs at most so much, or is at least so fast; in the unit that is shown. */
+/** Whether a row respects a limit on its seeds, cost or speed, in the unit that is shown. */
 function within(row, name, limit) {
   if (name === "seeds") return row.seeds >= limit;
   const cost = COSTS[name], value = (row.costs[name] ?? 0) / (cost.scale ?? 1);
@@ -84,13 +84,13 @@ function within(row, name, limit) {
 function primaryOf(row) { return row.metrics[state.table.primary]?.[0]; }
 function chosenRows() { return visibleRows().filter((row) => state.chosen.has(row.method)); }
 
-/** Rows that plots of a few methods begin with: the best four, and the best floor. */
+/** Rows that are first shown in plots of a few methods: the best four and the best floor. */
 function firstChoice(table) {
   const floor = table.rows.find((row) => row.floor);
   return new Set([...table.rows.filter((row) => !row.floor).slice(0, 4), floor].filter(Boolean).map((row) => row.method));
 }
 
-/** Slices in the order of their numbers, not of their letters. */
+/** Slices in numerical rather than alphabetical order. */
 function sliceNames(table) {
   return Object.keys(table.slices).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }

@@ -10,11 +10,11 @@ function columns() {
   if (table.pairs.length) {
     found.push(
       { key: "group", label: "tie", up: true, hint: "rows that share a letter are not separated", css: "left", value: (row) => row.group || "~", cell: (row) => h("span", { class: "letters" }, row.group) },
-      { key: "ranks", label: "rank interval", up: true, hint: "each rank that the row may hold", css: "left", value: (row) => row.ranks?.[0] ?? Infinity, cell: ranksCell },
-      { key: "vs", label: "vs best", hint: "difference to the best row, with its 95 % interval", optional: "verdicts", value: (row) => row.lead?.[0] ?? 0, cell: leadCell },
+      { key: "ranks", label: "rank interval", up: true, hint: "the ranks that the row may have", css: "left", value: (row) => row.ranks?.[0] ?? Infinity, cell: ranksCell },
+      { key: "vs", label: "vs best", hint: "difference from the best row, with its 95 % interval", optional: "verdicts", value: (row) => row.lead?.[0] ?? 0, cell: leadCell },
     );
   }
-  found.push({ key: "share", label: "above floor", hint: "share of the gap between the best floor that reads nothing more, and 1", optional: "verdicts", value: (row) => row.share ?? -9, cell: shareCell });
+  found.push({ key: "share", label: "above floor", hint: "share closed of the gap between the best floor that reads no more and 1", optional: "verdicts", value: (row) => row.share ?? -9, cell: shareCell });
   found.push(...table.metrics.filter((name) => name !== table.primary).map(metric));
   for (const name of sliceNames(table)) {
     const few = table.slices[name] < 100;
@@ -79,7 +79,7 @@ function markOf(mark) {
   return h("span", { class: "mark" + kind }, mark);
 }
 
-/** What a mark says, without the figures and names that differ from row to row. */
+/** The kind of a mark, without the numbers and names that differ between rows. */
 function kindOf(mark) { return mark.replace(/ \(.*| [\d.]+%.*/, "").replace(/^below floor .*/, "below floor"); }
 
 function drawTable() {
