@@ -22,7 +22,7 @@ from lrd.graph import Graph
 from lrd.graph_recipes import GraphRecipe, item_relations
 from lrd.module import RelationalBatch
 from lrd.triplets import TripletDataset
-from lrd.vectors import Vectors, item_vectors
+from lrd.vectors import CONTROLS, Vectors, item_vectors
 
 CACHE = "text-vectors"
 """Folder of the cache of text vectors, in the folder of all stores."""
@@ -71,7 +71,7 @@ class RelationalDataModule(SequenceDataModule):
         test_users: Number of test users.
         allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches.
-        seed: Seed of the order of instances, of negatives, triplets and corruptions.
+        seed: Seed of the order of instances, of negatives, triplets and corruptions, and of what controls draw.
         scenario: Who is trained on and who is tested, as in :class:`SequenceDataModule`.
         graph: Item relations: the released ones (``kg-released``), co-occurrence in training with as many edges
             (``kg-train``), the released ones rewired with all degrees kept (``kg-rewired``), or none
@@ -146,11 +146,12 @@ class RelationalDataModule(SequenceDataModule):
     def catalogue(self) -> Catalogue:
         """What is known of items, with the chosen graph and, where there is an encoder, item vectors."""
         known = self.store.catalogue(self.training.split)
-        known["relations"] = item_relations(known, self.graph_recipe)
+        known["relations"] = item_relations(known, self.graph_recipe, self.seed)
         if self.text_encoder is not None:
             encoder = open_encoder(self.text_encoder)
-            known["text_vectors"] = item_vectors(encoder, known["texts"][1:], self.cache, self.vectors)
-            identity = json.dumps({**encoder.identity, "vectors": self.vectors}, sort_keys=True)
+            known["text_vectors"] = item_vectors(encoder, known["texts"][1:], self.cache, self.vectors, self.seed)
+            drawn = {"seed": str(self.seed)} if self.vectors in CONTROLS else {}
+            identity = json.dumps({**encoder.identity, "vectors": self.vectors, **drawn}, sort_keys=True)
             known["text_source"] = {"name": name_of(self.text_encoder, self.vectors), "identity": identity}
         return known
 

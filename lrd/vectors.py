@@ -18,6 +18,8 @@ from common.text.encoders import TextEncoder
 Vectors = Literal["text", "centred", "random", "permuted", "tfidf"]
 """The encoder's vectors; the same without their mean; Gaussian ones; the encoder's, permuted over items; TF-IDF with
 SVD. All of one width."""
+CONTROLS = ("random", "permuted", "tfidf")
+"""Vectors that depend on a seed."""
 UNKNOWN = "unknown item"
 
 

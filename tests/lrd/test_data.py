@@ -8,8 +8,9 @@ import lightning as L
 import pytest
 import torch
 
+from common.data.store import Store
 from common.errors import UserError
-from common.types import PAD
+from common.types import PAD, Split
 from lrd.backbones.kda import KDA
 from lrd.data import RelationalDataModule
 from lrd.discovery import LatentRelationDiscovery
@@ -28,7 +29,7 @@ def epoch_of(module: RelationalDataModule, epoch: int = 0) -> list[RelationalBat
 def same(first: Any, second: Any) -> bool:  # noqa: ANN401 (nested batches)
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    return torch.equal(first, second)
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else bool(first == second)
 
 
 def model_for(module: RelationalDataModule, **arguments: Any) -> LRD:  # noqa: ANN401 (forwarded)
@@ -56,6 +57,49 @@ def test_sizes_are_those_of_graph_and_vectors(make: Make) -> None:
     assert module.num_relations == 1 + len(known["relations"]) + len(known["attributes"])
     assert module.text_width == WIDTH
     assert known["text_vectors"].shape == (129, WIDTH)
+
+
+@pytest.mark.parametrize("changes", [{"vectors": "random"}, {"vectors": "permuted"}, {"graph": "kg-rewired"}])
+def test_each_seed_draws_its_own_controls(changes: dict[str, str], make: Make) -> None:
+    first, again, other = (make(seed=seed, **changes).catalogue for seed in (1, 1, 2))
+    drawn = {"relations"} if "graph" in changes else {"text_vectors", "text_source"}
+    for key in ("text_vectors", "relations", "text_source"):
+        assert same(first[key], again[key])
+        assert same(first[key], other[key]) == (key not in drawn)
+
+
+def test_vectors_of_texts_have_no_seed(make: Make) -> None:
+    first, other = make(seed=1).catalogue, make(seed=2).catalogue
+    assert same(first["text_vectors"], other["text_vectors"])
+    assert first["text_source"] == other["text_source"]
+
+
+def test_shuffling_held_out_items_changes_no_training_tensor(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitted() -> list[Any]:
+        module = make(graph="kg-train")
+        model, known = model_for(module), module.catalogue
+        model.attach(known)
+        curves = cast(KDA, model.backbone).curves
+        tables = {name: known[name] for name in ("train", "train_count", "relations", "attributes")}
+        return [tables, module.graph.triplets, curves.real, curves.imaginary, model.weight_kge, *epoch_of(module)]
+
+    torch.manual_seed(0)
+    before = fitted()
+    divided, held_out = Store.split, 0
+
+    def shuffled(store: Store, name: str = "leave_one_out") -> Split:
+        nonlocal held_out
+        split = divided(store, name)
+        sequences, place = split["sequences"], torch.cat([split["val"]["position"], split["test"]["position"]]).long()
+        items = sequences["items"].clone()
+        items[place] = items[place].flip(0)
+        held_out = int((items != sequences["items"]).sum())
+        return {**split, "sequences": {**sequences, "items": items}}
+
+    monkeypatch.setattr(Store, "split", shuffled)
+    torch.manual_seed(0)
+    assert all(map(same, before, fitted()))
+    assert held_out > 50
 
 
 def test_a_test_under_another_scenario_keeps_relations_and_counts_of_the_training(make: Make) -> None:
