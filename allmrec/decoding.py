@@ -11,15 +11,19 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from allmrec.llm import FrozenLLM
+from allmrec.llm import FrozenLLM, unfit
 from allmrec.tokens import Tokens, positions
 
 Scorer = Literal["sum", "mean", "null_context"]
 Answers = Sequence[Sequence[Sequence[int]]]
 """Tokens of each candidate's answer, the end token included, for each row of a batch."""
+
+ROUNDING, COARSE_ROUNDING = 0.01, 0.5
+"""Nats by which a likelihood may depend on what is read beside it, with weights in fp32 and in coarser numbers."""
 
 
 class Prefix(NamedTuple):
@@ -143,6 +147,35 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     terms = terms.masked_fill(pack.candidate < 0, 0.0)
     total = total.scatter_add(1, pack.candidate.clamp(min=0), terms)
     return Likelihoods(total.gather(1, column), count.gather(1, column))
+
+
+def require_side_by_side(llm: FrozenLLM) -> None:
+    """Looks whether a model scores two short answers side by side as it scores each alone.
+
+    Raises:
+        UserError: If it does not, or takes neither the cache nor the positions that this wants.
+    """
+    mode, kind = llm.training, llm.module.config.model_type
+    llm.eval()
+    try:
+        difference = _dependence(llm)
+    except Exception as error:
+        if is_oom_error(error):
+            raise
+        raise unfit(llm.name, kind, f"{type(error).__name__} while two were tried") from error
+    finally:
+        llm.train(mode)
+    if not difference <= (ROUNDING if llm.module.dtype == torch.float32 else COARSE_ROUNDING):
+        raise unfit(llm.name, kind, f"the likelihood of one depends on the others, by {difference:.2g} nats")
+
+
+@torch.no_grad()
+def _dependence(llm: FrozenLLM) -> float:
+    """By how much likelihoods of answers that are read together differ from those of each alone."""
+    prompts, answers = llm.prompt_ids(["one", "one two three"]), llm.answer_ids([" four five", " six seven eight"])
+    together = likelihoods(llm, read_prefix(llm, prompts, None), [answers] * len(prompts)).total
+    alone = [[-len(answer) * llm.answer_loss([prompt], [answer], None) for answer in answers] for prompt in prompts]
+    return float((together - torch.tensor(alone, device=together.device)).abs().max())
 
 
 def distinct(answers: Answers) -> tuple[Answers, list[list[int]]]:

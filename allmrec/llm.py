@@ -209,17 +209,29 @@ def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> T
 
 
 def refuse_unfit(name: str, config: PretrainedConfig) -> None:
-    """Looks whether a model can read candidates side by side behind one prompt.
+    """Looks whether a model's family can read candidates side by side behind one prompt.
+
+    Short texts, as :func:`allmrec.decoding.require_side_by_side` tries them, would not always tell.
 
     Raises:
         UserError: If its attention goes by places in memory rather than by the positions it is told.
     """
     if config.model_type in PLACE_BOUND or getattr(config, "alibi", False):
-        raise UserError(
-            f"language model {name!r} ({config.model_type}) cannot score candidates side by side: its attention goes "
-            "by places in memory",
-            "Choose a model with positions of its own, such as OPT, Llama, Qwen, Mistral, Gemma, Phi or GPT-NeoX.",
-        )
+        raise unfit(name, config.model_type, "its attention goes by places in memory")
+
+
+def unfit(name: str, kind: str, reason: str) -> UserError:
+    """The error of a model that cannot read candidates side by side behind one prompt.
+
+    Args:
+        name: Name or folder of the model.
+        kind: Its family.
+        reason: Why it cannot.
+    """
+    return UserError(
+        f"language model {name!r} ({kind}) cannot score candidates side by side: {reason}",
+        "Choose a model with positions of its own, such as OPT, Llama, Qwen, Mistral, Gemma, Phi or GPT-NeoX.",
+    )
 
 
 def random_model(config: PretrainedConfig, dtype: torch.dtype, placed: object) -> PreTrainedModel:

@@ -12,7 +12,17 @@ from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
 from allmrec.data import PromptDataModule
-from allmrec.decoding import Answers, Likelihoods, Prefix, Scorer, greedy, likelihoods, read_prefix, scored
+from allmrec.decoding import (
+    Answers,
+    Likelihoods,
+    Prefix,
+    Scorer,
+    greedy,
+    likelihoods,
+    read_prefix,
+    require_side_by_side,
+    scored,
+)
 from allmrec.generation import AnswerRates, CaseRates, PromptRates, owed_to_lengths, verdicts
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
@@ -54,6 +64,9 @@ class LanguageModelRanker(Recommender):
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
+
+    Raises:
+        UserError: If the language model cannot score candidates side by side.
     """
 
     information_set = frozenset({"order", "text"})
@@ -78,6 +91,7 @@ class LanguageModelRanker(Recommender):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        require_side_by_side(llm)
         self.llm = llm
         self.language_model = llm.title
         self.style = STYLES[domain]()

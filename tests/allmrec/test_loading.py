@@ -10,15 +10,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
+    BartConfig,
+    BartForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
     BloomConfig,
     GPTNeoConfig,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PreTrainedModel,
     RobertaConfig,
     RobertaModel,
 )
 
-from allmrec.decoding import likelihoods, read_prefix
+from allmrec.baselines.llm_only import LLMOnly
+from allmrec.decoding import likelihoods, read_prefix, require_side_by_side
 from allmrec.llm import FrozenLLM
 from allmrec.retrieval import FrozenReader
 from allmrec.slotted import LLM
@@ -63,6 +71,40 @@ def test_attention_over_places_in_memory_is_refused(copy: Path, config: Any) -> 
     config.save_pretrained(copy)
     with pytest.raises(UserError, match="side by side"):
         FrozenLLM(str(copy))
+
+
+def other_family(kind: str, vocabulary: int) -> PreTrainedModel:
+    sizes: dict[str, Any] = {"vocab_size": vocabulary, "pad_token_id": None}
+    if kind == "bart":
+        places: Any = {f"{part}_{size}": 2 for part in ("encoder", "decoder") for size in ("layers", "attention_heads")}
+        return BartForCausalLM(BartConfig(d_model=16, decoder_ffn_dim=24, init_std=0.3, **places, **sizes))
+    if kind == "mamba":
+        return MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, state_size=4, **sizes))
+    layers: Any = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    return BertLMHeadModel(BertConfig(**layers, **sizes))
+
+
+@pytest.mark.parametrize(("kind", "why"), [("bart", "by .* nats"), ("bert", "RuntimeError"), ("mamba", "RuntimeError")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_family_that_scores_answers_otherwise_beside_others_is_refused(
+    copy: Path,
+    kind: str,
+    why: str,
+    precision: Any,  # noqa: ANN401
+) -> None:
+    torch.manual_seed(0)
+    other_family(kind, AutoConfig.from_pretrained(copy).vocab_size).save_pretrained(copy)
+    with pytest.raises(UserError, match=f"{kind}.*side by side: .*{why}"):
+        LLMOnly(24, str(copy), precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_trying_a_model_leaves_its_mode_and_the_dice_alone(folders: dict[str, str], precision: Any) -> None:  # noqa: ANN401
+    llm = FrozenLLM(folders["opt"], precision, gradient_checkpointing=True)
+    before = torch.random.get_rng_state()
+    require_side_by_side(llm)
+    assert llm.module.training
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_candidates_beyond_the_window_of_attention_are_scored_as_if_alone(copy: Path) -> None:
