@@ -21,6 +21,8 @@ def distmult(
 def kge_loss(scores: Float[Tensor, "n k"]) -> Tensor:
     """Mean of ``-log σ(φ₊ - φ₋)`` over corrupted triplets.
 
+    The released code weighs the corruptions of a triplet by the softmax of their scores; with one it is the same.
+
     Args:
         scores: Scores of the true triplet in column 0 and of its corruptions behind it, shape ``(n, k)``.
     """
