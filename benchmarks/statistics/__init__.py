@@ -1,1 +1,1 @@
-"""Which differences between rows are real: bootstrap, verdicts, and what verdicts do on invented data."""
+"""Which differences between rows are real: bootstrap, verdicts, and a simulation of their error rates."""

@@ -1,4 +1,4 @@
-"""The paired bootstrap over users: one set of resampled users serves every system of a table at once."""
+"""The paired bootstrap over users: one set of resampled users for all systems of a table."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 _BLOCK = 1 << 23
-"""Counts that are drawn and multiplied at a time: 64 MB of them."""
+"""Number of counts drawn and multiplied at a time: 64 MB."""
 
 
 def by_user(user: Int[np.ndarray, "m"], gains: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "u k"]:
-    """Totals of each user, scaled so that their mean over users is the mean over cases.
+    """Total gain of each user, scaled so that the mean over users equals the mean over cases.
 
-    Resampling users instead of cases keeps the cases of one user together, which are no independent evidence.
+    Resampling users instead of cases keeps the cases of a user together, because they are not independent.
 
     Args:
         user: User of each case.
-        gains: What each case gains under each of ``k`` systems.
+        gains: Gain of each case under each of ``k`` systems.
 
     >>> by_user(np.array([7, 7, 9]), np.array([[1.0], [0.0], [1.0]])).mean().round(4)
     np.float64(0.6667)
@@ -37,10 +37,10 @@ def by_user(user: Int[np.ndarray, "m"], gains: Float[np.ndarray, "m k"]) -> Floa
 def resampled_deviations(
     gains: Float[np.ndarray, "u k"], resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "s k"]:
-    """Means of resampled users less the means of all users.
+    """Means over resampled users minus the means over all users.
 
-    A resample is a vector of multinomial counts, so that all systems of all resamples are one matrix product; the
-    difference of two columns is the paired bootstrap of those two systems.
+    A resample is a vector of multinomial counts, so that one matrix product computes all systems and resamples. The
+    difference of two columns is the paired bootstrap of the two systems.
 
     Args:
         gains: Gain of each user under each system.
@@ -48,7 +48,7 @@ def resampled_deviations(
         seed: Seed of the resamples, the same for all systems.
 
     Returns:
-        Deviations in fp32; centring first keeps fp32 exact enough for means of any number of users.
+        Deviations in fp32; because gains are centred first, this is precise enough for any number of users.
     """
     centred = (gains - gains.mean(0)).astype(np.float32)
     parts = [counts @ centred for counts in _counts(len(gains), resamples, seed)]
@@ -56,7 +56,7 @@ def resampled_deviations(
 
 
 def _counts(users: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each resample holds each user, a block of resamples at a time, each of shape ``(rows, users)``."""
+    """How often each resample contains each user, in blocks of resamples of shape ``(rows, users)``."""
     generator = np.random.default_rng(seed)
     rows = max(1, _BLOCK // users)
     for start in range(0, resamples, rows):

@@ -1,8 +1,8 @@
-"""How often verdicts err: invented systems whose true difference is known.
+"""How often verdicts err: simulated systems whose true difference is known.
 
-A user has a propensity, a seed adds its own noise to it, and a seed's hits are the users with the highest sums, as many
-as its hit rate asks for. The standard deviation of hit rates over seeds is thereby exactly what is asked for, while the
-users that are hit still change from seed to seed, as they do in real runs.
+Each user has a propensity, to which each seed adds noise; the hits of a seed are the users with the highest sums, as
+many as its hit rate requires. The standard deviation of hit rates over seeds therefore has exactly the desired value,
+while the users that are hit still vary between seeds, as in real runs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ DEVIATIONS = (0.001, 0.003, 0.006)
 SEEDS = (3, 5)
 HIT_RATE = 0.10
 AGREEMENT = 0.8
-"""Correlation of two seeds' sums for a user."""
+"""Correlation between the sums of two seeds for a user."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One invented comparison.
+    """The setting of a simulated comparison.
 
     Attributes:
         users: Number of test users.
         deviation: Standard deviation of the hit rate over seeds.
-        seeds: Seeds of each system.
-        gain: Relative gain of the better system; 0 for twins.
+        seeds: Number of seeds per system.
+        gain: Relative gain of the better system; 0 for equally good systems.
     """
 
     users: int
@@ -45,12 +45,12 @@ class Setting:
 
 
 def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json: bool = False) -> None:
-    """Prints how often twins separate (an error), and how often a planted gain does (power).
+    """Prints how often equally good systems are separated (an error), and how often a true gain is found (power).
 
     Args:
-        repetitions: Invented pairs for each setting.
+        repetitions: Simulated pairs per setting.
         gain: Relative gain of the better system.
-        seed: Seed of everything.
+        seed: Seed of the simulation.
         json: Print JSON instead of a table.
     """
     settings = [
@@ -71,13 +71,13 @@ def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json
 def separation_rates(
     settings: list[Setting], repetitions: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[float]:
-    """The share of invented pairs that are separated, for each setting."""
+    """The share of simulated pairs that are separated, for each setting."""
     rates = dict.fromkeys(settings, 0.0)
     generator = np.random.default_rng(seed)
     for users in {setting.users for setting in settings}:
         members = [setting for setting in settings if setting.users == users]
         drawn = {setting: _pairs(setting, repetitions, generator) for setting in members}
-        # One product serves all settings of a size.
+        # One bootstrap serves all settings with the same number of users.
         columns = np.concatenate([gains for _, gains in drawn.values()], axis=1)
         errors = resampled_deviations(columns, resamples, seed).std(0, dtype=np.float64)
         for setting, error in zip(members, np.split(errors, len(members)), strict=True):

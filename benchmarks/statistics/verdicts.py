@@ -1,11 +1,11 @@
-"""Which rows of a table are separated, which ranks each may hold, and which rows tie.
+"""Which rows of a table are separated, which ranks each may have, and which rows tie.
 
-Two rows are separated only where both sources of chance are excluded: another draw of seeds (Welch's t over seed
-means) and another draw of users (the paired bootstrap of seed-averaged gains). With thousands of users almost any
-difference passes the second alone, and with few seeds a lucky pair the first. Where the two are of one size, a
-difference that each alone excludes may still come from both together, in one of ten pairs of equally good methods: the
-sum of the two variances must exclude it, too. Rank-based tests are not offered: their
-errors on such data are inflated (Ihemelandu and Ekstrand, https://arxiv.org/abs/2305.02461).
+Two rows are separated only if both sources of chance are excluded: another draw of seeds (Welch's t over seed means)
+and another draw of users (the paired bootstrap of seed-averaged gains). With thousands of users, almost any difference
+passes the second test alone; with few seeds, a lucky pair passes the first. If the two sources are of similar size,
+both together may still explain a difference that passes each test, for one in ten pairs of equally good methods, so a
+test with the sum of both variances must exclude it as well. Rank-based tests are not offered, because their error rates
+on such data are inflated (Ihemelandu and Ekstrand, https://arxiv.org/abs/2305.02461).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from benchmarks.statistics.bootstrap import RESAMPLES, by_user, resampled_deviat
 
 LEVEL = 0.05
 COMPARED_SEEDS = 3
-"""Fewest seeds of a verdict; below, a difference is a comparison of checkpoints."""
+"""Number of seeds that a verdict needs; with fewer, a difference only compares checkpoints."""
 _PAIRS = 256
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a row brings to a comparison, on one metric.
+    """What a row contributes to a comparison on one metric.
 
     Attributes:
-        seeds: The metric of each seed.
-        gains: What each case gains, averaged over seeds, shape ``(m,)``.
-        fixed: Whether seeds change nothing (the floors): one run then says all.
+        seeds: The metric for each seed.
+        gains: Gain of each case, averaged over seeds, shape ``(m,)``.
+        fixed: Whether seeds make no difference (the floors), so that one run is enough.
     """
 
     seeds: tuple[float, ...]
@@ -42,21 +42,21 @@ class Evidence:
 
     @property
     def compared(self) -> bool:
-        """Whether it has seeds enough for a verdict."""
+        """Whether it has enough seeds for a verdict."""
         return self.fixed or len(self.seeds) >= COMPARED_SEEDS
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All pairs of ``k`` rows; entry ``[i, j]`` speaks of row ``i`` less row ``j``.
+    """Comparisons of all pairs of ``k`` rows; entry ``[i, j]`` is about row ``i`` minus row ``j``.
 
     Attributes:
-        difference: Difference of means.
-        low: Lower end of its 95 % interval: the wider of that over seeds and that over users, uncorrected.
-        high: Upper end.
-        p_seeds: Holm-corrected p of Welch's t; NaN outside the family.
-        p_users: Holm-corrected p of the studentised bootstrap; NaN outside the family.
-        separated: Whether both are below 0.05, and so is the p of both sources together.
+        difference: Difference of the means.
+        low: Lower end of its uncorrected 95 % interval: over seeds or over users, whichever is wider.
+        high: Upper end of the interval.
+        p_seeds: Holm-corrected p-value of Welch's t; NaN outside the family.
+        p_users: Holm-corrected p-value of the studentised bootstrap; NaN outside the family.
+        separated: Whether both p-values, and that of both sources together, are below 0.05.
         spread: Half-width of each row's own 95 % interval over users, shape ``(k,)``.
     """
 
@@ -79,11 +79,11 @@ def compare(
     """Compares all pairs of rows on one metric.
 
     Args:
-        rows: Evidence of each row; gains of all rows in the order of the same cases.
+        rows: Evidence of each row; the gains of all rows are in the same order of cases.
         user: User of each case.
-        family: Which rows take part in verdicts; those with seeds enough when omitted.
+        family: Which rows take part in verdicts; those with enough seeds when omitted.
         resamples: Resamples of the bootstrap.
-        seed: Its seed.
+        seed: Seed of the bootstrap.
     """
     k = len(rows)
     inside = np.array([row.compared for row in rows] if family is None else family, dtype=bool)
@@ -98,7 +98,7 @@ def compare(
     p_seeds = two_sided(difference, seed_error, freedom)
     reach = stats.t.ppf(1 - LEVEL / 2, freedom) * seed_error
     pair_inside = inside[first] & inside[second]
-    # A row without seeds enough has an interval over users alone.
+    # A row with too few seeds only has an interval over users.
     reach = np.where(pair_inside, reach, 0.0)
     low, high = difference + np.minimum(low, -reach), difference + np.maximum(high, reach)
     p_both = two_sided(difference, *joined((seed_error, freedom), (error, np.full(len(error), users - 1.0))))
@@ -133,7 +133,7 @@ def holm(p: Float[np.ndarray, "f"]) -> Float[np.ndarray, "f"]:
 def welch(
     rows: Sequence[Evidence], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standard error and degrees of freedom of each pair's difference of seed means; a fixed row has no error."""
+    """Standard error and degrees of freedom of each pair's difference of seed means; a fixed row adds no error."""
     counts = np.array([len(row.seeds) for row in rows], dtype=np.float64)
     variances = [0.0 if row.fixed or len(row.seeds) < 2 else np.var(row.seeds, ddof=1) for row in rows]
     share = np.array(variances) / counts
@@ -156,13 +156,13 @@ def joined(
 def two_sided(
     difference: NDArray[np.float64], error: NDArray[np.float64], freedom: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The p of a studentised difference; without any error a difference is certain, and no difference is none."""
+    """The p-value of a studentised difference; with a standard error of 0 it is 0, or 1 if there is no difference."""
     statistic = np.divide(difference, error, out=np.where(difference == 0, 0.0, np.inf), where=error > 0)
     return 2 * np.asarray(stats.t.sf(np.abs(statistic), freedom))
 
 
 def rank_intervals(separated: Bool[np.ndarray, "k k"], means: Sequence[float]) -> list[tuple[int, int]]:
-    """First and last rank that each row may hold: rows separated above it and below it are certain to stay there.
+    """First and last rank that each row may have, given how many rows are separated above and below it.
 
     >>> chain = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool)
     >>> rank_intervals(chain, [0.3, 0.2, 0.1])
@@ -175,10 +175,10 @@ def rank_intervals(separated: Bool[np.ndarray, "k k"], means: Sequence[float]) -
 
 
 def tie_groups(separated: Bool[np.ndarray, "k k"]) -> list[str]:
-    """Letters of each row, best row first: two rows share a letter exactly where they are not separated.
+    """Letters of each row, best row first: two rows share a letter if and only if they are not separated.
 
-    Insert and absorb (Piepho, https://doi.org/10.1198/1061860043515): each separated pair splits the groups that hold
-    both, and a group inside another one is dropped.
+    Insert-and-absorb algorithm (Piepho, https://doi.org/10.1198/1061860043515): each separated pair splits the groups
+    that contain both, and a group inside another one is dropped.
 
     >>> tie_groups(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool))
     ['a', 'ab', 'b']
@@ -204,7 +204,7 @@ def _letter(number: int) -> str:
 def _over_users(
     deviations: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Standard error of each pair's difference, and the ends of its percentile interval less the difference."""
+    """Standard error of each pair's difference, and the ends of its percentile interval minus the difference."""
     error, low, high = (np.zeros(len(first)) for _ in range(3))
     for start in range(0, len(first), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -217,7 +217,7 @@ def _over_users(
 def _square(
     k: int, first: NDArray[np.int64], second: NDArray[np.int64], upper: NDArray[np.float64], lower: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """A ``k × k`` table from its upper and its lower triangle, 0 on the diagonal."""
+    """A ``k × k`` table from its upper and lower triangles, with 0 on the diagonal."""
     table = np.zeros((k, k))
     table[first, second], table[second, first] = upper, lower
     return table
