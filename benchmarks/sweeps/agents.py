@@ -1,4 +1,4 @@
-"""The W&B side of a sweep: the file that ``wandb sweep`` takes, with the command that its agents run."""
+"""Sweeps on W&B: the file that ``wandb sweep`` takes, with the command that its agents run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.errors import UserError
 
 
 def sweep_file(space: Space, options: Sequence[str], trials: int) -> dict[str, Any]:
-    """The sweep's configuration with this call's options in its command and its budget as W&B's cap.
+    """The sweep's configuration, with the options of this call in its command and its budget as W&B's run cap.
 
-    It says what W&B has other defaults for, and its agents stop training by the metric that judges trials, as Optuna's
-    trials do.
+    It states every setting for which W&B has another default. As with Optuna, early stopping monitors the metric that
+    judges trials.
 
     Args:
         space: What is searched.
@@ -36,7 +36,7 @@ def sweep_file(space: Space, options: Sequence[str], trials: int) -> dict[str, A
 
 
 def _written(keys: dict[str, Any]) -> dict[str, Any]:
-    """A parameter whose values an agent writes as ``recbench run`` reads them: null would come as ``None``, a text."""
+    """A parameter whose values agents pass on as ``recbench run`` reads them: null would arrive as ``None``."""
     written = dict(keys)
     if "value" in keys:
         written["value"] = _plain(keys["value"])
@@ -50,28 +50,28 @@ def _plain(value: object) -> object:
 
 
 def refuse_hours(hours: float | None) -> None:
-    """Looks whether a search by agents has a budget that they can keep.
+    """Checks that W&B's agents can keep the budget.
 
     Raises:
-        UserError: If it is one in hours, which W&B does not count.
+        UserError: If it is in hours, which W&B does not count.
     """
     if hours is not None:
         raise UserError(
-            f"W&B's agents count trials, not hours: nothing would end this search after {hours:g} h.",
-            "Leave --hours out, or search here with --backend optuna.",
+            f"W&B's agents count trials, not hours, so nothing would end this search after {hours:g} h.",
+            "Leave --hours out, or search on this machine with --backend optuna.",
         )
 
 
 def require_account() -> None:
-    """Looks for a way to reach W&B.
+    """Checks that W&B can be used online.
 
     Raises:
-        UserError: If there is no key.
+        UserError: If there is no key, or ``WANDB_MODE`` forbids it.
     """
     state = wandb_state()
     if state.startswith("logged in") and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
         return
     raise UserError(
         f"A sweep on W&B needs an account: {state}.",
-        "Log in with `wandb login`, or search here with --backend optuna.",
+        "Log in with `wandb login`, or search on this machine with --backend optuna.",
     )

@@ -1,4 +1,4 @@
-"""The configuration that won a search, whole: what the experiment, the call's options and the trial decided."""
+"""The complete configuration that won a search, from the experiment, the options of the call and the trial."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.runs import MACHINE
 
 FIRST = ("name", "tuning", "model", "data")
 KEPT = {"predecessors", "tuning", "data.recipe", "data.store"}
-"""Settings that decide what is computed although they do not enter a run's identity by their words."""
+"""Settings that affect what is computed, although their literal values are no part of a run's identity."""
 LEFT_OUT = (MACHINE | set(PASSING)) - KEPT - {"needs"}
-"""Where and how a trial ran: another machine may run its configuration."""
+"""Settings about where and how a trial ran, which may differ when its configuration is run again."""
 
 
 def resolved(arguments: Sequence[str]) -> dict[str, Any]:
-    """The configuration that arguments of ``recbench run`` come to, as a file that gives it without them.
+    """The configuration that arguments of ``recbench run`` resolve to, as the content of a file that replaces them.
 
-    Defaults are written out, too: were they left to the file's reader, a value of null that replaces one would be lost.
+    Defaults are written out as well: otherwise a null that overrides a default would be lost.
 
     Args:
         arguments: Arguments of ``recbench run``.

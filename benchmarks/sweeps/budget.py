@@ -1,4 +1,4 @@
-"""The budget of a search, which several processes or machines spend together without spending more."""
+"""The budget of a search, which several processes or machines share without exceeding it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Budget:
     """What a search may cost, or has cost.
 
     Attributes:
-        trials: Number of trials, pruned and failed ones too.
-        hours: Hours of all trials together, ``None`` for no limit.
+        trials: Number of trials, including pruned and failed ones.
+        hours: Total hours of all trials, ``None`` for no limit.
     """
 
     trials: int
@@ -34,7 +34,7 @@ class Budget:
 
 
 def spent(study: optuna.Study) -> Budget:
-    """What a search has cost so far, over all processes."""
+    """What a search has cost so far, across all processes."""
     trials = study.get_trials(deepcopy=False, states=SPENT)
     seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
     return Budget(len(trials), seconds / 3600)
@@ -42,13 +42,13 @@ def spent(study: optuna.Study) -> Budget:
 
 @contextmanager
 def presence(folder: Path) -> Iterator[str]:
-    """Shows other processes that this one is there, by a lock that ends with it, however it ends.
+    """Shows other processes that this one is alive, by a lock that is released however it ends.
 
     Args:
         folder: Folder of the search.
 
     Yields:
-        The name by which :func:`reserve` tells who runs a trial.
+        The name by which :func:`reserve` identifies the process that runs a trial.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     path = folder / PROCESSES / name
@@ -62,10 +62,10 @@ def presence(folder: Path) -> Iterator[str]:
 
 
 def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> optuna.Trial | None:
-    """The next trial of a search, or ``None`` if what has run and what runs is all that may run.
+    """The next trial of a search, or ``None`` if finished and running trials use up the budget.
 
-    One process at a time looks and takes, so that no two take the last one. A trial whose process was killed or
-    interrupted is not counted: another takes its place.
+    A lock lets one process at a time reserve a trial, so that no two take the last one. A trial whose process was
+    killed or interrupted does not count and is replaced by another.
 
     Args:
         study: The search.
@@ -87,7 +87,7 @@ def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> op
 
 
 def _is_there(folder: Path, owner: str | None) -> bool:
-    """Whether a process still holds the lock that shows it is there."""
+    """Whether a process still holds its lock."""
     path = folder / PROCESSES / (owner or "")
     if not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Samplers whose draws depend on the seed and the number of the trial alone, whichever process runs it."""
+"""Samplers whose draws depend only on the seed and the trial's number, whichever process runs the trial."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from benchmarks.sweeps.space import Space
 
 
 def make_sampler(space: Space, seed: int) -> BaseSampler:
-    """The sampler of a search; processes that share it need the same seed for no draw to be repeated.
+    """The sampler of a search; processes that share a search need the same seed, so that no draw is repeated.
 
     Args:
         space: What is searched.
-        seed: Seed of random draws. A grid's order has its own, for its points are told apart by their place in it.
+        seed: Seed of random draws. The order of a grid has a fixed seed, because its points are numbered in that order.
     """
     if space.method == "grid":
         return Grid(space.grid(), seed=0)
     if space.method == "random":
         return Numbered(lambda drawn: RandomSampler(seed=drawn), seed)
-    # Trials under way count as bad ones, so that processes of one study do not all try the same.
+    # Running trials count as bad ones, so that the processes of a study do not all try the same point.
     return Numbered(lambda drawn: TPESampler(seed=drawn, constant_liar=True), seed)
 
 
 class Grid(GridSampler):
-    """A grid that leaves it to the budget when to stop."""
+    """A grid that leaves stopping to the budget."""
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -39,13 +39,13 @@ class Grid(GridSampler):
 
 
 class Numbered(BaseSampler):
-    """Begins the stream of random numbers anew for each trial, from the seed and the trial's number.
+    """Seeds the random numbers of each trial from the study's seed and the trial's number.
 
-    Numbers are unique in a study. Processes that begin together thus draw different points from one seed, and a search
-    that goes on draws what it would have drawn without the break.
+    Numbers are unique within a study. Processes that start at the same time therefore draw different points from one
+    seed, and a search that is continued draws what it would have drawn without the interruption.
 
     Args:
-        make: Makes the sampler of one trial from its seed.
+        make: Makes the sampler of a trial from its seed.
         seed: Seed of the study.
     """
 
@@ -59,23 +59,23 @@ class Numbered(BaseSampler):
         self.inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What is drawn jointly."""
+        """The parameters that are drawn jointly."""
         return self.inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Joint draws."""
+        """Draws parameters jointly."""
         return self.inner.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401
-        """One draw."""
+        """Draws one parameter."""
         return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Lets the sampler take note of a finished trial."""
+        """Tells the sampler about a finished trial."""
         self.inner.after_trial(study, trial, state, values)

@@ -31,9 +31,9 @@ DISTRIBUTIONS = {
     "log_uniform_values": ("min", "max"),
     "q_log_uniform_values": ("min", "max", "q"),
 }
-"""Supported distributions and their keys, of which ``q`` may be left out; ``log_uniform`` takes exponents of e."""
+"""Supported distributions and their keys; ``q`` is optional, and ``log_uniform`` takes exponents of e."""
 HYPERBAND = {"min_iter": 1, "eta": 3}
-"""What early termination may say beside its type, and what is taken where it does not."""
+"""Keys of early termination besides its type, and their defaults."""
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["maximize", "minimize"]
 
@@ -45,7 +45,7 @@ class Parameter:
     Attributes:
         name: Option of ``recbench run``, without dashes.
         kind: Its distribution.
-        keys: What the distribution takes.
+        keys: Arguments of the distribution.
     """
 
     name: str
@@ -54,9 +54,11 @@ class Parameter:
 
     @classmethod
     def of(cls, name: str, keys: Mapping[str, Any], place: str) -> Parameter:
-        """The parameter that the schema describes by ``keys``; the distribution may be left to their names."""
+        """The parameter that the schema describes by ``keys``; if it names no distribution, the keys imply one."""
         if not isinstance(keys, dict):
-            raise UserError(f"{place}: {name} is no mapping.", "Give value, values, or distribution with min and max.")
+            raise UserError(
+                f"{place}: {name} is not a mapping.", "Give value, values, or distribution with min and max."
+            )
         given = {key: value for key, value in keys.items() if key != "distribution"}
         kind = keys.get("distribution") or _implied(given)
         if kind not in DISTRIBUTIONS:
@@ -69,17 +71,17 @@ class Parameter:
                 raise UserError(f"{place}: {name} ({kind}) has no {key!r}.", nearest(key, DISTRIBUTIONS[kind]))
         _require_range(given, f"{place}: {name}")
         if kind.endswith("log_uniform_values") and given["min"] <= 0:
-            raise UserError(f"{place}: {name} has min {given['min']} under a logarithm.", "Give one above 0.")
+            raise UserError(f"{place}: {name} has min {given['min']} on a logarithmic scale.", "Give one above 0.")
         return cls(name, kind, given)
 
     @property
     def fixed(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether it has a single value."""
         return self.kind == "constant"
 
     @property
     def first(self) -> Any:  # noqa: ANN401
-        """A valid value."""
+        """A valid value, to check the space with."""
         if self.kind == "categorical":
             return self.keys["values"][0]
         if self.fixed or self.kind == "int_uniform":
@@ -88,21 +90,21 @@ class Parameter:
 
     @property
     def _bounds(self) -> tuple[float, float]:
-        """Least and greatest value of a range."""
+        """Smallest and largest value of a range."""
         least, greatest = float(self.keys["min"]), float(self.keys["max"])
         exponents = self.kind in ("log_uniform", "q_log_uniform")
         return (math.exp(least), math.exp(greatest)) if exponents else (least, greatest)
 
     @property
     def choices(self) -> list[Any]:
-        """What Optuna chooses from: the values, or texts of them if one is a list, for its journal takes scalars."""
+        """What Optuna chooses from: the values or, if one is a list, their texts, because its journal takes scalars."""
         values: list[Any] = self.keys["values"]
         if all(value is None or isinstance(value, (bool, int, float, str)) for value in values):
             return values
         return [yaml.safe_dump(value, default_flow_style=True).strip() for value in values]
 
     def suggest(self, trial: optuna.Trial) -> Any:  # noqa: ANN401
-        """A value of Optuna's choice."""
+        """A value chosen by Optuna."""
         keys = self.keys
         if self.kind == "constant":
             return keys["value"]
@@ -126,8 +128,8 @@ class Space:
         method: ``grid``, ``random`` or ``bayes``.
         metric: Validation metric to optimise.
         goal: ``maximize`` or ``minimize``.
-        arguments: Arguments of ``recbench run`` before the chosen ones.
-        parameters: What is searched.
+        arguments: Arguments of ``recbench run`` before those of the parameters.
+        parameters: The parameters to search.
         hyperband: ``min_iter`` and ``eta`` of early termination, or ``None``.
         source: The file's content.
     """
@@ -143,7 +145,7 @@ class Space:
 
     @property
     def experiment(self) -> str:
-        """The experiment that is tuned."""
+        """The experiment to tune."""
         return next(argument for argument in self.arguments if argument.startswith("--config=")).partition("=")[2]
 
     def of(self, experiment: str) -> Space:
@@ -155,10 +157,10 @@ class Space:
         return replace(self, name=name, arguments=arguments, source=self.source | {"command": command, "name": name})
 
     def grid(self) -> dict[str, list[Any]]:
-        """All choices of each parameter that is no constant.
+        """All choices of each parameter that is not constant.
 
         Raises:
-            UserError: If one has a range instead.
+            UserError: If one has a range instead of choices.
         """
         chosen = [parameter for parameter in self.parameters if not parameter.fixed]
         for parameter in chosen:
@@ -170,7 +172,7 @@ class Space:
 def find_space(name: str) -> Space:
     """The search space in a file, or the shipped one of an experiment ``<data set>/<method>``.
 
-    A variant of a method (``kda_lrd_random``) has the space of the method (``kda_lrd``).
+    A variant of a method (``kda_lrd_random``) uses the space of the method (``kda_lrd``).
 
     Raises:
         UserError: If there is none.
@@ -186,7 +188,7 @@ def find_space(name: str) -> Space:
 
 
 def shipped_spaces() -> list[str]:
-    """Methods that have a search space."""
+    """Methods that have a shipped search space."""
     return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 
 
@@ -194,11 +196,11 @@ def read_space(path: Path) -> Space:
     """Reads a search space.
 
     Raises:
-        UserError: If the file is none.
+        UserError: If the file is not a search space.
     """
     values = read_yaml(path)
     if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict):
-        raise UserError(f"{path} is no search space.", "It needs command, method, metric and parameters.")
+        raise UserError(f"{path} is not a search space.", "It needs command, method, metric and parameters.")
     for key in values:
         if key not in KEYS:
             raise UserError(f"{path}: a sweep has no {key!r}.", nearest(key, KEYS))
@@ -207,7 +209,7 @@ def read_space(path: Path) -> Space:
         raise UserError(f"{path} has no metric.", "Write: metric: {name: val/ndcg@10, goal: maximize}.")
     if method is None or "goal" not in metric:
         raise UserError(
-            f"{path} does not say its {'method' if method is None else 'metric.goal'}: backends have other defaults.",
+            f"{path} does not set {'method' if method is None else 'metric.goal'}, whose default differs by backend.",
             "Write method: bayes (or grid, random), and in metric goal: maximize (or minimize).",
         )
     if method not in ("grid", "random", "bayes"):
@@ -256,20 +258,22 @@ def _hyperband(values: object, path: Path) -> dict[str, int] | None:
         if key not in HYPERBAND:
             raise UserError(f"{path}: early_terminate has no {key!r} here.", nearest(key, HYPERBAND))
         if type(value) is not int or value < (2 if key == "eta" else 1):
-            raise UserError(f"{path}: early_terminate.{key} is {value!r}.", "Give a whole number: min_iter 1, eta 3.")
+            raise UserError(
+                f"{path}: early_terminate.{key} is {value!r}.", "Give a whole number such as min_iter 1 or eta 3."
+            )
     return HYPERBAND | given
 
 
 def _require_range(keys: Mapping[str, Any], place: str) -> None:
-    """Looks whether bounds and step are numbers in their order.
+    """Checks that bounds and step are numbers in the right order, and values a list.
 
     Raises:
         UserError: If they are not.
     """
     for key in ("min", "max", "q"):
         if key in keys and (isinstance(keys[key], bool) or not isinstance(keys[key], (int, float))):
-            raise UserError(f"{place}: {key} is {keys[key]!r}, no number.", "Write 1.0e-4: YAML takes 1e-4 for a text.")
+            raise UserError(f"{place}: {key} is {keys[key]!r}, not a number.", "Write 1.0e-4: YAML reads 1e-4 as text.")
     if "min" in keys and keys["min"] > keys["max"]:
         raise UserError(f"{place}: min {keys['min']} is above max {keys['max']}.", "Swap them, or give a value.")
     if "values" in keys and not (isinstance(keys["values"], list) and keys["values"]):
-        raise UserError(f"{place}: values is {keys['values']!r}, no list.", "Write values: [A, B], or value: A.")
+        raise UserError(f"{place}: values is {keys['values']!r}, not a list.", "Write values: [A, B], or value: A.")

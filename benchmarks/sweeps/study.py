@@ -1,4 +1,4 @@
-"""A search on disk: Optuna's journal, which several processes or machines may share."""
+"""A search on disk, in Optuna's journal, which several processes or machines may share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ JOURNAL, BEST = "journal.log", "best.yaml"
 
 
 def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
-    """The search of ``space`` in ``folder``, begun or continued.
+    """Opens the search of ``space`` in ``folder``, a new one or one to continue.
 
-    One process draws the same points whenever it has the same seed, whether or not it was stopped between trials.
+    A single process draws the same points for the same seed, whether or not it was stopped between trials.
 
     Args:
         space: What is searched.
@@ -48,15 +48,15 @@ def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
 
 
 def search(space: Space, study: optuna.Study, folder: Path, budget: Budget, options: Sequence[str]) -> None:
-    """Runs trials until the budget of the whole study is spent, whoever spends it.
+    """Runs trials until the budget of the whole study is spent, by this process or others.
 
-    A trial that fails counts and the search goes on; one that is interrupted does not count.
+    A trial that fails counts and the search continues; one that is interrupted does not count.
 
     Args:
         space: What is searched.
         study: The search.
         folder: Its folder.
-        budget: What it may cost; a grid costs no more than its points.
+        budget: What it may cost; a grid never has more trials than points.
         options: Further options of ``recbench run``.
     """
     if space.method == "grid":
@@ -73,7 +73,7 @@ def search(space: Space, study: optuna.Study, folder: Path, budget: Budget, opti
 
 
 def _run(space: Space, trial: optuna.Trial, options: Sequence[str]) -> tuple[float, bool]:
-    """Runs a trial: its best value, and whether it was stopped early."""
+    """Runs a trial; returns its best value and whether it was stopped early."""
     values = {parameter.name: parameter.suggest(trial) for parameter in space.parameters}
 
     def go_on(value: float, epoch: int) -> bool:
@@ -82,24 +82,24 @@ def _run(space: Space, trial: optuna.Trial, options: Sequence[str]) -> tuple[flo
 
     arguments = [*space.arguments, *options, *as_arguments(values)]
     trial.set_user_attr("values", values)
-    # A later call may have other options, and the best trial is that of its own.
+    # Recorded because a later call, which may have other options, writes the best configuration.
     trial.set_user_attr("arguments", arguments)
     return run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
 
 
 def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
-    """Writes the best configuration, with what it cost, as a file that ``run`` and ``suite`` take.
+    """Writes the best configuration and the cost of the search as a file for ``run`` and ``suite``.
 
     Raises:
-        UserError: If no trial was complete.
+        UserError: If no trial was completed.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise UserError(f"No trial of {space.name} was complete.", "See why under `--debug`, or give more --trials.")
+        raise UserError(f"No trial of {space.name} was completed.", "Read the messages of its trials, or give more --trials.")
     cost, best = spent(study), study.best_trial
     config = resolved([*best.user_attrs["arguments"], *selection(space.metric, space.goal)])
     config["name"] = f"{config['name'] or Path(space.experiment).stem}_tuned"
-    # Other seeds run the configuration, and the leaderboard tells where this one does.
+    # The configuration is meant for other seeds; the leaderboard marks runs that use this one.
     seed = config.pop("seed_everything")
     hours = round(cost.hours or 0.0, 4)
     config["tuning"] = {"study": space.name, "trials": cost.trials, "hours": hours, "seed": seed}

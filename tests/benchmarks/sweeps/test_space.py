@@ -62,8 +62,8 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
     [
         ({"metod": "grid"}, "Did you mean 'method'?"),
         ({"method": "bayez"}, "Did you mean 'bayes'?"),
-        ({"method": None}, "does not say its method"),
-        ({"metric": {"name": "val/ndcg@10"}}, "does not say its metric.goal"),
+        ({"method": None}, "does not set method"),
+        ({"metric": {"name": "val/ndcg@10"}}, "does not set metric.goal"),
         ({"metric": "val/ndcg@10"}, "has no metric"),
         ({"metric": {"name": "test/full/overall/ndcg@10", "goal": "maximize"}}, "never the test"),
         ({"command": ["recbench", "run"]}, "does not run an experiment"),
@@ -86,9 +86,9 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
         ({"parameters": {"model.lr": {"min": 0.1, "max": 0.5, "qq": 0.1}}}, "has no 'qq'"),
         ({"parameters": {"model.lr": {"min": "1e-4", "max": 0.5}}}, "Write 1.0e-4"),
         ({"parameters": {"model.lr": {"min": 0.5, "max": 0.1}}}, "above max"),
-        ({"parameters": {"model.lr": {"values": 0.1}}}, "no list"),
+        ({"parameters": {"model.lr": {"values": 0.1}}}, "not a list"),
         ({"parameters": {"model.lr": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "above 0"),
-        ({"parameters": 3}, "is no search space"),
+        ({"parameters": 3}, "is not a search space"),
     ],
 )
 def test_mistakes(changes: dict[str, object], message: str, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_without_a_complete_trial_there_is_no_best(trials: Trials, tmp_path: Pat
     space = space_of(tmp_path)
     study = open_study(space, tmp_path)
     search(space, study, tmp_path, Budget(2), [])
-    with pytest.raises(UserError, match="No trial of toy was complete"):
+    with pytest.raises(UserError, match="No trial of toy was completed"):
         write_best(space, study, tmp_path)
 
 
