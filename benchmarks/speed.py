@@ -1,4 +1,4 @@
-"""``recbench speed``: what this machine does with the suite's hot paths, as JSON."""
+"""``recbench speed``: measures the hot paths on this machine, as JSON."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def speed(
     Args:
         name: `rank` (full-ranking test of SASRec), `train` (SASRec: target positions per second, seconds to the best
             validation), `negatives` (samples per second that avoid the user's training items), `prepare`, `lrd` (KDA
-            with 8 latent relations as its authors train it: an epoch, and scoring 100 candidates a user), `allmrec`
-            (on the data set's stand-in: a prompt read once against once a candidate, padding, texts encoded once),
-            `baselines` (A-LLMRec's rivals: steps, catalogues, users; TALLRec beside A-LLMRec) or `llm` (stage 2 with
-            random weights of a published size: steps, tokens, users, memory).
-        dataset: Data set, as ``KEY`` or ``KEY/RECIPE``; by default the one that the suite's targets name.
+            with 8 latent relations in its authors' settings: an epoch, and scoring 100 candidates per user), `allmrec`
+            (on the data set's stand-in: a prompt read once instead of once per candidate, padding, texts encoded once),
+            `baselines` (A-LLMRec's baselines: steps, catalogues, users; TALLRec relative to A-LLMRec) or `llm` (stage 2
+            with random weights of a published size: steps, tokens, users, memory).
+        dataset: Data set, as ``KEY`` or ``KEY/RECIPE``; a default for each ``name``.
         root: Folder of the stores; `prepare` writes to a temporary one.
-        out: Folder that takes the JSON, besides.
+        out: Folder to which the JSON is also written.
         source: Local source of `prepare`.
         repeats: How often to measure; `train` trains once.
         test_users: Number of users that `rank` tests; all when omitted.
-        max_epochs: Longest training of `train`.
-        patience: Epochs that `train` goes on without a better validation.
+        max_epochs: Maximum number of epochs of `train`.
+        patience: Epochs that `train` continues without a better validation.
         users: Users of the world that `prepare` makes (`synthetic` only).
         items: Items of that world.
         interactions: Events of that world.
@@ -103,7 +103,7 @@ def speed(
         "llm": lambda: measure_llm(data, repeats, shape),
     }
     figures, hardware_now = measures[name](), machine()
-    # Seconds of machines of different speed compare by what they could have multiplied in that time.
+    # Makes times of different machines comparable: the work that a matrix product could do in the same time.
     work = {
         figure.replace("seconds", "seconds_times_gflops"): value * hardware_now["matmul_gflops"]
         for figure, value in figures.items()
@@ -116,7 +116,7 @@ def speed(
 
 
 def measure_rank(data: Mapping[str, Any], repeats: int, test_users: int | None) -> dict[str, Any]:
-    """Seconds of a full-ranking test with the run's own Trainer, and peak memory above model and data."""
+    """Seconds of a full-ranking test with the Trainer of a run, and peak memory above model and data."""
     module = SequenceDataModule(**data, test_users=test_users)
     model = _sasrec(module)
     trainer = _trainer([])
@@ -139,7 +139,7 @@ def measure_rank(data: Mapping[str, Any], repeats: int, test_users: int | None) 
 
 
 def measure_train(data: Mapping[str, Any], max_epochs: int, patience: int) -> dict[str, Any]:
-    """Target positions per second of training alone, and seconds to the best validation, validation included."""
+    """Target positions per second of pure training, and seconds to the best validation, including validations."""
     L.seed_everything(0, verbose=False)
     module = SequenceDataModule(**data)
     model = _sasrec(module)
@@ -160,10 +160,10 @@ def measure_train(data: Mapping[str, Any], max_epochs: int, patience: int) -> di
 
 
 def measure_lrd(data: Mapping[str, Any], repeats: int, test_users: int | None) -> dict[str, Any]:
-    """Seconds of a training epoch and of a sampled-99 test of KDA_LRD, released settings, and peak memory.
+    """Seconds of a training epoch and of a sampled-99 test of KDA_LRD in its released settings, and peak memory.
 
-    The first epoch and the first test pay for what is made once, and do not count where there are more.
-    ``peak_bytes`` is the largest memory of the process so far, ``peak_bytes_above_model`` what the two add to it.
+    The first epoch and the first test include one-time costs, and are ignored if there are more. ``peak_bytes`` is the
+    peak memory of the process so far, ``peak_bytes_above_model`` what training and tests add to it.
     """
     L.seed_everything(0, verbose=False)
     protocol = "sampled-99"
@@ -208,7 +208,7 @@ def measure_lrd(data: Mapping[str, Any], repeats: int, test_users: int | None) -
 
 
 def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-    """Negatives per second for users of random training events, sorted as a batch of whole users has them."""
+    """Negatives per second for users of random training events, sorted as in a batch of whole users and unsorted."""
     module = SequenceDataModule(**data)
     sampler = NegativeSampler("train", module.events, module.num_items)
     generator = seeded(0)
@@ -224,7 +224,7 @@ def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def measure_prepare(dataset: str, source: Path | None, repeats: int, world: dict[str, Any]) -> dict[str, Any]:
-    """Seconds from source, or from the sizes of a world, to store, and peak memory above the start."""
+    """Seconds to make a store from a source or from the sizes of a world, and peak memory above the start."""
 
     def make() -> None:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
@@ -243,13 +243,13 @@ def machine() -> dict[str, Any]:
 
 
 class PositionClock(L.Callback):
-    """Counts trained positions and seconds of each epoch, without its validation."""
+    """Counts the trained positions and the seconds of each epoch, without its validation."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float]] = []
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the epoch's count."""
+        """Starts counting."""
         self.positions, self.started = 0, time.perf_counter()
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""What `recbench speed allmrec` measures: shared prompts, padding, and texts that are encoded once."""
+"""``recbench speed allmrec``: shared prompts, padding, and texts that are encoded once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PADDED_BATCHES = 100
 
 
 def measure_allmrec(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-    """Times of stage 2's scoring and of stage 1's text encoding; filter and joint vectors are untrained.
+    """Times of scoring in stage 2 and of encoding texts in stage 1, with an untrained filter and joint vectors.
 
     Args:
-        data: Which data, as a data module takes them; their stand-in was built.
+        data: Arguments of the data module; the data set needs its stand-in.
         repeats: How often to measure; the best counts.
     """
     module = PromptDataModule(**data, positions="all", batch_size=16, eval_batch_size=USERS)
@@ -66,7 +66,7 @@ def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
 
 @torch.no_grad()
 def separate_passes(model: ALLMRecStage2, batch: SequenceBatch) -> Likelihoods:
-    """What :meth:`ALLMRecStage2.likelihoods` returns, by a pass of its own for every candidate."""
+    """The result of :meth:`ALLMRecStage2.likelihoods`, computed with a separate pass for every candidate."""
     prompts = model.prompts(batch)
     soft = model.soft(batch, prompts)
     totals, counts = [], []
@@ -95,7 +95,7 @@ def padding(model: ALLMRecStage2, module: PromptDataModule) -> float:
 
 
 def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
-    """Seconds of a training step on all items of 32 users' sequences: each text once, and each occurrence anew."""
+    """Seconds of a training step on the sequences of 32 users, encoding each text once, and at every occurrence."""
     module = SequenceDataModule(**data, batch_size=32)
     model = ALLMRecStage1(module.num_items, filter_of(module), "minilm", positions="all")
     model.attach(module.catalogue)
@@ -107,7 +107,7 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
 
     once = best(step, repeats)
     encode = model.tower._encode
-    # A number for each occurrence, so that none is seen twice.
+    # Numbers every occurrence separately, so that no text is recognised as known.
     model.tower.ids = [model.tower.ids[item] for item in items.tolist()]
     model.tower.forward = lambda items: encode(torch.arange(len(items)))  # type: ignore[method-assign]  # a stub for timing
     anew = best(step, repeats)
@@ -121,7 +121,7 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
 
 
 def best(action: Callable[[], object], repeats: int) -> float:
-    """Least seconds of several repeats."""
+    """The shortest time of several repeats, in seconds."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()

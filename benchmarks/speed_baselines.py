@@ -1,4 +1,4 @@
-"""What ``recbench speed baselines`` measures: steps, catalogues and users of A-LLMRec's rivals."""
+"""``recbench speed baselines``: training steps, catalogue encoding and ranking of A-LLMRec's baselines."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from common.types import SequenceBatch
 
 USERS = 16
 TEXT_USERS = 32
-"""Users a step of the methods that encode texts."""
+"""Users per step of the methods that encode texts."""
 
 
 def measure_baselines(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-    """Seconds of a training step, of encoding the catalogue, and users per second, method by method.
+    """Seconds of a training step and of encoding the catalogue, and users per second, for each method.
 
-    Models are untrained, of the layers and widths that the shipped configurations have, on histories of 20 items and 32
-    users a step; RecFormer reads titles alone and is measured in fine-tuning. CTRL's sentences are read anew each time.
-    Language models are the data set's stand-in.
-    ``tallrec_training_ratio`` and ``tallrec_inference_ratio`` say how many times as long TALLRec takes as A-LLMRec's
-    stage 2 for the same prompts; the paper has 2.53 and 1.71 with OPT-6.7B.
+    Models are untrained, with the layers and widths of the shipped configurations, histories of 20 items and 32 users
+    per step. RecFormer reads only titles and is measured in fine-tuning; CTRL encodes its sentences again each time.
+    The language model is the data set's stand-in. ``tallrec_training_ratio`` and ``tallrec_inference_ratio`` are
+    TALLRec's time divided by that of A-LLMRec's stage 2 for the same prompts; the paper has 2.53 and 1.71 with
+    OPT-6.7B.
 
     Args:
-        data: Which data, as a data module takes them; their stand-in was built.
+        data: Arguments of the data module; the data set needs its stand-in.
         repeats: How often to measure; the best counts.
     """
     figures = text_methods(data, repeats)
@@ -61,7 +61,7 @@ def measure_baselines(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
-    """Figures of the methods that rank catalogues: a step of 32 users, all item vectors, full ranking after these."""
+    """Figures of the methods that rank catalogues: a step of 32 users, encoding all items, full ranking after it."""
     figures: dict[str, float] = {}
     module = SequenceDataModule(**data, max_history=20, batch_size=TEXT_USERS, eval_batch_size=TEXT_USERS)
     size = (module.num_items, module.max_history)
@@ -85,7 +85,7 @@ def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
 
 
 def step(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
-    """A training step without the optimiser's part, of texts that are read for the first time."""
+    """A training step without the optimiser, on texts that are read for the first time."""
 
     def action() -> None:
         if isinstance(model, CTRL) and model.texts is not None:
@@ -96,7 +96,7 @@ def step(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
 
 
 def ranking(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
-    """Ranks a batch of users, item vectors being there."""
+    """Ranks a batch of users, with item vectors already computed."""
 
     @torch.no_grad()
     def action() -> None:
@@ -106,6 +106,6 @@ def ranking(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:
 
 
 def _first_ranking(model: Recommender, batch: SequenceBatch) -> None:
-    """Ranks one user, for whom item vectors are made."""
+    """Ranks one user, which computes the item vectors."""
     one: SequenceBatch = {key: value[:1] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}  # type: ignore[assignment]  # a comprehension loses the keys
     ranking(model, one)()

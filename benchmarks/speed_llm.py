@@ -1,4 +1,4 @@
-"""What `recbench speed llm` measures: stage 2 at the size of a published language model, with random weights."""
+"""``recbench speed llm``: stage 2 at the size of a published language model, with random weights."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PROMPTS, USERS, WARM_UP = 4, 4, 2
 
 
 def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, Any]:
-    """Steps, tokens and users a second of stage 2, and peak memory, on an accelerator if there is one.
+    """Steps, tokens and users per second of stage 2, and peak memory, on an accelerator if there is one.
 
-    Weights are random, bf16 and of the given shape, since speed asks for no others; prompts are the data set's, in
+    Weights of the given shape are random and in bf16, which is enough to measure speed; prompts are the data set's, in
     tokens of its stand-in.
 
     Args:
-        data: Which data, as a data module takes them; their stand-in was built.
-        repeats: Training steps and batches that are timed.
+        data: Arguments of the data module; the data set needs its stand-in.
+        repeats: Number of training steps and batches to time.
         shape: A key of :data:`SHAPES`.
 
     Raises:
@@ -49,7 +49,7 @@ def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, 
         raise UserError(f"There is no shape {shape!r}.", nearest(shape, list(SHAPES)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = PromptDataModule(**data, positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
-    # Made where they are used: 13 GB of random numbers take minutes on a processor.
+    # Created on the device: drawing 13 GB of random numbers takes minutes on a processor.
     with tempfile.TemporaryDirectory() as folder, torch.device(device):
         model = _stage2(module, Path(folder), shape)
     model.to(device)
@@ -86,7 +86,7 @@ def _stage2(module: PromptDataModule, folder: Path, shape: str) -> ALLMRecStage2
 
 
 def _steps(model: ALLMRecStage2, batches: list[SequenceBatch], device: torch.device) -> dict[str, float]:
-    """Steps and prompt tokens a second of all batches but the first few."""
+    """Steps and prompt tokens per second, not counting the warm-up batches."""
     optimizer = model.train().configure_optimizers()
     assert optimizer is not None
     tokens, started = 0, 0.0
@@ -107,7 +107,7 @@ def _steps(model: ALLMRecStage2, batches: list[SequenceBatch], device: torch.dev
 
 
 def _waited(result: object, device: torch.device) -> object:
-    """What was computed, once the device is done with it."""
+    """``result``, once the device has finished computing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return result

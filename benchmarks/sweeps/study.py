@@ -95,7 +95,9 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise UserError(f"No trial of {space.name} was completed.", "Read the messages of its trials, or give more --trials.")
+        raise UserError(
+            f"No trial of {space.name} was completed.", "Read the messages of its trials, or give more --trials."
+        )
     cost, best = spent(study), study.best_trial
     config = resolved([*best.user_attrs["arguments"], *selection(space.metric, space.goal)])
     config["name"] = f"{config['name'] or Path(space.experiment).stem}_tuned"
