@@ -73,7 +73,7 @@ class Composer:
         llm: The language model.
         style: Words of the domain.
         titles: Title of each item; index 0 is padding.
-        max_history: Items of the history that a prompt shows, the newest.
+        max_history: Items of the history that a prompt shows, the newest; with 0 it has no clause about it.
         max_title_tokens: Tokens that a title may have.
         shown: What prompts show.
 
@@ -164,7 +164,7 @@ class Composer:
 
     def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
         """The items of each history that its prompt shows, in their order there."""
-        pasts = [[item for item in row if item != PAD] for row in history[:, -self.max_history :].tolist()]
+        pasts = newest(history, self.max_history)
         if not self.shown.in_order:
             for past in pasts:
                 past.sort()
@@ -185,6 +185,16 @@ class Composer:
                 f"room for {room} before the answer",
                 "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
             )
+
+
+def newest(history: Int[Tensor, "b l"], count: int) -> list[list[int]]:
+    """The last items of each history, oldest first, without padding.
+
+    >>> newest(torch.tensor([[0, 4, 5], [6, 7, 8]]), 2)
+    [[4, 5], [7, 8]]
+    """
+    shown = history[:, max(history.size(1) - count, 0) :]
+    return [[item for item in row if item != PAD] for row in shown.tolist()]
 
 
 def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[list[str], int]:

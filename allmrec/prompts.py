@@ -68,9 +68,9 @@ class PromptStyle:
         return "".join([*clauses, self.ask(self._listed(candidates, slots[1]))])
 
     def profile(self, history: Sequence[str], soft: bool = True) -> str:
-        """The user's and the history's clauses alone, for a model that only reads; without slots, the latter alone."""
-        listed = self._listed(history, HISTORY if soft else "")
-        return (self.introduce() if soft else "") + self.remember(listed)
+        """The user's clause, if there are slots, and the history's, if there is one, for a model that only reads."""
+        remembered = self.remember(self._listed(history, HISTORY if soft else "")) if history else ""
+        return (self.introduce() if soft else "") + remembered
 
     def card(self, title: str) -> str:
         """One item alone: its title and its slot."""

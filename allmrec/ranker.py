@@ -26,7 +26,7 @@ from allmrec.decoding import (
 from allmrec.generation import AnswerRates, CaseRates, PromptRates, owed_to_lengths, verdicts
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
@@ -91,6 +91,8 @@ class LanguageModelRanker(Recommender):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        at_least(0, shown_history=shown_history)
+        at_least(1, max_title_tokens=max_title_tokens)
         require_side_by_side(llm)
         self.llm = llm
         self.language_model = llm.title

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.composer import readable
+from allmrec.composer import newest, readable
 from allmrec.prompts import STYLES, Domain
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection
 from allmrec.tokens import Tokens, like_lengths, positions
-from common.errors import DataError
+from common.errors import DataError, at_least
 from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import packaged_minilm
-from common.types import PAD, Catalogue, SequenceBatch
+from common.types import Catalogue, SequenceBatch
 
 
 class FrozenReader(SlottedModel):
@@ -117,6 +117,8 @@ class ALLMRecRetrieval(SequentialRecommender):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        at_least(0, shown_history=shown_history)
+        at_least(1, max_title_tokens=max_title_tokens)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
@@ -153,7 +155,7 @@ class ALLMRecRetrieval(SequentialRecommender):
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """States of users, of length 1, shape ``(b, 1, width)``."""
-        pasts = [[item for item in row if item != PAD] for row in batch["history"][:, -self.shown_history :].tolist()]
+        pasts = newest(batch["history"], self.shown_history)
         ids = self._profiles(pasts)
         items = torch.tensor([item for past in pasts for item in past], dtype=torch.long, device=self.device)
         lengths = torch.tensor([len(past) for past in pasts], device=self.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
 from allmrec.tokens import like_lengths
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.text.encoders import packaged_minilm, revision, same_model, unavailable
 
 PAPERS = "nq-distilbert-base-v1"
@@ -62,6 +62,8 @@ class TextTower(nn.Module):
         self.trained = trained
         self.rows = rows
         self.tokenizer = model.tokenizer
+        special = self.tokenizer.num_special_tokens_to_add()
+        at_least(special + 1, reason=f"{special} of them stand around any text", max_tokens=max_tokens)
         limit = int(model.max_seq_length or 512)
         self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
         self.width = int(model.get_embedding_dimension() or 0)

@@ -27,6 +27,12 @@ def test_newest_items_are_shown(opt: FrozenLLM) -> None:
     assert prompts.slots == [[2, 3, 8, 9, 10], [6, 7, 11, 12, 13]]
 
 
+def test_no_history_may_be_shown(opt: FrozenLLM) -> None:
+    blind, seeing = Composer(opt, PromptStyle(), TITLES, max_history=0), Composer(opt, PromptStyle(), TITLES)
+    assert blind(HISTORY, SHOWN) == seeing(HISTORY[:, :0], SHOWN)
+    assert blind.about(HISTORY, "Likes") == seeing.about(HISTORY[:, :0], "Likes")
+
+
 def test_text_prompts_have_no_slots(opt: FrozenLLM) -> None:
     prompts = Composer(opt, PromptStyle(), TITLES)(HISTORY, SHOWN, user=False, soft=False)
     assert prompts.slots == [[], []]

@@ -35,6 +35,7 @@ def test_a_profile_without_slots_is_the_history_alone() -> None:
     plain = style.profile(PAST, soft=False)
     assert not any(slot in plain for slot in SLOTS)
     assert plain == style.remember('"red wolf", "sea"')
+    assert (style.profile([]), style.profile([], soft=False)) == (style.introduce(), "")
 
 
 def test_domains_speak_differently() -> None:

@@ -10,6 +10,7 @@ from allmrec.baselines.llm_only import LLMOnly
 from allmrec.decoding import Prefix, read_prefix
 from allmrec.generation import verdicts
 from allmrec.ranker import BEYOND, Reading
+from common.errors import UserError
 from common.types import SequenceBatch
 from tests.allmrec import tiny
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch
@@ -31,6 +32,13 @@ def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:
         model.test_step(batch, number)
     ranks = model.case_ranks["sampled-19"].metrics()
     return model.extra_metrics() | {name: float(value) for name, value in ranks.items()}
+
+
+@pytest.mark.parametrize(("option", "least"), [("shown_history", 0), ("max_title_tokens", 1)])
+def test_a_prompt_of_less_than_nothing_is_refused(folders: dict[str, str], option: str, least: int) -> None:
+    with pytest.raises(UserError, match=f"{option} is {least - 1}\nGive {least} or more"):
+        build(folders["opt"], **{option: least - 1})
+    assert build(folders["opt"], **{option: least}).score(evaluation_batch()).isfinite().all()
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from allmrec.retrieval import ALLMRecRetrieval
+from common.errors import UserError
 from common.text.encoders import packaged_minilm
 from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec, training_batch
 
@@ -71,6 +72,13 @@ def test_states_follow_the_weights(folders: dict[str, str], joint: str) -> None:
     model.loss(training_batch())
     torch.nn.init.normal_(model.item_head.weight)
     assert not torch.equal(model.output_table(), before)
+
+
+@pytest.mark.parametrize(("option", "least"), [("shown_history", 0), ("max_title_tokens", 1)])
+def test_a_text_of_less_than_nothing_is_refused(folders: dict[str, str], joint: str, option: str, least: int) -> None:
+    with pytest.raises(UserError, match=f"{option} is {least - 1}"):
+        build(folders["opt"], joint, **{option: least - 1})
+    assert build(folders["opt"], joint, **{option: least}).score(evaluation_batch()).isfinite().all()
 
 
 def test_vectors_matter_in_their_slots(folders: dict[str, str], joint: str) -> None:
