@@ -1,4 +1,4 @@
-"""CTRL: SASRec that is first aligned with sentences about its users' pasts."""
+"""CTRL: SASRec that is first aligned with sentences about its users' histories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
-from allmrec.baselines.stages import begin_anew, require_stages, set_rates, warmed
+from allmrec.baselines.stages import forget_moments, require_stages, set_rates, warmed
 from allmrec.baselines.tower import encoder_apart
 from allmrec.stage1 import text_marks
 from common.data.datasets import last_events
@@ -29,19 +29,24 @@ USERS = 4096
 
 
 class CTRL(SASRec):
-    """SASRec whose states first learn to find the text of the history that they come from, and then to recommend.
+    """SASRec whose states first learn to match the text of their history, and then to recommend.
 
-    Stage 1, the first ``align_epochs``: contrast between the state after a history and the sentence that lists it, over
-    several sub-vectors a side (:class:`FineGrained`). Stage 2: the supervised loss on the aligned model, its states
-    through one more linear map. The text is not read any more, also not in evaluation. X. Li et al., "CTRL: Connect
+    Stage 1, the first ``align_epochs``: a contrastive loss between the state after a history and the sentence that
+    lists it, over several sub-vectors per side (:class:`FineGrained`). Stage 2: the recommendation loss on the aligned
+    model, with one more linear map on its states. Stage 2 and evaluation read no text. X. Li et al., "CTRL: Connect
     Collaborative and Language Model for CTR Prediction", ACM TORS 2025 (https://arxiv.org/abs/2306.02841).
 
-    The paper predicts clicks, with AutoInt on a user and an item; A-LLMRec (https://arxiv.org/abs/2404.11343) put
-    SASRec in its place and a sentence for each prefix of a history. We follow that, with the paper's InfoNCE and
-    temperature; ``contrast: bce, chunk: 32, latent: 50`` is A-LLMRec's code. Ours lists each title once (there: twice)
-    and keeps text vectors at their length where the sentence model ends by bringing it to 1. Stage 1 has a learning
-    rate of its own, which rises as in the paper; stage 2 begins with a new optimiser. Both are Adam's (the paper:
-    AdamW in stage 1).
+    The paper predicts clicks with AutoInt. This is the version of A-LLMRec (https://arxiv.org/abs/2404.11343), which
+    uses SASRec instead and one sentence for each prefix of a history. It departs from A-LLMRec's code:
+
+    * Stage 1 has the paper's InfoNCE and temperature on larger chunks; ``contrast: bce, chunk: 32, latent: 50``
+      restores A-LLMRec's.
+    * Stage 1 has its own learning rate, which warms up as in the paper, and stage 2 starts with a new optimiser. Both
+      optimisers are Adam; the paper has AdamW in stage 1.
+    * A sentence lists each title once, not twice.
+    * Text vectors are not normalised, even where the sentence model ends with that step.
+    * A sentence model that does not learn reads all its sentences before stage 1, in one order. The vectors then do not
+      depend on the batches, and a resumed training repeats an uninterrupted one.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -49,14 +54,14 @@ class CTRL(SASRec):
         sbert: Sentence model of stage 1: ``minilm``, a name on the hub, or a folder.
         train_sbert: Whether it learns in stage 1.
         align_epochs: Epochs of stage 1.
-        positions: Histories of a user in stage 1, drawn once, the same for all runs; ``None`` for all prefixes.
+        positions: Histories per user in stage 1, drawn once for all runs; ``None`` for all prefixes.
         shown_history: Items of a history that its sentence lists, the newest.
         max_tokens: Tokens of a sentence; ``None`` takes the sentence model's own limit.
         contrast: See :func:`allmrec.baselines.fine_grained.contrast`.
         temperature: The paper's τ.
         sub_vectors: Sub-spaces of each side, the paper's M.
         latent: Width of the space in which states and texts meet.
-        chunk: Pairs that are held against each other; ``None`` for all of a batch.
+        chunk: Pairs that are contrasted with each other; ``None`` for the whole batch.
         width: d, width of vectors and states.
         num_blocks: Number of blocks.
         num_heads: Attention heads of a block.
@@ -65,8 +70,8 @@ class CTRL(SASRec):
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.
         lr: Learning rate of Adam in stage 2.
-        align_lr: The same in stage 1, at its highest.
-        warmup_steps: Steps in which it rises.
+        align_lr: Highest learning rate of Adam in stage 1.
+        warmup_steps: Steps until it is reached.
         encoder_lr: Learning rate of the sentence model.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
@@ -107,7 +112,7 @@ class CTRL(SASRec):
         sizes |= {"objective": objective, "calibration": calibration, "score_penalty": score_penalty}
         super().__init__(num_items, max_history, "allmrec", lr=lr, weight_decay=weight_decay, betas=betas, **sizes)
         self.save_hyperparameters()
-        # SASRec has noted its own, of which this class has two the less.
+        # SASRec has saved its own arguments, and this class has no such arguments.
         for name in ("variant", "tied"):
             self.hparams.pop(name)
         at_least(0, align_epochs=align_epochs, warmup_steps=warmup_steps)
@@ -127,20 +132,20 @@ class CTRL(SASRec):
         start_weights(self.final, "xavier_normal")
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives titles and training events, for stage 1."""
+        """Receives titles and training events for stage 1."""
         super().attach(catalogue)
         self.titles, self.events = catalogue["titles"], catalogue["train"]
         if self.texts is not None:
             self.texts.attach(self.titles)
 
     def setup(self, stage: str) -> None:
-        """Makes what only training needs."""
+        """Prepares what only training needs."""
         super().setup(stage)
         if stage == "fit":
             self.prepare_alignment()
 
     def prepare_alignment(self) -> None:
-        """Loads the sentence model and makes the projections of stage 1, without which a finished model ranks.
+        """Loads the sentence model and creates the projections of stage 1; a finished model does not need them.
 
         Raises:
             UserError: If the sentence model cannot be loaded, or no item has a title.
@@ -154,20 +159,24 @@ class CTRL(SASRec):
         self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])
 
     def table_marks(self) -> list[str]:
-        """The sentence model, where it is not that of A-LLMRec's paper."""
+        """The sentence model, unless it is that of A-LLMRec's paper."""
         return [*super().table_marks(), *text_marks(self.text_encoder)]
 
     def on_train_start(self) -> None:
-        """Looks whether the run comes to stage 2, and lets a sentence model that does not learn read its sentences."""
+        """Checks that the run reaches stage 2, and lets a sentence model that does not learn read all sentences.
+
+        Raises:
+            UserError: If the run would end in stage 1.
+        """
         require_stages(self.trainer, "align_epochs", self.align_epochs)
         if self.aligning and self.texts is not None and not self.texts.tower.trained:
             self.texts.keep(self.all_pasts(), self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Stage 2 begins with a new optimiser."""
+        """Starts stage 2 with a new optimiser."""
         super().on_train_epoch_start()
         if self.current_epoch == self.align_epochs > 0:
-            begin_anew(self.trainer)
+            forget_moments(self.trainer)
 
     def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Sets the learning rates of the step."""
@@ -176,7 +185,7 @@ class CTRL(SASRec):
 
     @property
     def aligning(self) -> bool:
-        """Whether this epoch belongs to stage 1."""
+        """Whether this epoch is part of stage 1."""
         return self.current_epoch < self.align_epochs
 
     def states(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
@@ -184,34 +193,34 @@ class CTRL(SASRec):
         return super().encode(batch)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
-        """States through the map that stage 2 adds."""
+        """SASRec's states, mapped by what stage 2 adds."""
         states: Tensor = self.final(self.states(batch))
         return states
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """The alignment in stage 1, the objective over all positions in stage 2; each is logged by its own name."""
+        """The alignment in stage 1, the objective over all positions in stage 2; each has its own name in the log."""
         if not self.aligning:
             losses = super().loss(batch)
             return losses | {"loss_recommend": losses["loss"]}
         if self.objective != "ce":
-            # Stage 2 wants them, and would say so only after all of stage 1.
+            # Stage 2 needs them, and would fail only after all of stage 1.
             drawn_negatives(batch)
         loss = self.alignment_loss(batch)
         return {"loss": loss, "loss_align": loss}
 
     def alignment_loss(self, batch: SequenceBatch) -> Tensor:
-        """Contrast between states and the sentences about their histories."""
+        """Contrastive loss between states and the sentences about their histories."""
         assert self.texts is not None
         assert self.alignment is not None
         states = self.states(batch)
-        # SASRec cuts histories to what it reads, or fills them up to it.
+        # SASRec cuts or pads histories to the length that it reads.
         length = min(states.size(1), batch["history"].size(1))
         chosen, pasts = self.pasts({**batch, "history": batch["history"][:, -length:]})
         texts = self.texts(pasts, states.device)
         return self.alignment.loss(states[:, -length:][chosen], texts, self.contrast, self.temperature, self.chunk)
 
     def pasts(self, batch: SequenceBatch) -> tuple[Bool[Tensor, "b l"], list[list[int]]]:
-        """The places whose states stage 1 aligns, and the items up to each that its sentence lists."""
+        """The positions that stage 1 aligns, and the items that the sentence of each of them lists."""
         assert self.texts is not None
         history = batch["history"]
         real = history != PAD
@@ -223,18 +232,18 @@ class CTRL(SASRec):
         return chosen, [rows[u][max(0, end - shown) : end] for u, end in zip(users.tolist(), ends, strict=True)]
 
     def all_pasts(self) -> list[list[int]]:
-        """What the sentences of stage 1 list, of all users that it learns from."""
+        """The items that each sentence of stage 1 lists, for all training users."""
         assert self.events is not None
         offsets = self.events["offsets"].long()
         pasts: list[list[int]] = []
         for users in torch.split((offsets.diff() > 1).nonzero().flatten(), USERS):
-            # A user's last training event is only ever a target.
+            # The last training event of a user is only a target.
             history, _ = last_events(self.events, offsets[users], offsets[users + 1] - 1, self.max_history)
             pasts += self.pasts({"user_id": users, "history": history})[1]
         return pasts
 
     def chosen(self, batch: SequenceBatch, real: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The places whose states stage 1 aligns: all that are real, or a few that are a user's own in every epoch."""
+        """The positions that stage 1 aligns: all that are not padding, or a few, which are the same in every epoch."""
         if self.positions is None:
             return real
         length = real.size(1)
@@ -245,7 +254,7 @@ class CTRL(SASRec):
         return torch.zeros_like(real).scatter_(1, places, values >= 0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The sentence model with its own learning rate, and all else."""
+        """The sentence model with its own learning rate, and the rest."""
         return encoder_apart(self, self.texts, self.encoder_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -254,10 +263,10 @@ class CTRL(SASRec):
         checkpoint["sbert"] = self.texts.tower.identity if self.texts is not None else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks at the sentence model where training goes on, and leaves the parts of stage 1 aside where it does not.
+        """Checks the sentence model where training continues; otherwise leaves out the weights of stage 1.
 
         Raises:
-            UserError: If the sentence model is not that of the training.
+            UserError: If the sentence model is not the one of the training.
         """
         if self.texts is not None:
             self.texts.tower.require(checkpoint["sbert"])

@@ -1,4 +1,4 @@
-"""CTRL's alignment: several vectors a side, and the best match of each."""
+"""CTRL's alignment: several vectors per side, and the best match of each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Contrast = Literal["infonce", "bce"]
 
 
 def best_matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k"]:
-    """``sim(i, j) = Σ_p max_q ⟨a_ip, b_jq⟩``: each vector of ``i`` meets the vector of ``j`` that is nearest to it.
+    """``sim(i, j) = Σ_p max_q ⟨a_ip, b_jq⟩``: each vector of ``i`` is matched with the most similar vector of ``j``.
 
-    With one vector a side this is their product; it is not the same from ``b`` to ``a``. X. Li et al., "CTRL: Connect
+    With one vector per side this is their product. The similarity is not symmetric. X. Li et al., "CTRL: Connect
     Collaborative and Language Model for CTR Prediction" (https://arxiv.org/abs/2306.02841).
 
     >>> a, b = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[2.0, 0.0], [3.0, 0.0]]])
@@ -26,18 +26,19 @@ def best_matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[
 
 
 def matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k m m"]:
-    """``⟨a_ip, b_jq⟩`` of all vectors."""
+    """``⟨a_ip, b_jq⟩`` for all pairs of vectors."""
     return torch.einsum("ipd,jqd->ijpq", a, b)
 
 
 def contrast(there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Contrast, temperature: float) -> Tensor:
-    """How badly row ``i`` tells its own column ``i`` from the others, averaged over both directions.
+    """Contrastive loss of the right pairs, on the diagonal, against all others, averaged over both directions.
 
     Args:
         there: Similarity of each state (row) to each text (column).
-        back: Similarity of each text to each state, with states in rows as well.
-        kind: ``infonce``: cross-entropy over the other side's rows of the batch, the paper's. ``bce``: every pair by
-            itself, mean over right pairs plus mean over wrong ones, without temperature, as in A-LLMRec's code.
+        back: Similarity of each text to each state, also with states in rows.
+        kind: ``infonce``: cross-entropy over the other side of the batch, as in the paper. ``bce``: binary
+            cross-entropy of each pair, the mean over right pairs plus the mean over wrong ones, without temperature, as
+            in A-LLMRec's code.
         temperature: The paper's τ.
     """
     if kind == "infonce":
@@ -49,13 +50,13 @@ def contrast(there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Cont
 
 
 class FineGrained(nn.Module):
-    """Projections of states and texts into one space, and from there into several sub-spaces a side.
+    """Projections of states and texts into one space, and from there into several sub-spaces per side.
 
     Args:
         state_width: Width of the collaborative side's states.
         text_width: Width of text vectors.
         latent: Width of the common space.
-        sub_vectors: Sub-spaces of each side, the paper's M, which it does not tell; A-LLMRec's code has 3.
+        sub_vectors: Sub-spaces per side, the paper's M. The paper gives no value; A-LLMRec's code has 3.
     """
 
     def __init__(self, state_width: int, text_width: int, latent: int, sub_vectors: int) -> None:
@@ -67,7 +68,7 @@ class FineGrained(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
-                # Biases of PyTorch's start would outweigh what tells one text from another.
+                # PyTorch's initial biases would outweigh the differences between texts.
                 nn.init.zeros_(module.bias)
 
     def forward(
@@ -88,14 +89,14 @@ class FineGrained(nn.Module):
         temperature: float,
         chunk: int | None = None,
     ) -> Tensor:
-        """The contrast of right and wrong pairs; a last chunk of a single pair has no wrong one and is left out.
+        """Sum of the contrastive losses of all chunks; a last chunk of one pair has no wrong pair and is left out.
 
         Args:
-            states: A row a pair.
-            texts: A row a pair.
+            states: One row per pair.
+            texts: One row per pair.
             kind: See :func:`contrast`.
             temperature: The paper's τ.
-            chunk: Pairs that are held against each other, whose losses are summed; ``None`` for all.
+            chunk: Pairs that are contrasted with each other; ``None`` for all.
         """
         size = chunk or len(states)
         parts = zip(torch.split(states, size), torch.split(texts, size), strict=True)

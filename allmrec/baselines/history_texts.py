@@ -1,4 +1,4 @@
-"""Sentences about a user's past, made of titles that are tokenised once."""
+"""Sentences about a user's history, made of titles that are tokenised once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ INTRODUCTION, SEPARATOR = "chosen so far:", "|"
 class HistoryTexts(nn.Module):
     """Vectors of sentences that list the titles of a history, oldest first.
 
-    A sentence that is longer than the encoder reads loses its oldest titles; a title that is too long alone is cut.
-    Where the encoder does not learn, a history is encoded once for all.
+    A sentence that is too long for the encoder loses its oldest titles; a single title that is too long is cut. An
+    encoder that does not learn reads each history only once.
 
     Args:
         sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
         trained: Whether it learns.
-        shown: Items of a history that the sentence lists, the newest.
+        shown: Newest items of a history that the sentence lists.
         max_tokens: Tokens of a sentence; ``None`` takes the model's own limit.
     """
 
@@ -39,11 +39,11 @@ class HistoryTexts(nn.Module):
         """Tokenises the title of each item; index 0 is padding.
 
         Raises:
-            UserError: If no item has a title, or a sentence has no room for one.
+            UserError: If no item has a title, or there is no room for one in a sentence.
         """
         if not any(title.strip() for title in titles):
             raise UserError(
-                "the data set has no titles, and CTRL's sentences are made of them",
+                "the data set has no titles, and CTRL's sentences consist of titles",
                 "Choose a recipe with titles (`recbench list datasets`).",
             )
         words = self.tower.tokenizer([*titles, INTRODUCTION, SEPARATOR], add_special_tokens=False)["input_ids"]
@@ -74,7 +74,7 @@ class HistoryTexts(nn.Module):
         return [*start, *listed, *self.back]
 
     def forward(self, histories: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "n w"]:
-        """Vectors of histories of which each has an item; equal ones are encoded once."""
+        """Vectors of histories, none of which is empty; equal ones are encoded once."""
         shown = self._shown(histories)
         if not self.tower.trained:
             self.keep(shown, device)
@@ -85,10 +85,10 @@ class HistoryTexts(nn.Module):
         return vectors[[place[items] for items in shown]]
 
     def keep(self, histories: Sequence[Sequence[int]], device: torch.device) -> None:
-        """Reads histories that were not read before, for an encoder that does not learn.
+        """Reads the histories that are not known yet, with an encoder that does not learn.
 
-        The last bits of a vector depend on the sentences that are read with it. Given all histories at once, vectors
-        are the same whatever batches the histories come in later.
+        The last bits of a vector depend on which sentences are read together. Read all at once, they no longer depend
+        on the batches of a training.
         """
         new = sorted(set(self._shown(histories)) - self.known.keys())
         if new:

@@ -1,4 +1,4 @@
-"""LLM-Only: what a language model knows of items by their titles alone."""
+"""LLM-Only: what a language model knows about items from their titles only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from common.types import SequenceBatch
 
 
 class LLMOnly(LanguageModelRanker):
-    """Asks a frozen language model with a text prompt, without vectors and without training: the floor of all others.
+    """Asks a frozen language model with a text prompt, without vectors and without training.
 
-    The prompt is A-LLMRec's without slots and without the user's clause; candidates are ranked by the likelihood of
-    their titles, or named in writing as in the paper. S. Kim et al., "Large Language Models meet Collaborative
-    Filtering", KDD 2024 (https://arxiv.org/abs/2404.11343), figure 6 and table 1.
+    It is the floor of all methods with a language model. The prompt is A-LLMRec's without vectors and without the
+    clause about the user. Candidates are ranked by the likelihood of their titles; the written answers, by which the
+    paper ranks, are reported too. S. Kim et al., "Large Language Models meet Collaborative Filtering", KDD 2024
+    (https://arxiv.org/abs/2404.11343), figure 6 and table 1.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -55,7 +56,7 @@ class LLMOnly(LanguageModelRanker):
         self.save_hyperparameters()
 
     def loss(self, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        """There is none.
+        """Refuses: nothing is trained.
 
         Raises:
             UserError: Always.

@@ -1,4 +1,4 @@
-"""MLP-LLM: A-LLMRec without its first stage, a collaborative filter's vectors straight into the prompt."""
+"""MLP-LLM: A-LLMRec without stage 1; a collaborative filter's vectors go straight into the prompt."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from common.types import Catalogue, SequenceBatch
 
 
 class MLPLLM(ChoiceRanker):
-    """Puts a frozen filter's user and item vectors among the words of a prompt, each kind through an MLP of its own.
+    """Puts a frozen filter's user and item vectors into a prompt, each kind through its own MLP.
 
-    ``O_u = F_U(x_u)`` and ``O_i = F_I(E_i)`` in the slots where A-LLMRec has its joint vectors; prompt, target and loss
-    are A-LLMRec's. S. Kim et al., KDD 2024 (https://arxiv.org/abs/2404.11343), whose authors invented it as a baseline
-    and do not tell the sizes of its MLPs: these are the projections of their stage 2. Train it on a
-    ``PromptDataModule``.
+    ``O_u = F_U(x_u)`` and ``O_i = F_I(E_i)`` fill the slots in which A-LLMRec has its joint vectors; prompt, target and
+    loss are A-LLMRec's. S. Kim et al., "Large Language Models meet Collaborative Filtering", KDD 2024
+    (https://arxiv.org/abs/2404.11343), introduce it as a baseline without the sizes of its MLPs; these are the
+    projections of A-LLMRec's stage 2. Train it on a ``PromptDataModule``.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -79,7 +79,7 @@ class MLPLLM(ChoiceRanker):
         self.register_buffer("vectors", torch.zeros(num_items + 1, width), persistent=False)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives titles, and reads the filter's item vectors.
+        """Receives titles and the filter's item vectors.
 
         Raises:
             UserError: If the collaborative filter belongs to another catalogue.
@@ -90,7 +90,7 @@ class MLPLLM(ChoiceRanker):
         self.vectors.copy_(self.collaborative.item_vectors())
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
-        """Vectors for the slots of a batch's prompts, in order; each distinct item is projected once."""
+        """Vectors for the slots of a batch's prompts, in their order; each distinct item is projected once."""
         slots = torch.tensor([item for row in prompts.slots for item in row], device=self.device)
         if not len(slots):
             return None

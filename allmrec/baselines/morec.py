@@ -1,4 +1,4 @@
-"""MoRec: SASRec over items that are nothing but their text."""
+"""MoRec: SASRec on items that are known only by their texts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from common.types import PAD, Catalogue, SequenceBatch
 
 
 class TextItems(nn.Module):
-    """Item vectors made of texts, ``v_i = GELU(W t_i + b)``, in the place of a table.
+    """Item vectors made from texts, ``v_i = GELU(W t_i + b)``, in place of a table.
 
-    Text vectors are kept. A training step makes those of its own items anew (:meth:`holding`); the others stand in the
-    table as they were last read, but for a few that are read to speak for them. Evaluation reads all of them once.
+    Text vectors are cached. A training step encodes its own items again (:meth:`holding`) and a few drawn items that
+    represent all others, which keep the vector of their last reading. Evaluation encodes the whole catalogue once.
 
     Args:
-        tower: Makes the text vectors ``t_i``.
+        tower: Encoder of the texts, which gives ``t_i``.
         width: Width of item vectors.
     """
 
@@ -42,7 +42,7 @@ class TextItems(nn.Module):
         self.forget()
 
     def forget(self) -> None:
-        """Drops what was made with other weights or other texts."""
+        """Drops vectors of other weights or other texts."""
         self.texts: Tensor | None = None
         self.held: Tensor | None = None
         self.made: Tensor | None = None
@@ -58,17 +58,17 @@ class TextItems(nn.Module):
         return self.texts.to(device)
 
     def vectors(self, texts: Float[Tensor, "i_plus_1 w"]) -> Float[Tensor, "i_plus_1 d"]:
-        """Item vectors; that of padding is zero."""
+        """Item vectors; the one of padding is zero."""
         return F.pad(F.gelu(self.project(texts[PAD + 1 :])), (0, 0, 1, 0))
 
     @contextmanager
     def holding(self, items: Int[Tensor, "n"] | None, drawn: int = 0) -> Iterator[None]:
-        """Within it the table is made once, and the tower learns from it.
+        """Builds the table once for everything inside the context; gradients flow through it to the tower.
 
         Args:
-            items: Distinct items that the tower reads now; ``None`` where it does not learn.
-            drawn: Other items that it reads, drawn at random. The gradient through each counts for its share of all
-                others, so that the tower's whole gradient is right on average.
+            items: Distinct items to encode; ``None`` where the tower does not learn.
+            drawn: How many of the other items to encode, drawn at random. Their gradient is scaled up to that of all
+                others, so that the expected gradient of the tower is the exact one.
         """
         texts = self.known()
         if items is not None:
@@ -86,13 +86,13 @@ class TextItems(nn.Module):
             self.held = None
 
     def others(self, items: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
-        """All items but these and padding."""
+        """All items except these and padding."""
         rest = torch.ones(len(self.tower.ids), dtype=torch.bool, device=items.device)
         rest[items] = rest[PAD] = False
         return rest.nonzero().flatten()
 
     def table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """Vectors of all items: those held, or made once after each training step."""
+        """Vectors of all items: those held now, or else computed once after each training step."""
         if self.held is not None:
             return self.held
         if self.made is None:
@@ -108,33 +108,38 @@ class TextItems(nn.Module):
 
 
 class MoRec(SASRec):
-    """SASRec whose item vectors are a text encoder's, trained with it.
+    """SASRec with a text encoder in place of its item table; both are trained together.
 
-    ``v_i = GELU(W encoder(title_i) + b)`` stands where SASRec has its table, for the history, the targets and the
-    negatives alike. Z. Yuan et al., "Where to Go Next for Recommender Systems? ID- vs. Modality-based Recommender
-    Models Revisited", SIGIR 2023 (https://arxiv.org/abs/2303.13835); with SBERT below and SASRec of width 50 above it
-    is a baseline of A-LLMRec (https://arxiv.org/abs/2404.11343), which says no more of it.
+    ``v_i = GELU(W encoder(title_i) + b)`` is the vector of an item in the history, as a target and as a negative.
+    Z. Yuan et al., "Where to Go Next for Recommender Systems? ID- vs. Modality-based Recommender Models Revisited",
+    SIGIR 2023 (https://arxiv.org/abs/2303.13835). The paper of A-LLMRec (https://arxiv.org/abs/2404.11343) compares
+    with it on SBERT and SASRec of width 50, and gives no further details.
 
-    Other than the authors: an item that a batch holds several times is encoded once, under one dropout; layers below
-    the trained ones run without dropout, once for all; the encoder's own pooling in place of the first token; the body
-    is A-LLMRec's SASRec (theirs is post-norm, with two heads, of width 512); Adam in place of AdamW. As theirs, text
-    vectors keep their length where the encoder ends by bringing it to 1. ``frozen_epochs`` lets projection and body
-    learn first, on the encoder's vectors as they came, which costs a table look-up a step. With ``objective: ce``, the
-    softmax over the catalogue, items that are not of the batch enter with the text vector of their last reading;
-    ``drawn_items`` of them are read anew in each step, and stand for the others in the encoder's gradient. Without
-    them the encoder would only learn to raise the scores of a batch's own items.
+    Departures from the authors' code (github.com/westlake-repl/IDvs.MoRec):
+
+    * The sequence model is the SASRec of A-LLMRec; the authors' is post-norm, has two heads and width 512.
+    * The optimiser is Adam, not AdamW.
+    * Token states are pooled as the sentence model does it; the authors take the first token. Text vectors are not
+      normalised, even where the sentence model ends with that step, as in the authors' code.
+    * An item that occurs several times in a batch is encoded once, with one dropout mask.
+    * Layers below the trained ones run without dropout, so that their states are computed only once.
+    * ``frozen_epochs`` trains only the projection and SASRec at first, on fixed text vectors; a step then costs a table
+      look-up.
+    * ``objective: ce``, the softmax over the catalogue, is an addition. Items outside the batch take part with the text
+      vector of their last reading. ``drawn_items`` of them are encoded again in each step and represent all others in
+      the encoder's gradient; without them, the encoder would only learn to raise the scores of the batch's own items.
 
     Args:
         num_items: Number of items of the catalogue.
         max_history: Longest history that is read.
         sbert: Sentence model: ``minilm``, a name on the hub, or a folder.
-        trained_layers: Layers of it that learn, counted from the last; ``None`` for all and the word vectors (the
-            paper), 0 for none (the paper's two-stage variant).
+        trained_layers: Number of its last layers that learn; ``None`` for all and the word vectors (the paper), 0 for
+            none (the paper's two-stage variant).
         frozen_epochs: Epochs before the encoder begins to learn.
         drawn_items: Items outside a batch that the encoder reads in a step of ``objective: ce``.
-        reads: Whether the encoder reads titles, as the authors do, or the recipe's whole texts.
-        max_tokens: Longer texts are cut behind this many tokens.
-        variant: Whose SASRec.
+        reads: Whether the encoder reads titles, like the authors', or the recipe's whole texts.
+        max_tokens: Longer texts are cut after this many tokens.
+        variant: Implementation of SASRec to follow.
         width: d, width of vectors and states.
         num_blocks: Number of blocks.
         num_heads: Attention heads of a block.
@@ -188,7 +193,7 @@ class MoRec(SASRec):
             **sizes,
         )
         self.save_hyperparameters()
-        # SASRec has noted its own, of which this class has one the less.
+        # SASRec has saved its own arguments, and this class has no such argument.
         self.hparams.pop("tied")
         at_least(0, frozen_epochs=frozen_epochs, drawn_items=drawn_items)
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
@@ -199,7 +204,7 @@ class MoRec(SASRec):
 
     @property
     def items(self) -> TextItems:
-        """What makes item vectors."""
+        """The source of item vectors."""
         assert isinstance(self.item_embedding, TextItems)
         return self.item_embedding
 
@@ -207,32 +212,36 @@ class MoRec(SASRec):
         """Receives titles or texts, and tokenises them.
 
         Raises:
-            UserError: If no item has any.
+            UserError: If no item has one.
         """
         super().attach(catalogue)
         texts = catalogue[self.reads]
         missing = sum(not text.strip() for text in texts[1:])
         if 0 < missing < self.num_items:
-            rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: MoRec gives them one vector.")
+            rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: they share one vector.")
         self.items.tower.attach(texts)
         self.items.forget()
 
     def table_marks(self) -> list[str]:
-        """The sentence model, where it is not that of A-LLMRec's paper."""
+        """The sentence model, unless it is that of A-LLMRec's paper."""
         return [*super().table_marks(), *text_marks(self.items.tower.name)]
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
-        """Takes encoder and body to another data set, whose items it knows by their texts.
+        """Loads weights for another data set, whose items are known by their texts.
 
         Raises:
-            UserError: If no item has any.
+            UserError: If no item has one.
         """
         self.attach(catalogue)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
 
     def on_train_start(self) -> None:
-        """Looks whether the run is long enough for the encoder to learn."""
+        """Checks that the run is long enough for the encoder to learn.
+
+        Raises:
+            UserError: If it is not.
+        """
         if self.items.tower.trained:
             require_stages(self.trainer, "frozen_epochs", self.frozen_epochs)
 
@@ -247,7 +256,7 @@ class MoRec(SASRec):
             return super().loss(batch)
 
     def read_now(self, batch: SequenceBatch) -> Int[Tensor, "n"]:
-        """The distinct items of a step, padding left out: histories, targets, and the negatives that they meet."""
+        """The distinct items of a step without padding: histories, targets, and the negatives of real targets."""
         targets = batch["targets"]
         parts = [batch["history"].flatten(), targets.flatten()]
         if self.objective != "ce":
@@ -258,7 +267,7 @@ class MoRec(SASRec):
         return items[items != PAD]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The encoder with its own learning rate, and all else."""
+        """The encoder with its own learning rate, and the rest."""
         return encoder_apart(self, self.items.tower, self.encoder_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -267,10 +276,10 @@ class MoRec(SASRec):
         checkpoint["sbert"] = self.items.tower.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Forgets vectors of other weights.
+        """Checks the sentence model, and drops vectors of other weights.
 
         Raises:
-            UserError: If the sentence model is not that of the training.
+            UserError: If the sentence model is not the one of the training.
         """
         self.items.forget()
         self.items.tower.require(checkpoint["sbert"])

@@ -25,7 +25,7 @@ from allmrec.baselines.recformer_text import (
     train_tokenizer,
     wrapped,
 )
-from allmrec.baselines.stages import begin_anew, require_budget, require_stages, set_rates, steps_of, warmed
+from allmrec.baselines.stages import forget_moments, require_budget, require_stages, set_rates, steps_of, warmed
 from allmrec.stage1 import text_marks
 from allmrec.tokens import like_lengths
 from common.errors import above_zero, at_least, shares
@@ -34,56 +34,62 @@ from common.nn.losses import softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
 PAPERS, FROM_SCRATCH = "longformer-base-4096", "Longformer from scratch"
-"""The authors' encoder, and what one without their weights is called in results."""
+"""The authors' encoder, and the name in results of one without pre-trained weights."""
 
 
 class RecFormer(SequentialRecommender):
     """Scores items by the cosine between the text of a history and the item's own text, ``cos(h_s, h_i) / τ``.
 
-    An item is a list of attribute names and values; a history is its items' text, the newest first. One Longformer
+    An item is a list of attribute names and values; a history is the text of its items, newest first. One Longformer
     (:class:`RecFormerEncoder`) reads both. J. Li et al., "Text Is All You Need: Learning Language Representations for
-    Sequential Recommendation", KDD 2023 (https://arxiv.org/abs/2305.13731). Three stages in one run:
+    Sequential Recommendation", KDD 2023 (https://arxiv.org/abs/2305.13731). A run has three stages:
 
-    1. ``pretrain_epochs``: the next item's text is told from those of other rows of the batch, and hidden words are
-       found in both texts, ``L = L_IIC + λ L_MLM``; the target comes from the second half of the sequence.
-    2. ``refresh_epochs``: cross-entropy over a matrix of all items, which is made anew before every epoch and fixed
-       within it; ``cuts`` random targets of each user an epoch.
-    3. The rest: the matrix is made once more and stays for good, the encoder goes on.
+    1. ``pretrain_epochs``: the model finds the text of the next item among those of the other rows of the batch, and
+       hidden words in both texts, ``L = L_IIC + λ L_MLM``. The target comes from the second half of the sequence.
+    2. ``refresh_epochs``: cross-entropy over a matrix of all item vectors, which is computed again before every epoch
+       and fixed within it, on ``cuts`` random targets per user and epoch.
+    3. The remaining epochs: the matrix is computed once more and then stays fixed while the encoder goes on learning.
 
-    In pre-training and in fine-tuning alike the learning rate rises for ``warmup_steps`` and falls to zero at the end.
+    The learning rate rises for ``warmup_steps`` and then falls to zero, once in pre-training and once in fine-tuning.
+    Early stopping may end a run in stage 2; its model then ranks by the item vectors of the chosen weights.
 
-    Other than the authors: pre-training reads the training sequences of the data set itself rather than seven others,
-    and rows of the same target are no negatives of each other; validation sees the matrix of the weights at hand, not
-    one that is an epoch older; stage 3 goes on from the last weights of stage 2, not from its best; no target has an
-    empty history. Without ``initial`` a small Longformer and its tokenizer are trained from scratch on the catalogue,
-    and word vectors learn in pre-training, too.
+    Departures from the authors' code (github.com/AaronHeee/RecFormer):
 
-    Train it on ``instances: sequence`` without negatives. Targets come from all events that ``data.max_history`` lets
-    through, of which a text holds the newest ``max_items``.
+    * Pre-training reads the training sequences of the data set itself, not those of seven other data sets.
+    * Rows of a batch with the same target are not negatives of each other.
+    * Stage 2 has a fixed length, and stage 3 continues from its last weights; the authors' stage 2 ends when validation
+      stops improving, and their stage 3 starts from its best weights.
+    * Validation uses the item vectors of the current weights, not a matrix that is one epoch old.
+    * No target has an empty history.
+    * Without ``initial``, a small Longformer and its tokenizer are trained from scratch on the catalogue; its word
+      vectors also learn in pre-training.
+
+    Train it on ``instances: sequence`` without negatives. Targets come from all events within ``data.max_history``, and
+    a text shows the newest ``max_items`` before one.
 
     Args:
         num_items: Number of items of the catalogue.
-        max_items: Items of a text, the newest.
-        initial: Longformer to begin with, by name or folder; ``None`` makes one from scratch.
-        attributes: Attributes of an item's text, in their order, of which three are read at most.
-        max_attribute_tokens: Tokens of an attribute, its name included.
-        max_tokens: Tokens of a text; what is cut are the oldest items.
-        window: Tokens that a token sees, an even number.
+        max_items: Newest items of a history that its text shows.
+        initial: Pre-trained Longformer, by name or folder; ``None`` for a small one from scratch.
+        attributes: Attributes in an item's text, in this order; at most three are read.
+        max_attribute_tokens: Tokens of an attribute, including its name.
+        max_tokens: Tokens of a text; longer ones lose their oldest items.
+        window: Width of the attention window in tokens, an even number.
         width: Width of an encoder from scratch.
-        layers: Its layers.
-        heads: Its attention heads.
-        vocabulary: Its tokens.
+        layers: Number of its layers.
+        heads: Number of its attention heads.
+        vocabulary: Size of its vocabulary.
         dropout: Its dropout.
         pretrain_epochs: Epochs of stage 1.
         refresh_epochs: Epochs of stage 2.
-        cuts: Targets of a user an epoch.
+        cuts: Targets per user and epoch.
         weight_mlm: The paper's λ.
         mask_share: Share of words that stage 1 hides.
         temperature: The paper's τ.
-        catalogue_rows: Items that are read at a time when the matrix is made.
-        lr: Learning rate of Adam at its highest, in fine-tuning.
-        pretrain_lr: The same in pre-training.
-        warmup_steps: Steps in which it rises, in both.
+        catalogue_rows: Items that are read at a time when the matrix is computed.
+        lr: Highest learning rate of Adam in fine-tuning.
+        pretrain_lr: Highest learning rate of Adam in pre-training.
+        warmup_steps: Steps until it is reached, in both.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
     """
@@ -143,21 +149,21 @@ class RecFormer(SequentialRecommender):
         self.word_head = WordHead(self.encoder.config) if pretrain_epochs else None
         self.register_buffer("matrix", torch.zeros(num_items + 1, self.encoder.config.hidden_size))
         self.settled = False
-        """Whether the matrix stays for good."""
+        """Whether the matrix stays fixed from now on."""
         self.learnable = False
-        """Whether the matrix has been made or loaded, so that fine-tuning can learn against it."""
+        """Whether the matrix has been computed or loaded, so that fine-tuning can use it."""
         self.fresh: Tensor | None = None
-        """Item vectors of the weights at hand, where they are known."""
+        """Item vectors of the current weights, if they have been computed."""
         self.directions: tuple[Tensor, Tensor] | None = None
-        """The item vectors that histories were last compared with, and their directions."""
+        """The item vectors that histories were last compared with, and the same at length 1."""
         self.known: Pieces | None = None
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the items' attributes and tokenises them.
 
         Raises:
-            UserError: If the data set does not know an attribute.
-            DataError: If no item has one of them.
+            UserError: If the data set does not have an attribute.
+            DataError: If no item has a value of one.
         """
         super().attach(catalogue)
         self.rows = item_attributes(catalogue["titles"], catalogue.get("words", {}), self.attributes)
@@ -175,11 +181,11 @@ class RecFormer(SequentialRecommender):
         self._tokenise()
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
-        """Takes encoder and tokenizer to another data set, of whose items it makes a matrix anew.
+        """Loads encoder and tokenizer for another data set; its item vectors are computed from its own texts.
 
         Raises:
-            UserError: If the data set does not know an attribute.
-            DataError: If no item has one of them.
+            UserError: If the data set does not have an attribute.
+            DataError: If no item has a value of one.
         """
         self.attach(catalogue)
         self.on_load_checkpoint(checkpoint)
@@ -187,7 +193,7 @@ class RecFormer(SequentialRecommender):
         self.settled = self.learnable = False
 
     def table_marks(self) -> list[str]:
-        """The Longformer, where it is not the paper's."""
+        """The Longformer, unless it is the paper's."""
         return [*super().table_marks(), *text_marks(self.text_encoder, PAPERS)]
 
     def _tokenise(self) -> None:
@@ -197,20 +203,24 @@ class RecFormer(SequentialRecommender):
         self.layout = Layout(int(begin or 0), int(padding or 0), self.max_items, self.max_tokens, self.encoder.window)
 
     def on_train_start(self) -> None:
-        """Looks whether the run comes to the fine-tuning, and is long enough for a matrix that stays."""
+        """Checks that the run reaches fine-tuning, and that its budget reaches stage 3.
+
+        Raises:
+            UserError: If it does not.
+        """
         require_stages(self.trainer, "pretrain_epochs", self.pretrain_epochs)
         require_budget(self.trainer, "refresh_epochs", self.pretrain_epochs + self.refresh_epochs)
 
     @property
     def pretraining(self) -> bool:
-        """Whether this epoch belongs to stage 1."""
+        """Whether this epoch is part of stage 1."""
         return self.current_epoch < self.pretrain_epochs
 
     def on_train_epoch_start(self) -> None:
-        """Makes the matrix that the epoch learns against; the first of fine-tuning begins with a new optimiser."""
+        """Computes the matrix that the epoch learns from; fine-tuning starts with a new optimiser."""
         super().on_train_epoch_start()
         if self.current_epoch == self.pretrain_epochs > 0:
-            begin_anew(self.trainer)
+            forget_moments(self.trainer)
         if not self.pretraining and not self.settled:
             self.refresh()
             self.settled = self.current_epoch >= self.pretrain_epochs + self.refresh_epochs
@@ -226,21 +236,21 @@ class RecFormer(SequentialRecommender):
         set_rates(self.trainer, rate)
 
     def refresh(self) -> None:
-        """Makes the matrix of the weights at hand."""
-        self.matrix = self.at_hand().clone()
+        """Computes the matrix with the current weights."""
+        self.matrix = self.current_vectors().clone()
         self.learnable = True
 
-    def at_hand(self) -> Float[Tensor, "i_plus_1 d"]:
-        """Item vectors of the weights at hand, made once after they have moved."""
+    def current_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
+        """Item vectors of the current weights, computed once after each change."""
         if self.fresh is None:
             self.fresh = self.item_vectors()
         return self.fresh
 
-    # Validation runs in inference mode, whose tensors a checkpoint could not be loaded into.
+    # Validation runs in inference mode, and no checkpoint can be loaded into its tensors.
     @torch.inference_mode(False)
     @torch.no_grad()
     def item_vectors(self) -> Float[Tensor, "i_plus_1 d"]:
-        """Vector of every item as a history of one, without dropout, read in batches of like length; padding's is 0."""
+        """Vector of every item as a history of only this item, without dropout; that of padding is zero."""
         assert self.known is not None
         mode = self.encoder.training
         self.encoder.eval()
@@ -252,13 +262,13 @@ class RecFormer(SequentialRecommender):
         return vectors
 
     def text(self, history: Int[Tensor, "b l"]) -> Text:
-        """The text of histories."""
+        """Texts of histories."""
         assert self.known is not None
         self.known = self.known.to(history.device)
         return lay_out(history, self.known, self.layout)
 
     def pooled(self, text: Text) -> Float[Tensor, "b d"]:
-        """Vectors of texts: the last state of ``<s>``."""
+        """Vectors of texts: the final state of ``<s>``."""
         states: Tensor = self.encoder(text)
         return states[:, 0]
 
@@ -267,10 +277,10 @@ class RecFormer(SequentialRecommender):
         return (F.normalize(self.pooled(self.text(batch["history"])), dim=1) / self.temperature)[:, None]
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """The items' directions: in training the matrix, in evaluation those of the weights until it stays for good."""
-        return self.directions_of(self.matrix if self.training or self.settled else self.at_hand())
+        """Item vectors at length 1: the matrix in training and in stage 3, otherwise those of the current weights."""
+        return self.directions_of(self.matrix if self.training or self.settled else self.current_vectors())
 
-    # Validation runs in inference mode, whose tensors no later training step could learn from.
+    # Validation runs in inference mode, and no training step can use its tensors.
     @torch.inference_mode(False)
     def directions_of(self, vectors: Float[Tensor, "i_plus_1 d"]) -> Float[Tensor, "i_plus_1 d"]:
         """Vectors at length 1, computed once for each table of item vectors."""
@@ -279,7 +289,7 @@ class RecFormer(SequentialRecommender):
         return self.directions[1]
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Pre-training or fine-tuning, each logged by its own names."""
+        """Loss of pre-training or of fine-tuning; each has its own names in the log."""
         history, target = cut(batch["history"], batch["targets"], self.cuts, later_half=self.pretraining)
         if not self.pretraining and not self.learnable:
             self.refresh()
@@ -290,14 +300,14 @@ class RecFormer(SequentialRecommender):
         return {"loss": loss, "loss_recommend": loss}
 
     def pretraining_loss(self, history: Text, target: Text, items: Int[Tensor, "n"]) -> dict[str, Tensor]:
-        """``L = L_IIC + λ L_MLM``: the contrast of plain texts, and hidden words of the same texts."""
+        """``L = L_IIC + λ L_MLM``: contrastive loss of the plain texts, and hidden words in both."""
         a, b = (self.encoder(text, self.fixed_words)[:, 0] for text in (history, target))
         contrast = contrastive_loss(a, b, self.temperature, items)
         words = self.word_loss(history) + self.word_loss(target)
         return {"loss": contrast + self.weight_mlm * words, "loss_contrast": contrast, "loss_words": words}
 
     def word_loss(self, text: Text) -> Tensor:
-        """Mean loss over the words that are hidden now."""
+        """Mean loss over newly hidden words."""
         assert self.word_head is not None
         assert self.tokenizer is not None
         mask = int(self.tokenizer.mask_token_id or 0)
@@ -305,14 +315,14 @@ class RecFormer(SequentialRecommender):
         return self.word_head.loss(self.encoder(hidden, self.fixed_words), text.ids, wanted)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the tokenizer, and whether the matrix stays for good."""
+        """Adds the tokenizer, and whether the matrix is fixed."""
         super().on_save_checkpoint(checkpoint)
         assert self.tokenizer is not None
         checkpoint["settled"] = self.settled
         checkpoint["tokenizer"] = self.tokenizer.backend_tokenizer.to_str()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the tokenizer that the weights belong to; the matrix comes with them."""
+        """Restores the tokenizer of the weights; the matrix is among them."""
         self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
         self.settled, self.fresh, self.directions = bool(checkpoint["settled"]), None, None
         self.learnable = self.settled

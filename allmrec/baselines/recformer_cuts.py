@@ -1,4 +1,4 @@
-"""What RecFormer's training draws from sequences, and the contrast of its pre-training."""
+"""What RecFormer's training draws from sequences, and the contrastive loss of its pre-training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from common.types import PAD
 def cut(
     history: Int[Tensor, "b l"], targets: Int[Tensor, "b p"], count: int, later_half: bool
 ) -> tuple[Int[Tensor, "n l"], Int[Tensor, "n"]]:
-    """Random targets of each sequence, and what came before them.
+    """Random targets of each sequence, and the histories before them.
 
     Args:
         history: Items, oldest first.
-        targets: What follows each of the last ``p``.
-        count: Targets of a sequence, all different places; a sequence with fewer gives all of its own.
-        later_half: Whether they come from the second half.
+        targets: The next item after each of the last ``p``.
+        count: Targets per sequence, at different positions; a sequence with fewer has all of them drawn.
+        later_half: Whether they come only from the second half.
     """
     real = targets != PAD
     if later_half:
@@ -36,15 +36,15 @@ def cut(
 def contrastive_loss(
     a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: float, items: Int[Tensor, "b"] | None = None
 ) -> Tensor:
-    """Item-item contrast: cross-entropy of each history's own next item among those of all rows, by ``cos / τ``.
+    """Item-item contrast: cross-entropy of each history's next item among those of all rows, by ``cos / τ``.
 
-    Only from histories to items, as in the released code.
+    Only histories look for items, as in the released code, and not the other way round.
 
     Args:
         a: Vectors of histories.
         b: Vectors of their next items.
         temperature: τ.
-        items: Which items these are; rows of the same one are not held against each other.
+        items: Their ids; rows with the same next item are not negatives of each other.
     """
     scores = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
     own = torch.arange(len(a), device=a.device)

@@ -1,4 +1,4 @@
-"""RecFormer's encoder: Transformers' Longformer with places of items added to its embeddings."""
+"""RecFormer's encoder: the Longformer of Transformers, with embeddings of item positions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from common.text.encoders import unavailable
 
 TOKEN_TYPES = 4
 SMALLEST_VOCABULARY = 261
-"""All bytes and the special tokens."""
+"""Number of bytes and special tokens."""
 
 
 class RecFormerEncoder(nn.Module):
-    """A text's vector is the last state of ``<s>``, which alone looks at all tokens and is seen by all.
+    """Reads texts; the vector of a text is the final state of ``<s>``, the only token with global attention.
 
-    ``x_t = norm(word_t + position_t + type_t + item_t)``: tokens also know whether they name an attribute or value it,
-    and how many items ago theirs was. Other tokens see a window to either side.
+    ``x_t = norm(word_t + position_t + type_t + item_t)``: the type says whether a token belongs to the name or to the
+    value of an attribute, the item position how many items ago its item was. All other tokens attend within a window.
 
     Args:
-        config: Of the Longformer, with four token types.
+        config: Configuration of the Longformer, with four token types.
         max_items: Items of a text.
-        model: A Longformer with weights; by default one that is made from ``config``.
+        model: Longformer with weights; by default a new one is made from ``config``.
     """
 
     def __init__(self, config: LongformerConfig, max_items: int, model: LongformerModel | None = None) -> None:
@@ -41,21 +41,21 @@ class RecFormerEncoder(nn.Module):
 
     @property
     def window(self) -> int:
-        """Tokens that a token sees, half of them to either side."""
+        """Width of the attention window in tokens, half of it on either side."""
         windows = self.config.attention_window
         return windows if isinstance(windows, int) else max(windows)
 
     def positions(self, real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-        """Place of each token among those of its text, counted from the row behind padding's, as RoBERTa counts."""
+        """Position of each token in its text, counted from the id after padding's, as in RoBERTa."""
         padding = int(self.config.pad_token_id or 0)
         return padding + real.long().cumsum(1) * real
 
     def words(self, text: Text, fixed: bool = False) -> Float[Tensor, "b t d"]:
-        """What enters Longformer's embedding layer: words and items' places, which it adds to the rest.
+        """Sum of word vectors and item positions, to which the embedding layer of the Longformer adds the rest.
 
         Args:
             text: Texts.
-            fixed: Whether word vectors do not learn.
+            fixed: Whether word vectors are frozen.
         """
         table = self.longformer.embeddings.word_embeddings.weight
         words = F.embedding(text.ids, table.detach() if fixed else table)
@@ -63,11 +63,11 @@ class RecFormerEncoder(nn.Module):
         return placed
 
     def forward(self, text: Text, fixed: bool = False) -> Float[Tensor, "b t d"]:
-        """Last states of all tokens; those of padding mean nothing.
+        """Final states of all tokens; those of padding are meaningless.
 
         Args:
-            text: Texts, as wide as a multiple of the window.
-            fixed: Whether word vectors do not learn.
+            text: Texts, padded to a multiple of the window.
+            fixed: Whether word vectors are frozen.
         """
         front = torch.zeros_like(text.ids)
         front[:, 0] = 1
@@ -82,7 +82,7 @@ class RecFormerEncoder(nn.Module):
 
 
 class WordHead(LongformerLMHead):
-    """Scores of the vocabulary for hidden words: linear, GELU, layer norm, and a matrix of its own with bias."""
+    """Scores of the vocabulary for hidden words: linear map, GELU, layer norm, and an output matrix with bias."""
 
     def __init__(self, config: LongformerConfig) -> None:
         super().__init__(config)  # type: ignore[no-untyped-call]  # `super` hides that it is Transformers'
@@ -99,10 +99,10 @@ class WordHead(LongformerLMHead):
 def small_config(
     vocabulary: int, width: int, layers: int, heads: int, window: int, max_tokens: int, dropout: float
 ) -> LongformerConfig:
-    """Configuration of a Longformer that is trained from scratch, its feed-forward maps four times as wide.
+    """Configuration of a Longformer to train from scratch; its feed-forward maps are four times as wide.
 
     Raises:
-        UserError: If ``width`` is no multiple of ``heads``, ``window`` is odd, or the vocabulary has no room for all
+        UserError: If ``width`` is not a multiple of ``heads``, ``window`` is odd, or the vocabulary has no room for all
             bytes.
     """
     require_even(window)
@@ -116,14 +116,14 @@ def small_config(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=4 * width,
-        # Positions count from the row behind padding's, and texts are filled up to a multiple of the window.
+        # Positions count from the id after padding's, and texts are padded to a multiple of the window.
         max_position_embeddings=max_tokens + window + 2,
         type_vocab_size=TOKEN_TYPES,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         layer_norm_eps=1e-5,
-        # Longformer's 0.02 is made for a width of 768. In a narrow model it leaves <s> hardly touched by its text: the
-        # vectors of all items start out equal, and stay so.
+        # Longformer's 0.02 suits a width of 768. In a narrow model, <s> would hardly depend on its text: the vectors of
+        # all items would start out equal and stay so.
         initializer_range=0.02 * (768 / width) ** 0.5,
         bos_token_id=0,
         pad_token_id=1,
@@ -132,16 +132,16 @@ def small_config(
 
 
 def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFormerEncoder, PreTrainedTokenizerFast]:
-    """A Longformer with its weights and tokenizer; token types and items' places start anew.
+    """A pre-trained Longformer and its tokenizer, with new embeddings of token types and item positions.
 
     Args:
         name: Name on the hub, or a folder.
         max_items: Items of a text.
-        window: Tokens that a token sees.
+        window: Width of the attention window in tokens.
         max_tokens: Tokens of a text.
 
     Raises:
-        UserError: If it cannot be loaded, is no Longformer, or has no places for so many tokens.
+        UserError: If it cannot be loaded, is not a Longformer, or has fewer positions than ``max_tokens``.
     """
     require_even(window)
     try:
@@ -156,7 +156,7 @@ def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFo
     places = int(config.max_position_embeddings) - int(config.pad_token_id or 0) - 1
     if max_tokens > places:
         raise UserError(
-            f"max_tokens is {max_tokens}, and {name!r} has places for {places}",
+            f"max_tokens is {max_tokens}, and {name!r} has positions for {places} tokens",
             f"Give --model.init_args.max_tokens {places} or fewer.",
         )
     config.type_vocab_size = TOKEN_TYPES
@@ -171,7 +171,7 @@ def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFo
 
 
 def require_even(window: int) -> None:
-    """Looks whether half a window lies to either side.
+    """Checks that half a window fits on either side.
 
     Raises:
         UserError: If it does not.

@@ -1,4 +1,4 @@
-"""RecFormer's language: items as keys and values in tokens, histories as one text with the newest item first."""
+"""RecFormer's texts: items as tokens of keys and values, histories as one text with the newest item first."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BEGIN, PADDING, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 
 
 class Pieces(NamedTuple):
-    """All items' tokens one after the other; those of item ``i`` are ``offsets[i]:offsets[i + 1]``, none of padding."""
+    """Tokens of all items, one item after the other: item ``i`` has ``offsets[i]:offsets[i + 1]``, padding has none."""
 
     ids: Int[Tensor, "m"]
     types: Int[Tensor, "m"]
     begins: Bool[Tensor, "m"]
-    """Whether a token begins a word."""
+    """Whether a token starts a word."""
     offsets: Int[Tensor, "i_plus_2"]
 
     def to(self, device: torch.device) -> Pieces:
@@ -38,12 +38,12 @@ class Pieces(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Texts in tokens, ``<s>`` first, padded on the right."""
+    """Tokens of texts, ``<s>`` first, padded on the right."""
 
     ids: Int[Tensor, "b t"]
     types: Int[Tensor, "b t"]
     places: Int[Tensor, "b t"]
-    """0 for ``<s>``, 1 for tokens of the newest item, and so on; the last place for padding."""
+    """Item positions: 0 for ``<s>``, 1 for tokens of the newest item, and so on; the highest one for padding."""
     begins: Bool[Tensor, "b t"]
     real: Bool[Tensor, "b t"]
 
@@ -55,8 +55,8 @@ class Layout(NamedTuple):
         begin: Id of ``<s>``.
         padding: Id of padding.
         max_items: Items of a text.
-        max_tokens: Tokens of a text, ``<s>`` included; what is cut are the oldest items, which stand last.
-        multiple: Texts are padded to a multiple of this, the encoder's window.
+        max_tokens: Tokens of a text, including ``<s>``; what is cut are the oldest items, which come last.
+        multiple: Texts are padded to a multiple of this number, the encoder's window.
     """
 
     begin: int
@@ -69,10 +69,10 @@ class Layout(NamedTuple):
 def item_attributes(
     titles: Sequence[str], words: Mapping[str, Sequence[str]], names: Sequence[str]
 ) -> list[list[tuple[str, str]]]:
-    """Name and value of what is known of each item, in the order of ``names``; index 0 is padding.
+    """Names and values of each item's known attributes, in the order of ``names``; index 0 is padding.
 
     Raises:
-        UserError: If no name is given, or the data set does not know one.
+        UserError: If no name is given, or the data set does not have an attribute.
         DataError: If no item has a value of one.
     """
     known = {"title": titles, **words}
@@ -102,9 +102,9 @@ def pieces(
 
     Args:
         attributes: Name and value pairs of each item.
-        tokenizer: Of the encoder.
+        tokenizer: Tokenizer of the encoder.
         max_attributes: Attributes of an item that are read.
-        max_attribute_tokens: Tokens of an attribute, its name included; what is longer is cut.
+        max_attribute_tokens: Tokens of an attribute, including its name; longer ones are cut.
     """
     kept = [list(pairs[:max_attributes]) for pairs in attributes]
     texts = list(dict.fromkeys(text for pairs in kept for pair in pairs for text in pair))
@@ -124,8 +124,8 @@ def joined(rows: Sequence[Sequence[tuple[int, int]]], starts: Bool[Tensor, "v"])
     """Pieces of items that are given as rows of (token, type).
 
     Args:
-        rows: A row an item; row 0 is padding and empty.
-        starts: Which tokens of the vocabulary begin a word.
+        rows: One row per item; row 0 is padding and empty.
+        starts: Which tokens of the vocabulary start a word.
     """
     flat = torch.tensor([pair for row in rows for pair in row], dtype=torch.long).view(-1, 2)
     ids, types = flat.unbind(1)
@@ -149,7 +149,7 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
     rank = (newest != PAD).cumsum(1)
     newest = newest.masked_fill(rank > layout.max_items, PAD)
     first, count = known.offsets[newest], known.offsets[newest + 1] - known.offsets[newest]
-    # Every item's tokens stand behind those of the items before it, and <s> before all.
+    # The tokens of an item follow those of newer items, and <s> comes first.
     column = 1 + count.cumsum(1) - count
     repeats = count.flatten()
     inside = torch.arange(int(repeats.sum()), device=device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
@@ -180,14 +180,14 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
 def masked(
     text: Text, mask_id: int, vocabulary: int, share: float, draws: Float[Tensor, "b t"] | None = None
 ) -> tuple[Text, Bool[Tensor, "b t"]]:
-    """Hides whole words: of those drawn, 8 in 10 tokens become ``<mask>``, 1 another token, 1 stays.
+    """Hides whole words: of their tokens, 8 in 10 become ``<mask>``, 1 becomes another token, and 1 stays.
 
     Args:
         text: Texts.
         mask_id: Id of ``<mask>``.
-        vocabulary: Number of tokens, from which others are drawn.
-        share: Share of words that are drawn.
-        draws: A number from 0 to 1 for each word, by its place in the row; drawn here if not given.
+        vocabulary: Number of tokens to draw other tokens from.
+        share: Share of words that are hidden.
+        draws: A number from 0 to 1 for each word, by its number in the row; drawn here if not given.
 
     Returns:
         The texts with hidden words, and which tokens are to be found.
@@ -202,13 +202,13 @@ def masked(
 
 
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> Bool[Tensor, "v"]:
-    """Which tokens of a byte-level vocabulary begin a word: those that carry its space."""
+    """Which tokens of a byte-level vocabulary start a word: those that include the space before it."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return torch.tensor([str(token).startswith(("Ġ", "▁")) for token in tokens])
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte pairs of a catalogue's texts, with the special tokens of RoBERTa; the same texts give the same tokens."""
+    """A byte-pair tokenizer of a catalogue's texts with RoBERTa's special tokens; their order does not matter."""
     tokenizer = Tokenizer(BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
     tokenizer.decoder = ByteLevelDecoder()
@@ -222,6 +222,6 @@ def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer that knows the roles of its special tokens."""
+    """A tokenizer with named special tokens."""
     names = {"bos_token": BEGIN, "pad_token": PADDING, "eos_token": END, "unk_token": UNKNOWN, "mask_token": MASK}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)

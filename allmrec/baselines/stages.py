@@ -1,4 +1,4 @@
-"""Methods that train in stages within one run: the first epochs prepare, the others are what validation judges."""
+"""Methods that train in stages within one run: earlier stages prepare the last one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from common.errors import UserError
 
 
 def require_stages(trainer: L.Trainer, argument: str, epochs: int) -> None:
-    """Looks whether a run that begins now can come to its last stage, of which each trains parts of its own.
+    """Checks that a run can pass its first stage, which trains other parts of the model than the next one.
 
     Args:
-        trainer: The trainer of the run.
-        argument: Name of the model's argument that sets the length of the earlier stages.
-        epochs: That length; without any there are no stages.
+        trainer: Trainer of the run.
+        argument: The model's argument that sets the length of the first stage.
+        epochs: Length of the first stage; 0 if there is none.
 
     Raises:
-        UserError: If the run would end before, or its strategy wants a gradient for every parameter at every step.
+        UserError: If the run could end before, or its strategy expects a gradient for every parameter in every step.
     """
     if not epochs:
         return
     parallel = trainer.strategy.model
     if isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
         raise UserError(
-            f"{argument} is {epochs}: epochs before and after train different parts of the model, and strategy ddp "
-            "wants a gradient for every parameter at every step",
+            f"{argument} is {epochs}: epochs before and after it train different parts of the model, and strategy ddp "
+            "expects a gradient for every parameter in every step",
             "Give --trainer.strategy ddp_find_unused_parameters_true.",
         )
     require_budget(trainer, argument, epochs)
@@ -35,15 +35,15 @@ def require_stages(trainer: L.Trainer, argument: str, epochs: int) -> None:
 
 
 def require_budget(trainer: L.Trainer, argument: str, epochs: int) -> None:
-    """Looks whether the longest training allowed comes to the last stage of a run.
+    """Checks that the budget of a run is longer than a number of epochs.
 
     Args:
-        trainer: The trainer of the run.
-        argument: Name of the model's argument that sets how long the stage before the last one is.
-        epochs: Epochs before the last stage.
+        trainer: Trainer of the run.
+        argument: The model's argument that sets the length of the stage that ends with these epochs.
+        epochs: Number of epochs.
 
     Raises:
-        UserError: If ``max_epochs`` or ``max_steps`` would end the run before.
+        UserError: If ``max_epochs`` or ``max_steps`` end the run before.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return
@@ -55,23 +55,23 @@ def require_budget(trainer: L.Trainer, argument: str, epochs: int) -> None:
     else:
         return
     raise UserError(
-        f"{argument} last until epoch {epochs}, and training ends after {end}, before the stage that follows",
+        f"{argument} last until epoch {epochs}, but training ends after {end}, before the next stage",
         f"Raise --trainer.{option}, or lower --model.init_args.{argument}.",
     )
 
 
 def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
-    """Looks whether early stopping lets a run come to the stage that follows its first epochs.
+    """Checks that early stopping cannot end a run within a number of epochs.
 
-    Validation may stand still while a stage prepares the next one.
+    Validation may not improve while one stage prepares the next.
 
     Args:
-        trainer: The trainer of the run.
-        argument: Name of the model's argument that sets the length of the earlier stages.
-        epochs: That length.
+        trainer: Trainer of the run.
+        argument: The model's argument that sets this number.
+        epochs: Number of epochs.
 
     Raises:
-        UserError: If early stopping could end the run before.
+        UserError: If it can.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return
@@ -79,14 +79,14 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
     for callback in trainer.early_stopping_callbacks:
         if callback.patience * every <= epochs:
             raise UserError(
-                f"{argument} is {epochs}, and early stopping may end the run {callback.patience * every} epochs after "
+                f"{argument} is {epochs}, but early stopping may end the run {callback.patience * every} epochs after "
                 "its first validation",
                 f"Raise --early_stopping.patience above {epochs // every}, or lower --model.init_args.{argument}.",
             )
 
 
 def steps_of(trainer: L.Trainer, epochs: int) -> tuple[int | float, int | float]:
-    """Steps of the first ``epochs`` of a run that has begun, and of all of it, infinite where nothing ends it."""
+    """Steps of the first ``epochs`` of a running training, and of the whole training, infinite without a budget."""
     each = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
     longest = trainer.max_epochs
     whole = math.inf if longest in (None, -1) else longest * each
@@ -94,7 +94,7 @@ def steps_of(trainer: L.Trainer, epochs: int) -> tuple[int | float, int | float]
 
 
 def warmed(step: int | float, steps: int | float, warmup: int) -> float:
-    """Share of the learning rate that a step takes: it rises linearly for ``warmup`` steps, then falls to 0 at the end.
+    """Factor of the learning rate in a step: it rises linearly for ``warmup`` steps, then falls to 0 at the end.
 
     >>> [warmed(step, 8, 4) for step in (0, 3, 4, 6)]
     [0.25, 1.0, 1.0, 0.5]
@@ -105,13 +105,13 @@ def warmed(step: int | float, steps: int | float, warmup: int) -> float:
 
 
 def set_rates(trainer: L.Trainer, *rates: float) -> None:
-    """Sets the learning rates of the groups of parameters, in their order."""
+    """Sets the learning rates of the parameter groups, in their order."""
     for optimizer in trainer.optimizers:
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
             group["lr"] = rate
 
 
-def begin_anew(trainer: L.Trainer) -> None:
-    """Lets the optimiser forget the moments of an earlier stage."""
+def forget_moments(trainer: L.Trainer) -> None:
+    """Resets the optimiser's moments, as a new optimiser would."""
     for optimizer in trainer.optimizers:
         optimizer.state.clear()

@@ -1,4 +1,4 @@
-"""TALLRec: a language model that is tuned by LoRA to name the next item from titles alone."""
+"""TALLRec: a language model, tuned with LoRA to name the next item from titles only."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ from common.types import Catalogue
 
 
 class TALLRec(ChoiceRanker):
-    """Tunes low-rank additions to a language model's maps, ``W x + (α / r) B A x``, on the text prompt of LLM-Only.
+    """Tunes low-rank additions to the linear maps of a language model on the text prompt of LLM-Only.
 
-    K. Bao et al., "TALLRec: An Effective and Efficient Tuning Framework to Align Large Language Model with
-    Recommendation", RecSys 2023 (https://arxiv.org/abs/2305.00447), by E. Hu et al., "LoRA", ICLR 2022
-    (https://arxiv.org/abs/2106.09685). Theirs answers yes or no to one item, after a first tuning on general
-    instructions; this is the form in which A-LLMRec compares it (https://arxiv.org/abs/2404.11343): one of 20 titles,
-    from the prompt of A-LLMRec without vectors, no general tuning. Rank, α, dropout and targets are TALLRec's, which
-    A-LLMRec does not tell; batch 4 and 5 epochs are A-LLMRec's. Loss on the title alone.
+    A map becomes ``W x + (α / r) B A x``, of which only ``A`` and ``B`` learn: E. Hu et al., "LoRA", ICLR 2022
+    (https://arxiv.org/abs/2106.09685). K. Bao et al., "TALLRec: An Effective and Efficient Tuning Framework to Align
+    Large Language Model with Recommendation", RecSys 2023 (https://arxiv.org/abs/2305.00447).
 
-    A checkpoint holds the additions and no other weight. Train it on a ``PromptDataModule``.
+    This is the version that A-LLMRec (https://arxiv.org/abs/2404.11343) compares with. It departs from TALLRec's code
+    (github.com/SAI990323/TALLRec):
+
+    * It names one of 20 titles, with A-LLMRec's prompt without vectors; TALLRec answers yes or no to one item.
+    * There is no first tuning on general instructions.
+    * The loss covers only the title, not the prompt.
+    * Batches of 4 and 5 epochs are A-LLMRec's settings. Rank, α, dropout and targets, which A-LLMRec does not report,
+      are TALLRec's.
+
+    A checkpoint contains only the additions. Train it on a ``PromptDataModule``.
 
     Args:
         num_items: Number of items of the catalogue.
         llm: Name or folder of the language model.
-        rank: r, the width of the additions.
-        alpha: α, their scale times ``rank``.
-        lora_dropout: Dropout of what the additions read.
-        targets: Names of the maps that have one.
+        rank: r, the rank of the additions.
+        alpha: α; the additions are scaled by ``alpha / rank``.
+        lora_dropout: Dropout on the input of the additions.
+        targets: Names of the linear maps that have additions.
         domain: Whose words the prompt uses.
         shown_history: Items of the history that a prompt shows.
         max_title_tokens: Tokens that a title may have; longer ones are cut.
@@ -86,18 +92,18 @@ class TALLRec(ChoiceRanker):
         self.save_hyperparameters()
         require_targets(model, targets)
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]  # PEFT declares an int, and takes any alpha
-        # New layers begin in training mode, whatever mode the model is in.
+        # New layers start in training mode, whatever mode the model is in.
         inject_adapter_in_model(config, model.module).eval()
-        # The language model is hidden from this module, so that only what is listed here is saved and trained; in fp32,
-        # since in bf16 a step of Adam would be lost in rounding.
+        # Only what is listed here is saved and trained, because the language model is hidden from this module. In bf16,
+        # rounding would swallow the steps of Adam.
         self.additions = nn.ParameterDict(
             {name.replace(".", "/"): p for name, p in model.module.named_parameters() if "lora_" in name}
         ).float()
-        # For the additions' dropout; the language model's own is zero.
+        # For the dropout of the additions; the language model has none.
         model.trains = True
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
-        """Takes the additions to another data set, whose items it knows by their titles."""
+        """Loads the additions for another data set, whose items are known by their titles."""
         self.attach(catalogue)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
@@ -108,10 +114,10 @@ class TALLRec(ChoiceRanker):
 
 
 def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
-    """Looks whether a language model has maps of these names.
+    """Checks that a language model has linear maps with these names.
 
     Raises:
-        UserError: If there is no name, or no map of one; it lists those that there are.
+        UserError: If there is no name, or the model lacks one; it lists the maps of the model.
     """
     there = {name.rpartition(".")[2] for name, module in llm.module.named_modules() if isinstance(module, nn.Linear)}
     missing = [name for name in targets if name not in there]

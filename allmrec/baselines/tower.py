@@ -1,4 +1,4 @@
-"""A sentence model of which only the last layers learn, so that what lies below them is computed once for all."""
+"""A sentence model whose last layers learn, and whose lower layers are computed only once."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from common.errors import UserError, at_least
 
 
 class LayeredTower(TextTower):
-    """Vectors of item texts by a sentence model whose last layers are fine-tuned.
+    """Vectors of item texts from a sentence model whose last layers are fine-tuned.
 
-    A model of which nothing learns gives each item's vector once. One of which some layers learn gives, once, what
-    the layers below them make of each item's tokens, and only the learning layers run again; dropout below them is
-    off. One that learns whole, word vectors included, runs whole.
+    If no layer learns, the vector of each item is computed once. If some layers learn, the token states below them are
+    computed once, without dropout, and only the learning layers run again. If the whole model learns, including its
+    word vectors, all of it runs every time.
 
     Args:
         name: ``minilm`` (packaged weights), a name on the hub, or a folder.
-        trained_layers: Layers that learn, counted from the last; ``None`` for the whole model.
-        max_tokens: Longer texts are cut behind this many tokens; ``None`` takes the model's own limit.
-        rows: Texts a forward pass.
+        trained_layers: Number of last layers that learn; ``None`` for the whole model.
+        max_tokens: Longer texts are cut after this many tokens; ``None`` takes the model's own limit.
+        rows: Texts per forward pass.
 
     Raises:
         UserError: If the model cannot be loaded, or has fewer layers.
@@ -52,11 +52,11 @@ class LayeredTower(TextTower):
         super().attach(texts)
         self.states = None
 
-    # Validation runs in inference mode, whose tensors no later training step could learn from.
+    # Validation runs in inference mode, and no training step can use its tensors.
     @torch.inference_mode(False)
     @torch.no_grad()
     def lower_states(self, device: torch.device) -> Float[Tensor, "m w"]:
-        """States of all tokens of all items below the learning layers, item after item; computed once."""
+        """Token states of all items below the learning layers, one item after the other; computed once."""
         if self.states is None:
             batches = like_lengths(torch.tensor([len(row) for row in self.ids]), self.rows)
             self.starts = torch.tensor([0, *(len(row) for row in self.ids)]).cumsum(0)[:-1]
@@ -102,7 +102,7 @@ class LayeredTower(TextTower):
 
 
 def encoder_apart(owner: nn.Module, encoder: nn.Module | None, lr: float) -> list[dict[str, Any]]:
-    """An optimiser's groups: all else, and the encoder, if it learns, with its own learning rate."""
+    """Parameter groups: the encoder, if it learns, comes second and has its own learning rate."""
     own = list(encoder.parameters()) if encoder is not None else []
     known = {id(parameter) for parameter in own}
     rest = [parameter for parameter in owner.parameters() if id(parameter) not in known]
@@ -110,30 +110,30 @@ def encoder_apart(owner: nn.Module, encoder: nn.Module | None, lr: float) -> lis
 
 
 class GivenStates(nn.Module):
-    """Stands in the place of a model's embedding layer and lets through the states that it is given."""
+    """Replaces the embedding layer of a model and passes on the states that it is given."""
 
     def forward(self, *args: Tensor | None, inputs_embeds: Tensor | None = None, **kwargs: object) -> Tensor:
-        """Returns ``inputs_embeds``, the one tensor among the arguments."""
+        """Returns ``inputs_embeds``, the only tensor among the arguments."""
         return inputs_embeds if inputs_embeds is not None else next(arg for arg in args if arg is not None)
 
 
 def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.Module]:
-    """Parts an encoder below its last ``top`` layers; one after the other they are the model.
+    """Splits an encoder below its last ``top`` layers into a lower and an upper model.
 
     Args:
-        model: A BERT, DistilBERT, RoBERTa or like them: embeddings, then a list of layers, then nothing but a pooler.
+        model: BERT, DistilBERT, RoBERTa or a similar model: embeddings, a list of layers, and at most a pooler.
         top: Layers of the upper part.
-        name: What the model is called in messages.
+        name: Name of the model for messages.
 
     Raises:
-        UserError: If the model is built otherwise, or has no more than ``top`` layers.
+        UserError: If the model has another structure, or not more than ``top`` layers.
     """
     upper = deepcopy(model)
     stacks = [getattr(part, place, None) for part in (model, upper) for place in ("encoder", "transformer")]
     found = [stack for stack in stacks if isinstance(getattr(stack, "layer", None), nn.ModuleList)]
     if len(found) != 2 or not hasattr(model, "embeddings"):
         raise UserError(
-            f"the layers of {name!r} ({type(model).__name__}) cannot be parted into frozen and trained ones",
+            f"the layers of {name!r} ({type(model).__name__}) cannot be split into frozen and trained ones",
             "Give trained_layers 0 or null, or a BERT, DistilBERT, RoBERTa or MPNet model.",
         )
     count = len(cast(Any, found[0]).layer)
@@ -151,6 +151,6 @@ def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.M
 
 
 def drop_pooler(model: nn.Module) -> None:
-    """Takes away what BERT makes of the first token, which sentence models do not read."""
+    """Removes BERT's pooler of the first token, which sentence models do not use."""
     if hasattr(model, "pooler"):
         setattr(model, "pooler", None)  # noqa: B010

@@ -83,7 +83,7 @@ def test_evaluation_encodes_the_catalogue_once(sbert: str, encoded: list[int]) -
     assert sum(encoded) == toy.NUM_ITEMS + 1
 
 
-def test_vectors_are_made_anew_after_a_step(sbert: str) -> None:
+def test_vectors_are_computed_again_after_a_step(sbert: str) -> None:
     model = build(sbert, lr=0.1)
     optimizer = model.configure_optimizers()
     assert optimizer is not None

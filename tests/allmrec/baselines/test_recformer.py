@@ -301,7 +301,7 @@ def test_another_kind_of_encoder_is_refused(tmp_path: Path) -> None:
 def test_places_of_a_longformer_bound_its_texts(tmp_path: Path) -> None:
     model = build(max_tokens=40)
     model.encoder.longformer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"max_tokens is 64, and .* has places for 44"):
+    with pytest.raises(UserError, match=r"max_tokens is 64, and .* has positions for 44"):
         load(str(tmp_path), 5, 4, 64)
 
 

@@ -97,8 +97,9 @@ def train_and_test(model: Recommender, data: SequenceDataModule) -> Users:
 def test_a_baseline_learns_from_the_users_that_a_scenario_leaves(
     name: str, scenario: str, trained: int, tested: int, root: Path, sbert: str, folders: dict[str, str]
 ) -> None:
-    method, protocols = METHODS[name], {"val_protocol": "sampled-19", "test_protocols": ["sampled-19"]}
-    data = method.data("synthetic", str(root), scenario=scenario, max_history=8, batch_size=8, **protocols)  # type: ignore[arg-type]
+    method = METHODS[name]
+    options: dict[str, Any] = {"val_protocol": "sampled-19", "test_protocols": ["sampled-19"], "max_history": 8}
+    data = method.data("synthetic", str(root), scenario=scenario, batch_size=8, **options)
     model = method.build(data.num_items, data.max_history, Folders(sbert, folders["opt"]))
     before = {key: value.clone() for key, value in model.named_parameters()}
     users = train_and_test(model, data)

@@ -69,7 +69,7 @@ def test_rates_rise_and_fall() -> None:
 def test_methods_refuse_a_run_without_their_last_stage(sbert: str, method: str) -> None:
     model = small(method, sbert)
     model.attach(toy.catalogue())
-    with pytest.raises(UserError, match="_epochs last until epoch 1, and training ends after epoch 1"):
+    with pytest.raises(UserError, match="_epochs last until epoch 1, but training ends after epoch 1"):
         trainer(max_epochs=1).fit(model, toy.loader(next(toy.sequence_batches())))
 
 

@@ -25,7 +25,7 @@ def build(folder: str, **options: Any) -> TALLRec:  # noqa: ANN401
 
 
 def stir(model: TALLRec) -> TALLRec:
-    """Draws all additions anew, so that they add something."""
+    """Draws all additions at random, so that they add something."""
     for parameter in model.additions.values():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()

@@ -1,4 +1,4 @@
-"""A sentence model parted into layers that learn and layers that do not."""
+"""A sentence model split into layers that learn and layers that do not."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def build(name: str, trained: int | None, **options: int) -> LayeredTower:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 @pytest.mark.parametrize("trained", [0, 1, None])
-def test_parted_model_says_what_the_library_says_before_it_normalises(
+def test_split_model_says_what_the_library_says_before_it_normalises(
     sberts: dict[str, str], family: str, trained: int | None
 ) -> None:
     tower, titles = build(sberts[family], trained, rows=3), catalogue()["titles"]
@@ -76,7 +76,7 @@ def test_too_many_trained_layers_are_refused(sbert: str) -> None:
 def test_a_model_without_such_layers_is_refused(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from allmrec.baselines import tower
 
-    with pytest.raises(UserError, match="cannot be parted"):
+    with pytest.raises(UserError, match="cannot be split"):
         tower.split_layers(torch.nn.Linear(2, 2), 1, "linear")
 
 
