@@ -118,7 +118,7 @@ def test_no_gradient_reaches_the_matrix_but_the_encoder_learns() -> None:
     model = build()
     model.refresh()
     before = model.matrix.clone()
-    model.loss(next(toy.sequence_batches()))["loss"].backward()  # type: ignore[no-untyped-call]
+    model.loss(next(toy.sequence_batches()))["loss"].backward()
     assert torch.equal(model.matrix, before)
     assert all(parameter.grad is not None for parameter in model.encoder.parameters())
 
@@ -246,7 +246,7 @@ def test_pretraining_lowers_both_losses() -> None:
     for _ in range(60):
         optimizer.zero_grad()
         losses = model.loss(batch)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         optimizer.step()
         course.append({name: value.item() for name, value in losses.items()})
     for name in ("loss_contrast", "loss_words"):
