@@ -41,8 +41,8 @@ class Frozen(nn.Module, Generic[ModuleT]):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen[ModuleT]:
         if self.movable:
-            self.module._apply(fn, recurse)
-        super()._apply(fn, recurse)
+            self.module._apply(fn, recurse)  # type: ignore[no-untyped-call]  # `ModuleT` hides that it is torch's
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # `super` hides that it is torch's
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
