@@ -38,7 +38,7 @@ def evaluate(
     runs: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Scores a finished run again under another protocol, scenario or data set, as a new result beside it.
+    """Scores a finished run again under another protocol, scenario or data set, as a new result next to it.
 
     Args:
         run: Run folder.

@@ -19,12 +19,12 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast if PyYAML was built with its C library."""
 
 
-def parse_yaml(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
+def parse_yaml(text: str) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML text."""
     return yaml.load(text, LOADER)
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 (whatever it holds)
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML file.
 
     Raises:

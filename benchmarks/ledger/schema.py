@@ -76,7 +76,7 @@ class _MisplacedError(Exception):
         self.cure = cure or "Follow the form of the shipped files in benchmarks/reported."
 
 
-def text(value: Any, where: str) -> None:  # noqa: ANN401 (whatever a file holds)
+def text(value: Any, where: str) -> None:  # noqa: ANN401 (any YAML value)
     """Refuses anything but a text."""
     if not isinstance(value, str) or not value:
         raise _MisplacedError(where, "a text", value)

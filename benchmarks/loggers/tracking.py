@@ -158,7 +158,7 @@ def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb
 
 def _use(run: Any, predecessors: Mapping[str, str]) -> None:  # noqa: ANN401
     for role, predecessor in predecessors.items():
-        # A stand-in is built, not run, and has no artifact.
+        # A stand-in is not a run, so it has no artifact.
         if role == STANDIN:
             continue
         name = artifact_name(predecessor)

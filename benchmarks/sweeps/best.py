@@ -11,7 +11,7 @@ from benchmarks.runs import MACHINE
 
 FIRST = ("name", "tuning", "model", "data")
 KEPT = {"predecessors", "tuning", "data.recipe", "data.store"}
-"""Settings that affect what is computed, although their literal values are no part of a run's identity."""
+"""Settings that affect what is computed, although their literal values are not part of a run's identity."""
 LEFT_OUT = (MACHINE | set(PASSING)) - KEPT - {"needs"}
 """Settings about where and how a trial ran, which may differ when its configuration is run again."""
 
