@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -119,15 +119,14 @@ class Composer:
         user = user and self.shown.user
         pasts = self._pasts(history)
         shown: list[list[int]] = candidates.tolist()
-        ids = self.llm.prompt_ids([self._text(*row, user, soft) for row in zip(pasts, shown, strict=True)])
-        shortened = []
-        for row, items in enumerate(shown):
-            room = self.llm.context - max(len(self.answers[item]) for item in items)
-            shortened.append(len(ids[row]) > room)
-            while len(ids[row]) > room:
-                self._require_history(pasts[row], len(ids[row]), room, len(items))
-                del pasts[row][0]
-                ids[row] = self.llm.prompt_ids([self._text(pasts[row], items, user, soft)])[0]
+        ids, shortened = fitted(
+            self.llm,
+            lambda row: self._text(pasts[row], shown[row], user, soft),
+            pasts,
+            [self.llm.context - max(len(self.answers[item]) for item in items) for items in shown],
+            f"a prompt of {candidates.size(1)} candidates",
+            "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
+        )
         if not soft:
             return Prompts(ids, [[] for _ in ids], shortened)
         front, joint = [USER_SLOT] if user else [], self.shown.joint
@@ -146,20 +145,21 @@ class Composer:
 
         Args:
             history: Items, right-aligned; the last ``max_history`` are shown, fewer where the context is short.
-            question: What follows.
+            question: What follows; slots and other special tokens in it are left out.
             soft: Whether there are slots.
 
         Raises:
             UserError: If a prompt does not fit even without history.
         """
-        pasts = self._pasts(history)
-        ids = self.llm.prompt_ids([self._profile(past, soft) + question for past in pasts])
-        shortened = [len(row) >= self.llm.context for row in ids]
-        for row, past in enumerate(pasts):
-            while len(ids[row]) >= self.llm.context:
-                self._require_history(past, len(ids[row]), self.llm.context - 1, 0)
-                del past[0]
-                ids[row] = self.llm.prompt_ids([self._profile(past, soft) + question])[0]
+        pasts, question = self._pasts(history), plain(self.llm, question)
+        ids, shortened = fitted(
+            self.llm,
+            lambda row: self._profile(pasts[row], soft) + question,
+            pasts,
+            [self.llm.context - 1] * len(pasts),
+            "a prompt with this question",
+            "Ask a shorter question, or choose a model with a longer context.",
+        )
         return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts], shortened)
 
     def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
@@ -178,14 +178,6 @@ class Composer:
         history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in (past, items))
         return self.style.compose(history, candidates, user, soft, self.shown.joint)
 
-    def _require_history(self, past: list[int], length: int, room: int, candidates: int) -> None:
-        if not past:
-            raise UserError(
-                f"a prompt of {candidates} candidates has {length} tokens without any history, but {self.llm.name} has "
-                f"room for {room} before the answer",
-                "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
-            )
-
 
 def newest(history: Int[Tensor, "b l"], count: int) -> list[list[int]]:
     """The last items of each history, oldest first, without padding.
@@ -195,6 +187,50 @@ def newest(history: Int[Tensor, "b l"], count: int) -> list[list[int]]:
     """
     shown = history[:, max(history.size(1) - count, 0) :]
     return [[item for item in row if item != PAD] for row in shown.tolist()]
+
+
+def fitted(
+    model: SlottedModel,
+    write: Callable[[int], str],
+    pasts: Sequence[list[int]],
+    rooms: Sequence[int],
+    what: str,
+    cure: str,
+) -> tuple[list[list[int]], list[bool]]:
+    """Tokens of texts that tell of histories; one that is too long loses its oldest items, one by one.
+
+    Args:
+        model: The model that reads them.
+        write: The text of a row, from what is left of its history.
+        pasts: Items of each row's history; what is left out goes from here, too.
+        rooms: Tokens that each row may have.
+        what: What to call a text that does not fit even without history.
+        cure: What to do about it.
+
+    Returns:
+        The tokens, and which rows were shortened.
+
+    Raises:
+        UserError: If a text does not fit even without history.
+    """
+    ids = model.prompt_ids([write(row) for row in range(len(pasts))])
+    shortened = [len(tokens) > room for tokens, room in zip(ids, rooms, strict=True)]
+    for row, (past, room) in enumerate(zip(pasts, rooms, strict=True)):
+        while (length := len(ids[row])) > room:
+            if not past:
+                raise UserError(
+                    f"{what} has {length} tokens without any history, and {model.name} has room for {room}", cure
+                )
+            del past[0]
+            ids[row] = model.prompt_ids([write(row)])[0]
+    return ids, shortened
+
+
+def plain(model: SlottedModel, text: str) -> str:
+    """A text with a space in the place of all that the tokenizer takes for special tokens, slots included."""
+    for token in {*SLOTS, *model.tokenizer.all_special_tokens}:
+        text = text.replace(token, " ")
+    return text
 
 
 def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[list[str], int]:
@@ -208,12 +244,7 @@ def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[lis
     Returns:
         The titles, and how many of them were cut.
     """
-    special = {*SLOTS, *model.tokenizer.all_special_tokens}
-    clean = []
-    for title in titles:
-        for token in special:
-            title = title.replace(token, " ")
-        clean.append(" ".join(title.split()) or UNTITLED)
+    clean = [" ".join(plain(model, title).split()) or UNTITLED for title in titles]
     cut = 0
     rows: list[list[int]] = model.tokenizer(clean, add_special_tokens=False)["input_ids"]
     for index, row in enumerate(rows):

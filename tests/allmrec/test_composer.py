@@ -47,6 +47,19 @@ def test_prompts_about_a_user_have_slots_or_titles_alone(opt: FrozenLLM) -> None
     assert [int(opt.is_slot(torch.tensor([row])).sum()) for row in (*told.ids, *plain.ids)] == [4, 5, 0, 0]
 
 
+def test_a_question_has_no_slots_of_its_own(opt: FrozenLLM) -> None:
+    composer = Composer(opt, PromptStyle(), TITLES)
+    asked = composer.about(HISTORY, "[UserRep] Likes</s> the [CandidateEmb] sea")
+    assert asked == composer.about(HISTORY, "  Likes  the   sea")
+
+
+def test_a_question_that_is_too_long_is_told_so(opt: FrozenLLM) -> None:
+    composer = Composer(opt, PromptStyle(), TITLES)
+    with pytest.raises(UserError, match=r"with this question has 5\d\d tokens .* room for 511\nAsk a shorter question"):
+        composer.about(HISTORY, "sea " * 512)
+    assert composer.about(HISTORY, "sea " * 490).shortened == [True, True]
+
+
 def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> None:
     free = Composer(FrozenLLM(build(tmp_path / "wide", "opt"), "fp32"), PromptStyle(), TITLES)
     longest = [max(len(free.answers[item]) for item in row) for row in SHOWN.tolist()]
