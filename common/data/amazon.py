@@ -42,7 +42,7 @@ URLS: dict[str, tuple[str, str]] = {
 }
 """Addresses of reviews and of metadata by year; ``{category}`` stands for a name such as ``Office_Products``.
 
-The publisher prints no checksum."""
+The publisher gives no checksums."""
 
 _SUFFIXES = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 _BLOCK = 1 << 26
@@ -54,7 +54,7 @@ _DTYPES: dict[_Kind, pl.DataType] = {"a string": pl.String(), "a whole number": 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """Field names of reviews; ``ticks`` of the time field make a second."""
+    """Field names of reviews, and how many ``ticks`` of the time field make a second."""
 
     user: str
     item: str
@@ -68,12 +68,12 @@ class _Dialect:
 
 
 _OLD = _Dialect("reviewerID", "asin", "overall", "unixReviewTime", 1)
-# 2023 files variants of a product under one parent, and so do its metadata.
+# In 2023, reviews and metadata alike file variants of a product under one parent.
 _NEW = _Dialect("user_id", "parent_asin", "rating", "timestamp", 1000)
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds reviews, which shows in the first line of the first file."""
+    """Returns whether the folder holds reviews, judging by the first line of the first file."""
     reviews, _ = _candidates(folder)
     if not reviews:
         return False
@@ -81,7 +81,7 @@ def matches(folder: Path) -> bool:
         try:
             return _dialect_of(json.loads(stream.readline())) is not None
         except (ValueError, EOFError, OSError, zlib.error):
-            # A damaged file of the right name still belongs to this source, whose reader says what is wrong.
+            # A damaged file of the right name still counts, and its reader reports what is wrong.
             return True
 
 
@@ -89,7 +89,7 @@ def locate(folder: Path) -> tuple[Path, Path | None]:
     """Returns the reviews and, if there are any, the metadata of a folder that holds one category.
 
     Raises:
-        DataError: If there is no file of reviews, or more than one, or more than one of metadata.
+        DataError: If there is not exactly one file of reviews, or more than one of metadata.
     """
     reviews, metadata = _candidates(folder)
     for what, found in (("reviews", reviews), ("metadata", metadata)):
@@ -101,17 +101,17 @@ def locate(folder: Path) -> tuple[Path, Path | None]:
 
 
 def read(key: str, reviews: Path, metadata: Path | None = None) -> Source:
-    """Reads the reviews of a category, and of its metadata what concerns the items reviewed.
+    """Reads the reviews of a category, and the metadata of the reviewed items.
 
-    ``category`` is the third level of the item's first category path, as LRD has it (``""`` where the path is
-    shorter), and the attribute ``category_leaf`` the last. Of metadata that describe an item twice, as the 2018 dumps
-    do, the first counts. Relations run between reviewed items: ``complement`` (also_bought, also_buy) and
-    ``substitute`` (also_viewed, also_view); ``bought_together`` is not read, so that the 2023 dumps give none.
+    ``category`` is the third level of the item's first category path, as in LRD (``""`` where the path is shorter),
+    and the attribute ``category_leaf`` the last. If metadata describe an item twice, as in the 2018 dumps, the first
+    entry counts. Relations connect reviewed items: ``complement`` (also_bought, also_buy) and ``substitute``
+    (also_viewed, also_view); ``bought_together`` is not read, so the 2023 dumps yield none.
 
     Args:
         key: Name of the data set.
         reviews: JSON lines, gzipped or plain.
-        metadata: JSON lines, or Python literals a line (2014), gzipped or plain.
+        metadata: JSON lines, or one Python literal per line (2014), gzipped or plain.
 
     Raises:
         DataError: If a file is missing or malformed.
@@ -229,7 +229,7 @@ def _read_metadata(path: Path, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataF
     for first, lines in _blocks(path):
         parse = parse or _metadata_parser(lines[0])
         for number, line in enumerate(lines, start=first):
-            # Parsing is what takes time, and most products of a category have no review in its 5-core.
+            # Parsing takes most of the time, and most products of a category are not reviewed in its 5-core.
             named = _ID.findall(line)
             if not line.strip() or (named and raw_ids.isdisjoint(named)):
                 continue
@@ -278,7 +278,7 @@ def _category_path(record: dict[str, Any]) -> list[str]:
 
 
 def _links(record: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yields relation and products related; 2014 nests them in ``related``."""
+    """Yields each relation with its products; 2014 nests them in ``related``."""
     related = record.get("related")
     for name in conform.RELATION_NAMES:
         tails = (related if isinstance(related, dict) else record).get(name)

@@ -14,7 +14,7 @@ from common.types import Cases, Sequences
 Ints = NDArray[np.signedinteger[Any]]
 
 _FREE, _BLOCKED = -1, -2
-# Cells of the table of one chunk; at two bytes each it stays near the caches.
+# Cells in the table of one chunk: at two bytes each, it stays close to the caches.
 _CELLS = 1 << 24
 
 
@@ -23,7 +23,7 @@ class TooFewItemsError(UserError):
 
 
 def normalise_title(title: str) -> str:
-    """Returns a title without differences of case, width, accents' encoding and spacing.
+    """Returns a title in a form that ignores case, character width, the encoding of accents, and spacing.
 
     >>> normalise_title("  Zelda II") == normalise_title("ZELDA   ii")
     True
@@ -32,18 +32,18 @@ def normalise_title(title: str) -> str:
 
 
 def title_groups(titles: list[str]) -> NDArray[np.int64]:
-    """Returns a number for each title, equal exactly where normalised titles are equal; empty ones differ from all."""
+    """Returns a number per title, shared exactly by titles that normalise alike; an empty title shares it with none."""
     numbers: dict[str, int] = {}
     keys = [normalise_title(title) or f"\0{index}" for index, title in enumerate(titles)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 class CandidateSampler:
-    """Draws, for each case, distinct items outside the user's complete history and the target's namesakes.
+    """Draws, for each case, distinct items outside the user's complete history that are not namesakes of the target.
 
-    Each pending slot proposes an item; it stays where the item is eligible and no other slot of the case holds it, the
-    others propose again. Decisions look only at whether items are equal, so relabelling the eligible items leaves the
-    procedure as it is: every ordered choice of distinct eligible items is equally likely, exactly.
+    Each pending slot proposes an item and keeps it if it is eligible and no other slot of the case holds it; the
+    remaining slots propose again. Decisions depend only on whether items are equal, so relabelling the eligible items
+    does not change the procedure: every ordered choice of distinct eligible items is exactly equally likely.
 
     Args:
         sequences: All events, by user.
@@ -124,7 +124,7 @@ class CandidateSampler:
             proposal = None
             row, slot = np.divmod(pending, count)
             cells = row * width + items
-            # Of equal proposals in one round the last write wins, by position and never by item.
+            # Among equal proposals of one round the last write wins, which depends on positions, never on the item.
             eligible = table[cells] == _FREE
             table[cells[eligible]] = slot[eligible]
             won = eligible & (table[cells] == slot)

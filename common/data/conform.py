@@ -1,4 +1,4 @@
-"""Brings what a source read into the schema: columns, dtypes, unique items, the kind of time, the content hash."""
+"""Brings the tables of a source into the schema: columns, dtypes, unique items, kind of time, content hash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELATION_NAMES = {
     "also_viewed": "substitute",
     "also_view": "substitute",
 }
-"""What the suite calls the relations that Amazon's dumps and their copies name otherwise."""
+"""The suite's names for the relations of Amazon's dumps and their copies."""
 
 _BLOCK = 1 << 20
 
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 def content_hash(paths: Iterable[Path]) -> str:
     """Returns the SHA-256, in hex, over length and bytes of each file, in the order given.
 
-    The length keeps two files apart from the same bytes divided otherwise. Names do not enter: a moved or renamed
+    The lengths tell apart files that divide the same bytes differently. Names are not hashed: a moved or renamed
     folder is the same source.
     """
     digest = hashlib.sha256()
@@ -41,7 +41,7 @@ def content_hash(paths: Iterable[Path]) -> str:
 def interactions(table: pl.DataFrame) -> pl.DataFrame:
     """Returns the table with exactly the columns of ``INTERACTIONS``; the rating is null where there is none.
 
-    Fractions of a second are cut off.
+    Fractions of a second are truncated.
     """
     if "rating" not in table.columns:
         table = table.with_columns(rating=pl.lit(None))
@@ -52,7 +52,7 @@ def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
     """Returns the table with the columns of ``ITEMS`` first and a row for every item that occurs.
 
     Args:
-        table: What is known of items, with at least a column ``item``; None where nothing is.
+        table: Known items, with at least a column ``item``; None if there are none.
         occurring: Item columns of interactions; items absent from ``table`` follow in order of first appearance,
             with empty fields.
     """
@@ -66,9 +66,9 @@ def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
 
 
 def relations(*tables: pl.DataFrame) -> pl.DataFrame:
-    """Returns the tables one below the other with the columns of ``RELATIONS`` and no triplet twice.
+    """Returns the tables concatenated, with the columns of ``RELATIONS`` and without duplicate triplets.
 
-    The names that Amazon uses become ``complement`` and ``substitute``.
+    Amazon's names become ``complement`` and ``substitute``.
     """
     whole = pl.concat([pl.DataFrame(schema=RELATIONS), *(table.select(list(RELATIONS)) for table in tables)])
     return whole.with_columns(pl.col("relation").replace(RELATION_NAMES)).unique(maintain_order=True)
@@ -77,7 +77,7 @@ def relations(*tables: pl.DataFrame) -> pl.DataFrame:
 def time_kind(interactions: pl.DataFrame) -> TimeKind:
     """Tells recorded times from positions: ordinal if each user's times are 0 … n-1, or 1 … n, in some order."""
     latest = interactions["timestamp"].max()
-    # A position never exceeds the number of events, which spares most sources the grouping.
+    # Positions never exceed the number of events, so most sources need no grouping.
     if not isinstance(latest, int) or latest > interactions.height:
         return "real"
     users = interactions.group_by("user").agg(

@@ -37,7 +37,7 @@ Loader: TypeAlias = DataLoader[SequenceBatch]
 FULL = {"full": True, "full-unmasked": False}
 """Protocols that need no stored candidates, and whether they leave out what the user has seen."""
 USERS_SEED = 0
-"""Seed of the draw of validation and test users: never a run's own, so that all runs have the same."""
+"""Seed of the draw of validation and test users: never a run's own, so that all runs have the same users."""
 
 
 class SequenceDataModule(L.LightningDataModule):
@@ -52,12 +52,12 @@ class SequenceDataModule(L.LightningDataModule):
         instances: What trains: ``sequence`` (a user's last events, each predicting the next), ``prefix`` (an event
             from those before it), ``window`` (several events from those before them; Caser) or ``session`` (users in
             lock step, one event at a time; GRU4Rec).
-        max_history: Newest events of a user that a model sees.
-        min_history: Earlier events that a target needs; ``prefix`` only.
-        num_targets: Targets of a window; ``window`` only.
+        max_history: Number of newest events of a user that a model sees.
+        min_history: Number of earlier events that a target needs; ``prefix`` only.
+        num_targets: Number of targets of a window; ``window`` only.
         num_negatives: Negatives drawn per target (per window with ``window``); 0 for objectives that need none.
         negatives: What negatives avoid: the user's training items (``train``), held-out ones too (``complete``, a
-            leak), nothing (``none``); or targets of other rows of the batch (``in-batch``).
+            leak), or nothing (``none``); ``in-batch`` takes the targets of other rows of the batch instead.
         batch_size: Training instances per batch; with ``session``, users in lock step.
         eval_batch_size: Evaluation cases per batch.
         val_protocol: Protocol of validation: ``full``, ``full-unmasked`` or stored candidates such as ``sampled-99``.
@@ -67,15 +67,15 @@ class SequenceDataModule(L.LightningDataModule):
         allow_imputed_time: Whether times that were not recorded may be used where recorded ones are needed.
         num_workers: Processes that build batches; 0 builds them in the training process.
         seed: Seed of the order of instances and of negatives.
-        scenario: Users to train on and users to test: ``overall``, ``cold-users`` or ``few-shot-K``
-            (:func:`common.data.views.view`), the latter with ``leave_one_out`` only.
+        scenario: Users to train on and users to test: ``overall`` or, with ``leave_one_out`` only, ``cold-users`` or
+            ``few-shot-K`` (:func:`common.data.views.view`).
 
     Raises:
         UserError: If there is no such store, split, protocol or scenario, or a number is out of range.
     """
 
     made_of_training: ClassVar[tuple[str, ...]] = ("training", "catalogue")
-    """Cached properties that depend on who was trained on."""
+    """Cached properties that depend on which users were trained on."""
 
     def __init__(
         self,
@@ -132,12 +132,12 @@ class SequenceDataModule(L.LightningDataModule):
 
     @property
     def events(self) -> Split:
-        """Events and their division."""
+        """Events, divided into training events and evaluation cases."""
         return self.view.split
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """What is known of items and training events, for ``Recommender.attach``."""
+        """Everything known about items and training events, for ``Recommender.attach``."""
         return self.store.catalogue(self.training.split)
 
     @cached_property
@@ -153,19 +153,19 @@ class SequenceDataModule(L.LightningDataModule):
             UserError: If that training has seen events that this scenario withholds.
         """
         self.trained_scenario = scenario
-        # A model's sizes may have been asked of the scenario's own.
+        # They may have been computed for the test scenario already, to size the model.
         for name in self.made_of_training:
             self.__dict__.pop(name, None)
         seen = users_seen(self.training.split, self.events)
         if seen:
             raise UserError(
                 f"A run trained under {scenario} has learnt from {seen:,} users whose events {self.scenario} "
-                "withholds, so that the test would not be valid.",
+                "withholds, so the test would not be valid.",
                 f"Train one for it: recbench run … --data.scenario {self.scenario}.",
             )
 
     def protocol_fields(self, protocol: str) -> dict[str, str | int]:
-        """The data's part of what makes two figures of ``protocol`` comparable.
+        """The fields of the data that must agree for two figures of ``protocol`` to be comparable.
 
         Raises:
             UserError: If there is no such protocol.
@@ -188,27 +188,27 @@ class SequenceDataModule(L.LightningDataModule):
     def _divided(self) -> Split:
         if self.split != "global_temporal" or self.manifest.time == "real":
             return self.store.split(self.split)
-        # Preparation cuts only recorded times; here the user has allowed imputed ones.
+        # Preparation makes this split of recorded times only; here the user has allowed imputed ones.
         sequences = self.store.split()["sequences"]
         return global_temporal(sequences, cut_times(sequences, QUANTILES))
 
     def _masks_seen(self, protocol: str) -> bool:
-        # Where users come back to items, an item seen may be the target.
+        # Where users return to items, a seen item may be the target.
         return FULL.get(protocol, False) and not self.manifest.has_repeats
 
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
-        """Masks of the standing slices over the test cases whose ``case_id`` the stored ranks hold."""
+        """Masks of the standard slices over the test cases of the stored ranks, in their order."""
         cases = ranks["case_id"].long()
         masks = slices(self.events, self.num_items) | self.training.slices
         return {name: mask[cases] for name, mask in masks.items()}
 
     def train_dataloader(self) -> Loader:
-        """Training instances, in an order of seed and epoch.
+        """Training instances, in an order that depends on seed and epoch.
 
         Raises:
             DataError: If no user has enough training events.
         """
-        # Lightning's own split into processes would give each a part of the lock step, and forgets the negatives.
+        # Lightning's own sharding would cut the lock step into parts, and would not pass the epoch to the negatives.
         share = self.trainer.distributed_sampler_kwargs if self.trainer else None
         rank, world_size = (share["rank"], share["num_replicas"]) if share else (0, 1)
         dataset = self._training_set(rank, world_size)
@@ -232,7 +232,7 @@ class SequenceDataModule(L.LightningDataModule):
         return [self.case_loader("test", protocol) for protocol in self.test_protocols]
 
     def case_loader(self, phase: Literal["val", "test"], protocol: str) -> Loader:
-        """Cases of ``phase`` under ``protocol``, in batches of one shape.
+        """Cases of ``phase`` under ``protocol``, in batches of equal shape.
 
         Raises:
             UserError: If there is no such protocol.
@@ -257,7 +257,7 @@ class SequenceDataModule(L.LightningDataModule):
         return self._loader(dataset, self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        """Users ``predict_users`` (all if None) with their whole history, asked now.
+        """Users ``predict_users`` (all if None) with their whole history; the query time is now.
 
         Raises:
             UserError: If a user is not in the data set.
@@ -300,7 +300,7 @@ class SequenceDataModule(L.LightningDataModule):
         )
 
     def _drawn_cases(self, phase: Literal["val", "test"], cases: int) -> Int[Tensor, "r"] | None:
-        """The cases that are tested: those of the scenario, or as many of them as are wanted; ``None`` for all."""
+        """The cases to evaluate: those of the scenario, or a fixed draw of the wanted number; ``None`` for all."""
         mask, wanted = (self.view.test, self.test_users) if phase == "test" else (self.view.val, self.val_users)
         rows = torch.arange(cases) if mask is None else mask.nonzero().flatten()
         if wanted is not None and wanted < len(rows):
@@ -324,13 +324,13 @@ class SequenceDataModule(L.LightningDataModule):
 
 
 class LazyLoader(DataLoader[SequenceBatch]):
-    """A DataLoader whose workers start with the first batch that is asked for.
+    """A DataLoader whose workers start when the first batch is requested.
 
-    Lightning makes the iterator of a resumed run before it tells the sampler the epoch; workers that start with the
-    iterator would read ahead in the wrong one.
+    Lightning creates the iterator of a resumed run before it sets the sampler's epoch; workers that started with the
+    iterator would prefetch from the wrong epoch.
     """
 
-    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # the parent names its class
         """Batches of one epoch."""
         yield from super().__iter__()
 

@@ -53,7 +53,7 @@ def ranges(first: Int[Tensor, "n"], end: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
 
 
 class EpochDataset(Dataset[T_co], ABC):
-    """Training data part of which is redrawn in each epoch."""
+    """Training data that are partly redrawn in each epoch."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -61,11 +61,11 @@ class EpochDataset(Dataset[T_co], ABC):
 
     @abstractmethod
     def set_epoch(self, epoch: int) -> None:
-        """Chooses what is drawn, in this process and in its loader workers."""
+        """Selects the epoch's draw, in this process and in its loader workers."""
 
 
 class TrainingDataset(EpochDataset[SequenceBatch]):
-    """Training instances of a split; a subclass says which events make an instance.
+    """Training instances of a split; a subclass defines which events make an instance.
 
     Args:
         split: Sequences and where their training events end; later events are never read.
@@ -81,7 +81,7 @@ class TrainingDataset(EpochDataset[SequenceBatch]):
         self.sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the stream of negatives."""
+        """Selects the epoch's stream of negatives."""
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
 
@@ -106,7 +106,7 @@ class TrainingDataset(EpochDataset[SequenceBatch]):
 
 
 class SequenceDataset(TrainingDataset):
-    """One instance a user: the last ``l + 1`` training items, each but the first the target of those before it.
+    """One instance per user: the last ``l + 1`` training items, each but the first being the target of those before it.
 
     Users with fewer than two training events are left out. ``target_time`` is the time of the newest target.
     """
@@ -134,7 +134,7 @@ class SequenceDataset(TrainingDataset):
 
 
 class PrefixDataset(TrainingDataset):
-    """One instance a training event that has enough earlier ones: the event is the target, the earlier its history.
+    """One instance per training event with enough earlier ones: the event is the target, the earlier ones its history.
 
     Args:
         split: As in :class:`TrainingDataset`.
@@ -174,9 +174,9 @@ class PrefixDataset(TrainingDataset):
 class WindowDataset(TrainingDataset):
     """Windows of ``l`` inputs and ``t`` targets that slide over each user's training events, as Caser trains.
 
-    A user with fewer than ``l + t`` events gives one window, padded on the left. Where the released code of Caser
-    then makes padding a target, here the first event stays an input and missing targets are ``PAD``, to be masked.
-    One draw of negatives ``(b, 1, k)`` serves all targets of a window.
+    A user with fewer than ``l + t`` events gives one window, padded on the left. The released code of Caser then trains
+    on padding as a target; here the first event stays an input and missing targets are ``PAD``, to be masked. One draw
+    of negatives ``(b, 1, k)`` serves all targets of a window.
 
     Tang and Wang, "Personalized Top-N Sequential Recommendation via Convolutional Sequence Embedding", WSDM 2018,
     https://arxiv.org/abs/1809.07426
@@ -232,12 +232,12 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         sequences: All events, held-out ones included.
         cases: User and position of each case.
         max_history: Width ``l`` of histories.
-        protocol: Name of the protocol, handed on to the model.
+        protocol: Name of the protocol, passed on to the model.
         candidates: Items ``(m, c)``, without the target, to rank the target against; None for full ranking.
-        mask_seen: Whether full ranking leaves the earlier items of the user out.
+        mask_seen: Whether full ranking leaves out the user's earlier items.
         rows: Cases to evaluate, by index; None for all.
-        batch_size: Rows to fill a short batch up to, by repeating its cases, so that all batches have one shape and
-            per-case results do not depend on the number of processes; 0 leaves a short batch short.
+        batch_size: Number of rows to which a short batch is filled by repeating its cases, so that all batches have
+            one shape and per-case results do not depend on the number of processes; 0 leaves it short.
     """
 
     def __init__(
@@ -333,17 +333,17 @@ class HistoryDataset(Dataset[SequenceBatch]):
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Order of an epoch, a function of seed and epoch, and this process's share of it.
+    """This process's share of an epoch's order, which is a function of seed and epoch.
 
-    Lightning keeps a sampler of this class as it is and tells it the epoch, also after a resumption; the sampler hands
-    the epoch on to the dataset's negatives. Unlike its parent it never holds the order as a list.
+    Lightning does not replace a sampler of this class, and sets its epoch even after a resumption; the sampler passes
+    the epoch on to the dataset. Unlike its parent, it never holds the order as a list.
 
     Args:
         dataset: Training instances.
         shuffle: Whether the order is random.
         seed: Seed of the order.
         rank: This process.
-        world_size: Processes; the shares are equal, by repeating instances from the start of the order.
+        world_size: Number of processes; repeating instances from the start of the order makes their shares equal.
     """
 
     def __init__(
@@ -353,7 +353,7 @@ class EpochSampler(DistributedSampler[int]):
         self.instances = dataset
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order and the stream of negatives."""
+        """Selects the epoch's order and its stream of negatives."""
         super().set_epoch(epoch)
         self.instances.set_epoch(epoch)
 
@@ -366,5 +366,5 @@ class EpochSampler(DistributedSampler[int]):
             yield from (index if order is None else order[index]).tolist()
 
     def order(self) -> Int[Tensor, "n"] | None:
-        """Order of the epoch over all processes, which take turns; ``None`` leaves the instances as they are."""
+        """Order of the epoch over all processes, which take turns; ``None`` for the instances' own order."""
         return torch.randperm(len(self.instances), generator=seeded(self.seed, self.epoch)) if self.shuffle else None

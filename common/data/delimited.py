@@ -1,4 +1,4 @@
-"""Delimited text files, read fast, and searched line by line only when that fails."""
+"""Delimited text files, parsed fast, and searched line by line only to locate an error."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _DTYPES: dict[Kind, pl.DataType] = {
 }
 _EXPECTED: dict[Kind, str] = {"text": "some text", "integer": "a whole number", "number": "a finite number"}
 _SEPARATOR_NAMES = {"\t": "tabs", ",": "commas", "|": "'|'", "::": "'::'"}
-# Separates columns in memory where the file uses two characters; no such file holds this byte.
+# Replaces a separator of two characters in memory; no such file contains this byte.
 _ONE_BYTE = "\x1f"
 
 
 def malformed(
     path: Path, line: int | None, column: str | None, expected: str, found: str, cure: str | None = None
 ) -> NoReturn:
-    """Raises the error that says where a file departs from its layout.
+    """Raises the error that says where a file deviates from its layout.
 
     Args:
         path: The file.
         line: Line number from 1, if one is to blame.
         column: Column name, if one is to blame.
-        expected: What should have stood there.
-        found: What stands there.
+        expected: What the place should hold.
+        found: What it holds.
         cure: What to do; by default, fix the line or fetch the file again.
 
     Raises:
@@ -54,7 +54,7 @@ def malformed(
 
 
 def require(path: Path, what: str) -> Path:
-    """Returns ``path`` if it is a file with something in it.
+    """Returns ``path`` if it is a file that is not empty.
 
     Raises:
         DataError: If the file is missing or empty.
@@ -67,7 +67,7 @@ def require(path: Path, what: str) -> Path:
 
 
 def is_utf8(path: Path) -> bool:
-    """Tells whether the whole file is valid UTF-8."""
+    """Returns whether the whole file is valid UTF-8."""
     try:
         path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ class Delimited:
         quoted: Whether double quotes may enclose a value.
         encoding: ``utf-8`` or ``latin-1``.
         header_names: Name of each column as the header spells it, where that differs from the name wanted.
-        unique: Column in which no value may stand twice.
+        unique: Column in which no value may occur twice.
     """
 
     columns: Mapping[str, Kind]
@@ -101,10 +101,10 @@ class Delimited:
     def read(self, path: Path) -> pl.DataFrame:
         """Returns the columns as strings, 64-bit integers and floats; optional text is ``""`` where empty.
 
-        Blank lines are passed over.
+        Blank lines are skipped.
 
         Raises:
-            DataError: If the file is missing, empty or departs from the layout, with the first such place.
+            DataError: If the file is missing, empty or deviates from the layout; the message says where.
         """
         require(path, f"a file of columns {', '.join(self.columns)}")
         try:
@@ -132,7 +132,7 @@ class Delimited:
 
     def refuse(self, path: Path, row: int, column: str, expected: str, found: str) -> NoReturn:
         """Raises for a row of the table that was read, naming its line (see :func:`malformed`)."""
-        # A record may span lines where values are quoted, so the line has to be counted.
+        # A quoted value may span several lines, so the line has to be counted.
         records = (line for line, values in self._records(path) if values)
         line = next(line for index, line in enumerate(records, start=-int(self.header)) if index == row)
         malformed(path, line, column, expected, found)
@@ -183,7 +183,7 @@ class Delimited:
             yield reader.line_num, values
 
     def _blame(self, path: Path, reason: str) -> NoReturn:
-        """Raises for the first line that departs from the layout; ``reason`` serves where none is found."""
+        """Raises for the first line that deviates from the layout, or with ``reason`` if none does."""
         apart = _SEPARATOR_NAMES.get(self.separator, repr(self.separator))
         records = self._records(path)
         names = list(self.columns)

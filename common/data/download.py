@@ -1,4 +1,4 @@
-"""Downloads that are whole and verified, or not there at all; and the unpacking of what they bring."""
+"""Downloads that are either complete and verified or absent, and the unpacking of archives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Patience:
     """How long a download keeps trying.
 
     Attributes:
-        retries: Attempts after the first that bring nothing new before the download is given up.
+        retries: Retries in a row that bring nothing new before the download is given up.
         backoff: Seconds before the second retry; each further one waits twice as long.
         connect: Seconds to wait for a connection.
         stall: Seconds to wait for the next bytes.
@@ -55,21 +55,21 @@ def fetch(
 ) -> Path:
     """Returns ``target``, downloaded if it is not there yet, and verified either way.
 
-    Bytes gather in ``<target>.part``, which a later call resumes if the server still has the same file, and take the
-    target's name once they are verified. Without a published checksum the first whole file is recorded in ``lock`` by
-    its SHA-256, and any later one must equal it.
+    Bytes are collected in ``<target>.part``, which a later call resumes if the server still has the same file, and
+    which takes the target's name once verified. Without a published checksum, the SHA-256 of the first complete file
+    is recorded in ``lock``, and later ones must match it.
 
     Args:
         url: Address of the file.
         target: Path of the complete file.
         lock: JSON file of recorded checksums, by address.
-        md5: Checksum that the publisher prints, if any.
-        size: Number of bytes that the publisher prints, if any.
+        md5: Checksum that the publisher gives, if any.
+        size: Number of bytes that the publisher gives, if any.
         patience: Retries and timeouts.
 
     Raises:
-        UserError: If the file cannot be had or the disk refuses it; says which file to put where by hand.
-        DataError: If the file differs from the checksum printed or recorded.
+        UserError: If the file cannot be fetched or saved; the message says which file to put where by hand.
+        DataError: If the file differs from the published or recorded checksum.
     """
     by_hand = f"Fetch {url} by other means and save it as {target}."
     if target.is_file():
@@ -86,7 +86,7 @@ def fetch(
             raise
         part.replace(target)
     except OSError as error:
-        # requests' own errors are OSErrors too, but none of them leaves the download.
+        # Errors of requests are OSErrors too, but the download handles all of them.
         cure = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder that you may write to"
         raise UserError(f"Cannot save {target}: {error.strerror or error}.", f"{cure}, and run it again.") from error
     return target
@@ -115,7 +115,7 @@ def extract(archive: Path, folder: Path) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             need, free = sum(member.file_size for member in members), shutil.disk_usage(folder.parent).free
             if need > free:
-                raise UserError(f"{archive} unpacks to {need:,} bytes, and {free:,} are free.", "Free some space.")
+                raise UserError(f"{archive} unpacks to {need:,} bytes, but only {free:,} are free.", "Free some space.")
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
                 inside = Path(scratch, folder.name)
                 for member in progress.track(members, f"Unpacking {archive.name}", console=console, transient=True):
@@ -166,7 +166,7 @@ def _recorded(lock: Path) -> dict[str, dict[str, str | int]]:
     try:
         return dict(json.loads(lock.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise DataError(f"{lock}: expected JSON, found otherwise ({error}).", f"Fix or delete {lock}.") from error
+        raise DataError(f"{lock}: expected JSON, found something else ({error}).", f"Fix or delete {lock}.") from error
 
 
 def _record(lock: Path, entries: dict[str, dict[str, str | int]]) -> None:
@@ -177,7 +177,7 @@ def _record(lock: Path, entries: dict[str, dict[str, str | int]]) -> None:
 
 
 class _Download:
-    """One file on its way into ``part``; the server's name for its version stands in ``<part>.version``."""
+    """A download into ``part``; ``<part>.version`` holds the server's identifier of the file's version."""
 
     def __init__(self, url: str, part: Path, patience: Patience, by_hand: str, trusted: bool) -> None:
         self.url, self.part, self.patience, self.by_hand, self.trusted = url, part, patience, by_hand, trusted
@@ -194,7 +194,7 @@ class _Download:
         self.session.mount("https://", HTTPAdapter(max_retries=self.retry))
 
     def run(self) -> None:
-        """Goes on until the file is whole, or ``retries`` attempts in a row have brought nothing new."""
+        """Continues until the file is complete, or ``retries`` attempts in a row have brought nothing new."""
         retry, furthest = self.retry, self._have()
         with self.session:
             while True:
@@ -206,7 +206,7 @@ class _Download:
                 except (requests.RequestException, HTTPError) as error:
                     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
                         raise UserError(f"{self.url!r} is not a valid address: {error}.", self.by_hand) from error
-                    # The adapter has already retried a connection that never came about.
+                    # The adapter has already retried connections that could not be established.
                     if isinstance(error.args[0] if error.args else None, MaxRetryError):
                         raise self._unreachable(error) from error
                     problem = str(error)
@@ -226,12 +226,12 @@ class _Download:
         return UserError(f"Cannot fetch {self.url} from {host}: {error}.", f"Check the network. {self.by_hand}")
 
     def _attempt(self) -> bool:
-        """Asks for what is missing, saves what comes, and tells whether the file is whole."""
+        """Requests the missing bytes, saves them, and returns whether the file is complete."""
         have = self._have()
         version = self.version_path.read_text("utf-8") if have and self.version_path.exists() else ""
         headers = {"Accept-Encoding": "identity"}
         if have and (version or self.trusted):
-            # Bytes of two versions of a file must not meet; where a checksum would tell, the version may be unknown.
+            # Bytes of two versions must not be mixed; if a checksum would detect that, the version may be unknown.
             headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
         timeout = (self.patience.connect, self.patience.stall)
         with self.session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
@@ -253,7 +253,7 @@ class _Download:
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
         tag = response.headers.get("ETag", "")
-        # A weak tag does not vouch for the bytes.
+        # A weak tag does not guarantee identical bytes.
         version = response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
         self.version_path.write_text(version, "utf-8")
         columns = (*progress.Progress.get_default_columns(), progress.DownloadColumn(), progress.TransferSpeedColumn())

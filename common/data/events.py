@@ -18,7 +18,7 @@ TieRule = Literal["hash", "file"]
 def sort_tokens(tokens: pl.Series) -> pl.Series:
     """Returns the distinct tokens in order, whole numbers first and by value.
 
-    Ids follow this order and so tell nothing of time or popularity.
+    Ids follow this order and thus reveal nothing about time or popularity.
 
     >>> sort_tokens(pl.Series(["10", "B1", "9", "10"])).to_list()
     ['9', '10', 'B1']
@@ -26,18 +26,18 @@ def sort_tokens(tokens: pl.Series) -> pl.Series:
     table = pl.DataFrame({"token": tokens}).unique()
     digits = pl.col("token").str.strip_chars_start("0")
     number = pl.col("token").str.contains(r"^\d+$")
-    # Without leading zeros, numbers of one length compare as their texts do; no number overflows.
+    # Without leading zeros, numbers of equal length compare like their texts, and no number overflows.
     keys = [~number, pl.when(number).then(digits.str.len_bytes()), pl.when(number).then(digits), pl.col("token")]
     return table.sort(keys)["token"]
 
 
 def encode(tokens: pl.Series, sorted_tokens: pl.Series) -> pl.Series:
-    """Returns the place of each token in ``sorted_tokens``, from 0; null for a token that is not there."""
+    """Returns the position of each token in ``sorted_tokens``, from 0; null for a token that is not there."""
     return tokens.cast(pl.Enum(sorted_tokens), strict=False).to_physical().cast(pl.Int32)
 
 
 def gather(interactions: pl.DataFrame, split: ReadySplit | None) -> pl.DataFrame:
-    """Returns the events of a source with their place in it (``row``) and their ``part`` of a ready-made split.
+    """Returns the events of a source with their position in it (``row``) and their ``part`` of a ready-made split.
 
     ``part`` is 0, 1 or 2 for training, validation and test, and 0 throughout where no split is shipped.
     """
@@ -59,7 +59,7 @@ def sort_events(events: pl.DataFrame, ties: TieRule, seed: int) -> pl.DataFrame:
     Args:
         events: ``user, item, timestamp, row, part``, integers.
         ties: ``hash`` orders tied events by a hash of user, item and seed, which the ids do not predict;
-            ``file`` keeps the source's order, which in same-day data may tell the target (PROTOCOL D5).
+            ``file`` keeps the source's order, which in same-day data may reveal the target (PROTOCOL D5).
         seed: The data seed.
     """
     if ties == "file":

@@ -1,4 +1,4 @@
-"""Filters on events: repeated pairs, ratings, and the two rules by which rare users and items leave."""
+"""Filters on events: repeated pairs, ratings, and two rules that remove rare users and items."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RepeatRule = Literal["keep", "first", "last"]
 
 
 def drop_repeats(events: pl.DataFrame, rule: RepeatRule) -> pl.DataFrame:
-    """Returns the events with each (user, item) pair kept every time, the first time or the last time.
+    """Returns the events with all occurrences, the first or the last of each (user, item) pair.
 
     Args:
-        events: ``user, item, timestamp, row``; equal times count in the source's order.
+        events: ``user, item, timestamp, row``; equal times keep the source's order.
         rule: Which events of a pair stay.
     """
     if rule == "keep":
@@ -29,14 +29,14 @@ def drop_repeats(events: pl.DataFrame, rule: RepeatRule) -> pl.DataFrame:
 
 
 def keep_above(events: pl.DataFrame, rating: float) -> pl.DataFrame:
-    """Returns the events whose rating is above ``rating``; unrated events go."""
+    """Returns the events whose rating is above ``rating``; unrated events are dropped."""
     return events.filter(pl.col("rating") > rating)
 
 
 def k_core(events: pl.DataFrame, k: int) -> pl.DataFrame:
     """Returns the largest subset in which every user and every item has at least ``k`` events.
 
-    Rounds are repeated until nothing leaves, so the result does not depend on their order.
+    Rounds are repeated until nothing is removed, so the result does not depend on their order.
 
     Args:
         events: ``user`` and ``item`` as codes from 0.
@@ -55,7 +55,7 @@ def min_count(events: pl.DataFrame, k: int, uncounted_below: float | None = None
     """Returns the events whose user and item both have at least ``k`` events in the input: one pass only.
 
     This is the rule of the released A-LLMRec code: after it, users and items can have fewer than ``k`` events left.
-    With ``uncounted_below``, events rated lower do not count, but stay where others suffice.
+    With ``uncounted_below``, events rated lower do not count but are kept if the others suffice.
 
     Args:
         events: ``user`` and ``item`` as codes from 0, ``rating``.

@@ -11,11 +11,11 @@ from common.data.events import encode
 from common.types import Sequences
 
 HISTORY = 20
-"""Newest history items that a link rate looks at, as in LRD's released analysis."""
+"""Number of newest history items that link rates consider, as in LRD's released analysis."""
 
 
 def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
-    """Returns the triplets whose items are kept, with ids, sorted and distinct; loops from an item to itself go.
+    """Returns the triplets between kept items, with ids, sorted and distinct; self-loops are dropped.
 
     Args:
         relations: ``head, relation, tail`` with tokens.
@@ -27,7 +27,7 @@ def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
 
 
 def strangers(relations: pl.DataFrame, tokens: pl.Series) -> dict[str, str]:
-    """Returns a warning, by its key, of triplets with an item that the source does not hold, if there are any."""
+    """Returns a warning, by its key, if triplets name items that the source lacks."""
     head, tail = (encode(relations[end], tokens).is_null() for end in ("head", "tail"))
     if not (head | tail).any():
         return {}
@@ -37,7 +37,7 @@ def strangers(relations: pl.DataFrame, tokens: pl.Series) -> dict[str, str]:
 
 
 def value_ids(values: pl.Series) -> NDArray[np.int64]:
-    """Returns the place of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
+    """Returns the rank of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
     known = values.filter(values != "").unique().sort()
     return np.concatenate([[0], (encode(values, known).fill_null(-1) + 1).to_numpy().astype(np.int64)])
 
@@ -56,14 +56,14 @@ def link_rates(
     relations: pl.DataFrame,
     attributes: dict[str, NDArray[np.int64]],
 ) -> dict[str, float]:
-    """Returns the share of (history item, target) pairs that each relation joins and that share each attribute.
+    """Returns, for each relation and attribute, the share of (history item, target) pairs that it connects.
 
     Edges count from history item to target. Histories are cut to the newest :data:`HISTORY` items. ``any_relation``
     counts pairs with an edge, ``any`` those with an edge or a shared value.
 
     Args:
         sequences: All events, by user.
-        positions: Places of the targets.
+        positions: Positions of the targets in ``sequences``.
         relations: ``head, relation, tail`` with ids.
         attributes: Value of each item by id, 0 where unknown, by name.
     """
@@ -87,7 +87,7 @@ def link_rates(
 
 
 def training_targets(sequences: Sequences, train_end: torch.Tensor, limit: int, seed: int) -> NDArray[np.int64]:
-    """Returns the places of training events with a history, or a seeded sample of ``limit`` of them."""
+    """Returns the positions of training events with a history, or a seeded sample of ``limit`` of them."""
     offsets = sequences["offsets"]
     place = torch.arange(sequences["items"].numel())
     first = torch.repeat_interleave(offsets[:-1], offsets.diff())

@@ -1,7 +1,8 @@
-"""Finds out how a local source is laid out, or fetches the publisher's files, and reads either."""
+"""Recognises the layout of a local source, or fetches the publisher's files, and reads them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from common.data.recipes import DataSet, Layout
 from common.data.schema import Source
 from common.errors import UserError
 
-_MATCHES = {
+_MATCHES: dict[Layout, Callable[[Path], bool]] = {
     "rechorus": rechorus.matches,
     "recbole": recbole.matches,
     "movielens": movielens.matches,
@@ -24,16 +25,16 @@ def find_layout(folder: Path) -> Layout:
     """Returns the layout of a folder.
 
     Raises:
-        UserError: If the folder is missing or holds no layout that is known.
+        UserError: If the folder is missing or has no known layout.
     """
     if not folder.is_dir():
         raise UserError(f"--source {folder} is not a folder.", "Name the folder that holds the data set's files.")
     for layout, matches in _MATCHES.items():
         if matches(folder):
-            return layout  # type: ignore[return-value]
+            return layout
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"--source {folder} holds {names}: no layout that is known.",
+        f"--source {folder} holds {names}: no known layout.",
         "Name a folder with MovieLens files (u.data, ratings.dat, ratings.csv), Amazon reviews (*.json.gz), a ReChorus "
         "split (train.csv, dev.csv, test.csv), RecBole files (*.inter) or a table of interactions.",
     )
@@ -64,7 +65,7 @@ def download(entry: DataSet, root: Path) -> Path:
     """Returns the folder of the publisher's files, which are fetched if they are not there yet.
 
     Raises:
-        UserError: If the data set has no public address, or a file cannot be had.
+        UserError: If the data set has no public address, or a file cannot be fetched.
     """
     if not entry.download:
         raise UserError(f"Data set {entry.key!r} has no public address.", "Name its folder with --source.")

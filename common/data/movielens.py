@@ -25,8 +25,8 @@ class Archive:
     Attributes:
         url: Address of the zip archive.
         folder: Folder inside the archive that holds the files.
-        md5: The publisher's own checksum, None where it prints none.
-        size: Bytes of the archive, where known.
+        md5: The publisher's own checksum, None if it publishes none.
+        size: Bytes of the archive, if known.
     """
 
     url: str
@@ -60,14 +60,14 @@ _FILES = {"100k": ("u.data", "u.item"), "dat": ("ratings.dat", "movies.dat"), "c
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds the ratings of a MovieLens release."""
+    """Returns whether the folder holds the ratings of a MovieLens release."""
     return _layout(folder) is not None
 
 
 def read(key: str, folder: Path) -> Source:
-    """Reads a release, whose layout shows in its file names.
+    """Reads a release; its file names reveal its layout.
 
-    Items carry ``year`` and one column a genre that occurs, ``genre_action`` and so on, in the order of ``GENRES``:
+    Items have ``year`` and one column per occurring genre, ``genre_action`` and so on, in the order of ``GENRES``:
     ``"1"`` or ``""``. Titles keep their year.
 
     Args:
@@ -119,7 +119,8 @@ def _ratings_layout(layout: str) -> Delimited:
 
 def _read_100k_movies(path: Path) -> tuple[pl.DataFrame, pl.Series]:
     texts = ("title", "released", "released on video", "imdb")
-    columns: dict[str, Kind] = {"item": "text"} | dict.fromkeys(texts, "optional text")  # type: ignore[assignment]
+    columns: dict[str, Kind] = {"item": "text"}
+    columns.update(dict.fromkeys(texts, "optional text"))
     layout = Delimited(
         {**columns, **dict.fromkeys(GENRES, "integer")},
         separator="|",
@@ -128,7 +129,7 @@ def _read_100k_movies(path: Path) -> tuple[pl.DataFrame, pl.Series]:
         unique="item",
     )
     movies = layout.read(path)
-    # The one title that lacks a year, like any other without, takes it from the release date (01-Jan-1995).
+    # A title without a year, of which there is one, takes it from the release date (01-Jan-1995).
     year = pl.coalesce(_year(), pl.col("released").str.extract(r"(\d{4})$")).fill_null("")
     named = [pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in GENRES]
     genres = movies.select(pl.concat_list(named).list.drop_nulls()).to_series()
@@ -154,7 +155,7 @@ def _read_movies(path: Path, layout: str) -> tuple[pl.DataFrame, pl.Series]:
 
 
 def _year() -> pl.Expr:
-    # A series spans years: "Planet Earth (2006-2007)"; its first counts.
+    # A series may span years, as in "Planet Earth (2006-2007)"; the first counts.
     return pl.col("title").str.extract(r"\((\d{4})(?:[–-]\d{0,4})?\)\s*$")
 
 

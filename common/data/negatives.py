@@ -17,11 +17,11 @@ from common.errors import UserError
 from common.types import PAD, Split
 
 NegativeRule = Literal["train", "complete", "none", "in-batch"]
-"""What a negative avoids: the user's training items, all the user's items, nothing; or other rows' targets instead."""
+"""What negatives avoid: the user's training items, all the user's items, nothing; ``in-batch``: other rows' targets."""
 
 
 class Complement:
-    """Draws items that a group does not hold, exactly uniformly and without rejection.
+    """Draws items that a group does not contain, exactly uniformly and without rejection.
 
     Let ``s_0 < s_1 < …`` be the group's items, counted from 0. The ``r``-th item outside them is
     ``r + #{j : s_j - j <= r}``, so a uniform ``r`` gives an exactly uniform item. The count is one binary search for
@@ -33,7 +33,7 @@ class Complement:
         num_items: Number of items of the catalogue.
 
     Attributes:
-        free: Items outside each group, shape ``(num_groups,)``; nothing can be drawn where there are none.
+        free: Number of items outside each group, shape ``(num_groups,)``; where it is 0, nothing can be drawn.
     """
 
     def __init__(self, members: Int[Tensor, "m"], num_groups: int, num_items: int) -> None:
@@ -42,12 +42,12 @@ class Complement:
         self.num_items = num_items
         self.free = num_items - held
         self._first = held.cumsum(0) - held
-        # In place, as tables of twenty million events leave no room for copies.
+        # In place, since tables of twenty million events leave no room for copies.
         self._keys = members.sub_(torch.arange(len(members))).add_(self._first[groups])
 
     def draw(self, groups: Int[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "n {count}"]:
-        """Draws ``count`` items for each group, independently; fastest where equal groups stand together."""
-        # The bias of a remainder is below num_items / 2**62, and it costs a third of a float64 draw.
+        """Draws ``count`` items for each group, independently; fastest if equal groups are adjacent."""
+        # A remainder's bias is below num_items / 2**62, and it takes a third of the time of a float64 draw.
         ranks = torch.randint(2**62, (len(groups), count), generator=generator).remainder_(self.free[groups, None])
         found = torch.searchsorted(self._keys, ranks + (groups * self.num_items)[:, None], right=True)
         return ranks.add_(found.sub_(self._first[groups, None])).add_(1)
@@ -58,18 +58,18 @@ class NegativeSampler:
 
     Rules:
         * ``train`` (default): uniform over the items outside the user's training events. Validation and test items
-          can be drawn, as nothing may know them.
-        * ``complete``: uniform over the items outside all events of the user, held-out ones included. It is the rule
-          of the released LRD code, and a leak: never drawing an item as a negative tells that it will be a target.
+          can be drawn, since training must not know them.
+        * ``complete``: uniform over the items outside all events of the user, held-out ones included. This is the
+          rule of the released LRD code, and a leak: never being drawn reveals an item as a future target.
         * ``none``: uniform over the catalogue.
-        * ``in-batch``: targets of other rows of the batch, uniform over positions and so proportional to popularity.
-          A row that is the only one of its batch falls under ``none``.
+        * ``in-batch``: targets of other rows of the batch, uniform over positions and thus proportional to popularity.
+          For a batch of a single row, ``none`` applies.
 
     Args:
         rule: What a negative avoids.
         split: Whose events are avoided.
         num_items: Number of items of the catalogue.
-        count: Negatives that :meth:`fill` draws a target.
+        count: Negatives that :meth:`fill` draws per target.
         seed: Seed of :meth:`fill`.
 
     Raises:
@@ -95,7 +95,7 @@ class NegativeSampler:
             )
 
     def draw(self, users: Int[Tensor, "n"], count: int, generator: torch.Generator) -> Int[Tensor, "n {count}"]:
-        """Draws ``count`` items for each user, independently; fastest where equal users stand together.
+        """Draws ``count`` items for each user, independently; fastest if equal users are adjacent.
 
         Raises:
             ValueError: Under ``in-batch``, which needs the batch's targets: see :meth:`fill`.
@@ -114,19 +114,19 @@ class NegativeSampler:
         return other
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the stream of :meth:`fill`, in this process and in its loader workers."""
+        """Selects the epoch's stream of :meth:`fill`, in this process and in its loader workers."""
         self._epoch.set(epoch)
 
     def fill(self, users: Int[Tensor, "b"], targets: Int[Tensor, "b q"], rows: Sequence[int]) -> Int[Tensor, "b q k"]:
-        """Draws ``count`` negatives for each target; ``PAD`` stands where there is no target.
+        """Draws ``count`` negatives for each target; ``PAD`` where there is no target.
 
-        The draw depends only on seed, epoch and ``rows``: whatever the number of workers, or a resumption in
-        between, an epoch has the same negatives.
+        The draw depends only on seed, epoch and ``rows``, so an epoch has the same negatives with any number of
+        workers and after a resumption.
 
         Args:
             users: User of each row.
             targets: Targets of each row.
-            rows: Numbers that tell this batch from the others of the epoch.
+            rows: Numbers that distinguish this batch from the others of the epoch.
         """
         generator = seeded(self.seed, int(self._epoch), *rows)
         row, column = targets.ne(PAD).nonzero(as_tuple=True)

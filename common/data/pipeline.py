@@ -1,4 +1,4 @@
-"""From a source to what a store is written from: the stages of a recipe, one after the other."""
+"""From a source to the tables of a store: the stages of a recipe, in order."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CONSTANTS: dict[str, Any] = {
     "negatives": NEGATIVES,
     "quantiles": list(splits.QUANTILES),
 }
-"""What every store is made with, as the manifest and the fingerprint have it."""
+"""Constants of every store, as they enter its manifest and its fingerprint."""
 
 LINK_SAMPLE = 100_000
-"""Training steps that link rates are measured on, if there are more."""
+"""Most training targets that link rates are measured on."""
 
 _LRD_YEARS = (1900, 1940, 1950, 1960, 1970, 1980, 1985)
 _PARTS = ("val", "test")
@@ -40,7 +40,7 @@ _COLUMNS = ("user", "item", "timestamp")
 
 @dataclass(frozen=True)
 class _Kept:
-    """Events after all filters with ids from 1, and the source's items and users that they are about."""
+    """Events after all filters, with ids from 1, and the items and users they refer to."""
 
     events: pl.DataFrame
     items: pl.DataFrame
@@ -56,7 +56,7 @@ def build(
     Args:
         entry: The data set.
         source: Its three tables.
-        recipe: What to do.
+        recipe: The recipe.
         seed: Data seed.
         show: Called with the name of each step.
 
@@ -131,7 +131,7 @@ def _filter(source: Source, recipe: Recipe) -> _Kept:
         stages.append(statistics.describe(name, events, has_text))
     if events.is_empty():
         raise DataError(
-            f"Recipe {recipe.name!r} leaves nothing of {source.name}: no user and item have {recipe.threshold} events.",
+            f"Recipe {recipe.name!r} leaves nothing of {source.name}; users and items need {recipe.threshold} events.",
             "Choose the recipe 'whole', or a larger source.",
         )
     user_ids, user_codes = compact(events["user"], len(users))
@@ -178,7 +178,7 @@ def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.Da
 
 
 def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
-    """Returns the splits, what the manifest says of them, and warnings."""
+    """Returns the splits, their descriptions for the manifest, and warnings."""
     user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
     sequences = splits.build_sequences(user, item, time, int(user.max()))
     if source.split is None:
@@ -238,7 +238,7 @@ def _describe_graph(
 
 
 def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
-    """Warns of relations with items that the source does not hold; shops' lists name all that they sell."""
+    """Warns of relations to items that the source lacks, unless they are a shop's lists, which have a snapshot date."""
     if entry.snapshot:
         return {}
     items = [gather(source.interactions, source.split)["item"], source.items["item"]]
@@ -294,14 +294,14 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
 
 
 def _token_order(items: pl.DataFrame) -> NDArray[np.int64]:
-    """Returns the place of each item, by id, among the ids that its publisher sorted by."""
+    """Returns the rank of each item, by id, in the order of its publisher's ids."""
     if "raw_id" not in items.columns:
         return np.arange(len(items) + 1)
     return np.concatenate([[0], items["raw_id"].rank("ordinal").to_numpy().astype(np.int64)])
 
 
 def _truth(source: Source, items: pl.Series) -> dict[str, torch.Tensor] | None:
-    """Returns the known truth with the arrays about items in the order of the ids."""
+    """Returns the known truth, with arrays about items in the order of the store's ids."""
     if source.truth is None:
         return None
     rows = encode(items, source.items["item"]).to_numpy() + 1

@@ -14,7 +14,7 @@ console = Console(stderr=True)
 """Where bars, spinners and notes go."""
 
 _WORTH_A_BAR = 1 << 26
-"""Files below 64 MiB are read in well under two seconds."""
+"""Smallest file that gets a bar; those below 64 MiB are read in well under two seconds."""
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def reading(path: Path, what: str) -> Iterator[BinaryIO]:
 
     Args:
         path: File to open.
-        what: Words that stand before the file's name, such as ``"Hashing"``.
+        what: Words before the file's name, such as ``"Hashing"``.
     """
     with progress.open(
         path,
@@ -38,11 +38,11 @@ def reading(path: Path, what: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def working(what: str, size: int = _WORTH_A_BAR) -> Iterator[None]:
-    """Shows a spinner while a step runs that cannot tell how far it is.
+    """Shows a spinner during a step that cannot report its progress.
 
     Args:
         what: What is being done, such as ``"Reading ratings.csv"``.
-        size: Bytes at stake; nothing is shown below 64 MiB.
+        size: Number of bytes to process; nothing is shown below 64 MiB.
     """
     if size < _WORTH_A_BAR:
         yield

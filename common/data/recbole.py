@@ -25,7 +25,7 @@ _TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds an ``.inter`` file."""
+    """Returns whether the folder holds an ``.inter`` file."""
     return any(folder.glob("*.inter"))
 
 
@@ -95,7 +95,7 @@ def _read_events(path: Path) -> pl.DataFrame:
 def _read_items(path: Path) -> pl.DataFrame:
     types = _header(path)
     columns: dict[str, Kind] = {"item_id": "text"}
-    # A year is a number to RecBole and an attribute here; no other number is.
+    # A year is a number in RecBole and an attribute here; other numbers are left out.
     wanted = [name for name, kind in types.items() if kind.startswith("token") or name in ("year", "release_year")]
     columns.update({name: "optional text" for name in wanted if name != "item_id"})
     table = _table(path, types, columns, unique="item_id")

@@ -1,6 +1,6 @@
 """ReChorus folders: a ready-made split with its negatives, attributes ``i_*`` and relations ``r_*``.
 
-Layout: https://github.com/THUwangcy/ReChorus. LRD's authors ship theirs so, with the items' texts beside.
+Layout: https://github.com/THUwangcy/ReChorus. LRD's authors use this layout for their data, with item texts beside it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _LIST = r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$"
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds a ReChorus data set."""
+    """Returns whether the folder holds a ReChorus data set."""
     return all((folder / f"{part}.csv").is_file() for part in ("train", "dev", "test"))
 
 
 def read(key: str, folder: Path) -> Source:
-    """Reads a folder with its split as it is: file order, ids and negatives are kept, duplicates among them too.
+    """Reads a folder and keeps its split as it is: file order, ids, and negatives with their duplicates.
 
-    Attribute values are strings, ``""`` for 0. Attributes named category and brand stand in those columns. The text of
-    an item, where ``*.text`` and ``*.item2index`` ship one, becomes its title.
+    Attribute values are strings, ``""`` for 0. Attributes named category and brand fill those columns. The text of an
+    item, if ``*.text`` and ``*.item2index`` contain one, becomes its title.
 
     Args:
         key: Name of the data set.
@@ -117,7 +117,7 @@ def _text_files(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
-    """Returns ``item, title, raw_id``: texts are filed under the raw ids that the index maps to the split's ids."""
+    """Returns ``item, title, raw_id``: texts have raw ids, which the index maps to the split's ids."""
     titles = Delimited({"id": "text", "text": "optional text"}, unique="id").read(texts)
     ids = Delimited({"id": "text", "item": "text"}, header=False, unique="item").read(index)
     return ids.join(titles, "id", "left").select("item", title="text", raw_id="id")

@@ -1,7 +1,7 @@
 """The data sets that the suite knows, and the named, versioned recipes that turn their sources into stores.
 
 A paper's recipe (``lrd``, ``allmrec``) and its released code's (``…-released``) are two recipes where they differ, and
-neither is the default. A change of what a recipe does is a new version of it.
+neither is the default. Any change to what a recipe does is a new version of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Layout = Literal["movielens", "amazon", "rechorus", "recbole", "tables", "synthe
 
 
 NEAR = 0.92
-"""Names more similar than this to a shipped key are refused: a typo must not create another data set."""
+"""Names more similar than this to a known key are refused: a typo must not create another data set."""
 BEFORE_EVENTS = "before the first event"
-"""Snapshot of a graph that cannot know any event."""
+"""Snapshot of a graph that cannot reflect any event."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Recipe:
 
     Attributes:
         name: Its name.
-        summary: What it is for, in a line.
-        version: Raised with every change of what it does.
+        summary: What it is for, in one line.
+        version: Raised with every change to what it does.
         filter: ``k_core`` to a fixed point, ``min_count`` in a single pass, or ``none``.
-        threshold: Least number of events of a user and of an item.
-        rating_above: Only events rated above stay.
-        uncounted_below: Events rated below do not count towards ``threshold``, but stay (``min_count`` only).
-        repeats: Which events of a repeated (user, item) pair stay.
-        ties: How events of one time are ordered.
-        relations: The graph's recipe.
-        text: The template of item texts.
-        year: Years as they are, or in the borders of LRD's released MovieLens notebook.
-        items: Whether items without events stay.
-        negatives: ``drawn``, or those a ready-made split ships: ``shipped`` as they are, or ``shipped-unique`` with
-            repeated ones drawn anew.
+        threshold: Least number of events that a user and an item must have.
+        rating_above: Only events rated above this are kept.
+        uncounted_below: Events rated below this are kept, but do not count towards ``threshold`` (``min_count`` only).
+        repeats: Which events of a repeated (user, item) pair are kept.
+        ties: How events with equal times are ordered.
+        relations: Recipe of the graph.
+        text: Template of item texts.
+        year: Exact years, or the buckets of LRD's released MovieLens notebook.
+        items: Whether items without events are kept.
+        negatives: Evaluation candidates: ``drawn``, or those that a ready-made split ships, ``shipped`` as they are or
+            ``shipped-unique`` with repeated ones drawn anew.
         ready: Whether it keeps a ready-made split (and fits no other source).
     """
 
@@ -67,7 +67,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PrintedSizes:
-    """Figures of a paper: users, items and interactions after a recipe."""
+    """Numbers of users, items and interactions that a paper prints for a recipe."""
 
     where: str
     users: int
@@ -77,18 +77,18 @@ class PrintedSizes:
 
 @dataclass(frozen=True)
 class DataSet:
-    """An entry of the catalogue.
+    """An entry of :data:`DATASETS`.
 
     Attributes:
         key: Its key on the command line.
-        summary: What it is, in a line.
+        summary: What it is, in one line.
         licence: On what terms it may be used.
         recipes: Its recipes; the first that fits a source is the default.
-        download: Release of MovieLens, or dialect of Amazon's dumps; ``""`` where nothing is to be fetched.
+        download: Release of MovieLens, or dialect of Amazon's dumps; ``""`` if nothing can be fetched.
         category: Amazon's name of the category.
-        snapshot: When the relations were collected, as published (ISO 8601, maybe shortened).
-        copies: Kind of time in well-known copies, by layout, where it is not recorded time.
-        printed: Figures that papers print, by recipe.
+        snapshot: When the relations were collected, as published (ISO 8601, possibly shortened).
+        copies: Kind of time in well-known copies without recorded times, by layout.
+        printed: Sizes that papers print, by recipe.
     """
 
     key: str
@@ -188,7 +188,7 @@ def _table_2(users: int, items: int, interactions: int) -> dict[str, PrintedSize
     return dict.fromkeys(("allmrec", "allmrec-released"), PrintedSizes(_TABLE_2, users, items, interactions))
 
 
-# Title and description only: category and brand in the text would tell the department where texts are to tell nothing.
+# Title and description only: category and brand would reveal the department where texts must reveal nothing.
 _WORLD = Recipe("", "", filter="none", repeats="keep", items="all", text="allmrec")
 _WORLDS = {
     "planted": "latent relations drive part of the choices, and most texts reveal them",
@@ -238,17 +238,17 @@ def find_data_set(key: str, own: bool = False) -> DataSet:
 
     Args:
         key: Its key.
-        own: Whether data of one's own may go by a key that the catalogue lacks.
+        own: Whether a new key may name the user's own data.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If there is no such data set.
     """
     if key in DATASETS:
         return DATASETS[key]
     if own and (near := difflib.get_close_matches(key, DATASETS, n=1, cutoff=NEAR)):
         raise UserError(
-            f"{key!r} is nearly {near[0]!r}, and would be another data set.",
-            f"Write {near[0]!r}, or give your own data a name that is less like it.",
+            f"{key!r} is nearly {near[0]!r}, but would be another data set.",
+            f"Write {near[0]!r}, or give your own data a less similar name.",
         )
     if own and key and all(letter.isalnum() or letter in "-_" for letter in key):
         return DataSet(key, "own data", "the owner's", (*_GENERIC, *_READY))

@@ -1,4 +1,4 @@
-"""Scenarios as masks over test cases, computed only from training counts and positions; no model runs again."""
+"""Scenarios as masks over test cases, computed only from training counts and positions; no model has to run again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 from common.types import Sequences, Split
 
 TAIL = 0.35
-"""Share that makes an item cold or warm, as in A-LLMRec (https://arxiv.org/abs/2404.11343, 5.2.2)."""
+"""Share of items that are cold (least popular) or warm, as in A-LLMRec (https://arxiv.org/abs/2404.11343, 5.2.2)."""
 
 HEAD = 0.2
-"""Share of users, those with most training events, that are the head; the others are the tail (Pareto's rule)."""
+"""Share of users with the most training events that form the head; the others form the tail (Pareto's rule)."""
 HISTORY_BUCKETS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 COLD_USER_EVENTS = 3
 """Events of a cold user in A-LLMRec: one for training, one for validation, one for testing."""
@@ -27,7 +27,7 @@ def train_counts(split: Split, num_items: int) -> Int[Tensor, "i_plus_1"]:
 
 
 def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
-    """Returns the share of weight below each item plus half of that at its own count, in float64.
+    """Returns the share of weight at lower counts plus half of that at each item's own count, in float64.
 
     Items of equal count get equal values, so no slice depends on ids.
 
@@ -46,8 +46,8 @@ def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[
     ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions, all items without any
     among the former;
     ``cold_item_by_interactions`` and ``warm_item_by_interactions`` the items that make up the bottom and top 35 % of
-    interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` are the fifth of all users with
-    most training events, ``tail_user`` the others.
+    interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` is the fifth of all users with
+    the most training events, ``tail_user`` the others.
 
     Args:
         split: The split whose training events count.
@@ -98,7 +98,7 @@ def _activity(split: Split, user: Int[Tensor, "m"]) -> dict[str, Tensor]:
 
 
 def _repeats(sequences: Sequences) -> Bool[Tensor, "n"]:
-    """Tells of each event whether its user had the item before."""
+    """Returns, for each event, whether its user had the item before."""
     offsets, items = sequences["offsets"], sequences["items"]
     row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
     order = (row * (int(items.max()) + 1 if items.numel() else 1) + items).argsort(stable=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.types import TimeKind
 
 INTERACTIONS = pl.Schema({"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32})
-"""One row an event, in file order. ``timestamp`` in Unix seconds (a position where time is ordinal)."""
+"""One row per event, in file order. ``timestamp`` in Unix seconds (a position where time is ordinal)."""
 
 ITEMS = pl.Schema(
     {
@@ -23,10 +23,10 @@ ITEMS = pl.Schema(
         "brand": pl.String,
     }
 )
-"""One row an item, empty strings where unknown. Further string columns are attributes of one value each."""
+"""One row per item, empty strings where unknown. Further string columns are attributes with a single value."""
 
 RELATIONS = pl.Schema({"head": pl.String, "relation": pl.String, "tail": pl.String})
-"""Item-item relations; attributes stand in the items table."""
+"""Item-item relations; attributes are in the items table."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class ReadySplit:
     """A split that a source ships ready-made: kept as it is.
 
     Attributes:
-        val: ``user, item, timestamp`` of the validation targets, a row a user.
-        test: The same of the test targets.
+        val: ``user, item, timestamp`` of the validation targets, one row per user.
+        test: The same for the test targets.
         val_negatives: Shipped negatives, item ids for each row of ``val``; empty where none are shipped.
         test_negatives: The same for ``test``.
     """
@@ -48,7 +48,7 @@ class ReadySplit:
 
 @dataclass(frozen=True)
 class Source:
-    """What a source yields.
+    """The contents of a source.
 
     Attributes:
         name: Key of the data set.
@@ -60,7 +60,7 @@ class Source:
         split: The source's own split, if it ships one.
         truth: Known truth of a synthetic world, kept beside the data. Arrays whose names begin with ``item_`` have
             one row for padding and then one for each row of ``items``, and are re-ordered with the items.
-        arguments: What the source was made from, where it was made and not read; for the manifest.
+        arguments: Arguments of a generated source, for the manifest; empty for one that was read.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds and how it came about; ``manifest.json``, and what ``recbench prepare --json`` prints.
+    """What a store contains and how it was made; ``manifest.json``, and what ``recbench prepare --json`` prints.
 
     Attributes:
         dataset: Key of the data set.
@@ -127,7 +127,7 @@ class Manifest:
 
     @property
     def has_repeats(self) -> bool:
-        """Whether a user has an item more than once; full ranking then leaves no item out (PROTOCOL D5)."""
+        """Whether a user has an item more than once; full ranking then excludes no item (PROTOCOL D5)."""
         return bool(self.stages) and self.stages[-1]["repeated_pairs"] > 0
 
     def to_json(self) -> str:
@@ -136,7 +136,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Returns the manifest that ``text`` holds.
+        """Returns the manifest in ``text``.
 
         Raises:
             ValueError: If the text is not a JSON object with exactly the manifest's keys.

@@ -17,19 +17,19 @@ from common.types import SequenceBatch, Split
 class SessionDataset(TrainingDataset):
     """Session-parallel steps, as GRU4Rec trains: ``slots`` users walk their training events in lock step.
 
-    Users are ordered by the time of their first event. When one ends, the next takes its slot; when none is left the
-    slot goes, and the batch shrinks. Index ``i`` is step ``i``, to be read in order. A row goes on from the step
-    before exactly if its ``user_id`` was there with this ``history`` as its target; otherwise it starts a session.
+    Users are ordered by the time of their first event. When one ends, the next takes its slot; when none is left, the
+    slot closes and the batch shrinks. Index ``i`` is step ``i``; steps must be read in order. A row continues a
+    session exactly if the previous step had its ``user_id`` with this ``history`` as target; otherwise it starts one.
 
     Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016,
-    https://arxiv.org/abs/1511.06939. Ours takes a user's whole training history as the session.
+    https://arxiv.org/abs/1511.06939. Here a session is a user's whole training history.
 
     Args:
         split: As in :class:`TrainingDataset`.
-        slots: Users that walk at a time.
+        slots: Number of users at a time.
         sampler: As in :class:`TrainingDataset`.
-        rank: This process; every ``world_size``-th user is its own.
-        world_size: Processes. All have as many steps as the longest; a shorter one starts over.
+        rank: This process, which takes every ``world_size``-th user.
+        world_size: Number of processes. All take as many steps as the longest; a shorter one starts over.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SessionDataset(TrainingDataset):
     def instances(self, rows: Int[Tensor, "b"]) -> SequenceBatch:
         """The slots in use at one step: history ``(b, 1)`` and targets ``(b, 1)``."""
         step = rows % self.own_steps
-        # The session of a slot is the last one that began by now: one binary search in (slot, first step).
+        # A slot's session is the last one that has begun: one binary search in (slot, first step).
         session = torch.searchsorted(self.keys, self.slots * self.own_steps + step, right=True) - 1
         position = self.shift[session] + step
         user = self.users[session]
@@ -91,7 +91,7 @@ class SessionDataset(TrainingDataset):
 
 
 def lock_step(lengths: Int[Tensor, "n"], slots: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """First step and slot of each session when ``slots`` are served in order, a freed one by the next session.
+    """First step and slot of each session, where the next session takes the slot that is freed first.
 
     >>> first, slot = lock_step(torch.tensor([3, 1, 1, 2]), 2)
     >>> first.tolist(), slot.tolist()

@@ -1,7 +1,7 @@
 """Splits of sorted events into training events and evaluation cases (PROTOCOL P1); no loop over users.
 
 Every function reads :class:`~common.types.Sequences`, whose events are in the store's order, and divides them by
-position. Validation and test see all earlier events of their user; nothing else changes between the two.
+position. Validation and test cases see all earlier events of their user; they differ in nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from common.types import Cases, Sequences, Split
 
 QUANTILES = (0.8, 0.9)
-"""Shares of the events before ``global_temporal``'s validation and test."""
+"""Shares of the events that precede ``global_temporal``'s validation and test periods."""
 
 
 def build_sequences(
@@ -40,7 +40,7 @@ def build_sequences(
 def leave_one_out(sequences: Sequences) -> Split:
     """Holds out each user's last event for testing and the one before for validation.
 
-    Users with fewer than three events are training only.
+    Users with fewer than three events serve for training only.
     """
     offsets = sequences["offsets"]
     start, end = offsets[:-1], offsets[1:]
@@ -56,7 +56,7 @@ def leave_one_out(sequences: Sequences) -> Split:
 
 
 def cut_times(sequences: Sequences, quantiles: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
-    """Returns the event times at two quantiles (lower values, so that a cut is a time that occurs)."""
+    """Returns the event times at two quantiles (rounded down to times that occur)."""
     times = sequences["times"].sort().values
     if not times.numel():
         raise ValueError("cut_times needs at least one event")
@@ -101,10 +101,10 @@ def ready_made(sequences: Sequences, part: Int[Tensor, "n"]) -> Split:
 
     Args:
         sequences: Events, each user's training events first, then validation, then test.
-        part: 0, 1 or 2 for training, validation and test events; at most one of each held-out kind a user.
+        part: 0, 1 or 2 for training, validation and test events; at most one of each held-out kind per user.
 
     Raises:
-        ValueError: If a user's parts are out of order or held out twice.
+        ValueError: If a user's parts are out of order, or a held-out part has two events.
     """
     offsets = sequences["offsets"]
     row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
@@ -123,7 +123,7 @@ def ready_made(sequences: Sequences, part: Int[Tensor, "n"]) -> Split:
 def leakage(split: Split) -> float:
     """Returns the share of test cases whose training data holds events later than the target.
 
-    Leave-one-out trains on other users' later events (Ji et al., https://arxiv.org/abs/2010.11060): the share says
+    Leave-one-out trains on other users' later events (Ji et al., https://arxiv.org/abs/2010.11060); this share says
     for how many cases.
     """
     sequences = split["sequences"]

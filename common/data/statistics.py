@@ -1,4 +1,4 @@
-"""What the manifest says of the data: statistics of stages, ties, resolution, printed figures (PROTOCOL D4, D5)."""
+"""What the manifest says about the data: statistics of stages, ties, resolution, printed figures (PROTOCOL D4, D5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.types import Split, TimeKind
 _UNITS = {"day": 86400, "hour": 3600, "minute": 60}
 _QUANTILES = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 FAIR_ORDER = (0.45, 0.55)
-"""Where the share of ascending ids inside ties is taken for chance."""
+"""Range in which the share of ascending ids inside ties counts as chance."""
 
 
 def describe(stage: str, events: pl.DataFrame, has_text: NDArray[np.bool_]) -> dict[str, Any]:
@@ -59,8 +59,8 @@ def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.in
 
     Args:
         split: Sequences in the store's order, with their test cases.
-        source_row: Place of each event in the source.
-        order: Place of each item, by id, in the order of the publisher's ids.
+        source_row: Position of each event in the source.
+        order: Rank of each item, by id, in the order of the publisher's ids.
 
     Returns:
         ``tied_events`` (share of events at the time of their predecessor), ``tied_test_targets``, ``pairs``,
@@ -75,7 +75,7 @@ def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.in
     second = np.flatnonzero(tied)
     second = second[items[second] != items[second - 1]]
     ascending = order[items[second]] > order[items[second - 1]]
-    # Neighbours in the store were read in one of two orders; that order, seen by id, is the source's habit.
+    # Stored neighbours may come in the other order in the source, where their comparison is then reversed.
     in_source = ascending == (source_row[second] > source_row[second - 1])
     targets = split["test"]["position"].numpy()
     return {
@@ -88,18 +88,18 @@ def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.in
 
 
 def tie_warnings(ties: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the warning that the stored order of ties tells item ids, if it does."""
+    """Returns a warning if the stored order of ties follows item ids."""
     share = ties["id_ascending"]
     if share is None or FAIR_ORDER[0] <= share <= FAIR_ORDER[1]:
         return {}
     return {
-        "tied-order": f"Of {ties['pairs']} neighbours tied in time {share:.1%} stand in ascending item id; chance "
-        "gives 45-55 %: the order inside ties tells the target (slice `tied_in_time`)."
+        "tied-order": f"Of {ties['pairs']} neighbours tied in time, {share:.1%} are in ascending item id; chance gives "
+        "45-55 %: the order inside ties reveals the target (slice `tied_in_time`)."
     }
 
 
 def printed_warnings(printed: Mapping[str, int], measured: Mapping[str, int], where: str) -> dict[str, str]:
-    """Returns a warning for each figure that a paper prints otherwise."""
+    """Returns a warning for each figure that differs from the one a paper prints."""
     return {
         f"printed-{name}": f"{where} prints {value:,} {name}; this store has {measured[name]:,}."
         for name, value in printed.items()

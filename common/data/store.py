@@ -36,17 +36,17 @@ STORE_VERSION = 1
 NOT_ATTRIBUTES = ("item", "raw_id", "title", "text", "description")
 """Columns of the items table that are not attributes; ``raw_id`` is an item's id before the source numbered it."""
 
-# On a folder that machines share, only one's own processes can be told dead.
+# In a folder that machines share, a process id can be checked only on its own machine.
 _OURS = f".tmp-{socket.gethostname()}-"
 _SPLIT_KEYS = ("train_end", "val.user", "val.position", "test.user", "test.position")
 
 
 @dataclass(frozen=True)
 class StoreTables:
-    """What a store is written from.
+    """The tables that a store is written from.
 
     Attributes:
-        interactions: ``user, item, timestamp, rating, row`` in the store's order; ``row`` is the place in the source.
+        interactions: ``user, item, timestamp, rating, row`` in the store's order; ``row`` is the source's.
         items: Row ``i`` is item ``i + 1``: ``item`` (its token), ``title``, ``text``, ``description``, attributes.
         users: Row ``u`` is user ``u + 1``: ``user`` (its token).
         relations: ``head, relation, tail`` with item ids.
@@ -70,7 +70,7 @@ class Store:
 
     Attributes:
         path: Its folder.
-        manifest: What it holds and how it came about.
+        manifest: What it contains and how it was made.
     """
 
     path: Path
@@ -131,7 +131,7 @@ class Store:
         return _load(path) if path.exists() else {}
 
     def catalogue(self, events: Split | None = None) -> Catalogue:
-        """Returns what is known of items, with the training events of a split or of a view of one."""
+        """Returns everything known about items, with the training events of a split or of a view of one."""
         parts, items = events or self.split(), self.items()
         attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
         train = _training_events(parts)
@@ -195,16 +195,16 @@ def _training_events(split: Split) -> Sequences:
 
 
 def find_store(root: Path, dataset: str, recipe: str | None = None, store: str | None = None) -> Store:
-    """Returns the one store of a data set that fits.
+    """Returns the store of a data set that matches.
 
     Args:
         root: Folder of all stores.
         dataset: Key of the data set.
-        recipe: Name of the recipe, if it matters.
-        store: Id of the store, if there are several of one recipe.
+        recipe: Name of the recipe; if None, any, and of several stores one of the data set's default recipe.
+        store: Id of the store, or None for any.
 
     Raises:
-        UserError: If none fits, with the command that makes it; or if several fit, with their ids.
+        UserError: If none matches (the message has the command that makes one) or several do (it has their ids).
     """
     root = Path(root)
     found = sorted(path.parent for path in (root / dataset).glob("[!.]*/manifest.json"))
@@ -216,11 +216,21 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         command = f"recbench prepare {dataset}" + (f" --recipe {recipe}" if recipe else "") + f" --root {root}"
         there = f" (found: {', '.join(path.name for path in found)})" if found else ""
         raise UserError(f"{root} holds no prepared store of {wanted}{there}.", f"Run `{command}` first.")
+    if len(stores) > 1 and recipe is store is None:
+        stores = _of_default_recipe(dataset, stores)
     if len(stores) > 1:
         names = ", ".join(one.path.name for one in stores)
         cure = f"Choose one with `--data.store ID`; a suite's file names a recipe as `{dataset}/RECIPE`."
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", cure)
     return stores[0]
+
+
+def _of_default_recipe(dataset: str, stores: list[Store]) -> list[Store]:
+    """Stores of the data set's first recipe that has any; all of them if the data set is the user's own."""
+    for recipe in DATASETS[dataset].recipes if dataset in DATASETS else ():
+        if chosen := [store for store in stores if store.manifest.recipe == recipe]:
+            return chosen
+    return stores
 
 
 def _refuse_unknown(root: Path, dataset: str) -> None:
@@ -253,11 +263,11 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
 
     Args:
         root: Folder of all stores.
-        manifest: All but the hashes.
+        manifest: The manifest without hashes.
         tables: What to write.
 
     Raises:
-        UserError: If the disk is full or the folder may not be written; nothing stays behind.
+        UserError: If the disk is full or the folder is not writable; nothing is left behind.
     """
     folder = Path(root) / manifest.dataset
     final, temporary = folder / manifest.store_id, folder / f".{manifest.store_id}{_OURS}{os.getpid()}"
@@ -311,7 +321,7 @@ def _sha256(path: Path) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what killed preparations of this machine left, but nothing that a living process is writing."""
+    """Removes what killed preparations on this machine left, but nothing that a running process is writing."""
     for path in folder.glob(f".*{_OURS}*"):
         owner = path.name.rsplit("-", 1)[1]
         if owner.isdigit() and not _is_alive(int(owner)):
@@ -331,7 +341,7 @@ def _is_alive(process: int) -> bool:
 
 @contextmanager
 def _user_errors(root: Path) -> Iterator[None]:
-    """Turns a full disk and a missing permission into errors that say so."""
+    """Turns a full disk or a missing permission into an error that says so."""
     try:
         yield
     except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
@@ -342,6 +352,6 @@ def _user_errors(root: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(
-                f"{root} may not be written: {text}", "Choose another --root or fix its permissions."
+                f"{root} is not writable: {text}", "Choose another --root or fix its permissions."
             ) from error
         raise

@@ -1,14 +1,14 @@
-"""A world with known truth: who fits what, what text says of it, and which rule made every choice.
+"""A world with known truth: what fits what, what texts say about it, and which rule made every choice.
 
 Products have a *function* (printer, ink cartridge, …) and belong to a compatibility *family*; a graph of functions
-says which pairs of items are complements, substitutes, or related in one of the latent ways that stand in no triplet
+defines which pairs of items are complements, substitutes, or related in a latent way that no triplet records
 ("consumable for a device the user owns", "successor of", …). Each next item comes from a rule table: a latent
 relation of an item in the history (share ρ of the choices), an observed relation of the last item, the user's taste,
-or the popularity of the moment. Never from a model's score. Text reveals function and family of a share τ of the
-items; a share κ of the complement and substitute edges is observed.
+or current popularity; never from a model's score. Texts reveal function and family of a share τ of the items; a share
+κ of the complement and substitute edges is observed.
 
 The generator is frozen: it was finished before any model of relations was trained on it. A change that alters any
-world is a new :data:`VERSION`, and results of different versions do not compare.
+world is a new :data:`VERSION`, and results of different versions are not comparable.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _WORTH_A_BAR = 1_000_000
 
 @dataclass(frozen=True)
 class Dials:
-    """What makes a named world.
+    """The parameters of a named world.
 
     Attributes:
         rho: ρ, share of choices (after a user's first) that a latent relation makes.
         tau: τ, share of items whose text reveals function, family and style.
         kappa: κ, share of the complement and substitute edges that is observed.
-        related: Whether items are related at all; else taste, for style words, and popularity make every choice.
-        own_text: Whether items keep their own texts; else texts are permuted over items.
+        related: Whether items are related at all; if not, taste for style words and popularity make every choice.
+        own_text: Whether items keep their own texts; if not, texts are permuted over items.
         latent_observed: Whether latent relations also appear in triplets.
     """
 
@@ -71,12 +71,12 @@ WORLDS = {
 
 
 class Truth(TypedDict):
-    """What is true of items and of their pairs, in compact form; ids are those of a store that keeps every item.
+    """What is true of items and their pairs, in compact form; ids are those of a store that keeps every item.
 
     ``item_function``, ``item_family``: function and family of each item, ``(n + 1,)``, 0 for padding.
-    ``item_readable``: whether the item's own text tells them. ``next_family``: successor of each family, 0 where there
-    is none. ``function_relation``: ``(3, F + 1, F + 1)`` relation ids (indices of :data:`RELATIONS`) by what joins the
-    families: 0 nothing, 1 they are one, 2 the tail's succeeds the head's.
+    ``item_readable``: whether the item's own text reveals them. ``next_family``: successor of each family, 0 where
+    there is none. ``function_relation``: ``(3, F + 1, F + 1)`` relation ids (indices of :data:`RELATIONS`) by how the
+    families relate: 0 not at all, 1 they are the same, 2 the tail's succeeds the head's.
     """
 
     item_function: NDArray[np.int32]
@@ -92,9 +92,9 @@ def true_relation(
     """Returns the true relation of item pairs, as indices of :data:`RELATIONS`.
 
     Args:
-        truth: What a world or its store says of the items.
+        truth: Truth of a world, or of its store.
         heads: Item ids, 0 for padding, of any shape.
-        tails: Item ids of a shape that broadcasts with it.
+        tails: Item ids of a shape that broadcasts with ``heads``.
 
     Returns:
         Relation ids, 0 where a pair is not related; an item is not related to itself.
@@ -123,10 +123,10 @@ def read(
         world: One of :data:`WORLDS`.
         users: Number of users.
         items: Number of items.
-        interactions: Number of events, three a user or more; no user has an item twice.
+        interactions: Number of events, at least three per user; no user has an item twice.
         seed: Seed of everything random.
         rho: Share of choices that latent relations make, the world's own where ``None``. A drawn relation that has
-            nothing new to offer falls to taste: 3 % of them at ρ = 0.4, 9 % at 1; ``rule`` tells which.
+            nothing new to offer gives way to taste: 3 % of them at ρ = 0.4, 9 % at 1; ``rule`` shows which.
         tau: Share of items whose text reveals what they are.
         kappa: Share of complement and substitute edges that is observed.
 

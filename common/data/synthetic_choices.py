@@ -1,4 +1,4 @@
-"""Who buys what, when: every choice of the synthetic world by its rule table, all users a step at a time."""
+"""Who buys what when: the choices of the synthetic world by its rule table, one step at a time for all users."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class Chooser:
         """Chooses the next item of users ``0 … n - 1``.
 
         Args:
-            history: Items of each earlier step, every one covering at least these users.
+            history: Items of each earlier step, each covering at least these users.
             period: Period of each user's event.
 
         Returns:
-            Items, none of which its user has had, and rules.
+            Items that their users have not had, and the rules that chose them.
         """
         item = np.full(len(period), -1, np.int32)
         rule = np.full(len(period), POPULARITY, np.uint8)
@@ -104,7 +104,7 @@ class Chooser:
                     np.zeros(len(rows), np.int64), np.full(len(rows), self.stop), period[rows], self.rng
                 )
             else:
-                # An observed relation follows the last item; a latent one any item, the later the likelier.
+                # An observed relation follows the last item; a latent one any item, more likely a late one.
                 relatives = self.latent if kind == _LATENT else self.observed
                 lag = self.rng.geometric(0.5, len(rows)) if kind == _LATENT else np.ones(len(rows), np.int64)
                 cause = _look_back(history, user[rows], lag)
@@ -123,10 +123,10 @@ def _look_back(history: list[IntArray], user: LongArray, lag: LongArray) -> Long
 
 
 def draw_lengths(users: int, items: int, interactions: int, rng: np.random.Generator) -> LongArray:
-    """Draws history lengths that add up to ``interactions``, longest first: few long ones, many of three to five.
+    """Draws history lengths that add up to ``interactions``, longest first: a few long ones, many of three to five.
 
     Raises:
-        UserError: The sizes leave users with fewer than three events or with more than items allow.
+        UserError: If users would have fewer than three events, or more than the items allow.
     """
     if users < 1 or interactions < MIN_LENGTH * users:
         raise UserError(
@@ -151,7 +151,7 @@ def draw_lengths(users: int, items: int, interactions: int, rng: np.random.Gener
 
 
 def draw_times(length: LongArray, rng: np.random.Generator) -> list[LongArray]:
-    """Draws event times, step by step for users sorted by length: sittings of hours with weeks between them."""
+    """Draws event times, step by step for users sorted by length: sessions of hours, weeks apart."""
     users = len(length)
     start = rng.random(users) * 0.85 * HORIZON
     span = (HORIZON - start) * rng.beta(1.5, 1.5, users)
@@ -161,7 +161,7 @@ def draw_times(length: LongArray, rng: np.random.Generator) -> list[LongArray]:
         elapsed[:count] += gap
         steps.append(elapsed[:count].astype(np.float32))
     scale = span / elapsed
-    # A second a step keeps the times of a user apart even where a gap rounds to nothing.
+    # One second per step keeps a user's times distinct even where a gap rounds to zero.
     return [
         START + t + (start[: len(at)] + scale[: len(at)] * at * 0.999).astype(np.int64) for t, at in enumerate(steps)
     ]
@@ -180,7 +180,7 @@ def draw_choices(
     rng: np.random.Generator,
     report: Callable[[float], None] | None = None,
 ) -> Choices:
-    """Draws all events of all users, a step of every user's history at a time.
+    """Draws all events of all users, one step of every history at a time.
 
     Args:
         world: The items.
@@ -191,12 +191,12 @@ def draw_choices(
         report: Called with the finished share after each step.
 
     Raises:
-        UserError: Impossible sizes, see :func:`draw_lengths`.
+        UserError: If the sizes are impossible, see :func:`draw_lengths`.
     """
     length = draw_lengths(users, len(world.function), interactions, rng)
     times = draw_times(length, rng)
     chooser = Chooser(world, mix, users, rng)
-    # Users are sorted by length here; their names must not tell it.
+    # Users are sorted by length here; their names must not reveal it.
     name = rng.permutation(users)
     offset = np.zeros(users + 1, np.int64)
     offset[name + 1] = length

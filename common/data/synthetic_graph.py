@@ -22,12 +22,12 @@ RELATIONS = (
     "restock",
     "next_interest",
 )
-"""Name of each relation id. From :data:`FIRST_LATENT` on they are latent, in triplets only in ``observed-only``."""
+"""Name of each relation id. From :data:`FIRST_LATENT` on, latent: only ``observed-only`` has their triplets."""
 FIRST_LATENT = 3
 
 
 class Role(IntEnum):
-    """The part that a function plays in its department; a department has one function a role."""
+    """The part that a function plays in its department; a department has one function per role."""
 
     DEVICE = 0
     CONSUMABLE = 1
@@ -40,7 +40,7 @@ class Role(IntEnum):
 
 
 class Scope(IntEnum):
-    """Which families a relation joins: any two, one and the same, or a family and its successor."""
+    """Which families a relation connects: any two, the same one, or a family and its successor."""
 
     ANY = 0
     SAME = 1
@@ -77,7 +77,7 @@ _TEMPLATE = (
 
 @dataclass(frozen=True)
 class Edges:
-    """The relations of functions, sorted by head: relation ``relation[e]`` leads from function to function.
+    """The relations of functions, sorted by head: ``relation[e]`` leads from ``head[e]`` to ``tail[e]``.
 
     Attributes:
         head: Function ids from 1.
@@ -92,12 +92,12 @@ class Edges:
     scope: IntArray
 
     def where(self, keep: NDArray[np.bool_]) -> Edges:
-        """Returns the edges of a mask."""
+        """Returns the edges that a mask selects."""
         return Edges(self.head[keep], self.tail[keep], self.relation[keep], self.scope[keep])
 
 
 def build_edges(departments: int, rng: np.random.Generator) -> Edges:
-    """Draws the graph of functions: what every department has, what some have, and a ring of departments."""
+    """Draws the graph of functions: edges of every department, edges of some, and a ring of departments."""
     head_role, tail_role, names, scope, chance = zip(*_TEMPLATE, strict=True)
     department, e = np.nonzero(rng.random((departments, len(_TEMPLATE))) < np.array(chance))
     relation = np.array([RELATIONS.index(name) for name in names])[e]

@@ -36,9 +36,9 @@ class Mix:
 
 
 class Shelf:
-    """Items sorted by a group, from which runs of groups are sampled by the popularity of a period.
+    """Items sorted by group, from which runs of groups are sampled by the popularity of a period.
 
-    One cumulative sum over all periods and items makes a weighted draw from any run a single binary search.
+    With one cumulative sum over all periods and items, a weighted draw from any run is a single binary search.
 
     Args:
         group: Group of each item.
@@ -62,7 +62,7 @@ class Shelf:
 
 
 class Relatives:
-    """Draws an item that some edge relates to a given one.
+    """Draws items that an edge relates to given ones.
 
     Args:
         world: The items.

@@ -35,7 +35,7 @@ DEPARTMENTS: tuple[tuple[str, str], ...] = (
     ("Music Keys", "digital piano|sheet music|practice book|piano cover|keyboard stand|piano supply|key wipes|pedal"),
     ("Climate", "humidifier|scent oil|mineral pads|mist cover|shelf tray|mist adapter|scale remover|mist disc"),
 )  # fmt: skip
-"""Category, and product words in the order of :class:`Role`. Beyond these, departments come in further variants."""
+"""Category, and product words in the order of :class:`Role`. Further departments are variants of these."""
 
 _VARIANTS = ("", "travel", "professional")
 _STYLES = ["black", "white", "silver", "walnut", "crimson", "navy", "olive", "coral", "ivory", "copper", "teal", "ruby"]
@@ -75,7 +75,7 @@ def draw_names(count: int, rng: np.random.Generator) -> list[str]:
 def function_words(world: World, rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """Returns the product word of each function, from function 1, and the category of each department."""
     variant = np.repeat(np.arange(len(_VARIANTS)), len(DEPARTMENTS))
-    # Within a variant any department may come, but plain ones come before their variants.
+    # The order within a variant is random, but plain departments precede their variants.
     base = np.concatenate([rng.permutation(len(DEPARTMENTS)) for _ in _VARIANTS])
     words, categories = [], []
     for v, b in zip(variant[: world.departments], base[: world.departments], strict=True):
@@ -88,8 +88,8 @@ def function_words(world: World, rng: np.random.Generator) -> tuple[list[str], l
 def build_items(world: World, readable: NDArray[np.bool_], rng: np.random.Generator) -> pl.DataFrame:
     """Writes the items table: token, title, description, category and brand.
 
-    A readable text names the function, the family and the style of its item and says what the function is for. The
-    others keep the form of such a text, with words that fit any item.
+    A readable text names the function, the family and the style of its item and says what the function is for. Other
+    texts have the same form, with words that fit any item.
 
     Args:
         world: The items.
@@ -129,7 +129,7 @@ def build_items(world: World, readable: NDArray[np.bool_], rng: np.random.Genera
 
 
 def token(prefix: str, count: int) -> pl.Series:
-    """Returns ``count`` tokens whose alphabetical order is their order."""
+    """Returns ``count`` tokens in alphabetical order."""
     digits = pl.Series(np.arange(1, count + 1)).cast(pl.String).str.zfill(len(str(count)))
     return (prefix + digits).alias(prefix)
 

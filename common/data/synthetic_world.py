@@ -11,7 +11,7 @@ from common.data.synthetic_graph import Edges, IntArray, Role, Scope, build_edge
 from common.errors import UserError
 
 PERIODS = 12
-"""Popularity is constant within a period; there are this many over the two years."""
+"""Number of periods in the two years; popularity is constant within a period."""
 START = 1_577_836_800  # 2020-01-01
 HORIZON = 2 * 365 * 86_400
 NUM_STYLES = 12
@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 
 _ROLE_SHARE = np.array([1.0, 1.3, 1.0, 1.3, 1.0, 1.0, 0.7, 0.7])
 _ROLE_DEMAND = np.array([5.0, 1.0, 1.0, 1.0, 0.8, 0.8, 0.6, 0.5])
-"""Without a relation people buy devices: what a device needs then follows it."""
+"""Choices without a relation favour devices; what a device needs then follows it."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class World:
 
     Function ``f`` plays role ``(f - 1) % 8`` in department ``(f - 1) // 8``; family ``k`` belongs to department
     ``(k - 1) // families``. A family is a platform that all roles of a department fit, whoever makes them, so that
-    taste for a brand says nothing of families.
+    taste for a brand says nothing about families.
 
     Attributes:
         departments: Number of departments.
-        families: Families a department.
+        families: Number of families per department.
         function: Function of each item.
         family: Family of each item.
         brand: Brand of each item, ``0 … BRANDS_PER_DEPARTMENT - 1`` within its department.
-        style: Style word of each item; noise, but in a world where it drives taste.
-        arrival: Period from which each item can be had.
+        style: Style word of each item; noise, except in a world where it drives taste.
+        arrival: First period in which each item is available.
         weight: Popularity of each item in each period, ``(PERIODS, n)``; 0 before its arrival.
         next_family: Successor of each family, 0 where there is none; index 0 is padding.
         edges: The graph of functions.
@@ -73,10 +73,10 @@ class World:
 
 
 def build_world(items: int, rng: np.random.Generator) -> World:
-    """Builds functions, families and their graph, and deals the items out over them.
+    """Builds functions, families and their graph, and distributes the items over them.
 
     Raises:
-        UserError: There are too few items for functions and families.
+        UserError: If there are too few items for functions and families.
     """
     if items < MIN_ITEMS:
         raise UserError(
@@ -86,7 +86,7 @@ def build_world(items: int, rng: np.random.Generator) -> World:
     departments = int(np.clip(round(items**0.5 / 6.3), 2, _MAX_DEPARTMENTS))
     families = int(np.clip(items // (departments * len(Role) * _ITEMS_PER_CELL), 2, _MAX_FAMILIES))
     cells = departments * len(Role) * families
-    # Every cell has an item, so that a rule seldom finds nothing to offer; the rest falls unevenly.
+    # Every cell has an item, so that a rule seldom finds nothing to offer; the others are spread unevenly.
     share = np.tile(np.repeat(_ROLE_SHARE, families), departments) * rng.lognormal(0.0, 0.5, cells)
     cell = np.concatenate([np.arange(cells), rng.choice(cells, items - cells, p=share / share.sum())])
     cell = rng.permutation(cell)
@@ -109,7 +109,7 @@ def build_world(items: int, rng: np.random.Generator) -> World:
 
 
 def _arrival(generation: NDArray[np.int64], rng: np.random.Generator) -> IntArray:
-    """Returns the first period of each item: a generation follows another; some items come late, a few last of all."""
+    """Returns the first period of each item, by generation; some items come late, a few in the last period."""
     launch = np.minimum(generation * (PERIODS // GENERATIONS), PERIODS - 1)
     late = rng.random(len(generation))
     arrival = np.where(late < 0.15, rng.integers(launch, PERIODS), launch)
@@ -117,7 +117,7 @@ def _arrival(generation: NDArray[np.int64], rng: np.random.Generator) -> IntArra
 
 
 def _popularity(demand: FloatArray, arrival: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Returns popularity by period: a heavy-tailed start that drifts as a random walk of its logarithm."""
+    """Returns popularity by period: heavy-tailed at the start, its logarithm then a random walk."""
     walk = rng.normal(0.0, 0.35, (PERIODS, len(demand))).cumsum(axis=0)
     weight = demand * np.exp(rng.normal(0.0, 1.0, len(demand)) + walk)
     return np.asarray(weight * (np.arange(PERIODS)[:, None] >= arrival))
@@ -132,8 +132,8 @@ def _next_family(departments: int, families: int) -> IntArray:
 def function_relation(world: World) -> NDArray[np.uint8]:
     """Returns the relation of function pairs, ``(3, F + 1, F + 1)``.
 
-    The first axis says what joins the families: 0 nothing, 1 they are one, 2 the tail's succeeds the head's. Row
-    and column 0 are padding.
+    The first axis says how the families relate: 0 not at all, 1 they are the same, 2 the tail's succeeds the head's.
+    Row and column 0 are padding.
     """
     edges, size = world.edges, world.num_functions + 1
     table = np.zeros((len(Scope), size, size), np.uint8)
@@ -145,11 +145,11 @@ def function_relation(world: World) -> NDArray[np.uint8]:
 
 
 def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns every pair of items that the given edges relate, an item with itself left out.
+    """Returns every pair of different items that the given edges relate.
 
     Args:
         world: The items.
-        edges: Edges between functions, any of ``world.edges``.
+        edges: Edges between functions, some or all of ``world.edges``.
 
     Returns:
         Heads (items from 0), relation ids and tails, ``(m,)`` each.
@@ -169,9 +169,9 @@ def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntAr
 
 
 def _blocks(world: World, edges: Edges) -> tuple[IntArray, NDArray[np.int64]]:
-    """Returns rectangles of related cells: relation, and rows of first and end cells of heads and of tails.
+    """Returns rectangles of related cells: their relations, and four rows of first and end cells of heads and tails.
 
-    An edge of any families is one rectangle; one that is bound to families is a rectangle a family.
+    An edge between any families is one rectangle; an edge bound to families is one rectangle per family.
     """
     anywhere = edges.scope == Scope.ANY
     count = np.where(anywhere, 1, world.families)

@@ -1,4 +1,4 @@
-"""Own data as tables: ``interactions``, and beside it ``items`` and ``relations``, each CSV, TSV or Parquet."""
+"""The user's own tables: ``interactions`` and, optionally, ``items`` and ``relations``; CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _SUFFIXES = (".parquet", ".csv", ".tsv")
 _INTERACTIONS: dict[str, Kind] = {"user": "text", "item": "text", "timestamp": "number"}
 _RELATIONS: dict[str, Kind] = {"head": "text", "relation": "text", "tail": "text"}
 _OTHER_NAMES = {"user_id": "user", "item_id": "item"}
-# As seconds these are the year 5138; as milliseconds, 1973.
+# In seconds this is the year 5138, in milliseconds 1973.
 _LAST_SECOND = 100_000_000_000
 
 
 def matches(folder: Path) -> bool:
-    """Tells whether the folder holds a table of interactions."""
+    """Returns whether the folder holds a table of interactions."""
     return _find(folder, "interactions") is not None
 
 
 def read(key: str, folder: Path) -> Source:
-    """Reads one's own tables.
+    """Reads the user's own tables.
 
     * ``interactions``: ``user`` (or ``user_id``), ``item`` (or ``item_id``), ``timestamp`` and, if there is one,
       ``rating``. Times are Unix seconds, or dates in Parquet; positions 0, 1, 2, … of a user make the time ordinal.
@@ -37,7 +37,7 @@ def read(key: str, folder: Path) -> Source:
 
     Args:
         key: Name of the data set.
-        folder: Folder with ``interactions.csv``, ``.tsv`` or ``.parquet`` and the others beside it.
+        folder: Folder with ``interactions.csv``, ``.tsv`` or ``.parquet`` and the other tables.
 
     Raises:
         DataError: If a table is missing or malformed.
@@ -46,7 +46,7 @@ def read(key: str, folder: Path) -> Source:
     if events_path is None:
         raise DataError(
             f"{folder}: expected interactions.csv, .tsv or .parquet, found none of them.",
-            "Put a table with the columns user, item, timestamp there under that name.",
+            "Put a table with the columns user, item, timestamp there under one of these names.",
         )
     items_path, relations_path = _find(folder, "items"), _find(folder, "relations")
     rating: dict[str, Kind] = {"rating": "number"} if "rating" in _columns(events_path) else {}
@@ -98,7 +98,7 @@ def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) ->
 
 def _read_items(path: Path) -> pl.DataFrame:
     columns: dict[str, Kind] = {"item": "text"}
-    # The column that holds the item goes by two names and is not an attribute under either.
+    # The item column has two possible names and is not an attribute under either.
     attributes = [name for name in _columns(path) if name not in ("item", "item_id")]
     columns.update(dict.fromkeys(attributes, "optional text"))
     return _read(path, columns, unique="item")
@@ -124,7 +124,7 @@ def _read_parquet(
     if unique and converted[unique].is_duplicated().any():
         row = int((~converted[unique].is_first_distinct()).arg_max() or 0)
         expected, found = "a value that no earlier row has", f"{converted[unique][row]!r} in row {row + 1}"
-        malformed(path, None, unique, expected, found, "Keep one row an item.")
+        malformed(path, None, unique, expected, found, "Keep one row per item.")
     if converted.is_empty():
         malformed(path, None, None, "at least one row", "none", "Write the table again.")
     return converted

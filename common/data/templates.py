@@ -12,7 +12,7 @@ from common.data.movielens import GENRES, genre_column
 Template = Literal["everything", "title", "lrd", "lrd-shifted-genres", "allmrec", "allmrec-released"]
 
 TEXT_ONLY = ("category_leaf",)
-"""Columns that templates read and stores leave out: the graph has the category itself."""
+"""Columns that templates read but stores leave out: the graph has the category itself."""
 
 _LRD_WORDS = 32
 
@@ -20,22 +20,22 @@ _LRD_WORDS = 32
 def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
     """Returns the text of each item, ``""`` where nothing is known of it.
 
-    * ``everything``: title, genres, most special category, brand, description.
+    * ``everything``: title, genres, most specific category, brand, description.
     * ``title``: the title, for sources that ship a whole text as title.
-    * ``lrd``: first 32 words of the title, genres, most special category, brand, as in
+    * ``lrd``: first 32 words of the title, genres, most specific category, brand, as in
       https://arxiv.org/abs/2403.18348.
-    * ``lrd-shifted-genres``: the same as its released notebook has it for MovieLens: the list of names starts with
-      Action although the first column is "unknown", so that each genre bears the name of the next.
+    * ``lrd-shifted-genres``: the same with the fault of LRD's released MovieLens notebook, whose list of names starts
+      with Action although the first column is "unknown", so that each genre gets the name of the next.
     * ``allmrec``: ``Title: …, Description: …``, as in https://arxiv.org/abs/2404.11343.
-    * ``allmrec-released``: ``…, …`` with the words that the released code puts in place of what is missing.
+    * ``allmrec-released``: title and description without labels; missing ones are replaced as in the released code.
 
     Args:
         items: Items table with attributes.
-        template: Which.
+        template: Name of the template.
     """
     title, description = pl.col("title").str.strip_chars(), pl.col("description").str.strip_chars()
     special = ("category_leaf" if "category_leaf" in items.columns else "category", "brand")
-    # Copies that were made anonymous have numbers for categories and brands, which are not words.
+    # Anonymised copies have numbers for categories and brands, which are not words.
     words = [pl.when(pl.col(name).str.contains(r"^\d+$")).then(pl.lit("")).otherwise(pl.col(name)) for name in special]
     if template == "title":
         text = title
@@ -55,7 +55,7 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
 
 
 def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns each attribute's values as words, ``""`` where there are none; only years among numbers are words.
+    """Returns each attribute's values as words, ``""`` where there are none; of numbers, only years are kept.
 
     Args:
         items: Items table with attributes.

@@ -1,4 +1,4 @@
-"""Scenarios that change who is trained on: views of a stored split, which hold no copy of the data."""
+"""Scenarios that change which users are trained on, as views of a stored split."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from common.types import Sequences, Split
 
 OVERALL, COLD_USERS, FEW_SHOT = "overall", "cold-users", "few-shot-"
 MOST_COLD_USERS = 500
-"""Users that are drawn to be cold; their number in A-LLMRec is not known."""
+"""Most users that are drawn as cold; A-LLMRec does not report their number."""
 SEED = 0
 """Seed of every draw: never a run's own, so that all runs of a scenario have the same users."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A split as a scenario sees it; cases keep their places, so that stored candidates still belong to them.
+    """A split as a scenario sees it; cases keep their positions, so that stored candidates still match them.
 
     Attributes:
-        scenario: Its name, with the rule that was followed.
+        scenario: Its name, with the rule that was applied.
         split: Events, training events and cases.
         val: Whether each validation case takes part; ``None`` for all.
         test: Whether each test case takes part; ``None`` for all.
-        slices: Slices of the test cases that the scenario tells apart.
+        slices: Slices of the test cases that the scenario defines.
     """
 
     scenario: str
@@ -42,12 +42,12 @@ class View:
 
 
 def view(split: Split, scenario: str) -> View:
-    """A split under a scenario.
+    """Returns a split as a scenario sees it.
 
-    ``few-shot-K`` trains and validates on K users and tests on all, told apart by the slices ``trained_user`` and
-    ``other_user``. ``cold-users`` trains on nothing of the users that it tests: those with exactly three events (as in
-    A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3); where there are none, users drawn from all, of whom only the
-    last three events are kept.
+    ``few-shot-K`` trains and validates on K users and tests on all; the slices ``trained_user`` and ``other_user``
+    separate the two. ``cold-users`` tests users without training on any of their events: users with exactly three
+    events (as in A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3) or, if there are none, users drawn from all, of
+    whom only the last three events are kept.
 
     Args:
         split: A leave-one-out split.
@@ -105,7 +105,7 @@ def without_training(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
 
 
 def users_seen(trained: Split, tested: Split) -> int:
-    """Number of users of whom ``trained`` has more training events than ``tested`` grants; both of one store."""
+    """Number of users with more training events in ``trained`` than in ``tested``; both must be of one store."""
     seen, granted = (part["train_end"] - part["sequences"]["offsets"][:-1] for part in (trained, tested))
     return int((seen > granted).sum())
 

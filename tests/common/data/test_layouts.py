@@ -43,7 +43,7 @@ def test_a_missing_or_strange_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is not a folder"):
         find_layout(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=r"holds notes\.txt: no layout"):
+    with pytest.raises(UserError, match=r"holds notes\.txt: no known layout"):
         find_layout(tmp_path)
 
 

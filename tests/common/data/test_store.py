@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import store as module
+from common.data.recipes import DATASETS
 from common.data.schema import Manifest
 from common.data.splits import leave_one_out
 from common.data.store import STORE_VERSION, Store, StoreTables, find_store, read_store, write_store
@@ -24,7 +25,7 @@ ITEMS = 12
 
 def manifest_of(**changes: object) -> Manifest:
     base = Manifest("tiny", "5-core", 1, STORE_VERSION, "0123456789abcdef", "real", "second", 0, ITEMS, 0, 0)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)  # type: ignore[arg-type]  # values of several types
 
 
 def tables_of(histories: list[list[int]]) -> StoreTables:
@@ -66,7 +67,7 @@ def test_a_store_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFa
         assert torch.equal(split["val"][key], expected["val"][key])
         assert torch.equal(split["test"][key], expected["test"][key])
     for key in ("offsets", "items", "times"):
-        assert torch.equal(split["sequences"][key].long(), expected["sequences"][key].long())  # type: ignore[literal-required]
+        assert torch.equal(split["sequences"][key].long(), expected["sequences"][key].long())  # type: ignore[literal-required]  # `key` comes from a loop
 
 
 def test_the_catalogue_counts_training_events_only(tmp_path: Path) -> None:
@@ -119,6 +120,14 @@ def test_of_several_stores_one_must_be_named(tmp_path: Path) -> None:
     assert find_store(tmp_path, "tiny", "5-core", first.path.name).manifest == first.manifest
 
 
+def test_of_several_recipes_the_first_of_the_data_set_is_meant(tmp_path: Path) -> None:
+    names = [recipe.name for recipe in DATASETS["ml-100k"].recipes]
+    for name in reversed(names):
+        write(tmp_path, dataset="ml-100k", recipe=name)
+    assert find_store(tmp_path, "ml-100k").manifest.recipe == names[0]
+    assert find_store(tmp_path, "ml-100k", names[1]).manifest.recipe == names[1]
+
+
 def test_another_version_and_a_broken_manifest_are_refused(tmp_path: Path) -> None:
     store = write(tmp_path, store_version=STORE_VERSION + 1)
     with pytest.raises(
@@ -137,7 +146,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         store.split()
 
 
-@pytest.mark.parametrize(("code", "message"), [(errno.ENOSPC, "No space"), (errno.EACCES, "may not be written")])
+@pytest.mark.parametrize(("code", "message"), [(errno.ENOSPC, "No space"), (errno.EACCES, "is not writable")])
 def test_a_failed_write_is_a_clear_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
@@ -152,7 +161,7 @@ def test_a_failed_write_is_a_clear_error_and_leaves_nothing(
 
 def test_a_file_in_place_of_the_root_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("a file")
-    with pytest.raises(UserError, match="may not be written"):
+    with pytest.raises(UserError, match="is not writable"):
         write(tmp_path / "root")
 
 
