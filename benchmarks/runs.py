@@ -32,7 +32,7 @@ MACHINE = {
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",
     "trainer.log_every_n_steps", "trainer.plugins", "trainer.barebones",
 }  # fmt: skip
-"""Settings that say where and how to run, not what: they are not part of a run's identity; the data's fingerprint is."""
+"""Settings that say where and how to run, not what. They are not part of a run's identity; the data fingerprint is."""
 
 
 @dataclass(frozen=True)
