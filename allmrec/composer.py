@@ -124,7 +124,7 @@ class Composer:
             lambda row: self._text(pasts[row], shown[row], user, soft),
             pasts,
             [self.llm.context - max(len(self.answers[item]) for item in items) for items in shown],
-            f"a prompt of {candidates.size(1)} candidates",
+            f"a prompt of {candidates.size(1)} candidates and no history",
             "Lower max_title_tokens, take a protocol with fewer candidates, or a model with a longer context.",
         )
         if not soft:
@@ -157,7 +157,7 @@ class Composer:
             lambda row: self._profile(pasts[row], soft) + question,
             pasts,
             [self.llm.context - 1] * len(pasts),
-            "a prompt with this question",
+            "a prompt with this question and no history",
             "Ask a shorter question, or choose a model with a longer context.",
         )
         return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts], shortened)
@@ -218,9 +218,7 @@ def fitted(
     for row, (past, room) in enumerate(zip(pasts, rooms, strict=True)):
         while (length := len(ids[row])) > room:
             if not past:
-                raise UserError(
-                    f"{what} has {length} tokens without any history, and {model.name} has room for {room}", cure
-                )
+                raise UserError(f"{what} has {length} tokens, and {model.name} has room for {room}", cure)
             del past[0]
             ids[row] = model.prompt_ids([write(row)])[0]
     return ids, shortened

@@ -153,3 +153,11 @@ class PromptRates(CaseRates):
         xy, xx, yy, shortened = cases.sum(0)
         correlation = xy / (xx * yy).sqrt() if xx * yy > 0 else torch.zeros_like(xy)
         return {"length_correlation": correlation, "shortened": shortened / len(cases)}
+
+
+class ShortenedRate(CaseRates):
+    """The share of prompts whose history was shortened, from rows of one number."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """``shortened``."""
+        return {"shortened": self.distinct()[:, 0].mean()}

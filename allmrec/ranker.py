@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from allmrec.composer import Composer, Prompts, prompt_order
@@ -23,19 +22,15 @@ from allmrec.decoding import (
     require_side_by_side,
     scored,
 )
-from allmrec.generation import AnswerRates, CaseRates, PromptRates, owed_to_lengths, verdicts
+from allmrec.generation import AnswerRates, PromptRates, owed_to_lengths, verdicts
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
+from allmrec.report import GENERATED, PROMPTS, PromptReport
 from common.errors import UserError, at_least
-from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
 BEYOND = 8
 """Tokens that an answer may go on beyond the longest candidate: cut off there, a longer text could pass for one."""
-
-PROMPTS, GENERATED = "prompts", "generated"
-RATES: dict[str, type[CaseRates]] = {PROMPTS: PromptRates, GENERATED: AnswerRates}
-"""What a test reports beside ranks, as its metrics call it."""
 
 
 class Reading(NamedTuple):
@@ -46,7 +41,7 @@ class Reading(NamedTuple):
     answers: Answers
 
 
-class LanguageModelRanker(Recommender):
+class LanguageModelRanker(PromptReport):
     """Shows candidates to a language model, and ranks them by the likelihood of their titles or reads its answer.
 
     A subclass says with :meth:`soft` which vectors stand in a prompt's slots, and with ``soft_slots`` whether there
@@ -95,13 +90,12 @@ class LanguageModelRanker(Recommender):
         at_least(1, max_title_tokens=max_title_tokens)
         require_side_by_side(llm)
         self.llm = llm
-        self.language_model = llm.title
+        self.language_model, self.context = llm.title, llm.context
         self.style = STYLES[domain]()
         self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
         self.scorer: Scorer = scorer
         self.order = order
         self.generate_at_test = generate_at_test
-        self.rates: dict[tuple[str, str], CaseRates] = {}
         # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
         self._rows = 16
 
@@ -115,6 +109,7 @@ class LanguageModelRanker(Recommender):
         """Receives titles."""
         super().attach(catalogue)
         self.composer = self.make_composer(catalogue["titles"])
+        self.cut_titles = self.composer.cut_titles
 
     def make_composer(self, titles: Sequence[str]) -> Composer:
         """What writes the prompts of a catalogue."""
@@ -210,37 +205,10 @@ class LanguageModelRanker(Recommender):
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases and judges what the language model writes; each prompt is read once for both."""
         found = self._in_chunks(self._examine, batch)
-        for kind, rates in RATES.items():
-            if kind in found:
-                own = self.rates.setdefault((kind, batch["protocol"]), rates().to(self.device))
-                own.update(batch["case_id"], found.pop(kind))
+        self.note(PROMPTS, PromptRates, batch, found.pop(PROMPTS))
+        if self.generate_at_test:
+            self.note(GENERATED, AnswerRates, batch, found.pop(GENERATED))
         self._collect(batch, found)
-
-    def on_test_epoch_start(self) -> None:
-        """Forgets earlier ranks and answers."""
-        super().on_test_epoch_start()
-        self.rates = {}
-
-    def on_test_epoch_end(self) -> None:
-        """Logs metrics of ranks, and rates of prompts and written answers; says what was cut."""
-        super().on_test_epoch_end()
-        rates = self.extra_metrics()
-        self.log_dict(rates, reduce_fx="max", sync_dist=True)
-        shortened = max((share for name, share in rates.items() if name.endswith("/shortened")), default=0.0)
-        if shortened or self.composer.cut_titles:
-            rank_zero_warn(
-                f"{shortened:.1%} of the prompts had their history shortened to fit into the context of "
-                f"{self.llm.context:,} tokens; {self.composer.cut_titles:,} of {self.num_items:,} titles were cut to "
-                f"{self.max_title_tokens} tokens."
-            )
-
-    def extra_metrics(self) -> dict[str, float]:
-        """Rates, ``test/<protocol>/overall/prompts/<rate>`` and, of written answers, ``…/generated/<rate>``."""
-        return {
-            f"test/{protocol}/overall/{kind}/{name}": float(rate)
-            for (kind, protocol), rates in self.rates.items()
-            for name, rate in rates.compute().items()
-        }
 
     @torch.no_grad()
     def _read(self, batch: SequenceBatch, null: bool = False) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
-from allmrec.composer import newest, readable
+from allmrec.composer import USER_SLOT, Prompts, fitted, newest, readable
+from allmrec.generation import ShortenedRate
 from allmrec.prompts import STYLES, Domain
+from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection
 from allmrec.tokens import Tokens, like_lengths, positions
-from common.errors import DataError, at_least
+from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import packaged_minilm
@@ -65,7 +68,7 @@ class FrozenReader(SlottedModel):
         return (states * tokens.real[..., None]).sum(1) / tokens.real.sum(1, keepdim=True)
 
 
-class ALLMRecRetrieval(SequentialRecommender):
+class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     """Matches what a frozen model makes of a user with what it makes of an item; it can rank the whole catalogue.
 
     User: the user's vector, then each title of the history with its joint vector. Item: its title with its joint
@@ -119,11 +122,12 @@ class ALLMRecRetrieval(SequentialRecommender):
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         at_least(0, shown_history=shown_history)
         at_least(1, max_title_tokens=max_title_tokens)
+        above_zero(temperature=temperature)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
         self.reader = FrozenReader(reader, pooling)
-        self.language_model = self.reader.title
+        self.language_model, self.context = self.reader.title, self.reader.context
         self.project_user = Projection(self.collaborative.width, self.reader.embedding.weight, "leaky_relu")
         self.project_item = Projection(latent, self.reader.embedding.weight, "gelu")
         self.user_head = nn.Linear(self.reader.state_width, width)
@@ -140,7 +144,8 @@ class ALLMRecRetrieval(SequentialRecommender):
 
         Raises:
             DataError: If no item has a title.
-            UserError: If the collaborative filter or the joint vectors belong to another catalogue.
+            UserError: If the collaborative filter or the joint vectors belong to another catalogue, or the text of an
+                item does not fit into the reader's context.
         """
         super().attach(catalogue)
         if not any(catalogue["titles"]):
@@ -150,13 +155,14 @@ class ALLMRecRetrieval(SequentialRecommender):
         joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
         self.text_encoder = joint.text_encoder
         self.joint.copy_(getattr(joint, self.vectors))
-        self.titles = readable(self.reader, catalogue["titles"], self.max_title_tokens)[0]
-        self.cards = self.reader.prompt_ids([self.style.card(title) for title in self.titles])
+        self.titles, self.cut_titles = readable(self.reader, catalogue["titles"], self.max_title_tokens)
+        cards = [self.style.card(title) for title in self.titles]
+        self.cards, _ = self._fitted(cards.__getitem__, [[] for _ in cards], "the text of an item")
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """States of users, of length 1, shape ``(b, 1, width)``."""
-        pasts = newest(batch["history"], self.shown_history)
-        ids = self._profiles(pasts)
+        prompts = self.prompts(batch)
+        pasts = [slots[1:] for slots in prompts.slots]
         items = torch.tensor([item for past in pasts for item in past], dtype=torch.long, device=self.device)
         lengths = torch.tensor([len(past) for past in pasts], device=self.device)
         users = self.project_user(self.collaborative.user_vectors(batch))
@@ -166,8 +172,22 @@ class ALLMRecRetrieval(SequentialRecommender):
         soft = users.new_zeros(len(items) + len(users), users.size(1)).index_copy(0, starts, users)
         others = torch.ones(len(soft), dtype=torch.bool, device=self.device).index_fill(0, starts, False)
         soft = soft.index_copy(0, others.nonzero()[:, 0], self.project_item(self.joint[distinct])[place])
-        states = self.user_head(self.reader.read(Tokens.of(ids, self.device), soft))
+        states = self.user_head(self.reader.read(Tokens.of(prompts.ids, self.device), soft))
         return F.normalize(states, dim=1)[:, None] / self.temperature
+
+    def prompts(self, batch: SequenceBatch) -> Prompts:
+        """Texts of users; one that does not fit loses the oldest items of its history.
+
+        Raises:
+            UserError: If one does not fit even without any.
+        """
+        pasts = newest(batch["history"], self.shown_history)
+        ids, shortened = self._fitted(
+            lambda row: self.style.profile([self.titles[item] for item in pasts[row]]),
+            pasts,
+            "a user's text and no history",
+        )
+        return Prompts(ids, [[USER_SLOT, *past] for past in pasts], shortened)
 
     def item_states(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         """States of items, of length 1; those of like length are read together."""
@@ -197,6 +217,12 @@ class ALLMRecRetrieval(SequentialRecommender):
         logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
         return {"loss": softmax_loss(logits, place[: len(target)])}
 
+    def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Ranks test cases, and notes whose history was shortened."""
+        super().test_step(batch, batch_idx, dataloader_idx)
+        shortened = torch.tensor(self.prompts(batch).shortened, dtype=torch.float64, device=self.device)
+        self.note(PROMPTS, ShortenedRate, batch, shortened[:, None])
+
     def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's."""
         return [] if self.text_encoder is None else text_marks(self.text_encoder)
@@ -211,14 +237,8 @@ class ALLMRecRetrieval(SequentialRecommender):
         self.reader.refuse_other(checkpoint)
         self._table = None
 
-    def _profiles(self, pasts: list[list[int]]) -> list[list[int]]:
-        """Tokens of users' texts; one that does not fit loses its oldest items, in ``pasts`` too."""
-        ids = self.reader.prompt_ids([self._profile(past) for past in pasts])
-        for row, past in enumerate(pasts):
-            while len(ids[row]) > self.reader.context and past:
-                del past[0]
-                ids[row] = self.reader.prompt_ids([self._profile(past)])[0]
-        return ids
-
-    def _profile(self, past: list[int]) -> str:
-        return self.style.profile([self.titles[item] for item in past])
+    def _fitted(
+        self, write: Callable[[int], str], pasts: list[list[int]], what: str
+    ) -> tuple[list[list[int]], list[bool]]:
+        cure = "Lower max_title_tokens, or choose a reader with a longer context."
+        return fitted(self.reader, write, pasts, [self.context] * len(pasts), what, cure)

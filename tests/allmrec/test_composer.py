@@ -55,7 +55,7 @@ def test_a_question_has_no_slots_of_its_own(opt: FrozenLLM) -> None:
 
 def test_a_question_that_is_too_long_is_told_so(opt: FrozenLLM) -> None:
     composer = Composer(opt, PromptStyle(), TITLES)
-    with pytest.raises(UserError, match=r"with this question has 5\d\d tokens .* room for 511\nAsk a shorter question"):
+    with pytest.raises(UserError, match=r"no history has 5\d\d tokens.* room for 511\nAsk a shorter question"):
         composer.about(HISTORY, "sea " * 512)
     assert composer.about(HISTORY, "sea " * 490).shortened == [True, True]
 
@@ -76,7 +76,7 @@ def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> 
 
 def test_candidates_that_do_not_fit_are_an_error_with_counts(tmp_path: Path) -> None:
     llm = FrozenLLM(build(tmp_path, "opt", context=30), "fp32")
-    with pytest.raises(UserError, match=r"3 candidates has \d+ tokens"):
+    with pytest.raises(UserError, match=r"3 candidates and no history has \d+ tokens"):
         Composer(llm, PromptStyle(), TITLES)(HISTORY, SHOWN)
 
 

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from allmrec.composer import USER_SLOT
 from allmrec.retrieval import ALLMRecRetrieval
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
+from tests.allmrec import tiny
+from tests.allmrec.tiny import TITLES
 from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec, training_batch
 
 
@@ -79,6 +82,46 @@ def test_a_text_of_less_than_nothing_is_refused(folders: dict[str, str], joint: 
     with pytest.raises(UserError, match=f"{option} is {least - 1}"):
         build(folders["opt"], joint, **{option: least - 1})
     assert build(folders["opt"], joint, **{option: least}).score(evaluation_batch()).isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_a_long_history_loses_its_oldest_items_and_is_counted(tmp_path: Path, joint: str, family: str) -> None:
+    batch = evaluation_batch()
+    lengths = [len(ids) for ids in build(tiny.build(tmp_path / "wide", family), joint).prompts(batch).ids]
+    model = build(tiny.build(tmp_path, family, context=max(lengths) - 1), joint)
+    prompts = model.prompts(batch)
+    assert prompts.shortened == [length == max(lengths) for length in lengths]
+    row = prompts.shortened.index(True)
+    assert prompts.slots[row] == [USER_SLOT, *batch["history"][row, 1:].tolist()]
+    model.on_test_epoch_start()
+    model.test_step(batch, 0)
+    model.test_step(batch, 1)
+    share = sum(prompts.shortened) / 4
+    assert model.extra_metrics() == {"test/sampled-19/overall/prompts/shortened": share}
+    assert 0 < share < 1
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_texts_that_fit_in_no_way_are_told(tmp_path: Path, joint: str, family: str) -> None:
+    with pytest.raises(UserError, match=r"text of an item has \d+ tokens, and .* room for 5"):
+        build(tiny.build(tmp_path / "item", family, context=5), joint)
+    model = build(tiny.build(tmp_path / "user", family, context=9), joint)
+    with pytest.raises(UserError, match=r"a user's text and no history has \d+ tokens"):
+        model.score(evaluation_batch())
+
+
+def test_cut_titles_are_counted_and_an_empty_history_is_not_spoken_of(folders: dict[str, str], joint: str) -> None:
+    model, batch = build(folders["opt"], joint, max_title_tokens=1), evaluation_batch()
+    assert model.cut_titles == sum(len(title.split()) > 1 for title in TITLES)
+    batch["history"] = torch.zeros_like(batch["history"])
+    texts = model.reader.tokenizer.batch_decode(model.prompts(batch).ids)
+    assert not any("So far" in text for text in texts)
+    assert model.score(batch).isfinite().all()
+
+
+def test_a_temperature_of_nothing_is_refused(folders: dict[str, str], joint: str) -> None:
+    with pytest.raises(UserError, match="temperature is 0"):
+        build(folders["opt"], joint, temperature=0.0)
 
 
 def test_vectors_matter_in_their_slots(folders: dict[str, str], joint: str) -> None:
