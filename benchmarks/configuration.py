@@ -37,6 +37,8 @@ PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "need
 """Settings of one call, which ``config.yaml`` leaves out; it leaves out loggers as well, since they may hold keys."""
 VECTORS = "vectors_sha256"
 """Hash of the vector file that a run's data name: the file's name alone would not reveal a change of its content."""
+SEEDS = 2**32
+"""Number of seeds that every library takes."""
 SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
@@ -145,8 +147,9 @@ class RunCLI(LightningCLI):
             raise explain(parser, error, {"model": Recommender, "data": SequenceDataModule}) from error
         if self.config.model is None:
             raise UserError("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
-        if isinstance(self.config.seed_everything, bool):
-            raise UserError("--seed_everything takes a number.", "Give one, for example --seed_everything 1.")
+        seed = self.config.seed_everything
+        if isinstance(seed, bool) or not 0 <= seed < SEEDS:
+            raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")
 
     def instantiate_classes(self) -> None:
         """Does nothing: :meth:`build` makes the objects."""
@@ -166,7 +169,7 @@ class RunCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(config)
         except ValueError as error:
-            raise own_mistake(error) or self._unknown_size(error) or self._too_large(error) or error from error
+            raise own_mistake(error) or self._unknown_size(error) or self._too_large(error) or refused(error) from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
@@ -283,6 +286,13 @@ def own_mistake(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def refused(error: BaseException) -> UserError:
+    """What a constructor said of an argument, without the parser's text around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return UserError(f"{error}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")
 
 
 def with_config_files(arguments: Sequence[str]) -> list[str]:

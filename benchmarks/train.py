@@ -18,6 +18,7 @@ import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
@@ -44,6 +45,9 @@ from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS, load_checkpoint
 
+NOT_LOGGED = "Early stopping conditioned on metric"
+"""How Lightning's message begins if the monitored metric is not logged."""
+
 
 def main(arguments: Sequence[str]) -> None:
     """Trains and tests one model; a run that is already done is skipped unless ``--force`` is given.
@@ -61,7 +65,10 @@ def main(arguments: Sequence[str]) -> None:
         # Fails before files of an earlier run are removed.
         wandb_mode()
     forget_peak_memory()
-    result = launch_within_memory(cli, plan)
+    try:
+        result = launch_within_memory(cli, plan)
+    except MisconfigurationException as error:
+        raise UserError(str(error), "`recbench run --help` describes the options of the Trainer.") from error
     if result is not None:
         say("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
 
@@ -209,12 +216,27 @@ def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
 
 
 def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder: Path, resume: Path | None) -> None:
-    """Trains the model; a closed-form model is only validated and saved."""
+    """Trains the model; a closed-form model is only validated and saved.
+
+    Raises:
+        UserError: If no validation chose a checkpoint, or validation does not log the monitored metric.
+    """
     if model.closed_form:
         trainer.validate(model, data, verbose=False)
         trainer.save_checkpoint(folder / WEIGHTS)
         return
-    trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+    except RuntimeError as error:
+        if not str(error).startswith(NOT_LOGGED):
+            raise
+        raise UserError(str(error), "Name a metric of validation with --early_stopping.monitor.") from error
+    if not trainer.fast_dev_run and not (folder / WEIGHTS).is_file():  # type: ignore[attr-defined]  # Lightning sets it by name
+        raise UserError(
+            "Training ended before its first validation, so no checkpoint was chosen.",
+            "Train longer or validate earlier: --trainer.max_epochs, max_steps, check_val_every_n_epoch, "
+            "val_check_interval and limit_val_batches decide.",
+        )
 
 
 def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, checkpoint: str | None) -> None:

@@ -92,11 +92,17 @@ def read_suite(path: Path) -> Suite:
         other = beside if beside.is_file() else find_suite(str(name))
         values = asdict(read_suite(other)) | values
     known = set(Suite.__dataclass_fields__)
-    if not isinstance(values, dict) or not {"about", "datasets", "methods"} <= set(values):
+    if not isinstance(values, dict):
         raise UserError(f"{path} is not a suite file.", "A suite has about, datasets and methods.")
     for key in values:
         if key not in known:
             raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, known))
+    for key in ("about", "datasets", "methods"):
+        if not values.get(key):
+            raise UserError(f"{path}: the suite has no {key}.", "A suite has about, datasets and methods.")
+    for key in ("datasets", "methods", "seeds"):
+        if not isinstance(values.get(key, []), list):
+            raise UserError(f"{path}: {key} is {values[key]!r}, expected a list.", f"Write {key}: [{values[key]}].")
     for label, variant in values.get("variants", {}).items():
         if "of" not in variant or not set(variant) <= VARIANT:
             raise UserError(f"{path}: the variant {label} is malformed.", "A variant has of, options and with.")

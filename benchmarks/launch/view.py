@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 import statistics
 import sys
 import time
@@ -158,7 +159,7 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
         for e in left
         if not isinstance(e, Report)
     ]
-    lines = [f"recbench {entry.command} {' '.join(entry.arguments)}" for entry in entries]
+    lines = [shlex.join(["recbench", entry.command, *entry.arguments]) for entry in entries]
     guess = [seconds for seconds, _ in todo if not math.isnan(seconds)]
     text = f", about {clock(sum(guess) / jobs)}" if guess else ", time unknown" if todo else ""
     if any(elsewhere for _, elsewhere in todo):

@@ -1,8 +1,9 @@
-"""``recbench sweep``: hyper-parameters searched on validation, within a budget that the leaderboard shows."""
+"""``recbench sweep``: searches hyper-parameters on validation, within a budget that the leaderboard shows."""
 
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 from typing import Literal
@@ -28,21 +29,25 @@ def sweep(
     options: list[str] | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Searches hyper-parameters on validation, never on the test; called again, it goes on.
+    """Searches hyper-parameters on validation, never on the test; calling it again continues the search.
 
     Several processes or machines that share ``--runs`` share the search and its budget.
 
     Args:
         space: Search space in the W&B sweep schema, or a shipped experiment such as ``ml-100k/sasrec``.
-        trials: Budget in trials, pruned and failed ones too.
-        hours: Budget in hours of all trials together; not with W&B, whose agents count trials alone.
-        backend: Search here, or register the sweep with W&B and start an agent.
+        trials: Budget in trials, including pruned and failed ones.
+        hours: Budget in total hours of all trials; not with W&B, whose agents only count trials.
+        backend: Search on this machine with Optuna, or register the sweep with W&B and start an agent.
         root: Folder of the stores.
-        runs: Folder of all runs; the search is in ``sweeps/<name>`` of it.
-        seed: Seed of trials and sampler, the same for all that share a search: no seed that results are reported with.
+        runs: Folder of all runs; the search is in its subfolder ``sweeps/<name>``.
+        seed: Seed of trials and sampler, the same for all who share a search; not one of the reported seeds.
         options: Further options of every trial, such as ``trainer.max_epochs=20``.
-        dry_run: Check the space and print what a first trial would run.
+        dry_run: Check the space and print the command of a first trial.
     """
+    if trials < 1 or (hours is not None and hours <= 0):
+        raise UserError(
+            f"The budget is {trials} trials and {hours} hours.", "Give at least 1 trial, and hours above 0."
+        )
     found = find_space(space)
     folder = runs / "sweeps" / found.name
     shared = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
@@ -53,7 +58,7 @@ def sweep(
         refuse_hours(hours)
     from benchmarks.sweeps.trial import as_arguments, check
 
-    check(found, here)
+    check(found, here, with_data=backend == "optuna" and not dry_run)
     if backend == "wandb":
         _with_wandb(found, here, folder, trials, dry_run)
         return
@@ -64,7 +69,7 @@ def sweep(
 
     if dry_run:
         first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
-        write(f"recbench run {' '.join([*found.arguments, *shared, *first])}")
+        write(shlex.join(["recbench", "run", *found.arguments, *shared, *first]))
         return
     study = open_study(found, folder, seed)
     search(found, study, folder, Budget(trials, hours), here)
@@ -74,7 +79,7 @@ def sweep(
 
 
 def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:
-    """Registers the sweep and starts an agent, or writes the file that ``wandb sweep`` takes."""
+    """Writes the file that ``wandb sweep`` takes, registers the sweep and starts an agent."""
     from benchmarks.sweeps.agents import require_account, sweep_file
 
     path = folder / "wandb.yaml"

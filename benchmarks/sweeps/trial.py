@@ -1,4 +1,4 @@
-"""One trial: training with some hyper-parameters, judged by validation alone. No test is run."""
+"""One trial: a training with chosen hyper-parameters, judged only by validation; nothing is tested."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from benchmarks.train import make_trainer, quieten
 from common.errors import UserError
 
 Report = Callable[[float, int], bool]
-"""Takes the metric of an epoch; tells whether to go on."""
+"""Takes the metric and the number of an epoch; says whether to continue."""
 
 
 class Reporter(L.Callback):
-    """Reports the metric of each epoch, and stops a trial that is not worth going on with.
+    """Reports the metric of each epoch, and stops a trial that is not worth continuing.
 
     Args:
         metric: Name of the metric.
-        report: Who is told.
+        report: Called with the metric of each epoch; says whether to continue.
     """
 
     def __init__(self, metric: str, report: Report) -> None:
@@ -32,16 +32,16 @@ class Reporter(L.Callback):
         self.pruned = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports, once an epoch.
+        """Reports the metric, once per epoch.
 
         Raises:
-            UserError: If no such metric is logged.
+            UserError: If validation does not log the metric.
         """
         if trainer.sanity_checking:
             return
         if self.metric not in trainer.callback_metrics:
             known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
-            raise UserError(f"Validation logs no {self.metric!r}.", f"Choose one of: {', '.join(known)}.")
+            raise UserError(f"Validation does not log {self.metric!r}.", f"Choose one of: {', '.join(known)}.")
         if not self.report(float(trainer.callback_metrics[self.metric]), trainer.current_epoch):
             self.pruned = trainer.should_stop = True
 
@@ -51,12 +51,12 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
 
     Args:
         arguments: Arguments of ``recbench run``.
-        metric: Validation metric, which also stops training early.
+        metric: Validation metric, also used for early stopping.
         goal: ``maximize`` or ``minimize``.
-        report: Takes the metric of each epoch; tells whether to go on.
+        report: Called with the metric of each epoch; says whether to continue.
 
     Raises:
-        UserError: If an argument is not valid, or nothing was validated.
+        UserError: If an argument is not valid, or there was no validation.
     """
     quieten()
     mode = "max" if goal == "maximize" else "min"
@@ -73,21 +73,29 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     else:
         trainer.fit(model, data)
     if record.best is None:
-        raise UserError("Nothing was validated.", "Give --trainer.max_epochs of at least 1.")
+        raise UserError("The trial had no validation.", "Give --trainer.max_epochs of at least 1.")
     return record.best, reporter.pruned
 
 
-def check(space: Space, options: Sequence[str]) -> None:
+def check(space: Space, options: Sequence[str], with_data: bool = False) -> None:
     """Parses one configuration of the space.
 
+    Args:
+        space: What is searched.
+        options: Further options of every trial.
+        with_data: Whether the data that trials read must be there.
+
     Raises:
-        UserError: If a parameter is no option of ``recbench run``: names the nearest one.
+        UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), or the data
+            are missing.
     """
-    RunCLI([*space.arguments, *options, *as_arguments({p.name: p.first for p in space.parameters})])
+    cli = RunCLI([*space.arguments, *options, *as_arguments({p.name: p.first for p in space.parameters})])
+    if with_data:
+        _ = cli.plan
 
 
 def selection(metric: str, goal: str) -> list[str]:
-    """Options of ``recbench run`` that judge epochs by the metric which judges trials.
+    """Options of ``recbench run`` that judge epochs by the same metric as trials.
 
     >>> selection("val/ndcg@10", "maximize")
     ['--early_stopping.monitor=val/ndcg@10', '--early_stopping.mode=max']
@@ -96,7 +104,7 @@ def selection(metric: str, goal: str) -> list[str]:
 
 
 def as_arguments(values: dict[str, Any]) -> list[str]:
-    """Options of ``recbench run``.
+    """Values as options of ``recbench run``.
 
     >>> as_arguments({"model.lr": 0.01, "model.layers": [8, 4]})
     ['--model.lr=0.01', '--model.layers=[8, 4]']
@@ -105,7 +113,7 @@ def as_arguments(values: dict[str, Any]) -> list[str]:
 
 
 def as_text(value: object) -> str:
-    """A value as ``recbench run`` reads it.
+    """A value in the form that ``recbench run`` reads.
 
     >>> as_text(None), as_text([0.9, None])
     ('null', '[0.9, null]')

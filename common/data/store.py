@@ -228,7 +228,7 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
 def _of_default_recipe(dataset: str, stores: list[Store]) -> list[Store]:
     """Stores of the data set's first recipe that has any; all of them if the data set is the user's own."""
     for recipe in DATASETS[dataset].recipes if dataset in DATASETS else ():
-        if chosen := [store for store in stores if store.manifest.recipe == recipe]:
+        if chosen := [store for store in stores if store.manifest.recipe == recipe.name]:
             return chosen
     return stores
 

@@ -107,7 +107,7 @@ def test_a_filter_of_other_events_is_refused(
     given = [f"--predecessors.sasrec_allmrec={chain['sasrec_allmrec']}", f"--data.{option}={value}"]
     assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *QUICK, *given)]) == 2
     assert f"was trained with {option} " in capsys.readouterr().err
-    assert not find_runs([tmp_path])
+    assert not list(find_runs([tmp_path]))
 
 
 def test_parameters_tell_trained_from_frozen(results: dict[str, Result]) -> None:

@@ -229,6 +229,25 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
     assert (training["steps"], training["batches_a_step"]) == (2, 4)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--model.width=51", "--model.num_heads=2"], "width 51 cannot be shared by 2 heads"),
+        (["--trainer.max_epochs=0"], "ended before its first validation"),
+        (["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2"], "ended before its first validation"),
+        (["--trainer.max_epochs=1", "--early_stopping.monitor=val/nope"], "--early_stopping.monitor"),
+        (["--trainer.max_epochs=-3"], "options of the Trainer"),
+        (["--seed_everything=-1"], "from 0 to 4,294,967,295"),
+    ],
+)
+def test_settings_that_cannot_train_are_one_message(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *given)]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(find_runs([tmp_path]))
+
+
 def test_a_row_that_does_not_fit_is_told(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
