@@ -21,8 +21,8 @@ def spread_of(total_entropy: Float[Tensor, ""], counts: Int[Tensor, "r"]) -> dic
         total_entropy: Sum of the entropies of all pairs.
         counts: Pairs that each relation is the most probable of.
     """
-    pairs = counts.sum().clamp(min=1)
-    return {"q_entropy": float(total_entropy / pairs), "q_largest_share": float(counts.max() / pairs)}
+    pairs = max(1, int(counts.sum()))
+    return {"q_entropy": float(total_entropy) / pairs, "q_largest_share": int(counts.max()) / pairs}
 
 
 class RelationSpread(Metric):

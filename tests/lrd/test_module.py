@@ -80,7 +80,7 @@ def test_weight_of_triplets_is_a_ratio_to_training_events_or_as_released_to_all(
         ({"cache_candidates": 0}, "cache_candidates is 0"),
     ],
 )
-def test_arguments_out_of_range_are_refused_by_name(argument: dict[str, float], says: str) -> None:
+def test_arguments_out_of_range_are_refused_by_name(argument: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         model(**argument)
 

@@ -1,7 +1,7 @@
 """Encoders against naive loops and small models made on the spot."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "
 
 
 WORDS = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()})]
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 32,
 }  # fmt: skip
