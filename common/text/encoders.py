@@ -171,7 +171,8 @@ class LanguageModelEncoder:
 
 def longest_input(tokenizer: Any, model: Any, wanted: int) -> int:  # noqa: ANN401 (of whatever class)
     """Tokens up to which a text is read: ``wanted``, or fewer where tokenizer or model take no more."""
-    limits: list[int | None] = [wanted, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limits: list[int | None] = [wanted, tokenizer.model_max_length, positions]
     # RoBERTa and its kin count positions from behind the padding's.
     limits += [
         table.num_embeddings - table.padding_idx - 1
