@@ -74,6 +74,8 @@ class ALLMRecStage1(SequentialRecommender):
     """
 
     information_set = frozenset({"order", "text"})
+    _joint: JointVectors | None = None
+    _decoded: Tensor | None = None
 
     def __init__(
         self,
@@ -119,7 +121,6 @@ class ALLMRecStage1(SequentialRecommender):
         )
         self.text_encoder = self.tower.name
         self.positions, self.vectors = positions, vectors
-        self._decoded: Tensor | None = None
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the items' texts.
@@ -134,7 +135,7 @@ class ALLMRecStage1(SequentialRecommender):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts; each distinct item of the batch is encoded once."""
-        self._decoded = None
+        self._forget()
         states, keep = self._learnt(batch)
         count = keep.size(1)
         positive = batch["targets"][:, -count:][keep]
@@ -149,14 +150,11 @@ class ALLMRecStage1(SequentialRecommender):
         )
         return losses
 
-    @torch.no_grad()
     def joint_vectors(self) -> JointVectors:
-        """Both latents of every item, without dropout; row 0 is padding and zero."""
-        e = self.alignment.items.encode(self.collaborative.item_vectors())
-        q = self.alignment.texts.encode(self.tower.all(self.device))
-        first = torch.zeros(1, dtype=torch.long, device=self.device)
-        both = e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0)
-        return JointVectors(*both, self.tower.name, self.collaborative.digest)
+        """Both latents of every item, without dropout, computed once after each training step; row 0 is zero."""
+        if self._joint is None:
+            self._joint = self._encoded()
+        return self._joint
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> tuple[Float[Tensor, "i_plus_1 z"], Float[Tensor, "i_plus_1 d"]]:
@@ -188,13 +186,23 @@ class ALLMRecStage1(SequentialRecommender):
         """Item vectors decoded from joint vectors, computed once after each training step."""
         if self._decoded is None:
             with torch.no_grad():
-                joint = getattr(self.joint_vectors(), self.vectors)
-                self._decoded = self.alignment.items.decoder(joint)
+                self._decoded = self.alignment.items.decoder(getattr(self.joint_vectors(), self.vectors))
         return self._decoded
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Forgets vectors of other weights."""
-        self._decoded = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._joint = self._decoded = None
+
+    @torch.no_grad()
+    def _encoded(self) -> JointVectors:
+        e = self.alignment.items.encode(self.collaborative.item_vectors())
+        q = self.alignment.texts.encode(self.tower.all(self.device))
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        both = e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0)
+        return JointVectors(*both, self.tower.name, self.collaborative.digest)
 
     def _learnt(self, batch: SequenceBatch) -> tuple[Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
         """User vectors before each learnt item, and which of them have one."""

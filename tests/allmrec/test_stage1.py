@@ -80,6 +80,22 @@ def test_frozen_texts_are_encoded_once_for_all(sbert: str, encoded: list[int]) -
     assert {name.split(".")[0] for name in model.state_dict()} == {"alignment"}
 
 
+def test_a_tested_model_leaves_its_vectors_without_encoding_anew(
+    sbert: str, encoded: list[int], tmp_path: Path
+) -> None:
+    model = build(sbert).eval()
+    for _ in range(2):
+        model.score(evaluation_batch())
+    model.write_artifacts(tmp_path)
+    assert sum(encoded) == NUM_ITEMS + 1
+    joint = model.joint_vectors()
+    model.loss(training_batch())
+    encoded.clear()
+    torch.nn.init.normal_(model.alignment.texts.encoder.weight)
+    assert not torch.equal(model.joint_vectors().texts, joint.texts)
+    assert sum(encoded) == NUM_ITEMS + 1
+
+
 @pytest.mark.parametrize("formulation", ["paper", "released"])
 def test_training_aligns_and_leaves_the_filter_alone(sbert: str, formulation: Any) -> None:  # noqa: ANN401
     model = build(sbert, formulation=formulation, lr=0.02)
