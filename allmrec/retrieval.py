@@ -49,11 +49,16 @@ class FrozenReader(SlottedModel):
             )
             refuse_missing(place, report)
         super().__init__(place, model, tokenizer)
-        self.pooling = pooling
+        self.given_name, self.pooling = name, pooling
         with torch.no_grad():
             probe = model(inputs_embeds=torch.zeros(1, 1, self.width))
         # Not always the hidden size: some models project their states back to the width of token vectors.
         self.state_width = int(probe.last_hidden_state.size(-1))
+
+    @property
+    def title(self) -> str:
+        """As :attr:`SlottedModel.title`; of packaged weights, whose folder's name tells nothing, the name given."""
+        return self.given_name if self.given_name == "minilm" else super().title
 
     def read(self, tokens: Tokens, soft: Float[Tensor, "s d"]) -> Float[Tensor, "b w"]:
         """One state a row."""

@@ -47,7 +47,9 @@ def test_it_learns_through_a_frozen_decoder(folders: dict[str, str], joint: str,
 
 @pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
 def test_it_learns_through_the_packaged_encoder(joint: str) -> None:
-    assert_learns(build("minilm", joint, lr=0.003), 15)
+    model = build("minilm", joint, lr=0.003)
+    assert model.language_model == "minilm"
+    assert_learns(model, 15)
 
 
 def test_company_changes_no_state(folders: dict[str, str], joint: str) -> None:
