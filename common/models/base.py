@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
 from common.models.chunking import map_chunks_joined
@@ -63,17 +63,12 @@ class Recommender(L.LightningModule, ABC):
     """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in chunks."""
 
     def __init__(
-        self,
-        num_items: int,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
+        self, num_items: int, lr: float = 1e-3, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
         super().__init__()
+        at_least(0, lr=lr, weight_decay=weight_decay)
         self.num_items = num_items
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.betas = betas
+        self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.list_length = min(TOP_LIST, num_items)
         self.case_ranks: dict[str, CaseRanks] = {}
         self.train_count: Tensor | None = None
@@ -127,7 +122,7 @@ class Recommender(L.LightningModule, ABC):
         Raises:
             UserError: If a score is NaN or infinite.
         """
-        return self._in_chunks(self._rank_candidates if "candidates" in batch else self._rank_catalogue, batch)
+        return self._in_chunks(self._rank_target if "candidates" in batch else self._rank_catalogue, batch)
 
     def recommend(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The best items that a user has not seen: ``items`` and ``scores``, both of shape ``(b, list_length)``."""
@@ -263,12 +258,9 @@ class Recommender(L.LightningModule, ABC):
         items, values = top_k(self._unseen_scores(batch) if scores is None else scores, self.list_length)
         return {"items": items.masked_fill_(values == -torch.inf, PAD), "scores": values}
 
-    def _rank_candidates(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        return self._rank_target(batch, self.score(batch))
-
-    def _rank_target(self, batch: SequenceBatch, scores: Float[Tensor, "b c"]) -> dict[str, Tensor]:
+    def _rank_target(self, batch: SequenceBatch, scores: Tensor | None = None) -> dict[str, Tensor]:
         """Ranks the target, which is the first candidate, by the candidates' scores."""
-        scores = scores.float()
+        scores = (self.score(batch) if scores is None else scores).float()
         self._require_finite(scores, "scores")
         higher, equal = higher_equal(scores, torch.zeros_like(batch["target"]))
         return {"higher": higher, "equal": equal, "num_candidates": torch.full_like(higher, scores.size(1))}

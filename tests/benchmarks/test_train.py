@@ -233,6 +233,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
     ("given", "said"),
     [
         (["--model.width=51", "--model.num_heads=2"], "width 51 cannot be shared by 2 heads"),
+        (["--model.lr=-1"], "lr"),
         (["--trainer.max_epochs=0"], "ended before its first validation"),
         (["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2"], "ended before its first validation"),
         (["--trainer.max_epochs=1", "--early_stopping.monitor=val/nope"], "--early_stopping.monitor"),
