@@ -96,8 +96,8 @@ class LanguageModelRanker(PromptReport):
         self.scorer: Scorer = scorer
         self.order = order
         self.generate_at_test = generate_at_test
-        # Rows of a pass: candidates' logits over a vocabulary of 50,000 take 50 MB a row.
-        self._rows = 16
+        # Candidates' logits over a vocabulary of 50,000 take 50 MB a row.
+        self.chunk_rows = 16
 
     def setup(self, stage: str) -> None:
         """Attaches the catalogue, and tells a DataModule of prompts how long they are."""

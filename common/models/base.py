@@ -62,6 +62,9 @@ class Recommender(L.LightningModule, ABC):
     score_bytes: ClassVar[int] = 256 << 20
     """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in chunks."""
 
+    chunk_rows: int
+    """Rows of a batch that are ranked at a time, to begin with; halved until they fit into memory."""
+
     def __init__(
         self, num_items: int, lr: float = 1e-3, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
@@ -72,7 +75,7 @@ class Recommender(L.LightningModule, ABC):
         self.list_length = min(TOP_LIST, num_items)
         self.case_ranks: dict[str, CaseRanks] = {}
         self.train_count: Tensor | None = None
-        self._rows = max(1, self.score_bytes // (4 * (num_items + 1)))
+        self.chunk_rows = max(1, self.score_bytes // (4 * (num_items + 1)))
 
     @property
     def data_module(self) -> DataModule | None:
@@ -273,7 +276,7 @@ class Recommender(L.LightningModule, ABC):
         return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": top_items}
 
     def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
-        result, self._rows = map_chunks_joined(step, batch, self._rows)
+        result, self.chunk_rows = map_chunks_joined(step, batch, self.chunk_rows)
         return result
 
     def _require_finite(self, values: Tensor, what: str) -> None:

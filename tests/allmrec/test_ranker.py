@@ -102,4 +102,4 @@ def test_neither_padded_batches_nor_lack_of_memory_change_a_rate(
 
     monkeypatch.setattr(LLMOnly, "_written", short_of_memory)
     assert figures(model, batch) == pytest.approx(once, rel=1e-6)
-    assert model._rows == 1
+    assert model.chunk_rows == 1

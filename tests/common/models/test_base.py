@@ -100,7 +100,7 @@ def test_lists_are_filled_with_padding_where_nothing_is_left() -> None:
 def test_chunks_of_a_batch_give_the_ranks_of_the_whole() -> None:
     model, batch = _model(), toy.full_batch()
     whole = model.rank(batch)
-    model._rows = 3
+    model.chunk_rows = 3
     chunked = model.rank(batch)
     assert all(torch.equal(whole[name], chunked[name]) for name in whole)
 
