@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,30 @@ class Projection(nn.Module):
         """Vectors that the language model can read among its words."""
         projected: Tensor = self.outer(self.activation(self.norm(self.inner(vectors))))
         return projected
+
+
+def slot_vectors(
+    prompts: Prompts,
+    table: Float[Tensor, "i_plus_1 d"],
+    project: nn.Module,
+    users: Callable[[], Float[Tensor, "b t"]],
+) -> Float[Tensor, "s t"] | None:
+    """Vectors for the slots of a batch's prompts, in order, if there are slots; each distinct item is projected once.
+
+    Args:
+        prompts: The prompts.
+        table: Vector of each item.
+        project: Makes item vectors readable.
+        users: Makes a readable vector of each row's user; asked only where prompts have a slot for it.
+    """
+    slots = torch.tensor([item for row in prompts.slots for item in row], device=table.device)
+    if not len(slots):
+        return None
+    distinct, place = slots.unique(return_inverse=True)
+    vectors: Tensor = project(table[distinct])[place]
+    if prompts.slots[0][0] != USER_SLOT:
+        return vectors
+    return vectors.masked_scatter((slots == USER_SLOT)[:, None], users())
 
 
 class ALLMRecStage2(ChoiceRanker):
@@ -200,16 +224,8 @@ class ALLMRecStage2(ChoiceRanker):
         return Composer(self.llm, self.style, names, self.shown_history, self.max_title_tokens, shown)
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
-        """Vectors for the slots of a batch's prompts, in order; each distinct item is projected once."""
-        slots = torch.tensor([item for row in prompts.slots for item in row], device=self.device)
-        if not len(slots):
-            return None
-        distinct, place = slots.unique(return_inverse=True)
-        vectors: Tensor = self.project_item(self.joint[distinct])[place]
-        if prompts.slots[0][0] != USER_SLOT:
-            return vectors
-        users = self.project_user(self.user_vectors(batch))
-        return vectors.masked_scatter((slots == USER_SLOT)[:, None], users)
+        """Projected user and joint vectors for the slots of a batch's prompts, in order."""
+        return slot_vectors(prompts, self.joint, self.project_item, lambda: self.project_user(self.user_vectors(batch)))
 
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
         """The filter's vector of each row's user."""

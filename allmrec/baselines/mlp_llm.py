@@ -10,11 +10,11 @@ from torch import Tensor
 
 from allmrec.choice import ChoiceRanker
 from allmrec.collaborative import CollaborativeFilter
-from allmrec.composer import USER_SLOT, Prompts
+from allmrec.composer import Prompts
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
 from allmrec.prompts import Domain
-from allmrec.stage2 import Projection
+from allmrec.stage2 import Projection, slot_vectors
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
@@ -90,16 +90,13 @@ class MLPLLM(ChoiceRanker):
         self.vectors.copy_(self.collaborative.item_vectors())
 
     def soft(self, batch: SequenceBatch, prompts: Prompts) -> Float[Tensor, "s t"] | None:
-        """Vectors for the slots of a batch's prompts, in their order; each distinct item is projected once."""
-        slots = torch.tensor([item for row in prompts.slots for item in row], device=self.device)
-        if not len(slots):
-            return None
-        distinct, place = slots.unique(return_inverse=True)
-        vectors: Tensor = self.project_item(self.vectors[distinct])[place]
-        if prompts.slots[0][0] != USER_SLOT:
-            return vectors
-        users = self.project_user(self.collaborative.user_vectors(batch))
-        return vectors.masked_scatter((slots == USER_SLOT)[:, None], users)
+        """Projected vectors of users and items for the slots of a batch's prompts, in order."""
+        return slot_vectors(
+            prompts,
+            self.vectors,
+            self.project_item,
+            lambda: self.project_user(self.collaborative.user_vectors(batch)),
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The two projections."""
