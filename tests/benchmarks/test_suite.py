@@ -175,11 +175,15 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("about: [toy\n", "not valid YAML"), ("- toy\n", "not a suite file"), ("about: a", "not a suite file")],
+    [
+        ("about: [toy\n", " is not valid YAML"),
+        ("- toy\n", " is not a suite file"),
+        ("about: a", ": the suite has no datasets"),
+    ],
 )
 def test_a_file_that_is_no_suite_is_refused_by_its_name(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "toy.yaml").write_text(text)
-    with pytest.raises(UserError, match=f"toy.yaml is {message}"):
+    with pytest.raises(UserError, match=f"toy.yaml{message}"):
         read_suite(tmp_path / "toy.yaml")
 
 
