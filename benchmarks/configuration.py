@@ -38,7 +38,7 @@ PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "need
 VECTORS = "vectors_sha256"
 """Hash of the vector file that a run's data name: the file's name alone would not reveal a change of its content."""
 SEEDS = 2**32
-"""Number of seeds that every library takes."""
+"""Number of seeds that all libraries accept."""
 SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
@@ -289,7 +289,7 @@ def own_mistake(error: BaseException | None) -> UserError | None:
 
 
 def refused(error: BaseException) -> UserError:
-    """What a constructor said of an argument, without the parser's text around it."""
+    """The message of a constructor about an argument, without the parser's text around it."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return UserError(f"{error}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")

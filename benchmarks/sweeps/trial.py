@@ -83,7 +83,7 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
     Args:
         space: What is searched.
         options: Further options of every trial.
-        with_data: Whether the data that trials read must be there.
+        with_data: Whether the data of the trials must exist.
 
     Raises:
         UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), or the data
