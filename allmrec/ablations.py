@@ -21,7 +21,7 @@ Ablation = Literal[
 * ``random_joint``: in the place of each item's joint vector one that is drawn at random and stays.
 * ``vectors_only``: no title in the prompt, so that one has to be named from its vector.
 * ``anonymous_titles``: names without meaning instead of titles, in the prompt and in the answer.
-* ``shuffled_history``: the history's shown items in an order that tells nothing; the user's vector knows theirs.
+* ``shuffled_history``: the history's shown items in random order; the user's vector still reflects the true one.
 """
 
 SHOWN: dict[Ablation, Shown] = {

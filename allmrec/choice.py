@@ -34,5 +34,5 @@ class ChoiceRanker(LanguageModelRanker):
         self.llm.sign(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks whether the language model is that of the training."""
+        """Checks that the language model is the one of the training."""
         self.llm.refuse_other(checkpoint)

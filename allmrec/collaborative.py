@@ -28,7 +28,7 @@ class CollaborativeFilter(Frozen[Recommender]):
     A sequential model's user vector is its last state and its item vectors are those that states are compared with.
     NCF scores a pair with layers, of which the paper does not say where its vectors are; here they are both tables
     side by side, users' product vectors weighted as its output weighs them, so that for GMF the dot product is the
-    model's score but for the bias.
+    model's score without the bias.
 
     Args:
         model: A trained model, or the folder of its run.
@@ -62,7 +62,7 @@ class CollaborativeFilter(Frozen[Recommender]):
         self.module.attach(catalogue)
 
     def require_items(self, num_items: int) -> None:
-        """Looks whether the model knows as many items as the data set.
+        """Checks that the model knows as many items as the data set has.
 
         Raises:
             UserError: If it does not.

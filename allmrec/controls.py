@@ -30,7 +30,7 @@ class ALLMRecControl(ALLMRecStage2):
     * ``shuffled_joint``: each item's joint vector is that of an item drawn at random.
     * ``untrained``: projections as they were before training.
     * an :data:`Ablation`: prompts without it, which the projections were not trained for.
-    * ``none``: as trained; with another ``order`` or ``scorer`` it tells what those do.
+    * ``none``: as trained; with another ``order`` or ``scorer`` it shows their effect.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -90,7 +90,7 @@ class ALLMRecControl(ALLMRecStage2):
             others = 1 + torch.randperm(self.num_items, generator=generator).to(self.joint.device)
             self.joint[1:] = self.joint[others]
         self.train_events = catalogue["train"]
-        # Along a ring of all users, so that nobody meets their own vector.
+        # Along a ring of all users, so that no user keeps their own vector.
         ring = torch.randperm(catalogue["num_users"], generator=generator)
         self.other_user = torch.empty_like(ring).index_copy(0, ring, 1 + ring.roll(1))
 
@@ -140,7 +140,7 @@ class JointDot(SequentialRecommender):
         self.register_buffer("decoded", torch.zeros(num_items + 1, self.collaborative.width), persistent=False)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Reads the joint vectors, and tells the filter which items were trained."""
+        """Reads the joint vectors, and marks the filter's trained items."""
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)

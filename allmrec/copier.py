@@ -12,33 +12,33 @@ HEADS = 4
 PARTS = 2 * HEADS
 """Parts of a token vector; a head compares two."""
 USER, PLACE, WORD, BEFORE, FOUND, BAG, MARK = 0, 2, 3, 4, 5, 6, 7
-"""What the parts hold at the start of training: what was read of the user's vector (two parts), where a token stands,
-which token it is, which token stands before it, where the slot was found, which words stand about here, whether this is
-the user's place."""
+"""What the parts hold at the start of training: what was read of the user's vector (two parts), the place of a token,
+which token it is, which token precedes it, where the slot was found, which words are nearby, and whether this is the
+user's place."""
 READ = (WORD, FOUND)
 """Parts of a slot's vector that are compared: those that no head of the first layer writes to."""
 
 
 @torch.no_grad()
 def start_as_copier(model: OPTForCausalLM, title_tokens: float) -> None:
-    """Initial weights with which the trick can be learnt in minutes.
+    """Sets initial weights from which the pretext task can be learnt in minutes.
 
-    From random weights a small model learns to name some candidate, and then no gradient tells it which. So a few heads
-    start out as what the trick needs. First layer: one fetches the user's vector, from the place where prompts hold it;
-    one notes at each token the word before it; one the words shortly before. Second: one looks for the slot with the
-    user's vector, notes its place and says its words. Third: one looks shortly before that place for a token that
-    stands behind the word at hand, and says it. All other heads have equal query and key projections, so that like
-    attends to like. Training changes all of it.
+    From random weights a small model learns to name some candidate, and then no gradient points to the right one.
+    Therefore a few heads start as what the task needs. First layer: one fetches the user's vector from its place in the
+    prompt; one notes at each token the word before it; one the words shortly before. Second layer: one looks for the
+    slot with the user's vector, notes its place and says its words. Third layer: one looks shortly before that place
+    for a token that follows the current word, and says it. All other heads have equal query and key projections, so
+    that similar vectors attend to each other. All of this is trained.
 
     Args:
         model: A model of three layers or more.
-        title_tokens: Tokens of an average title, at whose end a slot stands.
+        title_tokens: Tokens of an average title, which a slot follows.
     """
     decoder, width = model.model.decoder, model.config.hidden_size
     part = width // PARTS
     words, places = decoder.embed_tokens.weight, decoder.embed_positions.weight
     words.zero_()[:, _part(WORD, part)] = torch.randn(len(words), part)
-    # Places a few tokens apart have like vectors.
+    # Places a few tokens apart have similar vectors.
     pace = torch.logspace(-2.5, 0.4, part // 2)
     angles = (torch.arange(len(places)) - 2)[:, None] * pace
     places.zero_()[:, _part(PLACE, part)] = 3 * torch.cat([angles.sin(), angles.cos()], dim=1)

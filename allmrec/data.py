@@ -20,7 +20,7 @@ from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
 
 
 class PromptDataset(PrefixDataset):
-    """One instance a user, its last training item, or one an item; each with candidates drawn anew in every epoch.
+    """One instance per user, its last training item, or one per item; candidates are redrawn in every epoch.
 
     Candidates are drawn as those of a test are, but around the training target and from training events alone:
     uniform, without replacement, outside the user's training items, and none with the target's title.

@@ -150,7 +150,7 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
 
 
 def require_side_by_side(llm: FrozenLLM) -> None:
-    """Looks whether a model scores two short answers side by side as it scores each alone.
+    """Checks that a model scores two short answers side by side as it scores each by itself.
 
     Raises:
         UserError: If it does not, or takes neither the cache nor the positions that this wants.
@@ -252,7 +252,7 @@ def _allowed(answers: Answers, written: list[list[int]], scores: Tensor) -> Tens
     for row, (candidates, text) in enumerate(zip(answers, written, strict=True)):
         length = len(text)
         going = {a[length] for a in candidates if len(a) > length and list(a[:length]) == text}
-        # A row that has ended keeps one choice, which nobody reads.
+        # A row that has ended keeps one choice, which is not read.
         mask[row, list(going) or [candidates[0][-1]]] = 0.0
     return mask
 

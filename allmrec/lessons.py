@@ -1,4 +1,4 @@
-"""What a stand-in language model is taught: to name the candidate whose slot is like the user's."""
+"""The pretext task of a stand-in language model: name the candidate whose slot is most similar to the user's."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Lesson(NamedTuple):
 
 
 def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generator) -> Lesson:
-    """Random items with random vectors; the user's vector is like that of one candidate, whose title is the answer."""
+    """Random items with random vectors; the user's vector resembles one candidate's, whose title is the answer."""
     count = level.candidates + level.history
     items = 1 + torch.stack(
         [torch.randperm(len(composer.titles) - 1, generator=generator)[:count] for _ in range(rows)]
     )
     history, shown = items[:, level.candidates :], items[:, : level.candidates]
     width = composer.llm.width
-    # Projections that learn are as long as they like.
+    # Trained projections put out vectors of any length.
     lengths = 0.4 + 0.8 * torch.rand(rows, 1, 1, generator=generator)
     vectors = lengths * fresh_vectors((rows, count), width, generator)
     target = torch.randint(level.candidates, (rows,), generator=generator)

@@ -157,7 +157,7 @@ class FrozenLLM(SlottedModel):
 
         Args:
             embeddings: Vectors of tokens, padded on the left.
-            real: Which are no padding.
+            real: Which positions are not padding.
             keep: Columns wanted; only for those is the vocabulary scored.
         """
         answer = self.module(
@@ -209,12 +209,12 @@ def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> T
 
 
 def refuse_unfit(name: str, config: PretrainedConfig) -> None:
-    """Looks whether a model's family can read candidates side by side behind one prompt.
+    """Checks that a model's family can read candidates side by side behind one prompt.
 
     Short texts, as :func:`allmrec.decoding.require_side_by_side` tries them, would not always tell.
 
     Raises:
-        UserError: If its attention goes by places in memory rather than by the positions it is told.
+        UserError: If its attention follows places in memory rather than the given positions.
     """
     if config.model_type in PLACE_BOUND or getattr(config, "alibi", False):
         raise unfit(name, config.model_type, "its attention goes by places in memory")
@@ -238,7 +238,7 @@ def random_model(config: PretrainedConfig, dtype: torch.dtype, placed: object) -
     """A model of random weights, the same at every call.
 
     Raises:
-        UserError: If it shall be quantised or spread over devices.
+        UserError: If it is to be quantised or spread over devices.
     """
     if placed is not None:
         raise UserError(

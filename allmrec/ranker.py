@@ -44,7 +44,7 @@ class Reading(NamedTuple):
 class LanguageModelRanker(PromptReport):
     """Shows candidates to a language model, and ranks them by the likelihood of their titles or reads its answer.
 
-    A subclass says with :meth:`soft` which vectors stand in a prompt's slots, and with ``soft_slots`` whether there
+    A subclass defines with :meth:`soft` which vectors fill a prompt's slots, and with ``soft_slots`` whether there
     are any.
 
     Args:
@@ -96,11 +96,11 @@ class LanguageModelRanker(PromptReport):
         self.scorer: Scorer = scorer
         self.order = order
         self.generate_at_test = generate_at_test
-        # Candidates' logits over a vocabulary of 50,000 take 50 MB a row.
+        # Candidates' logits over a vocabulary of 50,000 take 50 MB per row.
         self.chunk_rows = 16
 
     def setup(self, stage: str) -> None:
-        """Attaches the catalogue, and tells a DataModule of prompts how long they are."""
+        """Attaches the catalogue, and passes the lengths of prompts to a DataModule of prompts."""
         super().setup(stage)
         if isinstance(self.data_module, PromptDataModule):
             self.data_module.sizes = self.composer.sizes()
@@ -155,13 +155,13 @@ class LanguageModelRanker(PromptReport):
 
     @torch.no_grad()
     def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
-        """What the language model says of each row's user, whose history and, with slots, vectors it is told.
+        """What the language model writes about each row's user, given the history and, with slots, the vectors.
 
         S. Kim et al., KDD 2024 (https://arxiv.org/abs/2404.11343), figure 5.
 
         Args:
             batch: Known users and their histories.
-            question: What it shall go on from.
+            question: Text that it continues.
             max_tokens: Longest text, cut short where the context ends.
             penalty: Of tokens written before: free text repeats itself otherwise.
 

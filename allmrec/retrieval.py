@@ -57,7 +57,7 @@ class FrozenReader(SlottedModel):
 
     @property
     def title(self) -> str:
-        """As :attr:`SlottedModel.title`; of packaged weights, whose folder's name tells nothing, the name given."""
+        """As :attr:`SlottedModel.title`; for packaged weights, whose folder has no telling name, the name given."""
         return self.given_name if self.given_name == "minilm" else super().title
 
     def read(self, tokens: Tokens, soft: Float[Tensor, "s d"]) -> Float[Tensor, "b w"]:
@@ -238,7 +238,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self.reader.sign(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Looks whether the reader is that of the training, and forgets states of other weights."""
+        """Checks that the reader is the one of the training, and forgets states of other weights."""
         self.reader.refuse_other(checkpoint)
         self._table = None
 

@@ -99,7 +99,7 @@ class TextTower(nn.Module):
         return {"model": "minilm"} if self.name == "minilm" else revision(self.name)
 
     def require(self, trained_on: dict[str, str]) -> None:
-        """Looks whether a checkpoint was trained on this sentence model, whatever its folder is called now.
+        """Checks that a checkpoint was trained on this sentence model, whatever its folder is called now.
 
         Raises:
             UserError: If it is another.

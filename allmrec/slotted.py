@@ -92,7 +92,7 @@ class SlottedModel(Frozen[PreTrainedModel]):
         checkpoint[LLM] = self.identity
 
     def refuse_other(self, checkpoint: Mapping[str, Any]) -> None:
-        """Looks whether a checkpoint was trained on top of this model; a folder may have another name now.
+        """Checks that a checkpoint was trained on top of this model; its folder may have been renamed since.
 
         Raises:
             UserError: If it is another one.
@@ -154,7 +154,7 @@ def loading(name: str) -> Iterator[None]:
 
 
 def refuse_missing(name: str, report: Mapping[str, Any]) -> None:
-    """Looks whether a model's files hold all its weights; a pooler is never read.
+    """Checks that a model's files hold all its weights, except a pooler, which is never read.
 
     Args:
         name: Name or folder of the model.
@@ -172,7 +172,7 @@ def refuse_missing(name: str, report: Mapping[str, Any]) -> None:
 
 
 def check_folder(name: str) -> None:
-    """Looks whether a folder holds all that a language model needs; a hub name passes.
+    """Checks that a folder holds all that a language model needs; a hub name passes.
 
     Raises:
         UserError: If the folder is absent or lacks a file.

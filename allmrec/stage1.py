@@ -19,7 +19,7 @@ from common.types import PAD, Catalogue, SequenceBatch
 
 
 def require_texts(vectors: Literal["items", "texts"]) -> None:
-    """Looks whether joint vectors can be had of items of another data set.
+    """Checks that joint vectors exist for items of another data set.
 
     Raises:
         UserError: If they are e, which only items of the filter's training have.

@@ -26,9 +26,8 @@ from common.types import Catalogue, SequenceBatch
 class Projection(nn.Module):
     """Two linear maps into the space of token vectors, layer norm and an activation between them.
 
-    Weights start as in the released code, but for the size of what comes out, which is a little less than that of the
-    model's own words: longer vectors drown the words around them, and attention between them starts too sharp to learn
-    from.
+    Weights start as in the released code, except that outputs start a little smaller than the model's own words: longer
+    vectors drown the words around them, and attention between them starts too sharp to learn from.
 
     Args:
         width: Width of the vectors.
@@ -218,7 +217,7 @@ class ALLMRecStage2(ChoiceRanker):
         self.joint.copy_(random_like(joint) if self.ablation == "random_joint" else joint)
 
     def make_composer(self, titles: Sequence[str]) -> Composer:
-        """What writes the prompts of a catalogue, as far as the ablation shows it."""
+        """What writes the prompts of a catalogue, with what the ablation leaves of it."""
         names = anonymous(titles) if self.ablation == "anonymous_titles" else titles
         shown = SHOWN.get(self.ablation, EVERYTHING)
         return Composer(self.llm, self.style, names, self.shown_history, self.max_title_tokens, shown)
@@ -232,7 +231,7 @@ class ALLMRecStage2(ChoiceRanker):
         return self.collaborative.user_vectors(batch)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The two projections, but for one that an ablation has no slot for."""
+        """The two projections, without one that an ablation has no slot for."""
         both = [*self.project_user.parameters(), *self.project_item.parameters()]
         return [{"params": [parameter for parameter in both if parameter.requires_grad]}]
 

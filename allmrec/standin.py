@@ -1,8 +1,9 @@
-"""A stand-in language model for machines that can download none: small, built from a catalogue's texts alone.
+"""A stand-in language model for machines that cannot download one: small, built only from a catalogue's texts.
 
-It learns the catalogue's titles and one trick, on random item sets with fresh random vectors: name the candidate whose
-slot holds the vector that stands for the user. It never sees a user, a sequence or a collaborative filter's vector. Its
-folder has Hugging Face layout and is loaded by the code that loads any other model; its rows are marked as its own.
+It learns the catalogue's titles and one pretext task on random item sets with fresh random vectors: name the candidate
+whose slot holds the vector that represents the user. It never sees a user, a sequence or a collaborative filter's
+vector. Its folder has Hugging Face layout and is loaded by the code that loads any other model; its rows are marked as
+its own.
 """
 
 from __future__ import annotations

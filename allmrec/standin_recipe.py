@@ -22,8 +22,8 @@ class Level(NamedTuple):
     candidates: int
     history: int
     noise: float
-    """How unlike the vectors of the user and of the right candidate are at most: only where some are hardly alike does
-    the model learn to weigh candidates, so that a user's vector that is little better than chance learns from it."""
+    """Upper bound of the noise in the user's vector. Only if some vectors are barely similar does the model learn to
+    weigh all candidates, so that a weak user vector still gets a training signal."""
 
 
 LEVELS = (
@@ -47,8 +47,8 @@ class StandInSettings:
         vocabulary: Tokens of the byte-pair tokenizer.
         context: Tokens that fit into the context.
         steps: Training steps.
-        batch_size: Prompts a step.
-        text_rows: Texts a step, read as plain text.
+        batch_size: Prompts per step.
+        text_rows: Texts per step, read as plain text.
         text_tokens: Tokens of a text that are read.
         title_tokens: Tokens of a title that prompts show.
         lr: Learning rate of AdamW, after warming up for a tenth of the steps.

@@ -55,8 +55,8 @@ def agreement(
 ) -> dict[str, dict[str, float]]:
     """Agreement of the most probable relation of each pair with the true one, and of its controls.
 
-    ``discovered`` stands beside its own labels permuted (``permuted``), k-means on the concatenated item vectors of a
-    pair with as many clusters as there are relations (``k_means``), the classifier before training (``untrained``),
+    ``discovered`` is compared with its own labels permuted (``permuted``), k-means on the concatenated item vectors of
+    a pair with as many clusters as there are relations (``k_means``), the classifier before training (``untrained``),
     and a logistic regression on the same vectors that saw the true relations of training pairs (``probe``, the
     ceiling of what a linear map can read from them; left out where training pairs are related in one way only).
     Nothing where the pairs themselves are.

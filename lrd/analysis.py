@@ -123,7 +123,7 @@ def compositions(
 ) -> dict[str, dict[str, float]]:
     """For each relation the share of its pairs that two predefined item relations join over a third item.
 
-    Item relations only: a value that two items share is no path. Edges count in both directions. Beside the share
+    Item relations only: a value that two items share is not a path. Edges count in both directions. Beside the share
     over ``any`` two relations and over each two of them stands that of random pairs (``random``) and of random pairs
     of items of like degree (``degree_matched``).
     """

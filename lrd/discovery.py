@@ -58,7 +58,7 @@ def released_loss(
 
     ``-mean_br log(mean_l σ(s(h, q_r r, i) - s(h', q_r r, i))) + α mean(-q log q)`` with the three-term score
     ``s(h, r, i) = ⟨h ⊙ r, i⟩ + ⟨h, r⟩ + ⟨i, r⟩``: ``q`` scales the relation inside the score, the mean over the
-    history stands inside the logarithm, and entropy is penalised, padded slots included.
+    history is inside the logarithm, and entropy is penalised, padded slots included.
     """
     difference = probabilities * (((history - negatives) * (target[:, None] + 1)) @ relations.T)
     # In logarithms throughout: that of a sigmoid which underflowed to 0 would be infinite.

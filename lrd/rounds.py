@@ -44,7 +44,7 @@ class Rounds:
 
     @classmethod
     def of_thread(cls, candidates: int, relations: int, width: int, heads: int, like: Tensor) -> Rounds:
-        """The memory of the calling thread, made anew where the last one had other sizes."""
+        """The memory of the calling thread, allocated again when the sizes change."""
         # Tensors made in inference mode serve only there.
         key = candidates, relations, width, heads, like.dtype, like.device, torch.is_inference_mode_enabled()
         if getattr(_here, "key", None) != key:

@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 from lrd.discovery import entropy
 
 COLLAPSED = 0.99
-"""Share of pairs from which on one relation stands for all, so that nothing was discovered."""
+"""Share of pairs with one relation from which on nothing counts as discovered."""
 
 
 def spread_of(total_entropy: Float[Tensor, ""], counts: Int[Tensor, "r"]) -> dict[str, float]:
@@ -28,7 +28,7 @@ def spread_of(total_entropy: Float[Tensor, ""], counts: Int[Tensor, "r"]) -> dic
 class RelationSpread(Metric):
     """Mean entropy of ``q``, and the largest share of pairs that have the same most probable relation.
 
-    One relation for every pair (a share of 1) tells pairs apart no more than none does. A case counts once, however
+    A share of 1 means that every pair has the same relation, and nothing was discovered. A case counts once, however
     often a batch or a process is filled up with it, and sums run over cases in the order of their ids.
 
     Args:

@@ -1,4 +1,4 @@
-"""Item vectors from texts, and the controls that stand beside them (PROTOCOL S7)."""
+"""Item vectors from texts, and the controls that they are compared with (PROTOCOL S7)."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ def in_threads(step: Callable[[PieceT], None], pieces: Sequence[PieceT], device:
     """Calls ``step`` on every piece.
 
     On a CPU, without gradients, PyTorch's threads share the pieces: operations so small that they stay in a thread's
-    cache are no faster on two. On another device, with gradients or autocast, pieces are taken one by one.
+    cache gain nothing from a second thread. On another device, with gradients or autocast, pieces run one by one.
 
     Args:
-        step: What is done with a piece; pieces do not meet in what it writes.
-        pieces: What it is done with.
+        step: What to do with a piece; no two pieces may write to the same place.
+        pieces: The pieces.
         device: Where its tensors lie.
     """
     plain = torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)

@@ -134,7 +134,7 @@ class RCF(nn.Module):
         candidates: Float[Tensor, "b c d"],
         queries: Float[Tensor, "b c r d"],
     ) -> Float[Tensor, "b c"]:
-        """Scores candidates but for their biases, from vectors that have been looked up."""
+        """Scores candidates without their biases, from vectors that have been looked up."""
         views = relational_attention(queries, history, mask, decay)
         mixed = self.encoder(views.flatten(0, 1)).view(views.shape)
         scores: Tensor = ((user[:, None] + self.pooling(mixed, user)) * candidates).sum(-1)
