@@ -61,7 +61,6 @@ class Recommender(L.LightningModule, ABC):
     """Items that full ranking scores at a time if each candidate is scored separately."""
     score_bytes: ClassVar[int] = 256 << 20
     """Bytes that the scores of one pass of full ranking may take; larger batches are ranked in chunks."""
-
     chunk_rows: int
     """Rows of a batch that are ranked at a time, to begin with; halved until they fit into memory."""
 
@@ -271,9 +270,8 @@ class Recommender(L.LightningModule, ABC):
     def _rank_catalogue(self, batch: SequenceBatch) -> dict[str, Tensor]:
         scores = self._unseen_scores(batch)
         higher, equal = higher_equal(scores, batch["target"])
-        remaining = self.num_items - (batch["seen"] != PAD).sum(1)
-        top_items = self._best_unseen(batch, scores)["items"]
-        return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": top_items}
+        remaining, best = self.num_items - (batch["seen"] != PAD).sum(1), self._best_unseen(batch, scores)
+        return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": best["items"]}
 
     def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
         result, self.chunk_rows = map_chunks_joined(step, batch, self.chunk_rows)
