@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from allmrec.frozen import Frozen
 from allmrec.tokens import like_lengths
 from common.errors import UserError, at_least
+from common.text.cache import kept_vectors
 from common.text.encoders import packaged_minilm, revision, same_model, unavailable
 
 PAPERS = "nq-distilbert-base-v1"
@@ -55,6 +56,7 @@ class TextTower(nn.Module):
             model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
         except (OSError, ValueError) as error:
             raise unavailable(place, error) from error
+        self.unit = unit
         while not unit and isinstance(model[-1], Normalize):
             del model[-1]
         self.name = name
@@ -69,8 +71,12 @@ class TextTower(nn.Module):
         self.width = int(model.get_embedding_dimension() or 0)
         self.table: Tensor | None = None
 
-    def attach(self, texts: Sequence[str]) -> None:
+    def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
         """Tokenises the text of each item; index 0 is padding.
+
+        Args:
+            texts: Text of each item.
+            cache: Folder in which vectors of a frozen model are kept from run to run.
 
         Raises:
             UserError: If no item has a text.
@@ -81,7 +87,7 @@ class TextTower(nn.Module):
                 "Choose a recipe with titles or descriptions (`recbench list datasets`).",
             )
         self.ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
-        self.table = None
+        self.texts, self.cache, self.table = texts, cache, None
 
     def forward(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
         """Vectors of items, of which some may be the same."""
@@ -89,7 +95,7 @@ class TextTower(nn.Module):
         if self.trained:
             return self._encode(distinct)[place]
         if self.table is None:
-            self.table = self._encode(torch.arange(len(self.ids), device=items.device))
+            self.table = self._frozen_table(items.device)
         self.table = self.table.to(items.device)
         return self.table[items]
 
@@ -124,6 +130,15 @@ class TextTower(nn.Module):
         batches = like_lengths(torch.tensor([len(row) for row in rows]), self.rows)
         vectors = [self._pass([rows[i] for i in batch.tolist()], device) for batch in batches]
         return torch.cat(vectors)[torch.cat(batches).argsort().to(device)]
+
+    def _frozen_table(self, device: torch.device) -> Float[Tensor, "i_plus_1 w"]:
+        def make() -> Tensor:
+            # What is kept serves runs of any precision.
+            with torch.autocast(device.type, enabled=False):
+                return self._encode(torch.arange(len(self.ids), device=device)).cpu()
+
+        identity = {"kind": "tower", **self.identity, "max_tokens": str(self.max_tokens), "unit": str(self.unit)}
+        return make() if self.cache is None else kept_vectors(identity, self.texts, self.cache, make)
 
     def _encode(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
         return self.read([self.ids[item] for item in items.tolist()], items.device)

@@ -131,7 +131,7 @@ class ALLMRecStage1(SequentialRecommender):
         super().attach(catalogue)
         self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
-        self.tower.attach(catalogue["texts"])
+        self.tower.attach(catalogue["texts"], catalogue.get("text_cache"))
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts; each distinct item of the batch is encoded once."""

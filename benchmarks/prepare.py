@@ -118,13 +118,11 @@ def _models(
     """Caches text vectors and builds the stand-in, if requested; yields what was made and its folder."""
     if encoder is not None:
         from common.text.encoders import open_encoder
-        from lrd.data import CACHE
         from lrd.vectors import item_vectors
 
         show(f"Encoding texts with {encoder}")
-        folder = store.path.parents[1] / CACHE
-        item_vectors(open_encoder(encoder), store.items()["text"].to_list(), folder)
-        yield f"Text vectors of {encoder}", folder
+        item_vectors(open_encoder(encoder), store.items()["text"].to_list(), store.text_cache)
+        yield f"Text vectors of {encoder}", store.text_cache
     if standin:
         from benchmarks.standins import make_standin
 

@@ -8,6 +8,7 @@ Ids of users and items start at 1; 0 is padding. Times are Unix seconds (``int64
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -94,6 +95,8 @@ class Catalogue(TypedDict, total=False):
     """Title of each item, ``""`` where it has none; index 0 is padding."""
     texts: list[str]
     """Text of each item by the recipe's template; index 0 is padding."""
+    text_cache: Path
+    """Folder in which vectors of texts are kept, for whoever makes some."""
     text_vectors: Float[Tensor, "i_plus_1 w"]
     """Language-model vector of each item's text; row 0 is padding."""
     text_source: dict[str, str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -23,9 +22,6 @@ from lrd.graph_recipes import GraphRecipe, item_relations
 from lrd.module import RelationalBatch
 from lrd.triplets import TripletDataset
 from lrd.vectors import CONTROLS, Vectors, item_vectors
-
-CACHE = "text-vectors"
-"""Folder of the cache of text vectors, in the folder of all stores."""
 
 
 class RelationalDataset(PrefixDataset):
@@ -140,7 +136,6 @@ class RelationalDataModule(SequenceDataModule):
             seed=seed,
             scenario=scenario,
         )
-        self.cache = Path(root) / CACHE
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -149,7 +144,8 @@ class RelationalDataModule(SequenceDataModule):
         known["relations"] = item_relations(known, self.graph_recipe, self.seed)
         if self.text_encoder is not None:
             encoder = open_encoder(self.text_encoder)
-            known["text_vectors"] = item_vectors(encoder, known["texts"][1:], self.cache, self.vectors, self.seed)
+            texts, cache = known["texts"][1:], known["text_cache"]
+            known["text_vectors"] = item_vectors(encoder, texts, cache, self.vectors, self.seed)
             drawn = {"seed": str(self.seed)} if self.vectors in CONTROLS else {}
             identity = json.dumps({**encoder.identity, "vectors": self.vectors, **drawn}, sort_keys=True)
             known["text_source"] = {"name": name_of(self.text_encoder, self.vectors), "identity": identity}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -47,9 +48,9 @@ class LayeredTower(TextTower):
             drop_pooler(cast(Any, self.model)[0].auto_model)
         self.states: Float[Tensor, "m w"] | None = None
 
-    def attach(self, texts: Sequence[str]) -> None:
+    def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
         """Tokenises the text of each item; index 0 is padding."""
-        super().attach(texts)
+        super().attach(texts, cache)
         self.states = None
 
     # Validation runs in inference mode, and no training step can use its tensors.

@@ -130,6 +130,11 @@ class Store:
         path = self.path / "truth.safetensors"
         return _load(path) if path.exists() else {}
 
+    @property
+    def text_cache(self) -> Path:
+        """Folder of the cache of text vectors, which all stores beside this one share."""
+        return self.path.parents[1] / "text-vectors"
+
     def catalogue(self, events: Split | None = None) -> Catalogue:
         """Returns everything known about items, with the training events of a split or of a view of one."""
         parts, items = events or self.split(), self.items()
@@ -145,6 +150,7 @@ class Store:
             train_count=count,
             titles=["", *items["title"].to_list()],
             texts=["", *items["text"].to_list()],
+            text_cache=self.text_cache,
             relations=self._relations(),
             attributes={name: torch.from_numpy(value_ids(items[name])) for name in attributes},
             words={name: ["", *values] for name, values in attribute_words(items, attributes).items()},

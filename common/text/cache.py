@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,12 +33,57 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
     Raises:
         UserError: If a text is empty, or a vector is without numbers, NaN or infinite; nothing is cached then.
     """
-    path = root / f"{cache_key(encoder, texts)}.safetensors"
+    return kept_vectors(encoder.identity, texts, root, lambda: _encode(encoder, texts))
+
+
+def kept_vectors(
+    identity: Mapping[str, str], texts: Sequence[str], root: Path, make: Callable[[], Float[Tensor, "n w"]]
+) -> Float[Tensor, "n w"]:
+    """Returns what ``make`` returns, from the cache where it was made before.
+
+    Args:
+        identity: All that the vectors depend on beside the texts.
+        texts: Texts of the items, in order.
+        root: Folder of the cache.
+        make: Makes a vector for each text.
+
+    Raises:
+        UserError: If the vectors are without numbers, NaN or infinite; nothing is cached then.
+    """
+    path = root / f"{cache_key(identity, texts)}.safetensors"
     if path.exists():
         try:
             return load_file(path)["vectors"]
         except (OSError, KeyError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {error}", "Delete it; it is made again.") from error
+    vectors = make()
+    _check(vectors)
+    try:
+        _write(path, vectors, identity)
+    except OSError as error:
+        rank_zero_warn(f"{path} cannot be written, so that its vectors are made anew next time: {error}")
+    return vectors
+
+
+def cache_key(identity: Mapping[str, str], texts: Sequence[str]) -> str:
+    """Name of the cache entry: a hash of the encoder's identity and of all texts."""
+    sha = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode())
+    for text in texts:
+        sha.update(hashlib.sha256(text.encode()).digest())
+    return sha.hexdigest()[:32]
+
+
+def _write(path: Path, vectors: Float[Tensor, "n w"], identity: Mapping[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(dict(identity))})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode(encoder: TextEncoder, texts: Sequence[str]) -> Float[Tensor, "n w"]:
     missing = [i for i, text in enumerate(texts) if not text.strip()]
     if missing:
         raise UserError(
@@ -48,25 +94,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
     place = {text: row for row, text in enumerate(distinct)}
     positional = encoder.identity["kind"] == "file"
     vectors = encoder.encode(texts if positional else distinct)
-    if not positional:
-        vectors = vectors[torch.tensor([place[text] for text in texts])]
-    _check(vectors)
-    root.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(encoder.identity)})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return vectors
-
-
-def cache_key(encoder: TextEncoder, texts: Sequence[str]) -> str:
-    """Name of the cache entry: a hash of the encoder's identity and of all texts."""
-    sha = hashlib.sha256(json.dumps(encoder.identity, sort_keys=True).encode())
-    for text in texts:
-        sha.update(hashlib.sha256(text.encode()).digest())
-    return sha.hexdigest()[:32]
+    return vectors if positional else vectors[torch.tensor([place[text] for text in texts])]
 
 
 def _check(vectors: Float[Tensor, "n w"]) -> None:

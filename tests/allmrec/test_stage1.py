@@ -96,6 +96,27 @@ def test_a_tested_model_leaves_its_vectors_without_encoding_anew(
     assert sum(encoded) == NUM_ITEMS + 1
 
 
+def test_frozen_texts_are_encoded_in_the_first_run_alone(sbert: str, encoded: list[int], tmp_path: Path) -> None:
+    texts, device = catalogue()["texts"], torch.device("cpu")
+
+    def vectors(cache: Path | None = tmp_path, **options: Any) -> Tensor:  # noqa: ANN401
+        encoded.clear()
+        tower = TextTower(sbert, trained=False, **options)
+        tower.attach(texts, cache)
+        return tower.all(device)
+
+    first = vectors(cache=None)
+    assert torch.equal(vectors(), first)
+    assert torch.equal(vectors(), first)
+    assert not encoded
+    for other in ({"max_tokens": 3}, {"unit": False}):
+        vectors(**other)
+        assert sum(encoded) == NUM_ITEMS + 1
+    texts = [*texts[:-1], "sea"]
+    vectors()
+    assert sum(encoded) == NUM_ITEMS + 1
+
+
 @pytest.mark.parametrize("formulation", ["paper", "released"])
 def test_training_aligns_and_leaves_the_filter_alone(sbert: str, formulation: Any) -> None:  # noqa: ANN401
     model = build(sbert, formulation=formulation, lr=0.02)

@@ -18,7 +18,7 @@ from common.data import synthetic
 from common.data.recipes import FIVE_CORE, Recipe
 from common.data.store import Store, find_store
 from common.errors import UserError
-from lrd.data import CACHE, RelationalDataModule
+from lrd.data import RelationalDataModule
 from tests.fixtures import amazon, movielens, recbole, rechorus, tables
 from tests.fixtures.events import events
 
@@ -131,11 +131,11 @@ def test_vectors_that_are_cached_now_are_those_that_models_read(tmp_path: Path) 
     (folder / "items.csv").write_text("\n".join([lines[0], name + "," * lines[0].count(","), *lines[2:]]) + "\n")
     np.save(tmp_path / "v.npy", np.ones((15, 4), dtype=np.float32))
     encoder = f"file:{tmp_path / 'v.npy'}"
-    prepare("mine", source=folder, root=tmp_path / "stores", recipe="whole", encoder=encoder)
-    cached = list((tmp_path / "stores" / CACHE).iterdir())
+    store = prepare("mine", source=folder, root=tmp_path / "stores", recipe="whole", encoder=encoder)
+    cached = list(store.text_cache.iterdir())
     data = RelationalDataModule("mine", str(tmp_path / "stores"), text_encoder=encoder)
     assert data.catalogue["text_vectors"].shape == (16, 4)
-    assert list((tmp_path / "stores" / CACHE).iterdir()) == cached
+    assert list(store.text_cache.iterdir()) == cached
 
 
 def test_what_is_said_of_leakage_is_the_share_of_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +162,7 @@ def test_vectors_are_added_to_a_store_whose_source_is_gone(tmp_path: Path) -> No
     shutil.rmtree(folder)
     encoder = f"file:{tmp_path / 'v.npy'}"
     assert prepare("mine", root=root, encoder=encoder) == store
-    assert list((root / CACHE).iterdir())
+    assert list(store.text_cache.iterdir())
     with pytest.raises(UserError):
         prepare("mine", root=root, encoder=encoder, users=5)
     # Another seed is another store, and that one needs the source.

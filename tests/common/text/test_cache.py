@@ -67,3 +67,10 @@ def test_a_broken_entry_says_that_it_may_go(tmp_path: Path) -> None:
     entry.write_bytes(entry.read_bytes()[:20])
     with pytest.raises(UserError, match="cannot be read"):
         text_vectors(Counting(), ["a"], tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_costs_the_cache_alone(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("a file where the folder would be")
+    with pytest.warns(UserWarning, match="made anew next time"):
+        vectors = text_vectors(Counting(), ["a"], tmp_path / "root")
+    assert vectors.tolist() == [[1.0, 1.0]]
