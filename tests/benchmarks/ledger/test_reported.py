@@ -134,7 +134,10 @@ def test_suites_of_a_paper_have_its_data(name: str) -> None:
     recipes = {other.partition("/")[2] for other in (*suite.datasets, *suite.across)}
     assert recipes <= set(accepted)
     text = find_suite(name).read_text()
-    assert all(f"--recipe {recipe}" in text for recipe in recipes - {"5-core"}) or "# Same requirements as lrd-paper." in text
+    assert (
+        all(f"--recipe {recipe}" in text for recipe in recipes - {"5-core"})
+        or "# Same requirements as lrd-paper." in text
+    )
 
 
 def test_figures_of_data_are_those_of_a_recipe_that_makes_them(paper: Paper) -> None:
