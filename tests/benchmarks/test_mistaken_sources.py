@@ -69,7 +69,7 @@ def test_a_spoilt_source_ends_in_one_message(
         (["ml-100k", "--source", "no/such/folder"], "no/such/folder is not a folder"),
         (["amazon-beuty", "--source", "."], "nearly 'amazon-beauty'"),
         (["amazon-beuty"], "Did you mean 'amazon-beauty'"),
-        (["ml-100k", "--source", ".", "--recipe", "6-core"], "no layout"),
+        (["ml-100k", "--source", ".", "--recipe", "6-core"], "no known layout"),
         (["synthetic", "--recipe", "plantd"], "Did you mean 'planted'"),
     ],
 )

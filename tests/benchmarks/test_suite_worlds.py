@@ -49,9 +49,9 @@ def test_a_recipe_is_that_of_its_data_set_alone(
     (tmp_path / "heir.yaml").write_text("like: toy\nabout: heir\ndatasets: [ml-100k]\n")
     heir = read_suite(tmp_path / "heir.yaml")
     assert [row.options for row in rows_of(heir, "ml-100k")] == [{}]
-    # Without a recipe, it is not clear which world is meant.
-    with pytest.raises(UserError, match=r"2 stores of synthetic[^$]*`synthetic/RECIPE`"):
-        plan(replace(suite, datasets=["synthetic"]), worlds, runs)
+    # Without a recipe, the data set's default is meant.
+    (one,) = plan(replace(suite, datasets=["synthetic"]), worlds, tmp_path / "others")
+    assert one.folder.name == entries[0].folder.name
 
 
 def test_a_world_is_named_with_its_recipe_by_its_suites() -> None:
