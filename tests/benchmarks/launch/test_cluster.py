@@ -17,6 +17,13 @@ from tests.benchmarks.launch.test_killed import begun, children, suite_file, wai
 
 pytest.importorskip("ray", reason="ray is not installed")
 
+BOTH_THERE = """
+import ray, sys, time
+ray.init(address=sys.argv[1], logging_level="ERROR")
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.1)
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -35,6 +42,14 @@ def node(*arguments: str) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Nodes ask for a token where the machine happens to have one, and clients do not show it by themselves.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield from two_nodes()
+
+
+def two_nodes() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Two nodes on loopback, until they are no longer needed."""
     address = f"127.0.0.1:{free_port()}"
     head = node(
         "--head", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"
@@ -44,6 +59,7 @@ def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
         assert time.monotonic() < until
         time.sleep(0.2)
     nodes = [head, node(f"--address={address}", "--node-ip-address=127.0.0.1")]
+    subprocess.run([sys.executable, "-c", BOTH_THERE, address], check=True, timeout=120, capture_output=True)
     yield address, nodes
     for process in nodes:
         family = [*children(process.pid), process.pid]
