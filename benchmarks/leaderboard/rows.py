@@ -278,13 +278,14 @@ def cell_of(runs: Sequence[Result], key: str) -> Cell:
     return Cell.of([run.metrics[key] for run in runs if key in run.metrics])
 
 
+def users_per_second(run: Result) -> float | None:
+    """Test cases per second, over all protocols of the test; ``None`` if its seconds are unknown."""
+    cases = sum(count for key, count in run.cases.items() if key.endswith("/overall"))
+    return cases / run.seconds["test"] if run.seconds.get("test") else None
+
+
 def _costs(runs: Sequence[Result]) -> dict[str, float]:
     """Means of the costs of the runs."""
-
-    def users_per_second(run: Result) -> float | None:
-        cases = sum(count for key, count in run.cases.items() if key.endswith("/overall"))
-        return cases / run.seconds["test"] if run.seconds.get("test") else None
-
     found: dict[str, list[float | None]] = {
         "train_seconds": [None if run.closed_form else run.seconds.get("train") for run in runs],
         "users_per_second": [users_per_second(run) for run in runs],

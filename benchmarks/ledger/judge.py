@@ -9,10 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.leaderboard.rows import RANKED_SEEDS, SMALL_SLICE, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
+from benchmarks.ledger.durations import RATIOS, Durations
 from benchmarks.ledger.overrides import overrides
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, ReportedFigure
-from benchmarks.runs import Result
-from benchmarks.standins import STANDIN
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
 CAVEATS = ("undertrained", "selected on", "tuned on")
@@ -109,6 +108,7 @@ class Ledger:
 
     def __init__(self, found: Sequence[Finished], tables: Sequence[Table], stores: Sequence[Prepared]) -> None:
         self.found = {run.result.run_id: run for run in found}
+        self.durations = Durations(self.found)
         self.tables, self.stores = tables, stores
 
     def entries(self, paper: Paper) -> list[LedgerEntry]:
@@ -142,14 +142,15 @@ class Ledger:
         return entries or [LedgerEntry(printed, None, "missing")]
 
     def figure(self, paper: Paper, printed: ReportedFigure) -> LedgerEntry:
-        """A figure of a method, compared with the row chosen for it."""
-        found = self._facing(paper, printed, (printed.method,))
+        """A figure of a method, compared with the row chosen for it, or with two if it is relative to a method."""
+        relative = (printed.place.relative_to,) if printed.metric in RATIOS else ()
+        found = self._facing(paper, printed, (printed.method, *relative))
         if isinstance(found, LedgerEntry):
             return found
-        ours, runs = self.cell_of(found.rows[0], printed.metric), found.runs
+        ours = self.cell_of(found.rows, printed.metric)
         assert ours is not None
         verdict, why = self._barred(paper, printed.place, found) or against_band(printed, ours, found.rows[0])
-        return LedgerEntry(printed, ours, verdict, why, runs, found.table.cases)
+        return LedgerEntry(printed, ours, verdict, why, found.runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
         """An ordering, compared with the two rows of one table chosen for it."""
@@ -157,19 +158,20 @@ class Ledger:
         if isinstance(found, LedgerEntry):
             return found
         table, (better, worse) = found
-        high, low = (self.cell_of(row, claim.metric) for row in found.rows)
+        high, low = (self.cell_of((row,), claim.metric) for row in found.rows)
         assert high is not None
         assert low is not None
         ours = Cell(high.mean - low.mean, None, found.seeds)
         verdict, why = self._barred(paper, claim.place, found) or separation(claim, table, better, worse)
         return LedgerEntry(claim, ours, verdict, why, found.runs, table.cases)
 
-    def cell_of(self, row: Row, metric: str) -> Cell | None:
-        """A row's cell; ``train_minutes`` include the predecessors of a run, as in the paper."""
-        if metric != "train_minutes":
-            return row.metrics.get(metric)
-        minutes = [self._minutes(run) for run in row.runs]
-        return None if None in minutes else Cell.of([value for value in minutes if value is not None])
+    def cell_of(self, rows: tuple[Row, ...], metric: str) -> Cell | None:
+        """A metric of a row or, for a ratio, of a row relative to a second one."""
+        if metric in RATIOS:
+            return self.durations.ratio(*rows, metric)
+        return (
+            self.durations.cell(rows[0], metric) if metric in self.durations.measures else rows[0].metrics.get(metric)
+        )
 
     def differences(self, paper: Paper, place: Place, table: Table, row: Row) -> list[str]:
         """The parts of a row that are not the paper's."""
@@ -239,19 +241,8 @@ class Ledger:
             yield from (Facing(table, rows) for rows in chosen)
 
     def _has(self, one: Facing, metric: str) -> bool:
-        return all(self.cell_of(row, metric) is not None for row in one.rows)
-
-    def _minutes(self, run: Result) -> float | None:
-        """Minutes of training of a run and all its predecessors; ``None`` if one of them is not here."""
-        made_from = {role: name for role, name in run.predecessors.items() if role != STANDIN}
-        if "checkpoint" in made_from:
-            trained = self.found.get(made_from["checkpoint"])
-            return None if trained is None else self._minutes(trained.result)
-        earlier = [self.found[name].result for name in made_from.values() if name in self.found]
-        minutes = [self._minutes(other) for other in earlier]
-        if "train" not in run.seconds or None in minutes or len(earlier) < len(made_from):
-            return None
-        return run.seconds["train"] / 60 + sum(value for value in minutes if value is not None)
+        of = [one.rows] if metric in RATIOS else [(row,) for row in one.rows]
+        return all(self.cell_of(rows, metric) is not None for rows in of)
 
 
 def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Verdict, str]:

@@ -28,6 +28,7 @@ class Place:
         slice: Slice of the test cases.
         differs: Why no run here can be compared with it; empty if one can.
         source: Where it is printed, if not in the paper.
+        relative_to: Method to which ratios are relative.
     """
 
     table: str
@@ -38,6 +39,7 @@ class Place:
     slice: str = "overall"
     differs: str = ""
     source: str = ""
+    relative_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
                 slice=column.get("slice", "overall"),
                 differs=table.get("differs", ""),
                 source=table.get("source", ""),
+                relative_to=table.get("relative_to", ""),
             )
             yield place, column, table
 

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks.experiments import LOADER, experiment_names, find_suite, read_yaml, suite_names
 from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.ledger.durations import RATIOS
 from common.data.recipes import DATASETS
 from common.data.scenarios import HISTORY_BUCKETS
 from common.errors import UserError, nearest
@@ -22,7 +23,7 @@ Check = Callable[[Any, str], None]
 SHARE = re.compile(r"(hr|ndcg)@[1-9]\d*|mrr")
 """Metrics between 0 and 1."""
 COUNTS = ("users", "items", "interactions", "triplets")
-MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", "train_ratio", "inference_ratio")
+MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", *RATIOS)
 """Metrics that are not shares."""
 SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
 POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
@@ -240,8 +241,20 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
             "differs": text,
             "source": text,
             "aliases": mapping_of(method, method),
+            "relative_to": method,
         },
     )(value, str(name))
+    _relative(value, str(name), usual)
+
+
+def _relative(table: dict[str, Any], where: str, usual: Any) -> None:  # noqa: ANN401
+    """Refuses ratios that do not say to which method they are relative, and orderings by ratio."""
+    figures = [entry for column in table["columns"] for entry in column["values"].values()]
+    metrics = {name for entry in figures for name in (entry if isinstance(entry, dict) else [usual])}
+    if metrics & set(RATIOS) and "relative_to" not in table:
+        raise _MisplacedError(where, "a field 'relative_to' for ratios", sorted(table))
+    if usual in RATIOS and any({"best", "above"} & set(column) for column in table["columns"]):
+        raise _MisplacedError(where, "no orderings by ratio", usual, f"Order by {RATIOS[usual]} in a table of its own.")
 
 
 def _column(value: Any, where: str, method: Check, usual: Any) -> None:  # noqa: ANN401

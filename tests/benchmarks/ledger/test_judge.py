@@ -298,12 +298,3 @@ def test_rows_are_renamed_where_a_suite_has_turned_a_part_off(
         found = json.loads(capsys.readouterr().out)
         expected = (0.2, None) if method == "sasrec" else (0.3, 0.2)
         assert (figure(found)["ours"], figure(found, "caser")["ours"]) == expected
-
-
-def test_minutes_of_training_count_what_a_run_is_made_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = TINY.replace("metric: hr@10", "metric: train_minutes").replace("{hr@10: 0.1, ndcg@10: 0.05}", "9")
-    paper = written(tmp_path, text)
-    first = made_run(tmp_path / "runs", "caser", 0.1, **DATA, seconds={"train": 60.0})
-    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA, seconds={"train": 30.0}, predecessors={"caser": first.name})
-    assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--found"]) == 0
-    assert re.search(r"sasrec +\| train_minutes +\| 0.2 +\| ± 10% +\| 1.5 ", capsys.readouterr().out)

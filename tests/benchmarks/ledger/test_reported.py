@@ -103,6 +103,12 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
             "Table 2, scenario: expected a scenario, found 'cold'",
         ),
         ("    about: all", "    abuot: all\n    about: all", "Table 2: expected a known field, found 'abuot'"),
+        ("0.1, ndcg@10: 0.05", "0.1, train_ratio: 2", "Table 2: expected a field 'relative_to' for ratios"),
+        (
+            "    about: all users",
+            "    about: all users\n    metric: train_ratio\n    relative_to: caser",
+            "Table 2: expected no orderings by ratio, found 'train_ratio'",
+        ),
         ("{users: 943}", "{users: many}", "statistics, datasets, ml-100k, users: expected a number, found 'many'"),
         ("protocol: full", "protocol: ful", "protocol: expected a protocol, found 'ful'"),
         ("recipe: [5-core]", "recipe: 5-core", "requires, recipe: expected a list, found '5-core'"),
