@@ -14,6 +14,7 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from common.errors import UserError, failure_number, nearest
@@ -39,7 +40,7 @@ class Command:
 
 
 COMMANDS = {
-    "list": Command("benchmarks.listing:show", "list data sets, methods, suites and encoders, and what each needs"),
+    "list": Command("benchmarks.listing:show", "list data sets, recipes, methods, scenarios, suites and encoders"),
     "prepare": Command("benchmarks.prepare:prepare", "turn raw files into a store"),
     "run": Command("benchmarks.train:main", "train, test the best checkpoint, write the run folder", True),
     "evaluate": Command("benchmarks.evaluate:evaluate", "score a finished run under other conditions"),
@@ -103,6 +104,9 @@ def dispatch(arguments: list[str]) -> None:
     Raises:
         UserError: If the command, an option or a value is not valid.
     """
+    if arguments[:1] == ["--version"]:
+        write(f"recbench {version('recbench')}")
+        return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         write(_overview())
         return
@@ -191,6 +195,7 @@ def _overview() -> str:
     return "\n".join(
         [
             "usage: recbench COMMAND … [--debug]",
+            "       recbench --version",
             "",
             *lines,
             "",

@@ -37,6 +37,7 @@ PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "need
 """Settings of one call, which ``config.yaml`` leaves out; it leaves out loggers as well, since they may hold keys."""
 VECTORS = "vectors_sha256"
 """Hash of the vector file that a run's data name: the file's name alone would not reveal a change of its content."""
+NO_MODEL = ("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
 SEEDS = 2**32
 """Number of seeds that all libraries accept."""
 SECRET = re.compile(
@@ -144,9 +145,12 @@ class RunCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
+            nothing_named = not any(argument.startswith(("--config", "--model")) for argument in args)
+            if nothing_named and "required" in str(error):
+                raise UserError(*NO_MODEL) from error
             raise explain(parser, error, {"model": Recommender, "data": SequenceDataModule}) from error
         if self.config.model is None:
-            raise UserError("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
+            raise UserError(*NO_MODEL)
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")

@@ -1,16 +1,17 @@
-"""``recbench list``: data sets, methods, suites and encoders, read from files without importing a model."""
+"""``recbench list``: what is available by name, read from files without importing a model."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from benchmarks.cli import write
 from benchmarks.columns import aligned
-from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml, suite_names
+from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, read_yaml, suite_names
 
-Kind = Literal["datasets", "methods", "suites", "encoders"]
+Kind = Literal["datasets", "recipes", "methods", "scenarios", "suites", "encoders"]
 ListEntry: TypeAlias = tuple[tuple[str, ...], str]
 """The columns of one line, and the note below it."""
 
@@ -25,12 +26,19 @@ ENCODERS = {
 
 
 def show(what: Kind | None = None) -> None:
-    """Lists data sets, methods, suites or encoders, and what each needs.
+    """Lists data sets, recipes, methods, scenarios, suites or encoders, and what each needs.
 
     Args:
         what: What to list; everything when omitted.
     """
-    sections = {"datasets": _datasets, "methods": _methods, "suites": _suites, "encoders": _encoders}
+    sections = {
+        "datasets": _datasets,
+        "recipes": _recipes,
+        "methods": _methods,
+        "scenarios": _scenarios,
+        "suites": _suites,
+        "encoders": _encoders,
+    }
     chosen = [what] if what else list(sections)
     write("\n\n".join(_section(name, sections[name]()) for name in chosen))
 
@@ -51,6 +59,26 @@ def _datasets() -> list[ListEntry]:
     ]
 
 
+def _recipes() -> list[ListEntry]:
+    from common.data.recipes import DATASETS
+
+    data: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for key, entry in DATASETS.items():
+        for recipe in entry.recipes:
+            data[recipe.name, recipe.summary].append(key)
+    return [(names, f"for {', '.join(keys)}" if len(keys) < len(DATASETS) - 1 else "") for names, keys in data.items()]
+
+
+def _scenarios() -> list[ListEntry]:
+    files = sorted((CONFIGS / "scenarios").glob("*.yaml"))
+    return [((f"scenarios/{path.stem}", _about(path)), "") for path in files]
+
+
+def _about(path: Path) -> str:
+    """The comment in the first line of a configuration."""
+    return path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
+
+
 def _methods() -> list[ListEntry]:
     data: dict[str, list[str]] = defaultdict(list)
     for name in experiment_names():
@@ -59,10 +87,9 @@ def _methods() -> list[ListEntry]:
     entries: list[ListEntry] = []
     for method, datasets in sorted(data.items()):
         path = find_experiment(f"{datasets[-1]}/{method}")
-        about = path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
         values = read_yaml(path)
         needs = f"made from {', '.join(values['needs'])}; " if "needs" in values else ""
-        entries.append(((method, values["model"]["class_path"], about), f"{needs}on {', '.join(datasets)}"))
+        entries.append(((method, values["model"]["class_path"], _about(path)), f"{needs}on {', '.join(datasets)}"))
     return entries
 
 

@@ -14,7 +14,9 @@ UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (\S+)")
 UNKNOWN_CLASS = re.compile(r'Parser key "(\w+)".*Expected a dot import path string: (\S+)', re.DOTALL)
 UNKNOWN_ARGUMENT = re.compile(r"Problem with given class_path '(\S+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_KEY = re.compile(r"Group '(\w+)' does not accept option '([^']+)'")
-WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":\s+Expected an? (.+?)\. Got value: (.*)')
+KEY = re.compile(r'Parser key "([\w.]+)":')
+WRONG_VALUE = re.compile(r"Expected an? (.+?)\. Got value: (.*)")
+NO_SUBTYPE = re.compile(r"Subtypes: \[(.+)\]\s+Errors:.*?Given value: (.*?)(?:\n|$)", re.DOTALL)
 MISSING_FILE = re.compile(r"File does not exist: '?([^'\n]+)'?")
 REQUIRED = re.compile(r"the following arguments are required: (.+)|[Kk]ey \"?([\w.]+)\"? is required")
 
@@ -37,20 +39,30 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         return UserError(f"--{key}: there is no class {name!r}.", nearest(name, names))
     if found := UNKNOWN_OPTION.search(text):
         option = found.group(1).partition("=")[0]
+        if not option.startswith("-"):
+            cure = (
+                f"Did you mean `--config {option}`?"
+                if "--config" in _options(parser)
+                else f"See `{parser.prog} --help`."
+            )
+            return UserError(f"{option!r} is one argument too many.", cure)
         return UserError(f"There is no option {option!r}.", _nearest_option(option, parser))
     if found := UNKNOWN_KEY.search(text):
         group, option = found.groups()
         prefix = f"--{group}."
         valid = [name.removeprefix(prefix) for name in _options(parser) if name.startswith(prefix)]
         return UserError(f"--{group} has no option {option!r}.", nearest(option, valid))
-    if found := WRONG_VALUE.search(text):
-        key, expected, value = found.groups()
-        wanted = re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", expected)
-        return UserError(f"{key}: {value!r} is not a valid value.", f"Give a value of type {wanted}.")
+    innermost = KEY.split(text)[-1]
+    if found := WRONG_VALUE.search(innermost) or NO_SUBTYPE.search(innermost):
+        expected, value = found.groups()
+        return UserError(
+            f"{_named(KEY.findall(text), parser)}: {value!r} is not a valid value.", _expected(expected, value)
+        )
     if found := MISSING_FILE.search(text):
         return UserError(f"There is no file {found.group(1)}.", "Check the path.")
     if found := REQUIRED.search(text):
-        missing = found.group(1) or f"--{found.group(2)}"
+        keys = re.findall(r"[\w.]+", found.group(1) or found.group(2))
+        missing = ", ".join(_named([key], parser) for key in keys)
         return UserError(f"{missing} is missing.", f"See `{parser.prog} --help`.")
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
 
@@ -64,6 +76,23 @@ def concrete(base: type) -> Iterator[type]:
         yield from concrete(child)
 
 
+def _named(keys: list[str], parser: ArgumentParser) -> str:
+    """How the user gives a value, by the keys around it: the class that has it, then its own."""
+    positional = {action.dest for action in parser._actions if not action.option_strings}
+    own = keys[-1] if len(keys) != 2 else ".".join(keys)
+    return own if own in positional else f"--{own}"
+
+
+def _expected(types: str, value: str) -> str:
+    """What a value should have been, by the parser's description of its types."""
+    choices = [name for listed in re.findall(r"Literal\[(.+?)\]", types) for name in re.findall(r"[^\s',]+", listed)]
+    if choices:
+        return nearest(value, set(choices))
+    plain = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>|typing\.", r"\1", types).replace("Sequence", "list")
+    kinds = [name for name in plain.split(", ") if name != "NoneType"]
+    return f"Give a value of type {' or '.join(kinds)}" + (", or null." if "NoneType" in plain else ".")
+
+
 def _parameters(path: str) -> Iterable[str]:
     module, _, name = path.rpartition(".")
     kind = getattr(importlib.import_module(module), name)
@@ -72,6 +101,10 @@ def _parameters(path: str) -> Iterable[str]:
 
 def _nearest_option(option: str, parser: ArgumentParser) -> str:
     valid = _options(parser)
+    head, _, inner = option.partition(".")
+    heads = {name.partition(".")[0] for name in valid}
+    if inner and head not in heads:
+        return nearest(option, {f"{known}.{inner}" for known in heads})
     longer = [name for name in valid if name.startswith(option)]
     cure = f"Did you mean {longer[0]!r}?" if longer else nearest(option, valid)
     return cure if len(cure) < 300 else f"See `{parser.prog} --help`."

@@ -83,7 +83,7 @@ def prepare(
         models = [f"{name} -> {folder}" for name, folder in _models(store, encoder, standin_llm, show)]
     _report(store, json)
     for line in models:
-        console.print(line, highlight=False)
+        _say(line)
     return store
 
 
@@ -168,14 +168,16 @@ def _report(store: Store, json: bool) -> None:
     if json:
         sys.stdout.write(manifest.to_json() + "\n")
         return
-    console.print(
+    _say(
         f"{manifest.dataset}, recipe {manifest.recipe}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
-        f"{manifest.num_interactions:,} interactions, {manifest.num_triplets:,} triplets -> {store.path}",
-        highlight=False,
+        f"{manifest.num_interactions:,} interactions, {manifest.num_triplets:,} triplets -> {store.path}"
     )
     if (share := manifest.splits["leave_one_out"].get("leakage")) is not None:
-        console.print(
-            f"leakage: for {share:.1%} of the test targets, the training data contain later events", highlight=False
-        )
+        _say(f"leakage: for {share:.1%} of the test targets, the training data contain later events")
     for name, message in manifest.warnings.items():
-        console.print(f"[yellow]{name}[/]: {message}", highlight=False)
+        _say(f"[yellow]{name}[/]: {message}")
+
+
+def _say(line: str) -> None:
+    """Prints a line as it is: a path that were wrapped could not be copied."""
+    console.print(line, highlight=False, soft_wrap=True)

@@ -41,7 +41,7 @@ def recommend(
         root: Folder of the stores, if it is not the run's own.
         json: Print JSON instead of lines.
     """
-    if (user is None) == (history is None):
+    if bool(user) == (history is not None):
         raise UserError("Name either users or a history.", "Give --user USER… or --history ITEM,ITEM,….")
     _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
     items = module.store.items()

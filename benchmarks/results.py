@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from common.metrics.ranking import COLUMNS, case_metrics
+from common.metrics.cases import COLUMNS, case_metrics
 
 METRIC_VERSION = 1
 """Part of the protocol id; incremented when the definition of a metric changes."""
@@ -26,7 +26,7 @@ def rank_table(
     """Per-case ranks of all protocols as one table.
 
     Args:
-        ranks: For each protocol the columns of :data:`common.metrics.ranking.COLUMNS`, each of shape ``(m,)``.
+        ranks: For each protocol the columns of :data:`common.metrics.cases.COLUMNS`, each of shape ``(m,)``.
         masks: For each protocol and slice, whether each case belongs to it, shape ``(m,)``.
 
     Returns:

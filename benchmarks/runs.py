@@ -24,6 +24,12 @@ UNRECORDED = "unrecorded"
 ORIGIN, UNDER = "trained_on", "trained_under"
 """Keys of a result's ``data`` for the data set and the scenario of the training, if the test used others."""
 
+INFORMATION = (
+    "attributes", "event_times", "graph", "held_out_hidden", "history", "order", "query_time", "text", "user_id",
+    "val_item",
+)  # fmt: skip
+"""Everything that can be in an information set (PROTOCOL P9)."""
+
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
     "data.root", "data.num_workers",
@@ -46,7 +52,7 @@ class Result:
         dataset: Key of the data set.
         seed: Seed of weights, order and training negatives.
         protocols: For each protocol its ``id`` and the ``fields`` that the id hashes.
-        information_set: What the method reads.
+        information_set: What the method reads, of :data:`INFORMATION`.
         metrics: ``test/<protocol>/<slice>/<metric>``.
         cases: Number of test cases of ``test/<protocol>/<slice>``.
         data: Fingerprint, recipe, split and kind of time.

@@ -70,8 +70,9 @@ def suite(
     content = read_suite(path)
     suite_folder, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
     entries += reports_of(content, entries, root, suite_folder)
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs} runs nothing.", "Give at least 1.")
+    for option, number in (("--jobs", jobs), ("--threads", threads)):
+        if number is not None and number < 1:
+            raise UserError(f"{option} is {number}.", "Give at least 1.")
     if dry_run or status:
         # Only the cluster itself knows how many devices it has.
         devices = jobs or (devices_here() if launcher == "local" else 1) or 1

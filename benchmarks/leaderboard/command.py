@@ -13,6 +13,7 @@ from benchmarks.leaderboard.replays import settle
 from benchmarks.leaderboard.rows import Table, build_table, build_tables
 from benchmarks.leaderboard.sources import Finished, distinct, own_runs
 from benchmarks.leaderboard.submission import unpack
+from benchmarks.runs import INFORMATION
 from common.errors import UserError, nearest
 
 
@@ -42,6 +43,9 @@ def leaderboard(
         reads: Only methods that read nothing beyond these parts of the information set.
         root: Folder of the stores, whose statistics the ledger page compares with those that papers print.
     """
+    for name in reads or []:
+        if name not in INFORMATION:
+            raise UserError(f"--reads: no method can read {name!r}.", nearest(name, INFORMATION))
     everything = gather(runs or [Path("runs")])
     found = [run for run in everything if dataset in (None, run.result.dataset)]
     if reads is not None:

@@ -52,7 +52,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
                 )
             totals.append(gain)
         evidence.append(Evidence(tuple(_primary(row, table)), np.mean(totals, axis=0), row.floor))
-    verdicts = compare(evidence, users, [row.eligible for row in rows], resamples)
+    verdicts = compare(evidence, users, [row.rank is not None for row in rows], resamples)
     judged_rows = list(table.rows)
     for number, standing in zip(places, _standings(rows, verdicts), strict=True):
         judged_rows[number] = replace(table.rows[number], standing=standing)
@@ -64,7 +64,7 @@ def _primary(row: Row, table: Table) -> list[float]:
 
 
 def _standings(rows: list[Row], verdicts: Verdicts) -> list[Standing]:
-    ranked = [number for number, row in enumerate(rows) if row.eligible]
+    ranked = [number for number, row in enumerate(rows) if row.rank is not None]
     separated = verdicts.separated[np.ix_(ranked, ranked)]
     means = [float(verdicts.difference[number, 0]) for number in ranked]
     intervals = dict(zip(ranked, rank_intervals(separated, means), strict=True))

@@ -79,7 +79,7 @@ class Row:
 
     Attributes:
         method: Its label, with the id of the configuration if several share a label.
-        rank: Rank among the rows with enough seeds, ``None`` for the others.
+        rank: Rank among the rows with enough seeds, ``None`` for the others, and for all while only floors have enough.
         metrics: Cell of each metric.
         share: Share of the gap on the primary metric between the best floor that reads no more and a perfect score
             which the row closes; ``None`` if there is no such floor, or the row is a floor itself.
@@ -335,6 +335,10 @@ def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
+    """Ranks the rows with enough seeds; none while floors, which need one run, would be the only ones."""
+    trained = [row for row in rows if not row.floor]
+    if trained and not any(row.eligible for row in trained):
+        return rows
     ranks = iter(range(1, len(rows) + 1))
     return [replace(row, rank=next(ranks)) if row.eligible else row for row in rows]
 

@@ -20,8 +20,8 @@ from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.results import OVERALL, SLICE
 from benchmarks.runs import RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
+from common.metrics.cases import COLUMNS
 from common.metrics.functional import hit_rate, mrr, ndcg
-from common.metrics.ranking import COLUMNS
 
 NEEDED = ("protocol", "case_id", "user", "higher", "equal")
 TOLERANCE = 1e-9

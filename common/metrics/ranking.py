@@ -7,12 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from common.metrics.functional import hit_rate, mrr, ndcg
-
-CUTOFFS = (1, 5, 10, 20)
-"""Values of ``K`` to report, each only if there are more than ``K`` candidates."""
-COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
-"""Columns of the per-case table."""
+from common.metrics.cases import COLUMNS, case_metrics
 
 
 class CaseRanks(Metric):
@@ -65,7 +60,7 @@ class CaseRanks(Metric):
         self.lists = [_extended(self.lists, rows[:, :0] if top_items is None else top_items.long())]
 
     def compute(self) -> dict[str, Tensor]:
-        """The table :data:`COLUMNS` over the cases of all processes, each once, by case id, on the CPU.
+        """The columns of :mod:`common.metrics.cases` for the cases of all processes, each once and by id, on the CPU.
 
         ``top_items``, shape ``(m, k)``, is a further column under full ranking.
         """
@@ -87,36 +82,6 @@ class CaseRanks(Metric):
     def metrics(self) -> dict[str, Tensor]:
         """Metrics in float64: ``hr@K``, ``ndcg@K``, ``mrr``, ``tie_share``, and those of top lists if there are any."""
         return case_metrics(self.table(), self.train_count)
-
-
-def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] | None = None) -> dict[str, Tensor]:
-    """Means over a per-case table, float64 scalars.
-
-    Args:
-        table: Columns ``higher``, ``equal`` and ``num_candidates``, and ``top_items`` for the metrics of top lists.
-        train_count: Training events of each item, shape ``(num_items + 1,)``.
-
-    Returns:
-        ``hr@K`` and ``ndcg@K`` for each ``K`` below the smallest number of candidates, ``mrr``, ``tie_share`` (share
-        of cases in which another candidate ties with the target) and, with top lists, ``coverage@10`` (share of the
-        catalogue in any list) and ``mean_popularity@10`` (mean training events of a listed item).
-    """
-    higher, equal = table["higher"], table["equal"]
-    result = {}
-    for k in CUTOFFS:
-        if k < int(table["num_candidates"].min()):
-            result[f"hr@{k}"] = hit_rate(higher, equal, k).mean()
-            result[f"ndcg@{k}"] = ndcg(higher, equal, k).mean()
-    result["mrr"] = mrr(higher, equal).mean()
-    result["tie_share"] = (equal > 0).double().mean()
-    if "top_items" in table and train_count is not None:
-        length = table["top_items"].size(1)
-        listed = table["top_items"][table["top_items"] > 0].long()
-        result[f"coverage@{length}"] = (
-            int((torch.bincount(listed) > 0).sum()) / torch.tensor(len(train_count) - 1.0).double()
-        )
-        result[f"mean_popularity@{length}"] = train_count.to(listed.device)[listed].double().mean()
-    return result
 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
-from common.metrics.ranking import COLUMNS
+from common.metrics.cases import COLUMNS
 from tests.benchmarks.conftest import options
 
 

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from common.errors import UserError
 from common.text.encoders import PrecomputedVectors, open_encoder
 
 
-def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     text = capsys.readouterr().out
     assert all(key in text for key in DATASETS)
@@ -24,6 +25,13 @@ def test_list_names_data_sets_methods_suites_and_encoders(capsys: pytest.Capture
     assert "baselines-office" in text
     assert "made from sasrec_allmrec, allmrec_stage1" in text
     assert DATASETS["ml-100k"].licence in text
+    assert "latent relations drive part of the choices" in text
+    assert "scenarios/few-shot-256" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"recbench {version('recbench')}\n"
 
 
 def test_listed_encoders_are_what_options_take() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.results import rank_table, slice_metrics
-from common.metrics.ranking import COLUMNS
+from common.metrics.cases import COLUMNS
 
 HIGHER = [0, 3, 50, 12, 0, 7]
 

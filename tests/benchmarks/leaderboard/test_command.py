@@ -35,7 +35,11 @@ def test_rows_are_filtered_by_what_they_read(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     ("arguments", "cure"),
-    [(["--slice", "cold_item"], "Did you mean 'cold_items'?"), (["--dataset", "toys"], "no finished run")],
+    [
+        (["--slice", "cold_item"], "Did you mean 'cold_items'?"),
+        (["--dataset", "toys"], "no finished run"),
+        (["--reads", "orders"], "Did you mean 'order'?"),
+    ],
 )
 def test_mistakes(arguments: list[str], cure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path)

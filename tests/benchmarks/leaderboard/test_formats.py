@@ -16,8 +16,9 @@ RESULTS = [
 
 
 def test_markdown_marks_floors_primary_and_missing_ranks() -> None:
-    text = re.sub(" +", " ", as_markdown(build_tables(RESULTS)))
-    assert "| 1 | *popularity* |" in text
+    ranked = [made_result("ranked", 0.2, seed) for seed in range(5)]
+    text = re.sub(" +", " ", as_markdown(build_tables([*RESULTS, *ranked])))
+    assert "| 2 | *popularity* |" in text
     assert "| | model | 0.3100 ± 0.0100 |" in text
     assert "**ndcg@10**" in text
     assert "fewer than 5 seeds (3 with an LLM) have no rank" in text

@@ -27,6 +27,14 @@ def test_rows_are_sorted_and_only_five_seeds_are_ranked() -> None:
     assert [(row.method, row.rank) for row in rows] == [("few", None), ("more", 1), ("many", 2)]
 
 
+def test_floors_are_ranked_beside_a_trained_row_with_enough_seeds_or_alone() -> None:
+    floor = made_result("floor", 0.1, closed_form=True)
+    few, enough = ([made_result("model", 0.2, seed) for seed in range(count)] for count in (1, 5))
+    assert [row.rank for row in build_table([floor, *few], "full").rows] == [None, None]
+    assert [row.rank for row in build_table([floor, *enough], "full").rows] == [1, 2]
+    assert [row.rank for row in build_table([floor], "full").rows] == [1]
+
+
 def test_one_seed_has_no_deviation() -> None:
     assert build_table([made_result("a", 0.1)], "full").rows[0].metrics["ndcg@10"].std is None
 

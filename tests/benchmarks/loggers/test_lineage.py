@@ -16,7 +16,7 @@ from benchmarks.callbacks import RunRecord
 from benchmarks.loggers.tracking import seal
 from benchmarks.runs import RANKS, Result, read_result
 from benchmarks.train import finish
-from common.metrics.ranking import COLUMNS
+from common.metrics.cases import COLUMNS
 from tests.benchmarks.loggers.offline import Offline
 from tests.benchmarks.made_results import made_result, made_run
 from tests.benchmarks.test_suite import patched, suite_file

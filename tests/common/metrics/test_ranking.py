@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.metrics.ranking import CaseRanks, case_metrics
+from common.metrics.cases import case_metrics
+from common.metrics.ranking import CaseRanks
 
 
 def _update(ranks: CaseRanks, case_id: list[int], higher: list[int], equal: list[int], candidates: int = 100) -> None:

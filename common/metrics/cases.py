@@ -1,0 +1,44 @@
+"""The per-case table and its means. Nothing here imports a framework, so that tables of results are quick to print."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from common.metrics.functional import hit_rate, mrr, ndcg
+
+CUTOFFS = (1, 5, 10, 20)
+"""Values of ``K`` to report, each only if there are more than ``K`` candidates."""
+COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
+"""Columns of the per-case table."""
+
+
+def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] | None = None) -> dict[str, Tensor]:
+    """Means over a per-case table, float64 scalars.
+
+    Args:
+        table: Columns ``higher``, ``equal`` and ``num_candidates``, and ``top_items`` for the metrics of top lists.
+        train_count: Training events of each item, shape ``(num_items + 1,)``.
+
+    Returns:
+        ``hr@K`` and ``ndcg@K`` for each ``K`` below the smallest number of candidates, ``mrr``, ``tie_share`` (share
+        of cases in which another candidate ties with the target) and, with top lists, ``coverage@10`` (share of the
+        catalogue in any list) and ``mean_popularity@10`` (mean training events of a listed item).
+    """
+    higher, equal = table["higher"], table["equal"]
+    result = {}
+    for k in CUTOFFS:
+        if k < int(table["num_candidates"].min()):
+            result[f"hr@{k}"] = hit_rate(higher, equal, k).mean()
+            result[f"ndcg@{k}"] = ndcg(higher, equal, k).mean()
+    result["mrr"] = mrr(higher, equal).mean()
+    result["tie_share"] = (equal > 0).double().mean()
+    if "top_items" in table and train_count is not None:
+        length = table["top_items"].size(1)
+        listed = table["top_items"][table["top_items"] > 0].long()
+        result[f"coverage@{length}"] = (
+            int((torch.bincount(listed) > 0).sum()) / torch.tensor(len(train_count) - 1.0).double()
+        )
+        result[f"mean_popularity@{length}"] = train_count.to(listed.device)[listed].double().mean()
+    return result
