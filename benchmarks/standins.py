@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from allmrec.prompts import Domain
-from allmrec.standin_recipe import LONG_TITLES, REPORT, SMALL, StandInSettings, standin_name
+from allmrec.standin.settings import LONG_TITLES, REPORT, SMALL, StandInSettings, standin_name
 from common.data.store import Store
 from common.errors import UserError
 
@@ -45,7 +45,7 @@ def find_standin(store: Store) -> Path:
 
 def make_standin(store: Store, show: Callable[[str], None] = lambda text: None) -> Path:
     """Builds a data set's stand-in from titles and texts, or finds it; ``show`` is called with each step."""
-    from allmrec.standin import build_standin
+    from allmrec.standin.build import build_standin
 
     titles, texts = _words(store)
     return build_standin(titles, texts, _root(store), *_recipe(store), show)

@@ -168,7 +168,8 @@ class Ledger:
     def cell_of(self, rows: tuple[Row, ...], metric: str) -> Cell | None:
         """A metric of a row or, for a ratio, of a row relative to a second one."""
         if metric in RATIOS:
-            return self.durations.ratio(*rows, metric)
+            row, other = rows
+            return self.durations.ratio(row, other, metric)
         return (
             self.durations.cell(rows[0], metric) if metric in self.durations.measures else rows[0].metrics.get(metric)
         )

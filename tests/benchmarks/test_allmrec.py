@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
 
-from allmrec.standin_recipe import SMALL, Level
+from allmrec.standin.settings import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite

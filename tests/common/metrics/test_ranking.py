@@ -3,10 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
-from common.metrics.cases import case_metrics
 from common.metrics.ranking import CaseRanks
 
 
@@ -63,35 +61,6 @@ def test_a_single_case_keeps_its_top_list() -> None:
     ranks.update(one, one, one, higher=0 * one, equal=0 * one, num_candidates=2 * one, top_items=one[:, None])
     assert ranks.table()["top_items"].tolist() == [[1]]
     assert float(ranks.metrics()["mean_popularity@1"]) == 4.0
-
-
-def test_cutoffs_stay_below_the_number_of_candidates() -> None:
-    ranks = CaseRanks()
-    _update(ranks, [0, 1], [0, 3], [0, 0], candidates=20)
-    names = {name for name in ranks.metrics() if "@" in name}
-    assert names == {"hr@1", "hr@5", "hr@10", "ndcg@1", "ndcg@5", "ndcg@10"}
-
-
-def test_means_are_taken_in_double_precision() -> None:
-    ranks = CaseRanks()
-    _update(ranks, [0, 1, 2], [0, 1, 50], [0, 1, 0])
-    metrics = ranks.metrics()
-    assert metrics["hr@1"].dtype == torch.float64
-    assert metrics["hr@1"].item() == pytest.approx(1 / 3, abs=1e-15)
-    assert metrics["mrr"].item() == pytest.approx((1 + (1 / 2 + 1 / 3) / 2 + 1 / 51) / 3, abs=1e-15)
-    assert metrics["tie_share"].item() == pytest.approx(1 / 3, abs=1e-15)
-
-
-def test_top_lists_give_coverage_and_mean_popularity() -> None:
-    table = {
-        "higher": torch.tensor([0, 1]),
-        "equal": torch.tensor([0, 0]),
-        "num_candidates": torch.tensor([4, 4]),
-        "top_items": torch.tensor([[1, 2], [2, 0]]),
-    }
-    metrics = case_metrics(table, train_count=torch.tensor([0, 7, 4, 1, 0]))
-    assert metrics["coverage@2"].item() == 2 / 4
-    assert metrics["mean_popularity@2"].item() == (7 + 4 + 4) / 3
 
 
 def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path) -> None:

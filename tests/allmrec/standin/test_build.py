@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from allmrec.composer import Composer
 from allmrec.decoding import likelihoods, read_prefix
-from allmrec.lessons import copy_loss, fresh_vectors, lesson
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import PromptStyle
-from allmrec.standin import build_standin
-from allmrec.standin_recipe import REPORT, Level, StandInSettings
+from allmrec.standin.build import build_standin
+from allmrec.standin.lessons import copy_loss, fresh_vectors, lesson
+from allmrec.standin.settings import REPORT, Level, StandInSettings
 from tests.allmrec.tiny import TITLES
 
 TINY = StandInSettings(width=128, vocabulary=330, steps=4, batch_size=8, text_rows=2)

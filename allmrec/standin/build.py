@@ -26,11 +26,11 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from allmrec.composer import Composer
-from allmrec.copier import HEADS, start_as_copier
-from allmrec.lessons import copy_loss, lesson
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
-from allmrec.standin_recipe import REPORT, StandInSettings, recipe, standin_name
+from allmrec.standin.copier import HEADS, start_as_copier
+from allmrec.standin.lessons import copy_loss, lesson
+from allmrec.standin.settings import REPORT, StandInSettings, recipe, standin_name
 from common.errors import DataError
 
 END = "</s>"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from allmrec.composer import Composer
 from allmrec.llm import IGNORED, FrozenLLM, answer_loss, labelled
-from allmrec.standin_recipe import Level
+from allmrec.standin.settings import Level
 
 
 def fresh_vectors(shape: tuple[int, ...], width: int, generator: torch.Generator) -> Float[Tensor, "..."]:

@@ -1,0 +1,1 @@
+"""A stand-in language model, for machines that cannot download one."""
