@@ -36,6 +36,7 @@ def test_top_lists_give_coverage_and_mean_popularity() -> None:
 
 
 def test_tables_of_results_load_no_framework() -> None:
-    code = "import sys, benchmarks.leaderboard.command; print({'lightning', 'torchmetrics', 'transformers'} & set(sys.modules))"
+    frameworks = {"lightning", "torchmetrics", "transformers"}
+    code = f"import sys, benchmarks.leaderboard.command; print({frameworks} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
     assert found.stdout.strip() == "set()"
