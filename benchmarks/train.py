@@ -332,6 +332,7 @@ def quieten() -> None:
         ".*exists and is not empty.*",
         ".*log_every_n_steps.*",
         ".*LeafSpec.*",
+        "MLFlow only allows .* special characters.*",
     ):
         warnings.filterwarnings("ignore", pattern)
 

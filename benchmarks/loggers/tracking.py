@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from benchmarks.doctor import wandb_state
 from benchmarks.leaderboard.formats import record_of
 from benchmarks.leaderboard.rows import Table
+from benchmarks.results import OVERALL
 from benchmarks.runs import RANKS, RESULT, Result
 from benchmarks.standins import STANDIN
 from common.errors import UserError
@@ -66,6 +67,8 @@ def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
 def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
     """Sends the final metrics to each logger; W&B also gets a summary, the protocol ids, and the run as an artifact.
 
+    Metrics of slices, some hundreds, are left to the summary and to ``result.json``.
+
     If a logger fails, one line says so: the run itself is finished.
 
     Args:
@@ -73,9 +76,10 @@ def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
         result: Result of the run.
         folder: Folder that holds its result and ranks.
     """
+    metrics = {name: value for name, value in result.metrics.items() if f"/{OVERALL}/" in name}
     for logger in loggers:
         with spared(f"{type(logger).__name__} did not accept the final metrics of {folder}"):
-            logger.log_metrics(result.metrics, step=result.training.get("steps", 0))
+            logger.log_metrics(metrics, step=result.training.get("steps", 0))
             if isinstance(logger, WandbLogger):
                 seal(logger.experiment, result, folder)
             logger.finalize("success")

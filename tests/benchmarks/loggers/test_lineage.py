@@ -101,7 +101,10 @@ def test_a_run_is_sealed_before_its_loggers_are_told(tmp_path: Path, capsys: pyt
     assert read_result(tmp_path) == result
     assert (tmp_path / RANKS).is_file()
     assert "Lost did not accept the final metrics" in capsys.readouterr().err
-    assert list((tmp_path / "csv").rglob("metrics.csv"))
+    (logged,) = (tmp_path / "csv").rglob("metrics.csv")
+    header = logged.read_text().partition("\n")[0]
+    assert "test/full/overall/ndcg@10" in header
+    assert "cold_items" not in header
 
 
 def test_a_suite_shows_its_tables_and_failures_before_it_asks_a_service(
