@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
-from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ from torch import Tensor
 
 from benchmarks.cli import write
 from benchmarks.evaluate import load_run
-from benchmarks.runs import write_atomically
+from benchmarks.html.relations import draw, page
+from benchmarks.runs import read_result, write_atomically
 from common.errors import UserError
 from common.models.chunking import split_rows
 from common.types import PAD
@@ -70,8 +68,12 @@ def analyse(
         )
     names = relation_names(module.graph, model.backbone.relations.size(0))
     vectors = model.backbone.relations.detach()
+    result = read_result(run)
     found: dict[str, Any] = {
-        "run": run.name,
+        "run": result.run_id,
+        "dataset": result.dataset,
+        "method": result.method,
+        "seed": result.seed,
         "relations": names,
         "cosines": cosines(vectors).tolist(),
         "projection": projection(vectors).tolist(),
@@ -173,93 +175,3 @@ def against_truth(
     unseen = pairs[~torch.isin(directions[0], known) & ~torch.isin(directions[1], known)]
     trained = torch.stack([known.div(width, rounding_mode="floor"), known % width], dim=1)
     return agreement(model, truth, unseen, trained, resamples, seed)
-
-
-def draw(found: dict[str, Any]) -> dict[str, bytes]:
-    """Pictures as PNG: cosines, projection and, if relations were discovered, their shares."""
-    from matplotlib.figure import Figure
-
-    names, pictures = found["relations"], {}
-    size = max(4.0, 0.45 * len(names))
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(found["cosines"], cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    figure.colorbar(image, label="cosine of relation vectors")
-    pictures["cosines"] = as_png(figure)
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    axes = figure.subplots()
-    for name, (x, y) in zip(names, found["projection"], strict=True):
-        axes.scatter(x, y, marker="o" if name.startswith("latent") else "s", color="C0" if "latent" in name else "C1")
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4))
-    axes.set(xlabel="first principal component", ylabel="second principal component")
-    pictures["projection"] = as_png(figure)
-    if "shares" in found:
-        figure = Figure(figsize=(6, size), layout="constrained")
-        axes = figure.subplots()
-        axes.barh(names, [found["shares"][name] for name in names])
-        axes.invert_yaxis()
-        axes.set_xlabel(f"share of {found['pairs']:,} test pairs whose most probable relation it is")
-        pictures["shares"] = as_png(figure)
-    return pictures
-
-
-def as_png(figure: Any) -> bytes:  # noqa: ANN401 (matplotlib is imported only where it draws)
-    """A figure as PNG."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
-def page(found: dict[str, Any], pictures: dict[str, bytes]) -> str:
-    """One self-contained HTML page."""
-    images = "".join(
-        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        for name, data in pictures.items()
-    )
-    parts = [table("Relations of test pairs", relations_of_pairs(found))]
-    parts.append(table("Agreement with the true relations", labelled(found.get("agreement", {}))))
-    parts += [table(f"Most confident pairs: {name}", rows) for name, rows in found.get("most_confident", {}).items()]
-    parts.append(table("Linked through a third item", labelled(found.get("two_hops", {}))))
-    parts.append(table("Why these items were recommended", found["explanations"]))
-    style = (
-        "body{font:14px sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}img{max-width:48%}"
-    )
-    title = escape(f"Relations of run {found['run']}")
-    head = f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
-    return f"{head}<h1>{title}</h1>{images}{''.join(parts)}"
-
-
-def relations_of_pairs(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each relation, the share of pairs whose most probable relation it is, and its mean probability."""
-    dead = set(found.get("dead", []))
-    return [
-        {
-            "relation": name,
-            "share of pairs": share,
-            "mean probability": found["mean_probability"][name],
-            "": "dead: never the most probable" if name in dead else "",
-        }
-        for name, share in found.get("shares", {}).items()
-    ]
-
-
-def labelled(rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Table rows with their name in the first column."""
-    return [{"": name} | values for name, values in rows.items()]
-
-
-def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    """An HTML table, or nothing if there are no rows."""
-    if not rows:
-        return ""
-    columns = list(rows[0])
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    cells = ("".join(f"<td>{_cell(row.get(column, ''))}</td>" for column in columns) for row in rows)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

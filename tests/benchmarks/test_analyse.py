@@ -55,7 +55,7 @@ def test_only_relations_of_some_pair_have_examples_and_the_others_are_called_dea
     assert found["q_largest_share"] == pytest.approx(max(found["shares"].values()))
     latent = [name for name in alive if name.startswith("latent")]
     assert {name: len(rows) for name, rows in found["most_confident"].items()} == dict.fromkeys(latent, 3)
-    assert (analysed / "index.html").read_text().count("dead: ") == len(found["dead"])
+    assert (analysed / "index.html").read_text().count(">dead<") == len(found["dead"])
 
 
 def test_explanations_name_users_titles_and_relations(found: dict[str, Any]) -> None:
@@ -73,6 +73,8 @@ def test_synthetic_runs_are_held_against_the_truth(found: dict[str, Any]) -> Non
 
 def test_page_holds_the_pictures_and_escapes_titles(analysed: Path) -> None:
     page = (analysed / "index.html").read_text()
+    assert "{{" not in page
+    assert "synthetic / kda_lrd" in page
     for name in ("cosines", "projection", "shares"):
         assert (analysed / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f'alt="{name}"' in page
