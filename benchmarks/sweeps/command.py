@@ -71,7 +71,7 @@ def sweep(
         first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
         write(shlex.join(["recbench", "run", *found.arguments, *shared, *first]))
         return
-    study = open_study(found, folder, seed)
+    study = open_study(found, folder, seed, [*found.arguments, *shared[1:]])
     search(found, study, folder, Budget(trials, hours), here)
     cost = spent(study)
     sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours.\n")

@@ -23,9 +23,11 @@ from benchmarks.sweeps.trial import as_arguments, run_trial, selection
 from common.errors import UserError
 
 JOURNAL, BEST = "journal.log", "best.yaml"
+SHARED = "options"
+"""Attribute of a search: the options of all its trials."""
 
 
-def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
+def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str] | None = None) -> optuna.Study:
     """Opens the search of ``space`` in ``folder``, a new one or one to continue.
 
     A single process draws the same points for the same seed, whether or not it was stopped between trials.
@@ -34,10 +36,14 @@ def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
         space: What is searched.
         folder: Folder of its journal.
         seed: Seed of the sampler.
+        options: What all trials must share to be compared; not needed to read a search.
+
+    Raises:
+        UserError: If the search was begun with other options.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name=space.name,
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         direction=space.goal,
@@ -45,6 +51,21 @@ def open_study(space: Space, folder: Path, seed: int = 0) -> optuna.Study:
         pruner=_pruner(space),
         sampler=make_sampler(space, seed),
     )
+    if options is not None:
+        _agree(study, folder, sorted(options))
+    return study
+
+
+def _agree(study: optuna.Study, folder: Path, options: list[str]) -> None:
+    """Records what all trials share, or refuses another choice than the recorded one."""
+    begun = study.user_attrs.get(SHARED)
+    if begun is None:
+        study.set_user_attr(SHARED, options)
+    elif begun != options:
+        raise UserError(
+            f"The search in {folder} was begun with {' '.join(begun)}, not {' '.join(options)}.",
+            "Give the same options, or another --runs folder: unlike trials cannot be compared.",
+        )
 
 
 def search(space: Space, study: optuna.Study, folder: Path, budget: Budget, options: Sequence[str]) -> None:

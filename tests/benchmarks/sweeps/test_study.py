@@ -57,6 +57,14 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
     return stand_in
 
 
+def test_a_search_goes_on_with_the_options_it_was_begun_with(tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    open_study(space, tmp_path, options=["--b=2", "--a=1"])
+    open_study(space, tmp_path, options=["--a=1", "--b=2"])
+    with pytest.raises(UserError, match="begun with --a=1 --b=2, not --a=9"):
+        open_study(space, tmp_path, options=["--a=9"])
+
+
 def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     study = open_study(space, tmp_path)
