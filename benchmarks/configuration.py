@@ -37,6 +37,8 @@ PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "need
 """Settings of one call, which ``config.yaml`` leaves out; it leaves out loggers as well, since they may hold keys."""
 VECTORS = "vectors_sha256"
 """Hash of the vector file that a run's data name: the file's name alone would not reveal a change of its content."""
+PARSERS: dict[str, LightningArgumentParser] = {}
+"""Parsers made so far, by the data class whose defaults they have."""
 NO_MODEL = ("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
 SEEDS = 2**32
 """Number of seeds that all libraries accept."""
@@ -102,6 +104,15 @@ class RunCLI(LightningCLI):
             args=arguments,
             run=False,
         )
+
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """Makes the parser, or takes that of an earlier run on such data: a suite plans hundreds of runs."""
+        if self.data_class not in PARSERS:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+            PARSERS[self.data_class] = self.parser
+        self.parser = PARSERS[self.data_class]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's own options, early stopping, and the links from data to model."""

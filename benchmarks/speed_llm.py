@@ -1,7 +1,8 @@
-"""``recbench speed llm``: stage 2 at the size of a published language model, with random weights."""
+"""``recbench speed llm``: stage 2 and TALLRec at the size of a published language model, with random weights."""
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from transformers import AutoTokenizer, OPTConfig
 
+from allmrec.baselines.tallrec import TALLRec
+from allmrec.choice import ChoiceRanker
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.data import PromptDataModule
 from allmrec.stage2 import ALLMRecStage2
@@ -29,13 +32,20 @@ SHAPES: dict[str, dict[str, Any]] = {
 """S. Zhang et al., "OPT: Open Pre-trained Transformer Language Models", 2022 (https://arxiv.org/abs/2205.01068)."""
 VOCABULARY = 50272
 PROMPTS, USERS, WARM_UP = 4, 4, 2
+OPTIONS: dict[str, Any] = {
+    "precision": "bf16",
+    "gradient_checkpointing": True,
+    "llm_weights": "random",
+    "max_title_tokens": 64,
+}
 
 
 def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, Any]:
-    """Steps, tokens and users per second of stage 2, and peak memory, on an accelerator if there is one.
+    """Speed and memory of stage 2 and of TALLRec, on an accelerator if there is one.
 
     Weights of the given shape are random and in bf16, which is enough to measure speed; prompts are the data set's, in
-    tokens of its stand-in.
+    tokens of its stand-in. ``tallrec_training_ratio`` and ``tallrec_inference_ratio`` (likelihood) are TALLRec's time
+    divided by that of stage 2 for the same prompts; the paper has 2.53 and 1.71.
 
     Args:
         data: Arguments of the data module; the data set needs its stand-in.
@@ -49,19 +59,51 @@ def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, 
         raise UserError(f"There is no shape {shape!r}.", nearest(shape, list(SHAPES)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = PromptDataModule(**data, positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
-    # Created on the device: drawing 13 GB of random numbers takes minutes on a processor.
-    with tempfile.TemporaryDirectory() as folder, torch.device(device):
-        model = _stage2(module, Path(folder), shape)
-    model.to(device)
-    batches = iter(module.train_dataloader())
+    figures: dict[str, Any] = {"shape": shape, "device": str(device)}
+    with tempfile.TemporaryDirectory() as folder:
+        _write_model(Path(folder), shape, find_standin(module.store))
+        for name, make in (("allmrec", _stage2), ("tallrec", _tallrec)):
+            # Created on the device: drawing 13 GB of random numbers takes minutes on a processor.
+            with torch.device(device):
+                model = make(module, folder)
+            model.attach(module.catalogue)
+            figures.setdefault("frozen_parameters", model.llm.num_parameters)
+            figures |= {f"{name}_{key}": value for key, value in _measured(model.to(device), module, repeats).items()}
+            # Two models of 13 GB need not fit at once.
+            del model
+            gc.collect()
+    rates = (("training", "steps_per_second"), ("inference", "likelihood_users_per_second"))
+    return figures | {f"tallrec_{part}_ratio": figures[f"allmrec_{x}"] / figures[f"tallrec_{x}"] for part, x in rates}
+
+
+def _write_model(folder: Path, shape: str, standin: Path) -> None:
+    """A folder that loads as a language model whose weights are drawn."""
+    OPTConfig(
+        vocab_size=VOCABULARY, word_embed_proj_dim=SHAPES[shape]["hidden_size"], dtype="bfloat16", **SHAPES[shape]
+    ).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(standin).save_pretrained(folder)
+    (folder / "model.safetensors").touch()
+
+
+def _stage2(module: PromptDataModule, folder: str) -> ChoiceRanker:
+    e, q = torch.randn(2, module.num_items + 1, LATENT).cpu()
+    collaborative = filter_of(module)
+    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(Path(folder) / JOINT)
+    return ALLMRecStage2(module.num_items, collaborative, folder, folder, **OPTIONS)
+
+
+def _tallrec(module: PromptDataModule, folder: str) -> ChoiceRanker:
+    return TALLRec(module.num_items, folder, **OPTIONS)
+
+
+def _measured(model: ChoiceRanker, module: PromptDataModule, repeats: int) -> dict[str, float]:
+    """Steps, tokens and users per second, and the memory that training takes above the model."""
+    device, batches = model.device, iter(module.train_dataloader())
     case = move_data_to_device(next(iter(module.val_dataloader())), device)
     with MemoryAbove() as memory:
         training = _steps(model, [move_data_to_device(next(batches), device) for _ in range(WARM_UP + repeats)], device)
     model.eval()
     return {
-        "shape": shape,
-        "device": str(device),
-        "frozen_parameters": model.llm.num_parameters,
         **training,
         "training_peak_bytes_above_model": memory.bytes,
         "likelihood_users_per_second": USERS / best(lambda: _waited(model.likelihoods(case), device), repeats),
@@ -69,23 +111,7 @@ def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, 
     }
 
 
-def _stage2(module: PromptDataModule, folder: Path, shape: str) -> ALLMRecStage2:
-    standin = find_standin(module.store)
-    OPTConfig(
-        vocab_size=VOCABULARY, word_embed_proj_dim=SHAPES[shape]["hidden_size"], dtype="bfloat16", **SHAPES[shape]
-    ).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(standin).save_pretrained(folder)
-    (folder / "model.safetensors").touch()
-    e, q = torch.randn(2, module.num_items + 1, LATENT).cpu()
-    collaborative = filter_of(module)
-    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
-    options: dict[str, Any] = {"precision": "bf16", "gradient_checkpointing": True, "llm_weights": "random"}
-    model = ALLMRecStage2(module.num_items, collaborative, str(folder), str(folder), max_title_tokens=64, **options)
-    model.attach(module.catalogue)
-    return model
-
-
-def _steps(model: ALLMRecStage2, batches: list[SequenceBatch], device: torch.device) -> dict[str, float]:
+def _steps(model: ChoiceRanker, batches: list[SequenceBatch], device: torch.device) -> dict[str, float]:
     """Steps and prompt tokens per second, not counting the warm-up batches."""
     optimizer = model.train().configure_optimizers()
     assert optimizer is not None

@@ -10,7 +10,7 @@ from torch import nn
 
 from allmrec.choice import ChoiceRanker
 from allmrec.decoding import Scorer
-from allmrec.llm import FrozenLLM, Precision, Quantization
+from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
 from common.errors import UserError, above_zero, at_least, shares
 from common.types import Catalogue
@@ -51,6 +51,7 @@ class TALLRec(ChoiceRanker):
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
         gradient_checkpointing: Whether its layers are computed again in the backward pass.
+        llm_weights: The language model's own, or ``random`` ones, as a control.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
@@ -79,6 +80,7 @@ class TALLRec(ChoiceRanker):
         quantization: Quantization = "none",
         device_map: str | None = None,
         gradient_checkpointing: bool = False,
+        llm_weights: Weights = "trained",
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -86,7 +88,7 @@ class TALLRec(ChoiceRanker):
         at_least(1, rank=rank)
         above_zero(alpha=alpha)
         shares(lora_dropout=lora_dropout)
-        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
+        model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing, llm_weights)
         shown = (domain, shown_history, max_title_tokens)
         super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
         self.save_hyperparameters()

@@ -269,13 +269,17 @@ def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Pat
     assert figures["stage1_speedup"] == figures["stage1_step_anew_seconds"] / figures["stage1_step_seconds"]
 
 
-def test_stage_2_of_a_published_shape_is_timed(root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_2_and_tallrec_of_a_published_shape_are_timed(
+    root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny: dict[str, Any] = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     monkeypatch.setitem(SHAPES, "opt-125m", tiny)
     figures = measure_llm(data_of(root), 1, "opt-125m")
     assert figures["frozen_parameters"] == OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, **tiny)).num_parameters()
     rates = [value for name, value in figures.items() if name.endswith("per_second")]
-    assert len(rates) == 4
+    assert len(rates) == 8
     assert all(rate > 0 for rate in rates)
+    steps = figures["allmrec_steps_per_second"] / figures["tallrec_steps_per_second"]
+    assert figures["tallrec_training_ratio"] == steps
     with pytest.raises(UserError, match="no shape"):
         measure_llm(data_of(root), 1, "opt-6.7")
