@@ -38,6 +38,7 @@ def _table(table: Table) -> dict[str, Any]:
         "cases": table.cases,
         "primary": table.primary,
         "note": table.note,
+        "variant": table.variant,
         "fields": first.protocols[table.protocol]["fields"],
         "metrics": shown,
         "slices": table.slices,

@@ -107,7 +107,9 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
     columns = _columns(table, slices)
     small = table.cases < SMALL_SLICE
     lines = [
-        "## " + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.slice) if x != OVERALL)]),
+        "## "
+        + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.slice) if x != OVERALL)])
+        + (f" ({table.variant})" if table.variant else ""),
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
         + (f"; {table.note}" if table.note else "")

@@ -140,7 +140,8 @@ class Table:
         slices: Number of cases of each slice.
         primary: The metric that it is sorted by.
         rows: Its rows, best first.
-        note: What distinguishes it from other tables of the same data set and protocol.
+        note: What distinguishes it from other tables of the same data set and protocol, with the values of all.
+        variant: The same in few words and with its own values only, for headings; empty if there is no other table.
         leakage: Share of the data set's test cases for which training data contain later events, if times were
             recorded.
         pairs: For each ordered pair of rows, the first minus the second, its 95 % interval, and whether the two are
@@ -156,6 +157,7 @@ class Table:
     primary: str
     rows: tuple[Row, ...]
     note: str = ""
+    variant: str = ""
     leakage: float | None = None
     pairs: dict[tuple[int, int], tuple[float, float, float, bool]] = field(default_factory=dict)
 
@@ -217,8 +219,29 @@ def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Tabl
         table = build_table(members, protocol, slice)
         if not table.rows or not any(row.metrics for row in table.rows):
             continue
-        tables.append(replace(table, note="; ".join(sorted(notes))))
+        alike = [m[0] for (d, p, _), m in groups.items() if (d, p) == (dataset, protocol)]
+        tables.append(replace(table, note="; ".join(sorted(notes)), variant=_variant(members[0], alike, protocol)))
     return tables
+
+
+def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
+    """The fields in which a protocol differs from those of the same scenario, with its own values."""
+
+    def fields(result: Result) -> dict[str, str]:
+        values = {"scenario": OVERALL} | result.protocols[protocol]["fields"]
+        return {name: str(value) for name, value in values.items()}
+
+    mine = fields(own)
+    others = [other for other in map(fields, alike) if other["scenario"] == mine["scenario"]]
+    differing = [name for name, value in mine.items() if any(other.get(name) != value for other in others)]
+    # The number of cases follows from the users, and candidates from the data.
+    implied = {"cases": "test_users", "candidates": "data"}
+    shown = [name for name in sorted(differing) if implied.get(name) not in differing]
+    recipe = str(own.data.get("recipe", ""))
+    return ", ".join(
+        f"recipe {recipe}" if name == "data" and recipe else f"{name.replace('_', ' ')} {mine[name][:20]}"
+        for name in shown
+    )
 
 
 def difference(one: Result, other: Result, protocol: str) -> str:

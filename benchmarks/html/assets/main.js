@@ -1,7 +1,10 @@
 function refresh() { drawTable(); drawCharts(); }
 
-/** A table's protocol, with its scenario and slice unless they are "overall". */
-function named(table) { return [table.protocol, table.scenario, table.slice].filter((word) => word !== "overall").join(", "); }
+/** A table's protocol, with its scenario and slice unless they are "overall", and what sets it apart from another one. */
+function named(table) {
+  const name = [table.protocol, table.scenario, table.slice].filter((word) => word !== "overall").join(", ");
+  return table.variant ? `${name} (${table.variant})` : name;
+}
 
 function drawTabs() {
   document.getElementById("tables").replaceChildren(...data.tables.map((table) =>

@@ -50,6 +50,19 @@ def test_tables_are_apart_by_protocol_id_and_say_why() -> None:
     tables = build_tables([made_result("a", 0.1), other])
     assert [len(table.rows) for table in tables] == [1, 1]
     assert all("split" in table.note for table in tables)
+    assert {table.variant for table in tables} == {"split leave_one_out", "split global_temporal"}
+    assert "## toy, full (split global_temporal)\n" in as_markdown(tables)
+
+
+def test_headings_name_recipes_and_not_what_follows_from_other_fields() -> None:
+    one = made_result("a", 0.1, fields={"data": "0f" * 32, "candidates": "aa", "cases": 9, "test_users": 9})
+    other = made_result(
+        "a", 0.1, fields={"data": "1e" * 32, "candidates": "bb", "test_users": "all"}, data={"recipe": "whole"}
+    )
+    assert {table.variant for table in build_tables([one, other])} == {
+        f"data {'0f' * 10}, test users 9",
+        "recipe whole, test users all",
+    }
 
 
 def test_tables_are_headed_by_their_scenario() -> None:
