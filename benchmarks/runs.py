@@ -203,6 +203,24 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept(config, "")
 
 
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration by dotted name, without ``init_args``.
+
+    >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
+    {'model.class_path': 'SASRec', 'model.width': 8}
+    """
+
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+        for key, value in values.items():
+            name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
+            if isinstance(value, Mapping):
+                yield from walk(value, name)
+            else:
+                yield name, value
+
+    return dict(walk(config, ""))
+
+
 def hash_of(*parts: object) -> str:
     """First 12 hexadecimal digits of the SHA-256 of ``parts`` as canonical JSON."""
     text = json.dumps(parts, sort_keys=True, default=str)

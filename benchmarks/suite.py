@@ -102,7 +102,8 @@ def execute(
         SystemExit: If a run failed.
     """
     if wandb:
-        from benchmarks.loggers.tracking import log_leaderboard, spared, wandb_mode
+        from benchmarks.loggers.account import wandb_mode
+        from benchmarks.loggers.tracking import log_leaderboard, spared
 
         # Fails here, once, rather than in every run.
         wandb_mode()

@@ -26,7 +26,8 @@ from benchmarks.configuration import Plan, RunCLI
 from benchmarks.description import describe, parameter_counts, reads_unrecorded_time
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.loggers.tracking import log_result, wandb_logger, wandb_mode
+from benchmarks.loggers.account import wandb_mode
+from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.runs import (
     CONFIG,

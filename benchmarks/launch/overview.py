@@ -27,9 +27,8 @@ from benchmarks.launch.rows import (
     rows_of,
     seeds_of,
 )
-from benchmarks.launch.view import changes_time, clock, durations, expected, finished, shipped_times
-from benchmarks.ledger.overrides import flat
-from benchmarks.runs import CONFIG, ORIGIN
+from benchmarks.launch.times import changes_time, clock, durations, expected, finished, shipped_times
+from benchmarks.runs import CONFIG, ORIGIN, flat
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
 from common.errors import UserError

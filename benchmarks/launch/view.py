@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-import statistics
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +15,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.experiments import CONFIGS, read_yaml
+from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
-from benchmarks.runs import CONFIG, METRICS, Result, find_runs, read_result
-from common.errors import UserError
+from benchmarks.launch.times import changes_time, clock, durations, expected, shipped_times
+from benchmarks.runs import CONFIG, METRICS
 
 if TYPE_CHECKING:
     from benchmarks.launch.plan import SuiteRun
-
-OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps")
-"""Options that make a method take a different time than its experiment."""
 
 
 class LiveView:
@@ -99,56 +93,6 @@ def progress(attempt: Attempt) -> tuple[str, str, str]:
     return f"{epoch}/{last}" if last > 0 else str(epoch), f"{monitor} {float(rows[-1][monitor]):.4f}", left
 
 
-def finished(runs: Path) -> Iterator[tuple[Path, Result]]:
-    """Folders and results of the finished runs; those that cannot be read are skipped."""
-    for folder in find_runs([runs]) if runs.is_dir() else ():
-        try:
-            yield folder, read_result(folder)
-        except (UserError, OSError, UnicodeDecodeError):
-            continue
-
-
-def durations(runs: Path) -> dict[tuple[str, str], float]:
-    """Median seconds of the finished runs of each method on each data set."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for _, result in finished(runs):
-        seconds = result.seconds.get("train", 0.0) + result.seconds.get("test", 0.0)
-        found[result.dataset, result.method].append(seconds)
-    return {key: statistics.median(values) for key, values in found.items()}
-
-
-@cache
-def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
-    """The name of a machine, and the median seconds of methods on it, by data set and method."""
-    values = read_yaml(CONFIGS / "times.yaml")
-    times = {(dataset, method): float(s) for dataset, row in values["seconds"].items() for method, s in row.items()}
-    return values["machine"], times
-
-
-def expected(
-    known: Mapping[tuple[str, str], float], dataset: str, methods: Sequence[str], changed: bool
-) -> tuple[float, bool]:
-    """Seconds that a run will take (NaN if unknown), and whether they were measured on another machine.
-
-    Args:
-        known: Median seconds of the runs that were done here.
-        dataset: Data set.
-        methods: Label of the run, and the method that it is a variant of.
-        changed: Whether the run differs from what was timed on the other machine.
-    """
-    for times, elsewhere in ((known, False), ({} if changed else shipped_times()[1], True)):
-        for method in methods:
-            if (dataset, method) in times:
-                return times[dataset, method], elsewhere
-    return math.nan, False
-
-
-def changes_time(options: Iterable[str]) -> bool:
-    """Whether any option, with or without dashes and value, makes a method take a different time."""
-    names = (option.removeprefix("--").partition("=")[0].replace(".init_args", "") for option in options)
-    return not set(OTHER_TIMES).isdisjoint(names)
-
-
 def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
     """The command of each run, and the total time, estimated from earlier runs of the same methods."""
     known = durations(runs)
@@ -190,15 +134,3 @@ def _state(entry: SuiteRun, event: Mapping[str, Any], since: float | None) -> st
     if event.get("event") == "started" and since is not None and event["time"] >= since:
         return "running"
     return event["event"] if event.get("event") in ("failed", "blocked") else entry.state
-
-
-def clock(seconds: float) -> str:
-    """A duration as text.
-
-    >>> clock(42.4), clock(3700)
-    ('42 s', '1 h 02 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

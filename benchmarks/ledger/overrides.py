@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from benchmarks.experiments import experiment_names, parse_yaml
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.runs import CONFIG, identity
+from benchmarks.runs import CONFIG, flat, identity
 
 OF_A_RUN = {"name", "seed_everything", "data.seed", "vectors_sha256"}
 """Settings that differ between runs of one experiment."""
@@ -24,21 +21,3 @@ def overrides(run: Finished) -> int:
     usual = flat(identity(parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))))
     settings = flat(identity(parse_yaml(run.text(CONFIG)) or {}))
     return sum(value != usual.get(key) for key, value in settings.items() if key not in OF_A_RUN)
-
-
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a configuration by dotted name, without ``init_args``.
-
-    >>> flat({"model": {"class_path": "SASRec", "init_args": {"width": 8}}})
-    {'model.class_path': 'SASRec', 'model.width': 8}
-    """
-
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-        for key, value in values.items():
-            name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
-            if isinstance(value, Mapping):
-                yield from walk(value, name)
-            else:
-                yield name, value
-
-    return dict(walk(config, ""))

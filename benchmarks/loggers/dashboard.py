@@ -6,8 +6,8 @@ import importlib.util
 from typing import TYPE_CHECKING, Literal
 
 from benchmarks.cli import write
-from benchmarks.doctor import wandb_state
 from benchmarks.leaderboard.rows import PRIMARY
+from benchmarks.loggers.account import wandb_state
 from benchmarks.loggers.tracking import PROJECT
 from common.errors import UserError
 

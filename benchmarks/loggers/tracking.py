@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,36 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from benchmarks.doctor import wandb_state
 from benchmarks.leaderboard.formats import record_of
 from benchmarks.leaderboard.rows import Table
+from benchmarks.loggers.account import wandb_mode
 from benchmarks.results import OVERALL
 from benchmarks.runs import RANKS, RESULT, Result
 from benchmarks.standins import STANDIN
-from common.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.configuration import Plan
 
 PROJECT = "recbench"
-
-
-def wandb_mode() -> str:
-    """``online`` with a key, ``offline`` without one, unless ``WANDB_MODE`` decides.
-
-    Raises:
-        UserError: If ``WANDB_MODE`` is ``online`` and there is no key.
-    """
-    asked, state = os.environ.get("WANDB_MODE"), wandb_state()
-    if asked in ("offline", "disabled", "dryrun"):
-        return "disabled" if asked == "disabled" else "offline"
-    if state.startswith("logged in"):
-        return "online"
-    if asked == "online":
-        raise UserError(
-            "WANDB_MODE=online, but W&B has no key.", "Run `wandb login`, or unset WANDB_MODE to log offline."
-        )
-    return "offline"
 
 
 def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.doctor import wandb_state
+from benchmarks.loggers.account import wandb_state
 from benchmarks.sweeps.space import ARGS, Space
 from benchmarks.sweeps.trial import as_text, selection
 from common.errors import UserError

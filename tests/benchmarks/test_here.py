@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.doctor import wandb_state
 from benchmarks.listing import ENCODERS
+from benchmarks.loggers.account import wandb_state
 from benchmarks.memory import MemoryAbove
 from common.data.recipes import DATASETS
 from common.errors import UserError

@@ -13,7 +13,7 @@ from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import Suite
-from benchmarks.launch.view import clock, durations, shipped_times
+from benchmarks.launch.times import clock, durations, shipped_times
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from benchmarks.launch.plan import SuiteRun
 from benchmarks.launch.schedule import Attempt
-from benchmarks.launch.view import LiveView, clock, durations, plan_lines, shipped_times
+from benchmarks.launch.times import clock, durations, shipped_times
+from benchmarks.launch.view import LiveView, plan_lines
 from tests.benchmarks.made_results import made_run
 
 

@@ -8,7 +8,8 @@ import wandb
 
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import build_tables
-from benchmarks.loggers.tracking import log_leaderboard, wandb_mode
+from benchmarks.loggers.account import wandb_mode
+from benchmarks.loggers.tracking import log_leaderboard
 from benchmarks.runs import read_result
 from common.errors import UserError
 from tests.benchmarks.conftest import options

@@ -1,0 +1,39 @@
+"""Whether runs can be sent to Weights & Biases from here, found out without importing it."""
+
+from __future__ import annotations
+
+import netrc
+import os
+
+from common.errors import UserError
+
+
+def wandb_state() -> str:
+    """Whether a W&B key is available, without showing it."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return f"WANDB_MODE={os.environ['WANDB_MODE']}"
+    if os.environ.get("WANDB_API_KEY"):
+        return "logged in by WANDB_API_KEY"
+    try:
+        known = netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        known = None
+    return "logged in by ~/.netrc" if known else "not logged in: `wandb login`, or WANDB_MODE=offline"
+
+
+def wandb_mode() -> str:
+    """``online`` with a key, ``offline`` without one, unless ``WANDB_MODE`` decides.
+
+    Raises:
+        UserError: If ``WANDB_MODE`` is ``online`` and there is no key.
+    """
+    asked, state = os.environ.get("WANDB_MODE"), wandb_state()
+    if asked in ("offline", "disabled", "dryrun"):
+        return "disabled" if asked == "disabled" else "offline"
+    if state.startswith("logged in"):
+        return "online"
+    if asked == "online":
+        raise UserError(
+            "WANDB_MODE=online, but W&B has no key.", "Run `wandb login`, or unset WANDB_MODE to log offline."
+        )
+    return "offline"
