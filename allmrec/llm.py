@@ -37,6 +37,12 @@ IGNORED = -100
 """Label of a token that is not learnt."""
 
 
+def dtype_of(precision: Precision, config: PretrainedConfig) -> torch.dtype:
+    """Type of the weights of a frozen model; ``auto`` takes fp32 where they are stored so, else bf16."""
+    whole = precision == "fp32" or (precision == "auto" and config.dtype == torch.float32)
+    return torch.float32 if whole else torch.bfloat16
+
+
 class FrozenLLM(SlottedModel):
     """Any causal language model that Transformers loads, with slots for vectors, frozen and out of checkpoints.
 
@@ -73,8 +79,7 @@ class FrozenLLM(SlottedModel):
             tokenizer = AutoTokenizer.from_pretrained(name)
             config = without_dropout(AutoConfig.from_pretrained(name))
             refuse_unfit(name, config)
-            whole = precision == "fp32" or (precision == "auto" and config.dtype == torch.float32)
-            dtype = torch.float32 if whole else torch.bfloat16
+            dtype = dtype_of(precision, config)
             if weights == "random":
                 model = random_model(config, dtype, bits or device_map)
             else:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import USER_SLOT, Prompts, fitted, newest, readable
 from allmrec.generation import ShortenedRate
+from allmrec.llm import Precision, dtype_of
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
@@ -34,24 +35,24 @@ class FrozenReader(SlottedModel):
     Args:
         name: ``minilm`` (packaged weights), a name on the hub, or a folder.
         pooling: ``mean`` over tokens, as sentence encoders are trained for, or the ``last`` token of a decoder.
+        precision: Type of weights and activations.
 
     Raises:
         UserError: If the model cannot be loaded.
     """
 
-    def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean") -> None:
+    def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean", precision: Precision = "fp32") -> None:
         place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
         with loading(place):
             tokenizer = AutoTokenizer.from_pretrained(place)
             config = without_dropout(AutoConfig.from_pretrained(place))
-            model, report = AutoModel.from_pretrained(
-                place, config=config, dtype=torch.float32, output_loading_info=True
-            )
+            dtype = dtype_of(precision, config)
+            model, report = AutoModel.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True)
             refuse_missing(place, report)
         super().__init__(place, model, tokenizer)
         self.given_name, self.pooling = name, pooling
         with torch.no_grad():
-            probe = model(inputs_embeds=torch.zeros(1, 1, self.width))
+            probe = model(inputs_embeds=torch.zeros(1, 1, self.width, dtype=dtype))
         # Not always the hidden size: some models project their states back to the width of token vectors.
         self.state_width = int(probe.last_hidden_state.size(-1))
 
@@ -61,13 +62,13 @@ class FrozenReader(SlottedModel):
         return self.given_name if self.given_name == "minilm" else super().title
 
     def read(self, tokens: Tokens, soft: Float[Tensor, "s d"]) -> Float[Tensor, "b w"]:
-        """One state a row."""
+        """One state a row, of the type of ``soft``."""
         answer = self(
             inputs_embeds=self.embed(tokens, soft),
             attention_mask=tokens.real.long(),
             position_ids=positions(tokens.real) + self.first_position,
         )
-        states: Tensor = answer.last_hidden_state
+        states: Tensor = answer.last_hidden_state.to(soft.dtype)
         if self.pooling == "last":
             return states[:, -1]
         return (states * tokens.real[..., None]).sum(1) / tokens.real.sum(1, keepdim=True)
@@ -89,6 +90,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         joint: Run folder of stage 1, or its file of joint vectors.
         reader: Frozen model: ``minilm``, a name on the hub, or a folder; encoder or decoder.
         pooling: How its states become one.
+        precision: Type of its weights: ``bf16`` for large ones, ``auto`` as they are stored.
         vectors: Joint vectors that are shown: ``items`` (e) or ``texts`` (q).
         latent: Width of joint vectors.
         width: Width of the states that are compared.
@@ -112,6 +114,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         joint: str,
         reader: str = "minilm",
         pooling: Literal["mean", "last"] = "mean",
+        precision: Precision = "fp32",
         vectors: Literal["items", "texts"] = "items",
         latent: int = 128,
         width: int = 128,
@@ -131,7 +134,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
-        self.reader = FrozenReader(reader, pooling)
+        self.reader = FrozenReader(reader, pooling, precision)
         self.language_model, self.context = self.reader.title, self.reader.context
         self.project_user = Projection(self.collaborative.width, self.reader.embedding.weight, "leaky_relu")
         self.project_item = Projection(latent, self.reader.embedding.weight, "gelu")

@@ -52,6 +52,17 @@ def test_it_learns_through_the_packaged_encoder(joint: str) -> None:
     assert_learns(model, 15)
 
 
+def test_a_reader_in_bf16_rounds_its_states_and_leaves_what_learns_in_fp32(folders: dict[str, str], joint: str) -> None:
+    options: dict[str, Any] = {"pooling": "last", "lr": 0.01}
+    whole, half = (build(folders["opt"], joint, precision=precision, **options) for precision in ("fp32", "bf16"))
+    assert half.reader.module.dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    states = [model.item_states(torch.arange(1, NUM_ITEMS + 1)) for model in (whole, half)]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0.05)
+    assert not torch.equal(*states)
+    assert_learns(half, 15)
+
+
 def test_company_changes_no_state(folders: dict[str, str], joint: str) -> None:
     model, batch = build(folders["llama"], joint), evaluation_batch()
     whole: Tensor = model.encode(batch)
