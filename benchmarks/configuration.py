@@ -7,6 +7,7 @@ import pkgutil
 import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import pairwise
@@ -165,6 +166,15 @@ class RunCLI(LightningCLI):
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")
+
+    def with_seed(self, seed: int, predecessors: Mapping[str, str]) -> RunCLI:
+        """The same configuration with another seed, built on other runs; a tenth of the time of parsing it again."""
+        other = copy(self)
+        other.__dict__.pop("plan", None)
+        other.config = self.config.clone()
+        other.config.seed_everything = other.config.data.init_args.seed = seed
+        other.config.predecessors = dict(predecessors)
+        return other
 
     def instantiate_classes(self) -> None:
         """Does nothing: :meth:`build` makes the objects."""

@@ -86,6 +86,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     quieten()
     entries: dict[tuple[str, str, int], SuiteRun] = {}
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
+    parsed: dict[tuple[str, str], RunCLI] = {}
     tests: list[SuiteRun] = []
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows_of(suite, dataset):
@@ -101,7 +102,10 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
                 *options_of(suite, row),
                 *(f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()),
             ]
-            cli = RunCLI(arguments)
+            if (dataset, row.key) not in parsed:
+                parsed[dataset, row.key] = RunCLI(arguments)
+            folders = {other: str(entry.folder) for other, entry in earlier.items()}
+            cli = parsed[dataset, row.key].with_seed(seed, folders)
             # Neither a value that the experiment already has nor another seed of a closed form makes a new run.
             settings = cli.plan.config | {"name": row.method}
             same = settings == usual.setdefault((dataset, row.method, seed), settings) and row.key != row.method

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
+from benchmarks.configuration import RunCLI
 from benchmarks.experiments import EXPERIMENTS, find_suite
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
@@ -319,3 +320,13 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'quickstart'?" in capsys.readouterr().err
     assert main(["suite", str(suite_file(tmp_path, method=["x"]))]) == 2
     assert "Did you mean 'methods'?" in capsys.readouterr().err
+
+
+def test_every_seed_of_a_plan_is_the_run_that_its_command_starts(root: Path, tmp_path: Path) -> None:
+    suite = read_suite(suite_file(tmp_path, methods=["popularity", "sasrec", "joint_dot"], seeds=[3, 1, 2]))
+    planned = plan(suite, root, tmp_path / "runs")
+    assert {(entry.method, entry.seed) for entry in planned} == {("popularity", 3)} | {
+        (method, seed) for method in ("sasrec", "sasrec_allmrec", "allmrec_stage1", "joint_dot") for seed in (1, 2, 3)
+    }
+    for entry in planned:
+        assert RunCLI(entry.arguments).plan.folder == entry.folder
