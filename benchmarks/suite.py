@@ -76,7 +76,7 @@ def suite(
     if dry_run or status:
         # Only the cluster itself knows how many devices it has.
         devices = jobs or (devices_here() if launcher == "local" else 1) or 1
-        lines = plan_lines(entries, runs, devices) if dry_run else status_lines(entries, suite_folder)
+        lines = plan_lines(entries, runs, devices, path.stem) if dry_run else status_lines(entries, suite_folder)
         write("\n".join([*(f"# {line}" for line in left_out), *lines]))
         return
     execute(entries, left_out, suite_folder, wandb, lambda: make_launcher(launcher, address, jobs, threads))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from benchmarks.launch.rows import (
     rows_of,
     seeds_of,
 )
-from benchmarks.launch.times import changes_time, clock, durations, expected, finished, shipped_times
+from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, finished, shipped_times
 from benchmarks.runs import CONFIG, ORIGIN, flat
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
@@ -119,6 +118,10 @@ def overview(
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
         data[dataset] = readiness(root, dataset, suite.options | recipe_of(dataset), rows)
+        # Rows may vary the recipe.
+        for recipe in {row.options["data.recipe"]: None for row in rows if "data.recipe" in row.options}:
+            other = f"{key_of(dataset)}/{recipe}"
+            data[other] = readiness(root, other, recipe_of(other), ())
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
@@ -133,17 +136,17 @@ def overview(
                     reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)
     for other in suite.across:
         data.setdefault(other, readiness(root, other, recipe_of(other), ()))
-    times = [seconds for seconds, _ in left if not math.isnan(seconds)]
+    rest = estimate(left, name, done + len(left))
     return Overview(
         name=name,
         data=data,
         runs=done + len(left),
         done=done,
-        seconds=sum(times),
-        unknown=len(left) - len(times),
+        seconds=rest.seconds,
+        unknown=rest.unknown,
         running=held_since(folder) is not None,
         reports=reports,
-        elsewhere=any(foreign for _, foreign in left),
+        elsewhere=rest.elsewhere,
     )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.experiments import CONFIGS, read_yaml
 from benchmarks.runs import Result, find_runs, read_result
@@ -41,6 +42,43 @@ def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
     values = read_yaml(CONFIGS / "times.yaml")
     times = {(dataset, method): float(s) for dataset, row in values["seconds"].items() for method, s in row.items()}
     return values["machine"], times
+
+
+@cache
+def shipped_suite_times() -> dict[str, float]:
+    """Seconds of whole suites on the machine of :func:`shipped_times`, where their rows have budgets of their own."""
+    return {name: float(seconds) for name, seconds in read_yaml(CONFIGS / "times.yaml")["suites"].items()}
+
+
+class Estimate(NamedTuple):
+    """How long the rest of a suite takes.
+
+    Attributes:
+        seconds: Time of the runs whose time is known.
+        unknown: Number of the others.
+        elsewhere: Whether ``seconds`` include times of another machine.
+    """
+
+    seconds: float
+    unknown: int
+    elsewhere: bool
+
+
+def estimate(left: Sequence[tuple[float, bool]], suite: str, total: int) -> Estimate:
+    """Time of the runs that a suite has left.
+
+    Args:
+        left: What :func:`expected` says of each.
+        suite: Name of the suite. If it was timed as a whole, its share of that time is better than times of methods,
+            whose budgets it may change.
+        total: Number of all runs of the suite.
+    """
+    known = [seconds for seconds, _ in left if not math.isnan(seconds)]
+    unknown, elsewhere = len(left) - len(known), any(foreign for _, foreign in left)
+    whole = shipped_suite_times().get(suite)
+    if whole is not None and (unknown or elsewhere):
+        return Estimate(whole * len(left) / total, 0, True)
+    return Estimate(sum(known), unknown, elsewhere)
 
 
 def expected(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import shlex
 import sys
 import time
@@ -19,7 +18,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
-from benchmarks.launch.times import changes_time, clock, durations, expected, shipped_times
+from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, shipped_times
 from benchmarks.runs import CONFIG, METRICS
 
 if TYPE_CHECKING:
@@ -93,8 +92,15 @@ def progress(attempt: Attempt) -> tuple[str, str, str]:
     return f"{epoch}/{last}" if last > 0 else str(epoch), f"{monitor} {float(rows[-1][monitor]):.4f}", left
 
 
-def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
-    """The command of each run, and the total time, estimated from earlier runs of the same methods."""
+def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int, suite: str) -> list[str]:
+    """The command of each run, and the total time, estimated from earlier runs of the same methods.
+
+    Args:
+        entries: All runs.
+        runs: Folder of all runs.
+        jobs: Runs at a time.
+        suite: Name of the suite.
+    """
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
     todo = [
@@ -104,14 +110,15 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int) -> list[str]:
         if not isinstance(e, Report)
     ]
     lines = [shlex.join(["recbench", entry.command, *entry.arguments]) for entry in entries]
-    guess = [seconds for seconds, _ in todo if not math.isnan(seconds)]
-    text = f", about {clock(sum(guess) / jobs)}" if guess else ", time unknown" if todo else ""
-    if any(elsewhere for _, elsewhere in todo):
-        text = f", ~{clock(sum(guess) / jobs)} as timed on {shipped_times()[0]}"
-    if 0 < len(guess) < len(todo):
-        text += f", not counting {len(todo) - len(guess)} of methods that have not run yet"
-    reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""
     total = sum(not isinstance(entry, Report) for entry in entries)
+    rest = estimate(todo, suite, total)
+    some, span = rest.unknown < len(todo), clock(rest.seconds / jobs)
+    text = f", about {span}" if some else ", time unknown" if todo else ""
+    if rest.elsewhere:
+        text = f", ~{span} as timed on {shipped_times()[0]}"
+    if some and rest.unknown:
+        text += f", not counting {rest.unknown} of methods that have not run yet"
+    reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""
     return [*lines, f"# {len(todo)} of {total} runs to do{text}; {jobs} at a time{reports}"]
 
 

@@ -1,6 +1,7 @@
 """The list of suites knows sizes, states and data without planning a run."""
 
 import fcntl
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import Suite
-from benchmarks.launch.times import clock, durations, shipped_times
+from benchmarks.launch.times import clock, durations, estimate, shipped_suite_times, shipped_times
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
@@ -115,7 +116,23 @@ def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, 
         assert overview("toy", replace(suite, options=changed), root, tmp_path, settings, {}).left == "unknown"
 
 
+def test_a_suite_that_was_timed_whole_needs_its_share_of_that_time() -> None:
+    name, whole = next(iter(shipped_suite_times().items()))
+    unknown, known = (math.nan, False), (7.0, False)
+    assert estimate([unknown, known], name, 4) == (whole / 2, 0, True)
+    assert estimate([(9.0, True)], name, 4) == (whole / 4, 0, True)
+    assert estimate([known, known], name, 4) == (14.0, 0, False)
+    assert estimate([unknown, known], "toy", 4) == (7.0, 1, False)
+
+
+def test_recipes_that_rows_vary_are_data_too(root: Path, tmp_path: Path) -> None:
+    suite = Suite("toy", ["synthetic/planted"], ["sasrec"], [1], vary={"data.recipe": ["null-text"]})
+    found = look(suite, root, tmp_path)
+    assert found.data == {"synthetic/planted": "ready", "synthetic/null-text": "not prepared"}
+
+
 def test_shipped_times_are_of_shipped_experiments() -> None:
+    assert set(shipped_suite_times()) <= set(suite_names())
     assert {f"{dataset}/{method}" for dataset, method in shipped_times()[1]} <= set(experiment_names())
     assert min(shipped_times()[1].values()) > 0
 

@@ -20,19 +20,22 @@ def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path
         made_run(tmp_path, "a", 0.3, seed, seconds={"train": seconds, "test": 0.0})
     assert durations(tmp_path) == {("toy", "a"): 120.0}
     entries = [SuiteRun("toy", "a", seed, (), tmp_path / str(seed)) for seed in range(4)]
-    assert plan_lines(entries, tmp_path, jobs=2)[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
+    assert plan_lines(entries, tmp_path, jobs=2, suite="toy")[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
     unknown = SuiteRun("toy", "b", 1, (), tmp_path / "b")
-    assert "not counting 1 of methods that have not run yet" in plan_lines([*entries, unknown], tmp_path, jobs=1)[-1]
+    assert (
+        "not counting 1 of methods that have not run yet"
+        in plan_lines([*entries, unknown], tmp_path, jobs=1, suite="toy")[-1]
+    )
 
 
 def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
     shipped, machine = shipped_times()[1]["ml-100k", "caser"], shipped_times()[0]
     entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
     told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} as timed on {machine}; 1 at a time"
-    assert plan_lines(entries, tmp_path, jobs=1)[-1] == told
+    assert plan_lines(entries, tmp_path, jobs=1, suite="toy")[-1] == told
     for other in ({"arguments": ("--model.init_args.llm=opt",)}, {"command": "evaluate"}):
         unknown = [replace(entries[0], **other)]
-        assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1)[-1]
+        assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1, suite="toy")[-1]
 
 
 def test_the_live_table_shows_where_each_run_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
