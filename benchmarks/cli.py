@@ -54,7 +54,7 @@ COMMANDS = {
     "suite": Command("benchmarks.suite:suite", "run data sets × methods × seeds, skipping what is done"),
     "sweep": Command("benchmarks.sweeps.command:sweep", "search hyper-parameters on validation, within a budget"),
     "wandb": Command("benchmarks.loggers.dashboard:wandb", "`wandb dashboard`: a workspace for suites and sweeps"),
-    "speed": Command("benchmarks.speed:speed", "measure throughput and memory, as JSON"),
+    "speed": Command("benchmarks.speed.command:speed", "measure throughput and memory, as JSON"),
     "doctor": Command("benchmarks.doctor:doctor", "show what is installed and usable here"),
 }
 

@@ -19,9 +19,9 @@ from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite
 from benchmarks.leaderboard import build_tables
 from benchmarks.runs import Result, find_runs, read_result
-from benchmarks.speed_allmrec import measure_allmrec
-from benchmarks.speed_baselines import measure_baselines
-from benchmarks.speed_llm import SHAPES, VOCABULARY, measure_llm
+from benchmarks.speed.allmrec import measure_allmrec
+from benchmarks.speed.baselines import measure_baselines
+from benchmarks.speed.llm import SHAPES, VOCABULARY, measure_llm
 from benchmarks.standins import find_standin
 from common.data.store import find_store
 from common.errors import UserError
@@ -252,7 +252,7 @@ def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str)
 def test_rivals_on_a_language_model_are_timed_beside_it(
     root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed_baselines.text_methods", lambda *_: {})
+    monkeypatch.setattr("benchmarks.speed.baselines.text_methods", lambda *_: {})
     figures = measure_baselines(data_of(root), 1)
     rivals = {
         f"{name}_{kind}" for name in ("allmrec", "mlp_llm", "tallrec") for kind in ("step_seconds", "users_per_second")

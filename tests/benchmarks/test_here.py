@@ -72,7 +72,7 @@ def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_speed_prints_json_alone(
     name: str, figure: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"cores": 1})
+    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"cores": 1})
     quick = ["--repeats", "1", "--max-epochs", "2"]
     assert main(["speed", name, "--dataset", "synthetic", "--root", str(root), *quick]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -83,7 +83,7 @@ def test_speed_prints_json_alone(
 def test_speed_of_preparation_is_that_of_the_world_asked_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"cores": 1, "matmul_gflops": 1.0})
+    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"cores": 1, "matmul_gflops": 1.0})
     sizes = ["--users", "60", "--items", "128", "--interactions", "560"]
     assert main(["speed", "prepare", "--dataset", "synthetic", "--repeats", "1", *sizes]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -96,7 +96,7 @@ def test_speed_of_lrd_comes_with_what_the_machine_could_multiply(
 ) -> None:
     np.save(tmp_path / "vectors.npy", np.eye(128, dtype=np.float32))
     monkeypatch.setattr("lrd.data.open_encoder", lambda _: PrecomputedVectors(tmp_path / "vectors.npy"))
-    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"matmul_gflops": 10.0})
+    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"matmul_gflops": 10.0})
     assert main(["speed", "lrd", "--dataset", "synthetic", "--root", str(root), "--repeats", "1"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["epoch_seconds_times_gflops"] == pytest.approx(10 * figures["epoch_seconds"])

@@ -44,7 +44,7 @@ def test_reports_follow_the_runs_that_they_are_of(root: Path, tmp_path: Path) ->
 def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.machine", lambda: {"matmul_gflops": 1.0})
+    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"matmul_gflops": 1.0})
     runs, path = patched(monkeypatch, tmp_path), file_with(tmp_path, GENERATE, SPEED, seeds=[1])
     suite, places = read_suite(path), ["--root", str(root), "--runs", str(tmp_path / "runs")]
     command = ["suite", str(path), *places]

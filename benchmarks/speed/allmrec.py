@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from allmrec.decoding import Likelihoods, precise
 from allmrec.llm import labelled
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
+from benchmarks.speed.timing import best
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
 from common.models.sasrec import SASRec
@@ -118,16 +118,6 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
         "stage1_step_anew_seconds": anew,
         "stage1_speedup": anew / once,
     }
-
-
-def best(action: Callable[[], object], repeats: int) -> float:
-    """The shortest time of several repeats, in seconds."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
 
 
 def filter_of(module: SequenceDataModule) -> SASRec:

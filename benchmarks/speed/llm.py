@@ -19,7 +19,8 @@ from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.data import PromptDataModule
 from allmrec.stage2 import ALLMRecStage2
 from benchmarks.memory import MemoryAbove
-from benchmarks.speed_allmrec import LATENT, best, filter_of
+from benchmarks.speed.allmrec import LATENT, filter_of
+from benchmarks.speed.timing import best
 from benchmarks.standins import find_standin
 from common.errors import UserError, nearest
 from common.types import SequenceBatch

@@ -16,7 +16,8 @@ from allmrec.baselines.recformer import RecFormer
 from allmrec.baselines.tallrec import TALLRec
 from allmrec.choice import ChoiceRanker
 from allmrec.data import PromptDataModule
-from benchmarks.speed_allmrec import best, filter_of, stage2
+from benchmarks.speed.allmrec import filter_of, stage2
+from benchmarks.speed.timing import best
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
 from common.models.base import Recommender
