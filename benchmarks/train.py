@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-import shutil
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -284,21 +284,16 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     if not rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it by name
         (plan.folder / RESULT).unlink(missing_ok=True)
-        metrics = plan.folder / METRICS
         if resume is None:
             for name in (WEIGHTS, LAST, RANKS, METRICS):
                 (plan.folder / name).unlink(missing_ok=True)
-        elif metrics.is_file():
-            # The logger overwrites its file.
-            part = len(list(plan.folder.glob("metrics-*.csv"))) + 1
-            shutil.move(metrics, plan.folder / f"metrics-{part}.csv")
         write_atomically(plan.folder / CONFIG, yaml.safe_dump(plan.config, sort_keys=False))
 
 
 def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
     """The configured Trainer, with the run's loggers and callbacks."""
     given = cli.config_init.trainer.logger
-    loggers: list[Logger] = [MetricsFile(plan.folder, name="", version="", flush_logs_every_n_steps=1)]
+    loggers: list[Logger] = [MetricsFile(plan.folder)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     if cli.config.tensorboard:
         loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))
@@ -310,7 +305,27 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trai
 
 
 class MetricsFile(CSVLogger):
-    """Writes ``metrics.csv`` without a second copy of the configuration."""
+    """Writes ``metrics.csv`` without a second copy of the configuration; a resumed run continues the file.
+
+    Args:
+        folder: Run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.earlier: list[dict[str, Any]] = []
+        if (folder / METRICS).is_file():
+            with (folder / METRICS).open(newline="") as stream:
+                # Lightning deletes the file.
+                self.earlier = [{key: value for key, value in row.items() if value} for row in csv.DictReader(stream)]
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]  # Lightning declares two types
+        """Logs metrics, at first behind what was logged before the step at which the run goes on."""
+        kept = [row for row in self.earlier if step is not None and int(row["step"]) < step]
+        self.experiment.metrics += kept
+        self.earlier = []
+        super().log_metrics(dict(metrics), step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
         """Does nothing: they are in ``config.yaml``."""

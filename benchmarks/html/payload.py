@@ -82,6 +82,7 @@ def _pairs(table: Table) -> list[list[list[Any] | None]]:
 
 def _card(run: Finished, environments: list[dict[str, Any]]) -> dict[str, Any]:
     result = run.result
+    curves = curve(run.text(METRICS), result.training.get("monitor", "val/ndcg@10"))
     # Most runs were made on the same machine, whose description is stored only once.
     if result.environment not in environments:
         environments.append(result.environment)
@@ -102,7 +103,7 @@ def _card(run: Finished, environments: list[dict[str, Any]]) -> dict[str, Any]:
         "protocols": {name: entry["id"] for name, entry in result.protocols.items()},
         "figures": _figures(result),
         "config": run.text(CONFIG),
-        "curve": _whole_curve(run, result.training.get("monitor", "val/ndcg@10")),
+        "curve": {name: _thinned(points) for name, points in curves.items()},
     }
 
 
@@ -133,16 +134,6 @@ def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
             if column < len(row) and row[column] and row[epoch]:
                 points[name].append([int(float(row[epoch])), _short(float(row[column]))])
     return {name: values for name, values in points.items() if values}
-
-
-def _whole_curve(run: Finished, monitor: str) -> dict[str, list[list[float]]]:
-    """The curve of a run that may have been resumed: each part is in a separate file."""
-    earlier = sorted(run.path.glob("metrics-*.csv"), key=lambda path: int(path.stem.removeprefix("metrics-")))
-    whole: dict[str, dict[float, float]] = {}
-    for text in [*(path.read_text() for path in earlier), run.text(METRICS)]:
-        for name, points in curve(text, monitor).items():
-            whole.setdefault(name, {}).update((epoch, value) for epoch, value in points)
-    return {name: _thinned([[epoch, value] for epoch, value in points.items()]) for name, points in whole.items()}
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:

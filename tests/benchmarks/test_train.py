@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from polars.testing import assert_frame_equal
 
 from benchmarks.__main__ import main
 from benchmarks.environment import forget_peak_memory, peak_memory
@@ -81,7 +82,7 @@ def test_checkpoint_loads_by_lightning_with_weights_only(finished: Path) -> None
 def test_metrics_file_has_training_and_validation(finished: Path) -> None:
     rows = list(csv.DictReader((finished / "metrics.csv").open()))
     assert sum(bool(row["val/ndcg@10"]) for row in rows) == 2
-    assert any(row["test/full/cold_item/hr@10"] for row in rows)
+    assert any(row["test/full/overall/hr@10"] for row in rows)
 
 
 def test_configuration_repeats_the_run(finished: Path, root: Path, tmp_path: Path) -> None:
@@ -129,6 +130,12 @@ def test_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     for name, value in weights(folder).items():
         assert torch.equal(value, expected[name]), name
     assert read_result(folder).training["epochs"] == 4
+    # Learning curves are whole, too.
+    logged = [
+        pl.read_csv(only(tmp_path / part / "synthetic" / "sasrec") / "metrics.csv") for part in ("whole", "parts")
+    ]
+    assert logged[0].drop_nulls("val/ndcg@10")["epoch"].to_list() == [0, 1, 2, 3]
+    assert_frame_equal(*(table.sort("step", "epoch", nulls_last=True) for table in logged), check_column_order=False)
 
 
 def test_interruption_says_how_to_go_on(
