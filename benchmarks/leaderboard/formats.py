@@ -142,7 +142,7 @@ def _columns(table: Table, slices: Sequence[str]) -> Mapping[str, Callable[[Row]
     }
     columns |= {head: _cost(name, text) for name, (head, text) in COSTS.items()}
     columns["marks"] = lambda row: "; ".join(row.marks)
-    always = {"", "method", "marks"}
+    always = {"method", "marks"}
     return {head: text for head, text in columns.items() if head in always or any(text(row) for row in table.rows)}
 
 
