@@ -168,7 +168,7 @@ class RunCLI(LightningCLI):
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")
 
     def with_seed(self, seed: int, predecessors: Mapping[str, str]) -> RunCLI:
-        """The same configuration with another seed, built on other runs; a tenth of the time of parsing it again."""
+        """The same configuration with another seed and other predecessors, not parsed again."""
         other = copy(self)
         other.__dict__.pop("plan", None)
         other.config = self.config.clone()
