@@ -100,6 +100,17 @@ def test_stage_1_leaves_its_joint_vectors(chain: dict[str, Path], results: dict[
     assert results["joint_dot_texts"].run_id != results["joint_dot"].run_id
 
 
+def test_a_filter_that_reads_no_history_may_have_been_given_a_shorter_one(
+    chain: dict[str, Path], root: Path, tmp_path: Path
+) -> None:
+    assert main(["run", "--config", "synthetic/ncf", *options(root, tmp_path, *QUICK, "--trainer.max_epochs=1")]) == 0
+    (filter_run,) = find_runs([tmp_path / "synthetic" / "ncf"])
+    given = [*QUICK, "--trainer.max_epochs=1", f"--predecessors.sasrec_allmrec={filter_run}"]
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *given)]) == 0
+    (run,) = find_runs([tmp_path / "synthetic" / "allmrec_stage1"])
+    assert "user_id" in read_result(run).information_set
+
+
 @pytest.mark.parametrize(("option", "value"), [("split", "global_temporal"), ("max_history", "7")])
 def test_a_filter_of_other_events_is_refused(
     chain: dict[str, Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
