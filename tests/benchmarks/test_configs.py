@@ -167,6 +167,15 @@ def test_labels_are_those_of_the_printed_figures(name: str) -> None:
     assert printed - {row.label for row in rows} == ({"tallrec"} if "Table 10" in tables else set())
 
 
+@pytest.mark.parametrize("name", [n for n in suite_names() if n.endswith("dimensions")])
+def test_stage_2_is_as_wide_as_its_joint_vectors(name: str) -> None:
+    suite, latent = read_suite(find_suite(name)), "model.init_args.latent"
+    rows = {row.key: row for row in rows_of(suite, suite.datasets[0])}
+    pairs = [(row, rows[row.needs["allmrec_stage1"]]) for row in rows.values() if "allmrec_stage1" in row.needs]
+    assert len(pairs) == 6
+    assert all(row.options.get(latent) == below.options.get(latent) for row, below in pairs)
+
+
 @pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("baselines")])
 def test_baseline_suites_have_the_seeds_of_a_ranked_row(name: str) -> None:
     assert len(set(read_suite(find_suite(name)).seeds)) >= 5
