@@ -257,7 +257,7 @@ def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str)
         "popularity",
         "item_knn",
     } <= set(suite.methods)
-    assert suite.options["data.test_users"] == (300 if name == "synthetic" else 5000)
+    assert suite.options["data.test_users"] == (256 if name == "synthetic" else 5000)
 
 
 def test_rivals_on_a_language_model_are_timed_beside_it(
