@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.html.page import ASSETS
+from benchmarks.html.section import aligned, section
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
 from benchmarks.ledger.judge import LedgerEntry
@@ -76,15 +77,10 @@ def _paper(paper: Paper, entries: Sequence[LedgerEntry]) -> str:
 def _table(paper: Paper, heading: tuple[str, str, bool], records: Sequence[dict[str, Any]]) -> str:
     table, about, orderings = heading
     title = f"{paper.name}, {table}: {about}" + (" (orderings)" if orderings else "")
-    columns = texts_of(records[0])
-    names = "".join(f'<th scope="col"{_left(name)} style="padding:.55rem .7rem">{name}</th>' for name in columns)
-    rows = "\n".join(map(_row, records))
+    columns = {name: name in LEFT for name in texts_of(records[0])}
     source, where = records[0]["source"] or paper.source, "the source" if records[0]["source"] else "the paper"
-    return (
-        f'<section><div class="heading"><h2>{escape(title)}</h2><p><a href="{escape(source)}">{where}</a></p>'
-        f'</div><div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{names}'
-        f"</tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
-    )
+    link = f'<a href="{escape(source)}">{where}</a>'
+    return section(title, link, columns, "\n".join(map(_row, records)))
 
 
 def _row(record: dict[str, Any]) -> str:
@@ -95,9 +91,5 @@ def _row(record: dict[str, Any]) -> str:
         cells["runs"] = (
             f"<details><summary>{len(record['runs'])}</summary>{'<br>'.join(map(escape, record['runs']))}</details>"
         )
-    content = "".join(f"<td{_left(name)}>{text}</td>" for name, text in cells.items())
+    content = "".join(f"<td{aligned(name in LEFT)}>{text}</td>" for name, text in cells.items())
     return f'<tr data-verdict="{record["verdict"]}">{content}</tr>'
-
-
-def _left(name: str) -> str:
-    return ' class="left"' if name in LEFT else ""

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any
 
 from benchmarks.html.page import ASSETS
+from benchmarks.html.section import aligned, section
 
 CAPTIONS = {
     "cosines": ("Likeness", "Cosine of every two relation vectors. Relations that score alike have a cosine near 1."),
@@ -169,26 +170,12 @@ def table(title: str, text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A headed HTML table, or nothing if there are no rows."""
     if not rows:
         return ""
-    words = {column for column, value in rows[0].items() if isinstance(value, str)}
-    names = list(rows[0])
-    head = "".join(
-        f'<th scope="col"{_left(name in words)} style="padding:.55rem .7rem">{_label(name)}</th>' for name in names
+    columns = {name: isinstance(value, str) for name, value in rows[0].items()}
+    cells = (
+        "".join(f"<td{aligned(left)}>{_cell(row.get(name, ''))}</td>" for name, left in columns.items()) for row in rows
     )
-    cells = ("".join(f"<td{_left(name in words)}>{_cell(row.get(name, ''))}</td>" for name in names) for row in rows)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return (
-        f'<section><div class="heading"><h2>{escape(title)}</h2><p>{escape(text)}</p></div>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
-    )
-
-
-def _label(column: str) -> str:
-    return escape(column.replace("_", " "))
-
-
-def _left(words: bool) -> str:
-    return ' class="left"' if words else ""
+    names = {escape(name.replace("_", " ")): left for name, left in columns.items()}
+    return section(title, escape(text), names, "".join(f"<tr>{row}</tr>" for row in cells))
 
 
 def _cell(value: object) -> str:

@@ -213,13 +213,12 @@ def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Tabl
         for protocol, entry in result.protocols.items():
             groups[result.dataset, protocol, entry["id"]].append(result)
     tables = []
-    for (dataset, protocol, name), members in sorted(groups.items()):
-        others = [m[0] for (d, p, i), m in groups.items() if (d, p) == (dataset, protocol) and i != name]
-        notes = {difference(members[0], other, protocol) for other in others}
+    for (dataset, protocol, _), members in sorted(groups.items()):
+        alike = [m[0] for (d, p, _), m in groups.items() if (d, p) == (dataset, protocol)]
+        notes = {difference(members[0], other, protocol) for other in alike if other is not members[0]}
         table = build_table(members, protocol, slice)
         if not table.rows or not any(row.metrics for row in table.rows):
             continue
-        alike = [m[0] for (d, p, _), m in groups.items() if (d, p) == (dataset, protocol)]
         tables.append(replace(table, note="; ".join(sorted(notes)), variant=_variant(members[0], alike, protocol)))
     return tables
 
