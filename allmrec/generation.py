@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from common.data.candidates import normalise_title
+from common.metrics.cases import first_of_each
 
 
 class Verdict(NamedTuple):
@@ -125,10 +126,7 @@ class CaseRates(Metric, ABC):
     def distinct(self) -> Float[Tensor, "m r"]:
         """The row of each case, once, by case id."""
         cases = torch.cat(self.cases) if isinstance(self.cases, list) else self.cases
-        cases = cases[cases[:, 0].argsort(stable=True)]
-        first = torch.ones(len(cases), dtype=torch.bool, device=cases.device)
-        first[1:] = cases[1:, 0] != cases[:-1, 0]
-        return cases[first, 1:]
+        return cases[first_of_each(cases[:, 0].long()), 1:]
 
 
 class AnswerRates(CaseRates):

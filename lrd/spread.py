@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from common.metrics.cases import first_of_each
 from lrd.discovery import entropy
 
 COLLAPSED = 0.99
@@ -63,6 +64,5 @@ class RelationSpread(Metric):
 
     def compute(self) -> dict[str, float]:
         """The figures of :func:`spread_of` over the cases of all processes."""
-        ids, order = dim_zero_cat(self.cases).sort(stable=True)
-        once = order[F.pad(ids.diff(), (1, 0), value=1) > 0]
-        return spread_of(dim_zero_cat(self.entropies)[once].sum(), dim_zero_cat(self.counts)[once].sum(0))
+        rows = first_of_each(dim_zero_cat(self.cases))
+        return spread_of(dim_zero_cat(self.entropies)[rows].sum(), dim_zero_cat(self.counts)[rows].sum(0))

@@ -14,6 +14,18 @@ COLUMNS = ("case_id", "user", "target", "higher", "equal", "num_candidates")
 """Columns of the per-case table."""
 
 
+def first_of_each(case_id: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
+    """The row where each case comes first, in the order of case ids.
+
+    >>> first_of_each(torch.tensor([7, 2, 7, 2, 5])).tolist()
+    [1, 4, 0]
+    """
+    ids, rows = case_id.sort(stable=True)
+    new = torch.ones_like(ids, dtype=torch.bool)
+    new[1:] = ids[1:] != ids[:-1]
+    return rows[new]
+
+
 def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] | None = None) -> dict[str, Tensor]:
     """Means over a per-case table, float64 scalars.
 

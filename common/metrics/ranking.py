@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from common.metrics.cases import COLUMNS, case_metrics
+from common.metrics.cases import COLUMNS, case_metrics, first_of_each
 
 
 class CaseRanks(Metric):
@@ -65,13 +65,9 @@ class CaseRanks(Metric):
         ``top_items``, shape ``(m, k)``, is a further column under full ranking.
         """
         cases, lists = _joined(self.cases).cpu(), _joined(self.lists).cpu()
-        order = cases[:, 0].argsort(stable=True)
-        case_id = cases[order, 0]
-        first = torch.ones_like(case_id, dtype=torch.bool)
-        first[1:] = case_id[1:] != case_id[:-1]
-        order = order[first]
-        table = {name: cases[order, column] for column, name in enumerate(COLUMNS)}
-        return table | ({"top_items": lists[order]} if lists.size(1) else {})
+        rows = first_of_each(cases[:, 0])
+        table = {name: cases[rows, column] for column, name in enumerate(COLUMNS)}
+        return table | ({"top_items": lists[rows]} if lists.size(1) else {})
 
     def table(self) -> dict[str, Tensor]:
         """:meth:`compute` with one row per case even for a single case, whose columns torchmetrics makes scalars."""
