@@ -11,6 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from common.data.datasets import last_events
+from common.data.splits import event_users
 from common.types import PAD, Cases, Catalogue, SequenceBatch, Sequences
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
@@ -52,7 +53,7 @@ def history_pairs(sequences: Sequences, cases: Cases, max_history: int) -> Int[T
 def training_pairs(train: Sequences, num_items: int, max_history: int) -> Int[Tensor, "m"]:
     """Sorted keys ``head * (num_items + 1) + tail`` of all (history item, target) pairs of training."""
     items = train["items"].long()
-    users = torch.repeat_interleave(torch.arange(len(train["offsets"]) - 1), train["offsets"].diff().long())
+    users = event_users(train)
     keys = [
         (items[:-lag] * (num_items + 1) + items[lag:])[users[lag:] == users[:-lag]]
         for lag in range(1, min(max_history, len(items) - 1) + 1)

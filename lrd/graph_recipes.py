@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from common.data.splits import event_users
 from common.types import Catalogue, Sequences
 
 GraphRecipe = Literal["kg-released", "kg-train", "kg-rewired", "kg-attributes"]
@@ -47,7 +48,7 @@ def co_occurrence(train: Sequences, num_items: int, size: int, generator: torch.
         generator: Orders pairs of equal count.
     """
     items = train["items"].long()
-    users = torch.repeat_interleave(torch.arange(len(train["offsets"]) - 1), train["offsets"].diff().long())
+    users = event_users(train)
     found = []
     for lag in range(1, WINDOW + 1):
         together = (users[lag:] == users[:-lag]) & (items[lag:] != items[:-lag])

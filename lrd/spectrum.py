@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.data.splits import event_users
 from common.errors import UserError
 from common.types import Catalogue, Sequences
 from lrd.graph import Graph, known_attributes
@@ -58,14 +59,9 @@ def _binned(ages: Float[Tensor, "n"], num_points: int) -> Float[Tensor, "{num_po
     return counts / counts.max().clamp(min=1)
 
 
-def _users(train: Sequences) -> Int[Tensor, "n"]:
-    offsets = train["offsets"].long()
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
-
-
 def _consecutive(train: Sequences, values: Int[Tensor, "i_plus_1"] | None = None) -> Float[Tensor, "m"]:
     """Ages between neighbours among the events of a user, or among those with one known value."""
-    users, times = _users(train), train["times"].long()
+    users, times = event_users(train), train["times"].long()
     if values is None:
         groups = users
     else:
@@ -82,7 +78,7 @@ def _since_related(train: Sequences, edges: Int[Tensor, "m 2"], num_items: int) 
     """Ages of the newest earlier event that an edge leads from, for all events that have one."""
     items, times = train["items"].long(), train["times"].long()
     keys = edges[:, 0] * (num_items + 1) + edges[:, 1]
-    place = torch.arange(len(items)) - train["offsets"].long()[_users(train)]
+    place = torch.arange(len(items)) - train["offsets"].long()[event_users(train)]
     waiting, found = torch.arange(len(items)), [times.new_empty(0, 2)]
     for lag in range(1, int(place.max()) + 1 if len(place) else 1):
         waiting = waiting[place[waiting] >= lag]

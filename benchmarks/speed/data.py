@@ -16,6 +16,7 @@ from benchmarks.prepare import prepare
 from benchmarks.speed.timing import best
 from common.data.datamodule import SequenceDataModule
 from common.data.negatives import NegativeSampler, seeded
+from common.data.splits import event_users
 
 NEGATIVE_BATCH = 1 << 20
 
@@ -26,7 +27,7 @@ def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     sampler = NegativeSampler("train", module.events, module.num_items)
     generator = seeded(0)
     train = module.catalogue["train"]
-    owner = torch.repeat_interleave(torch.arange(len(train["offsets"]) - 1), train["offsets"].diff())
+    owner = event_users(train)
     users = owner[torch.randint(len(owner), (NEGATIVE_BATCH,), generator=generator)]
     in_order = users.sort().values
     return {

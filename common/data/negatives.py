@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from common.data.epoch import SharedEpoch
+from common.data.splits import event_users, is_training
 from common.errors import UserError
 from common.types import PAD, Split
 
@@ -158,10 +159,7 @@ def seeded(*numbers: int) -> torch.Generator:
 
 def _distinct_events(split: Split, num_items: int, *, complete: bool) -> Int[Tensor, "m"]:
     """Sorted distinct ``user * num_items + item - 1`` of training events, or of all events."""
-    offsets, items = split["sequences"]["offsets"].long(), split["sequences"]["items"]
-    users = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
-    keys = users * num_items + items - 1
-    if not complete:
-        keys = keys[torch.arange(len(items)) < split["train_end"].long()[users]]
-    keys = keys.sort().values
+    sequences = split["sequences"]
+    keys = event_users(sequences) * num_items + sequences["items"] - 1
+    keys = (keys if complete else keys[is_training(split)]).sort().values
     return keys[torch.cat([keys.new_ones(1, dtype=torch.bool), keys[1:] != keys[:-1]])] if len(keys) else keys

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from common.data.splits import event_users, is_training
 from common.types import Sequences, Split
 
 TAIL = 0.35
@@ -20,10 +21,7 @@ COLD_USER_EVENTS = 3
 
 def train_counts(split: Split, num_items: int) -> Int[Tensor, "i_plus_1"]:
     """Returns the number of training events of each item; 0 for padding."""
-    sequences = split["sequences"]
-    position = torch.arange(sequences["items"].numel())
-    trained = position < torch.repeat_interleave(split["train_end"], sequences["offsets"].diff())
-    return torch.bincount(sequences["items"][trained], minlength=num_items + 1)
+    return torch.bincount(split["sequences"]["items"][is_training(split)], minlength=num_items + 1)
 
 
 def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
@@ -40,27 +38,19 @@ def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
     return ((own.cumsum(0) - own / 2) / own.sum().clamp(min=1))[group]
 
 
-def slices(split: Split, num_items: int, phase: str = "test") -> dict[str, Bool[Tensor, "m"]]:
-    """Returns the mask of each scenario over the cases of ``split[phase]``.
+def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
+    """Returns the mask of each slice over the test cases.
 
-    ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions, all items without any
-    among the former;
-    ``cold_item_by_interactions`` and ``warm_item_by_interactions`` the items that make up the bottom and top 35 % of
-    interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` is the fifth of all users with
-    the most training events, ``tail_user`` the others.
+    ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions; items without any
+    interaction count as cold. ``cold_item_by_interactions`` and ``warm_item_by_interactions`` are the items that make
+    up the bottom and top 35 % of interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` is
+    the fifth of all users with the most training events, ``tail_user`` the others.
 
     Args:
         split: The split whose training events count.
         num_items: Highest item id.
-        phase: ``val`` or ``test``.
-
-    Raises:
-        ValueError: If ``phase`` is neither.
     """
-    if phase not in ("val", "test"):
-        raise ValueError(f"phase must be 'val' or 'test', not {phase!r}")
-    cases = split["val"] if phase == "val" else split["test"]
-    sequences, user, position = split["sequences"], cases["user"], cases["position"]
+    sequences, user, position = split["sequences"], split["test"]["user"], split["test"]["position"]
     count = train_counts(split, num_items)
     target = sequences["items"][position]
     masks = {"unseen_target": count[target] == 0, **_popularity(count, target)}
@@ -99,8 +89,7 @@ def _activity(split: Split, user: Int[Tensor, "m"]) -> dict[str, Tensor]:
 
 def _repeats(sequences: Sequences) -> Bool[Tensor, "n"]:
     """Returns, for each event, whether its user had the item before."""
-    offsets, items = sequences["offsets"], sequences["items"]
-    row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
+    items, row = sequences["items"], event_users(sequences)
     order = (row * (int(items.max()) + 1 if items.numel() else 1) + items).argsort(stable=True)
     repeated = torch.zeros_like(items, dtype=torch.bool)
     later, earlier = order[1:], order[:-1]

@@ -7,7 +7,7 @@ position. Validation and test cases see all earlier events of their user; they d
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from common.types import Cases, Sequences, Split
@@ -35,6 +35,18 @@ def build_sequences(
     offsets = torch.zeros(num_users + 2, dtype=torch.long)
     torch.cumsum(torch.bincount(users, minlength=num_users + 1), 0, out=offsets[1:])
     return Sequences(offsets=offsets, items=items, times=times)
+
+
+def event_users(sequences: Sequences) -> Int[Tensor, "n"]:
+    """Returns the user of each event."""
+    offsets = sequences["offsets"].long()
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
+
+
+def is_training(split: Split) -> Bool[Tensor, "n"]:
+    """Returns whether each event is a training event."""
+    users = event_users(split["sequences"])
+    return torch.arange(len(users)) < split["train_end"].long()[users]
 
 
 def leave_one_out(sequences: Sequences) -> Split:
@@ -79,7 +91,7 @@ def global_temporal(sequences: Sequences, cuts: tuple[int, int]) -> Split:
         ValueError: If a user's events are not in order of time.
     """
     offsets, times = sequences["offsets"], sequences["times"]
-    row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
+    row = event_users(sequences)
     if bool(((row[1:] == row[:-1]) & (times[1:] < times[:-1])).any()):
         raise ValueError("global_temporal needs each user's events in order of time")
     rows = offsets.numel() - 1
@@ -107,7 +119,7 @@ def ready_made(sequences: Sequences, part: Int[Tensor, "n"]) -> Split:
         ValueError: If a user's parts are out of order, or a held-out part has two events.
     """
     offsets = sequences["offsets"]
-    row = torch.repeat_interleave(torch.arange(offsets.numel() - 1), offsets.diff())
+    row = event_users(sequences)
     same = row[1:] == row[:-1]
     if bool((same & ((part[1:] < part[:-1]) | ((part[1:] == part[:-1]) & (part[1:] > 0)))).any()):
         raise ValueError("a user's events must be training, then one validation, then one test event")
@@ -127,9 +139,7 @@ def leakage(split: Split) -> float:
     for how many cases.
     """
     sequences = split["sequences"]
-    offsets, times = sequences["offsets"], sequences["times"]
-    position = torch.arange(times.numel())
-    trained = position < torch.repeat_interleave(split["train_end"], offsets.diff())
+    times, trained = sequences["times"], is_training(split)
     targets = times[split["test"]["position"]]
     if not targets.numel() or not bool(trained.any()):
         return 0.0

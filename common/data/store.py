@@ -24,8 +24,9 @@ from torch import Tensor
 
 from common.data.graph import value_ids
 from common.data.recipes import DATASETS
+from common.data.scenarios import train_counts
 from common.data.schema import Manifest
-from common.data.splits import build_sequences
+from common.data.splits import build_sequences, is_training
 from common.data.templates import attribute_words
 from common.errors import DataError, UserError, failure_number, nearest
 from common.types import Cases, Catalogue, Sequences, Split
@@ -139,15 +140,13 @@ class Store:
         """Returns everything known about items, with the training events of a split or of a view of one."""
         parts, items = events or self.split(), self.items()
         attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
-        train = _training_events(parts)
-        count = torch.bincount(train["items"], minlength=self.manifest.num_items + 1)
         return Catalogue(
             num_users=self.manifest.num_users,
             num_items=self.manifest.num_items,
             num_interactions=self.manifest.num_interactions,
             time=self.manifest.time,
-            train=train,
-            train_count=count,
+            train=_training_events(parts),
+            train_count=train_counts(parts, self.manifest.num_items),
             titles=["", *items["title"].to_list()],
             texts=["", *items["text"].to_list()],
             text_cache=self.text_cache,
@@ -192,9 +191,7 @@ def _load(path: Path, keys: list[str] | None = None) -> dict[str, Tensor]:
 
 def _training_events(split: Split) -> Sequences:
     sequences, end = split["sequences"], split["train_end"]
-    offsets = sequences["offsets"]
-    position = torch.arange(sequences["items"].numel())
-    kept = position < torch.repeat_interleave(end, offsets.diff())
+    offsets, kept = sequences["offsets"], is_training(split)
     counts = torch.zeros_like(offsets)
     torch.cumsum(end - offsets[:-1], 0, out=counts[1:])
     return Sequences(offsets=counts, items=sequences["items"][kept], times=sequences["times"][kept])

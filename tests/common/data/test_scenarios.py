@@ -89,7 +89,6 @@ def test_ties_look_at_the_event_before() -> None:
     split = split_of([[1, 2, 3], [1, 2, 3]])
     split["sequences"]["times"] = torch.tensor([0, 5, 5, 0, 5, 6])
     assert slices(split, 3)["tied_in_time"].tolist() == [True, False]
-    assert slices(split, 3, "val")["tied_in_time"].tolist() == [False, False]
 
 
 def test_cold_users_have_three_events() -> None:
@@ -97,14 +96,10 @@ def test_cold_users_have_three_events() -> None:
 
 
 def test_held_out_items_do_not_move_a_popularity_slice(split: Split) -> None:
-    before = slices(split, ITEMS, "val")
+    before = slices(split, ITEMS)
     items = split["sequences"]["items"].clone()
-    items[split["test"]["position"]] = items[split["test"]["position"]].roll(1)
+    items[split["val"]["position"]] = items[split["val"]["position"]].roll(1)
     split["sequences"]["items"] = items
-    after = slices(split, ITEMS, "val")
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_another_phase_is_refused(split: Split) -> None:
-    with pytest.raises(ValueError, match="'train'"):
-        slices(split, ITEMS, "train")
+    after = slices(split, ITEMS)
+    # A validation item is part of the history of the test case, where the target may repeat it.
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - {"repeat_target"})
