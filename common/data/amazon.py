@@ -85,23 +85,8 @@ def matches(folder: Path) -> bool:
             return True
 
 
-def locate(folder: Path) -> tuple[Path, Path | None]:
-    """Returns the reviews and, if there are any, the metadata of a folder that holds one category.
-
-    Raises:
-        DataError: If there is not exactly one file of reviews, or more than one of metadata.
-    """
-    reviews, metadata = _candidates(folder)
-    for what, found in (("reviews", reviews), ("metadata", metadata)):
-        if len(found) > 1 or (what == "reviews" and not found):
-            names = ", ".join(path.name for path in found) or "none"
-            expected = f"one file of {what} ending in {', '.join(_SUFFIXES)}"
-            malformed(folder, None, None, expected, names, "Keep the files of one category in a folder of their own.")
-    return reviews[0], metadata[0] if metadata else None
-
-
-def read(key: str, reviews: Path, metadata: Path | None = None) -> Source:
-    """Reads the reviews of a category, and the metadata of the reviewed items.
+def read(key: str, folder: Path) -> Source:
+    """Reads the reviews of a category, and the metadata of the reviewed items if there are any.
 
     ``category`` is the third level of the item's first category path, as in LRD (``""`` where the path is shorter),
     and the attribute ``category_leaf`` the last. If metadata describe an item twice, as in the 2018 dumps, the first
@@ -110,12 +95,13 @@ def read(key: str, reviews: Path, metadata: Path | None = None) -> Source:
 
     Args:
         key: Name of the data set.
-        reviews: JSON lines, gzipped or plain.
-        metadata: JSON lines, or one Python literal per line (2014), gzipped or plain.
+        folder: Holds a file of reviews (JSON lines), and may hold one of metadata (JSON lines, or one Python literal
+            per line in 2014); gzipped or plain.
 
     Raises:
-        DataError: If a file is missing or malformed.
+        DataError: If there is not exactly one file of reviews, more than one of metadata, or a malformed file.
     """
+    reviews, metadata = _located(folder)
     events = conform.interactions(_read_reviews(require(reviews, "a file of reviews")))
     files, items, relations = [reviews], None, conform.relations()
     if metadata is not None:
@@ -135,6 +121,17 @@ def _candidates(folder: Path) -> tuple[list[Path], list[Path]]:
     files = sorted(path for suffix in _SUFFIXES for path in folder.glob(f"*{suffix}"))
     metadata = [path for path in files if path.name.startswith("meta_")]
     return [path for path in files if path not in metadata], metadata
+
+
+def _located(folder: Path) -> tuple[Path, Path | None]:
+    """Returns the reviews and, if there are any, the metadata of a folder that holds one category."""
+    reviews, metadata = _candidates(folder)
+    for what, found in (("reviews", reviews), ("metadata", metadata)):
+        if len(found) > 1 or (what == "reviews" and not found):
+            names = ", ".join(path.name for path in found) or "none"
+            expected = f"one file of {what} ending in {', '.join(_SUFFIXES)}"
+            malformed(folder, expected, names, "Keep the files of one category in a folder of their own.")
+    return reviews[0], metadata[0] if metadata else None
 
 
 def _dialect_of(record: object) -> _Dialect | None:
@@ -161,7 +158,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
                 lines = stream.readlines(_BLOCK)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 cure = "The file is cut off or damaged: delete it and fetch it again."
-                malformed(path, None, None, "a whole gzip file", f"damage after line {first - 1} ({error})", cure)
+                malformed(path, "a whole gzip file", f"damage after line {first - 1} ({error})", cure)
             if not lines:
                 return
             yield first, lines
@@ -175,7 +172,8 @@ def _read_reviews(path: Path) -> pl.DataFrame:
         dialect = dialect or _dialect_of(_parsed(path, 1, lines[0], json.loads))
         if dialect is None:
             expected = "a review with reviewerID, asin, unixReviewTime or user_id, parent_asin, timestamp"
-            malformed(path, 1, None, expected, repr(lines[0].decode(errors="replace")), "Name the file of reviews.")
+            found = repr(lines[0].decode(errors="replace"))
+            malformed(path, expected, found, "Name the file of reviews.", line=1)
         schema = {name: _DTYPES[kind] for name, kind in dialect.kinds.items()}
         try:
             table = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=schema)
@@ -186,7 +184,7 @@ def _read_reviews(path: Path) -> pl.DataFrame:
         names = {dialect.user: "user", dialect.item: "item", dialect.rating: "rating", dialect.time: "timestamp"}
         tables.append(conform.interactions(table.rename(names).with_columns(pl.col("timestamp") // dialect.ticks)))
     if not tables:
-        malformed(path, None, None, "at least one review", "none", "Fetch an intact copy of the file.")
+        malformed(path, "at least one review", "none", "Fetch an intact copy of the file.")
     return pl.concat(tables)
 
 
@@ -195,9 +193,9 @@ def _parsed(path: Path, number: int, line: bytes, parse: Callable[[str], object]
         record = parse(line.decode("utf-8"))
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        malformed(path, number, None, "one record as an object in braces", f"{line[:60]!r} ({reason})")
+        malformed(path, "one record as an object in braces", f"{line[:60]!r} ({reason})", line=number)
     if not isinstance(record, dict):
-        malformed(path, number, None, "one record as an object in braces", repr(line[:60]))
+        malformed(path, "one record as an object in braces", repr(line[:60]), line=number)
     return record
 
 
@@ -209,8 +207,9 @@ def _blame(path: Path, first: int, lines: list[bytes], dialect: _Dialect, reason
         record = _parsed(path, number, line, json.loads)
         for name, expected in dialect.kinds.items():
             if not _is(expected, record.get(name)):
-                malformed(path, number, name, expected, repr(record[name]) if name in record else "no such field")
-    malformed(path, None, None, "reviews as JSON lines", reason)
+                found = repr(record[name]) if name in record else "no such field"
+                malformed(path, expected, found, line=number, column=name)
+    malformed(path, "reviews as JSON lines", reason)
 
 
 def _is(expected: _Kind, value: object) -> bool:
@@ -236,13 +235,13 @@ def _read_metadata(path: Path, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataF
             record = _parsed(path, number, line, parse)
             item = record.get("parent_asin", record.get("asin"))
             if not isinstance(item, str) or not item:
-                malformed(path, number, "asin", "a product id", repr(item))
+                malformed(path, "a product id", repr(item), line=number, column="asin")
             if item in wanted and item not in rows:
                 rows[item] = _item(item, record)
                 links.extend((item, name, tails) for name, tails in _links(record))
     if not rows:
         cure = "Name the metadata of the same category and year as the reviews, and fetch them again if they are empty."
-        malformed(path, None, None, "metadata of products that are reviewed", "none", cure)
+        malformed(path, "metadata of products that are reviewed", "none", cure)
     graph = pl.DataFrame(
         links, schema={"head": pl.String, "relation": pl.String, "tail": pl.List(pl.String)}, orient="row"
     )

@@ -31,17 +31,23 @@ _ONE_BYTE = "\x1f"
 
 
 def malformed(
-    path: Path, line: int | None, column: str | None, expected: str, found: str, cure: str | None = None
+    path: Path,
+    expected: str,
+    found: str,
+    cure: str | None = None,
+    *,
+    line: int | None = None,
+    column: str | None = None,
 ) -> NoReturn:
     """Raises the error that says where a file deviates from its layout.
 
     Args:
         path: The file.
-        line: Line number from 1, if one is to blame.
-        column: Column name, if one is to blame.
         expected: What the place should hold.
         found: What it holds.
         cure: What to do; by default, fix the line or fetch the file again.
+        line: Line number from 1, if one is to blame.
+        column: Column name, if one is to blame.
 
     Raises:
         DataError: Always.
@@ -62,7 +68,7 @@ def require(path: Path, what: str) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: expected {what}, found no such file.", "Put the file there, or name another folder.")
     if path.stat().st_size == 0:
-        malformed(path, None, None, what, "an empty file", "Fetch an intact copy of the file.")
+        malformed(path, what, "an empty file", "Fetch an intact copy of the file.")
     return path
 
 
@@ -120,7 +126,7 @@ class Delimited:
         if table.select(pl.any_horizontal(broken).any()).item():
             self._blame(path, "an empty value")
         if table.is_empty():
-            malformed(path, None, None, "at least one row", "none", "Fetch an intact copy of the file.")
+            malformed(path, "at least one row", "none", "Fetch an intact copy of the file.")
         if self.unique is not None:
             values = table[self.unique]
             repeated = (~values.is_first_distinct()).arg_true()
@@ -135,7 +141,7 @@ class Delimited:
         # A quoted value may span several lines, so the line has to be counted.
         records = (line for line, values in self._records(path) if values)
         line = next(line for index, line in enumerate(records, start=-int(self.header)) if index == row)
-        malformed(path, line, column, expected, found)
+        malformed(path, expected, found, line=line, column=column)
 
     def _parse(self, path: Path) -> pl.DataFrame:
         source: Path | bytes = path
@@ -169,11 +175,10 @@ class Delimited:
                     except UnicodeDecodeError as error:
                         malformed(
                             path,
-                            number,
-                            None,
                             f"{self.encoding} text",
                             f"byte 0x{raw[error.start]:02x} at position {error.start + 1}",
                             f"Convert the file to {self.encoding}, or fetch an intact copy of it.",
+                            line=number,
                         )
                     yield line.replace(self.separator, self._byte) if len(self.separator) > 1 else line
 
@@ -184,35 +189,35 @@ class Delimited:
 
     def _blame(self, path: Path, reason: str) -> NoReturn:
         """Raises for the first line that deviates from the layout, or with ``reason`` if none does."""
-        apart = _SEPARATOR_NAMES.get(self.separator, repr(self.separator))
+        separator_name = _SEPARATOR_NAMES.get(self.separator, repr(self.separator))
         records = self._records(path)
         names = list(self.columns)
         if self.header:
             _, names = next(records)
-            names = self._checked_header(path, names, apart)
+            names = self._checked_header(path, names, separator_name)
         for line, values in records:
             if not values:
                 continue
             if len(values) != len(names):
                 found = f"{len(values)}: {self.separator.join(values)!r}"
-                malformed(path, line, None, f"{len(names)} columns separated by {apart}", found)
+                malformed(path, f"{len(names)} columns separated by {separator_name}", found, line=line)
             for name, value in zip(names, values, strict=True):
                 kind = self.columns.get(name, "optional text")
                 if not _fits(value, kind):
-                    malformed(path, line, name, _EXPECTED[kind], repr(value))
-        malformed(path, None, None, f"columns {', '.join(self.columns)} separated by {apart}", reason)
+                    malformed(path, _EXPECTED[kind], repr(value), line=line, column=name)
+        malformed(path, f"columns {', '.join(self.columns)} separated by {separator_name}", reason)
 
-    def _checked_header(self, path: Path, header: list[str], apart: str) -> list[str]:
+    def _checked_header(self, path: Path, header: list[str], separator_name: str) -> list[str]:
         wanted = {self.header_names.get(name, name): name for name in self.columns}
         for raw in wanted:
             if raw not in header:
                 malformed(
                     path,
-                    1,
-                    raw,
-                    f"a header with the columns {', '.join(wanted)} separated by {apart}",
+                    f"a header with the columns {', '.join(wanted)} separated by {separator_name}",
                     repr(self.separator.join(header)),
                     f"Name a column {raw!r} in the first line.",
+                    line=1,
+                    column=raw,
                 )
         return [wanted.get(raw, "") for raw in header]
 

@@ -22,9 +22,8 @@ from urllib3.util import Retry
 from common.data.progress import console, reading
 from common.errors import DataError, UserError
 
-_BLOCK = 1 << 20
 _MAGIC = {".gz": b"\x1f\x8b", ".zip": b"PK"}
-_PASSING = (429, 500, 502, 503, 504)
+_TRANSIENT = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,7 @@ def _verify(path: Path, url: str, lock: Path, md5: str | None, size: int | None,
 
 def _digest(path: Path, algorithm: str) -> str:
     with reading(path, "Verifying") as stream:
-        digest = hashlib.new(algorithm, usedforsecurity=False)
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _recorded(lock: Path) -> dict[str, dict[str, str | int]]:
@@ -187,7 +183,7 @@ class _Download:
             total=patience.retries,
             backoff_factor=patience.backoff,
             backoff_jitter=patience.backoff / 4,
-            status_forcelist=_PASSING,
+            status_forcelist=_TRANSIENT,
             raise_on_status=False,
         )
         self.session.mount("http://", HTTPAdapter(max_retries=self.retry))

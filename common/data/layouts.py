@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from common.data import amazon, movielens, recbole, rechorus, tables
 from common.data.download import extract, fetch
@@ -12,12 +12,13 @@ from common.data.recipes import DataSet, Layout
 from common.data.schema import Source
 from common.errors import UserError
 
-_MATCHES: dict[Layout, Callable[[Path], bool]] = {
-    "rechorus": rechorus.matches,
-    "recbole": recbole.matches,
-    "movielens": movielens.matches,
-    "tables": tables.matches,
-    "amazon": amazon.matches,
+# In the order in which they are tried; each module has `matches` and `read`.
+_MODULES: dict[Layout, ModuleType] = {
+    "rechorus": rechorus,
+    "recbole": recbole,
+    "movielens": movielens,
+    "tables": tables,
+    "amazon": amazon,
 }
 
 
@@ -29,8 +30,8 @@ def find_layout(folder: Path) -> Layout:
     """
     if not folder.is_dir():
         raise UserError(f"--source {folder} is not a folder.", "Name the folder that holds the data set's files.")
-    for layout, matches in _MATCHES.items():
-        if matches(folder):
+    for layout, module in _MODULES.items():
+        if module.matches(folder):
             return layout
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise UserError(
@@ -51,13 +52,9 @@ def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source
     Raises:
         UserError: If the folder has no known layout, a file is malformed or a download fails.
     """
-    folder = download(entry, root) if folder is None else Path(folder)
+    folder = download(entry, root) if folder is None else folder
     layout = find_layout(folder)
-    if layout == "amazon":
-        source = amazon.read(entry.key, *amazon.locate(folder))
-    else:
-        reader = {"movielens": movielens, "rechorus": rechorus, "recbole": recbole, "tables": tables}[layout]
-        source = reader.read(entry.key, folder)
+    source: Source = _MODULES[layout].read(entry.key, folder)
     return replace(source, time=entry.copies.get(layout, source.time)), layout
 
 
@@ -69,7 +66,7 @@ def download(entry: DataSet, root: Path) -> Path:
     """
     if not entry.download:
         raise UserError(f"Data set {entry.key!r} has no public address.", "Name its folder with --source.")
-    folder, lock = Path(root) / "downloads", Path(root) / "downloads" / "checksums.json"
+    folder, lock = root / "downloads", root / "downloads" / "checksums.json"
     if not entry.category:
         archive = movielens.ARCHIVES[entry.download]
         target = folder / Path(archive.url).name

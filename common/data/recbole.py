@@ -46,7 +46,7 @@ def read(key: str, folder: Path) -> Source:
     found = sorted(folder.glob("*.inter"))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        malformed(folder, None, None, "one .inter file", names, "Name a folder that holds one RecBole data set.")
+        malformed(folder, "one .inter file", names, "Name a folder that holds one RecBole data set.")
     stem = found[0].with_suffix("")
     files = [path for suffix in (".inter", ".item", ".kg", ".link") if (path := stem.with_suffix(suffix)).is_file()]
     by_suffix = {path.suffix: path for path in files}
@@ -73,7 +73,8 @@ def _header(path: Path) -> dict[str, str]:
         name, _, kind = entry.partition(":")
         if kind not in _TYPES:
             cure = "Write each column of the first line as name:type, separated by tabs."
-            malformed(path, 1, entry, f"name:type with a type of {', '.join(sorted(_TYPES))}", repr(entry), cure)
+            expected = f"name:type with a type of {', '.join(sorted(_TYPES))}"
+            malformed(path, expected, repr(entry), cure, line=1, column=entry)
         types[name] = kind
     return types
 

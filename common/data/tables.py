@@ -68,7 +68,7 @@ def _find(folder: Path, name: str) -> Path | None:
     found = [path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        malformed(folder, None, None, f"one table of {name}", names, "Keep one of them and move the others away.")
+        malformed(folder, f"one table of {name}", names, "Keep one of them and move the others away.")
     return found[0] if found else None
 
 
@@ -83,7 +83,7 @@ def _columns(path: Path) -> list[str]:
         try:
             return list(pl.read_parquet_schema(path))
         except (PolarsError, OSError) as error:
-            malformed(path, None, None, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
+            malformed(path, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         return [name.strip('"') for name in stream.readline().rstrip("\r\n").split(_separator(path))]
 
@@ -111,7 +111,7 @@ def _read_parquet(
     for name in columns:
         if names.get(name, name) not in schema:
             found = ", ".join(schema)
-            malformed(path, None, name, "such a column", f"columns {found}", f"Name a column {name!r}.")
+            malformed(path, "such a column", f"columns {found}", f"Name a column {name!r}.", column=name)
     table = pl.read_parquet(path, columns=[names.get(name, name) for name in columns])
     table = table.rename({other: plain for plain, other in names.items() if plain in columns})
     converted = table.select(_conversion(table, name, kind) for name, kind in columns.items())
@@ -120,13 +120,13 @@ def _read_parquet(
         if wrong.any():
             row = int(wrong.arg_max() or 0)
             expected = "a finite number or a date" if kind == "number" else "some text"
-            malformed(path, None, name, expected, f"{table[name][row]!r} in row {row + 1}", "Fix that row.")
+            malformed(path, expected, f"{table[name][row]!r} in row {row + 1}", "Fix that row.", column=name)
     if unique and converted[unique].is_duplicated().any():
         row = int((~converted[unique].is_first_distinct()).arg_max() or 0)
         expected, found = "a value that no earlier row has", f"{converted[unique][row]!r} in row {row + 1}"
-        malformed(path, None, unique, expected, found, "Keep one row per item.")
+        malformed(path, expected, found, "Keep one row per item.", column=unique)
     if converted.is_empty():
-        malformed(path, None, None, "at least one row", "none", "Write the table again.")
+        malformed(path, "at least one row", "none", "Write the table again.")
     return converted
 
 
@@ -144,4 +144,4 @@ def _refuse_milliseconds(path: Path, events: pl.DataFrame) -> None:
     latest = events["timestamp"].cast(pl.Int64).max()
     if isinstance(latest, int) and latest >= _LAST_SECOND:
         cure = "Divide milliseconds by 1,000 (microseconds by 1,000,000) before saving the table."
-        malformed(path, None, "timestamp", "Unix seconds", f"{latest}, which lies beyond the year 5000", cure)
+        malformed(path, "Unix seconds", f"{latest}, which lies beyond the year 5000", cure, column="timestamp")

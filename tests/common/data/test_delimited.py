@@ -61,5 +61,5 @@ def test_first_of_several_faults_is_named(path: Path) -> None:
 
 def test_long_findings_are_cut(path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        malformed(path, 3, "a", "little", "x" * 10_000)
+        malformed(path, "little", "x" * 10_000, line=3, column="a")
     assert len(caught.value.what) < 250 + len(str(path))
