@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from allmrec.llm import FrozenLLM, unfit
+from allmrec.llm import FrozenLLM, precise, unfit
 from allmrec.tokens import Tokens, positions
 
 Scorer = Literal["sum", "mean", "null_context"]
@@ -42,7 +42,7 @@ class Likelihoods(NamedTuple):
 
 
 def scored(given: Likelihoods, scorer: Scorer, null: Likelihoods | None = None) -> Float[Tensor, "b c"]:
-    """One score a candidate.
+    """One score per candidate.
 
     Args:
         given: Likelihoods after the whole prompt.
@@ -75,7 +75,7 @@ def read(llm: FrozenLLM, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, 
         attention_mask=real.long(),
         position_ids=positions(real),
         logits_to_keep=1,
-        # One that keeps every place: a window slides over places, and candidates lie side by side.
+        # A DynamicCache keeps every position; a sliding-window cache would evict the prompt.
         past_key_values=DynamicCache(),
         use_cache=True,
     )
@@ -199,7 +199,6 @@ def greedy(
     prefix: Prefix,
     limits: Sequence[int],
     repetition_penalty: float = 1.0,
-    answers: Answers | None = None,
     penalised: Sequence[int] = (),
 ) -> list[list[int]]:
     """The likeliest next token, again and again, until the end token, which is not returned.
@@ -210,7 +209,6 @@ def greedy(
         limits: Tokens that each row may write, the end token included.
         repetition_penalty: Divides positive logits of tokens written before, and multiplies negative ones; 1.5 in the
             released code. N. Keskar et al., "CTRL", 2019 (https://arxiv.org/abs/1909.05858).
-        answers: Candidates to which the text is held, token by token; ``None`` lets it run free.
         penalised: Tokens that count as written from the start.
     """
     rows = torch.arange(len(limits))
@@ -221,8 +219,6 @@ def greedy(
     logits, cache, real = prefix.logits, prefix.cache, prefix.real
     while True:
         scores = torch.where(logits > 0, logits / penalty, logits * penalty)
-        if answers is not None:
-            scores = scores + _allowed(answers, written, scores)
         tokens = scores.argmax(1)
         for row, token in enumerate(tokens.tolist()):
             ended[row] = ended[row] or token == llm.end_id or len(written[row]) == limits[row]
@@ -244,19 +240,3 @@ def greedy(
         )
         logits, cache = precise(answer.logits[:, -1]), answer.past_key_values
     return written
-
-
-def _allowed(answers: Answers, written: list[list[int]], scores: Tensor) -> Tensor:
-    """0 for tokens with which a row's text is still the beginning of a candidate, minus infinity for all others."""
-    mask = torch.full_like(scores, -torch.inf)
-    for row, (candidates, text) in enumerate(zip(answers, written, strict=True)):
-        length = len(text)
-        going = {a[length] for a in candidates if len(a) > length and list(a[:length]) == text}
-        # A row that has ended keeps one choice, which is not read.
-        mask[row, list(going) or [candidates[0][-1]]] = 0.0
-    return mask
-
-
-def precise(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
-    """Logits in fp32 or finer."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -177,7 +177,7 @@ class FrozenLLM(SlottedModel):
 
     def answer_loss(
         self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], soft: Float[Tensor, "s d"] | None
-    ) -> Tensor:
+    ) -> Float[Tensor, ""]:
         """Mean next-token loss over all answer tokens of the batch, the paper's stage-2 objective.
 
         Args:
@@ -202,15 +202,19 @@ def labelled(
     return tokens, tokens.ids.masked_fill(~learnt, IGNORED)
 
 
-def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Tensor:
+def precise(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
+    """Logits in fp32 or finer."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def answer_loss(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
     """``−log P(y_k | prompt, y_<k)``, averaged over all labelled tokens of the batch, in fp32 or finer.
 
     Args:
         logits: Scores of the token at each place.
         labels: The token that stands there, or ``IGNORED``.
     """
-    precise = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    return F.cross_entropy(precise.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(precise(logits).flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
 
 def refuse_unfit(name: str, config: PretrainedConfig) -> None:

@@ -144,14 +144,13 @@ class LanguageModelRanker(PromptReport):
         reading = self._read(batch, null)
         return likelihoods(self.llm, reading.prefix, reading.answers)
 
-    def generate(self, batch: SequenceBatch, constrained: bool = False) -> list[str]:
+    def generate(self, batch: SequenceBatch) -> list[str]:
         """What the language model answers to each row's prompt, greedily; no text much longer than a candidate.
 
         Args:
             batch: Users and their candidates.
-            constrained: Whether answers are held to the candidates' titles.
         """
-        return self._written(self._read(batch), constrained)
+        return self._written(self._read(batch))
 
     @torch.no_grad()
     def write(self, batch: SequenceBatch, question: str, max_tokens: int = 40, penalty: float = 1.2) -> list[str]:
@@ -221,14 +220,14 @@ class LanguageModelRanker(PromptReport):
         null = self.likelihoods(batch, null=True) if self.scorer == "null_context" else None
         return scored(given, self.scorer, null)
 
-    def _written(self, reading: Reading, constrained: bool = False) -> list[str]:
+    def _written(self, reading: Reading) -> list[str]:
         """Answers in free text; the reading's cache is used up."""
         prompts, prefix, answers = reading
         limits = [
             min(max(map(len, row)) + BEYOND, self.llm.context - len(prompt))
             for prompt, row in zip(prompts.ids, answers, strict=True)
         ]
-        ids = greedy(self.llm, prefix, limits, self.repetition_penalty, answers if constrained else None)
+        ids = greedy(self.llm, prefix, limits, self.repetition_penalty)
         return [str(text) for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _examine(self, batch: SequenceBatch) -> dict[str, Tensor]:
