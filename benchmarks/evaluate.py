@@ -112,7 +112,7 @@ def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
         raise UserError(what, "Name a run that was trained on all users.")
     key, _, recipe = data.partition("/")
     changes = [f"--data.dataset={key}", f"--data.recipe={recipe or 'null'}", "--data.store=null"]
-    changes += [f"--model.init_args.domain={domain_of(key)}"] if "domain" in trained.config.model.init_args else []
+    changes += [f"--model.domain={domain_of(key)}"] if "domain" in trained.config.model.init_args else []
     place = None if _untrained(trained) else trained.plan.places.get(STANDIN)
     return changes if place is None else [*changes, f"--predecessors.{STANDIN}={place}"]
 

@@ -38,7 +38,7 @@ def find_standin(store: Store) -> Path:
         raise UserError(
             f"The stand-in language model of {dataset} has not been built.",
             f"Build it with `recbench prepare {dataset} --standin-llm --root {store.path.parents[1]}`, or give a "
-            "language model: --model.init_args.llm facebook/opt-6.7b.",
+            "language model: --model.llm facebook/opt-6.7b.",
         )
     return folder
 

@@ -82,6 +82,8 @@ class SuiteRow:
 def read_suite(path: Path) -> Suite:
     """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
 
+    ``options`` are inherited one by one, and null leaves an inherited one out; anything else is replaced as a whole.
+
     Raises:
         UserError: If it is not a suite file, or the other suite does not exist.
     """
@@ -90,7 +92,11 @@ def read_suite(path: Path) -> Suite:
         name = values.pop("like")
         beside = path.with_name(f"{name}.yaml")
         other = beside if beside.is_file() else find_suite(str(name))
-        values = asdict(read_suite(other)) | values
+        inherited = asdict(read_suite(other))
+        usual, own = inherited["options"], values.get("options", {})
+        left_out = [name for name in usual if name in own and own[name] is None]
+        options = {name: value for name, value in (usual | own).items() if name not in left_out}
+        values = inherited | values | {"options": options}
     known = set(Suite.__dataclass_fields__)
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a suite file.", "A suite has about, datasets and methods.")

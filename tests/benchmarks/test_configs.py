@@ -127,7 +127,7 @@ def test_no_row_of_a_suite_as_printed_has_a_stand_in_language_model(name: str) -
     for dataset in suite.datasets:
         for row in rows_of(suite, dataset):
             model = model_of(dataset, row.method).get("init_args", {})
-            assert row.options.get("model.init_args.llm", model.get("llm")) != STANDIN, (dataset, row.key)
+            assert row.options.get("model.llm", model.get("llm")) != STANDIN, (dataset, row.key)
 
 
 @pytest.mark.parametrize("kind", ["", "-users", "-ablations", "-backbones"])
@@ -169,7 +169,7 @@ def test_labels_are_those_of_the_printed_figures(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in suite_names() if n.endswith("dimensions")])
 def test_stage_2_is_as_wide_as_its_joint_vectors(name: str) -> None:
-    suite, latent = read_suite(find_suite(name)), "model.init_args.latent"
+    suite, latent = read_suite(find_suite(name)), "model.latent"
     rows = {row.key: row for row in rows_of(suite, suite.datasets[0])}
     pairs = [(row, rows[row.needs["allmrec_stage1"]]) for row in rows.values() if "allmrec_stage1" in row.needs]
     assert len(pairs) == 6

@@ -134,12 +134,12 @@ def test_two_rows_that_come_to_the_same_run_are_one(root: Path, tmp_path: Path) 
 def test_variants_change_options_or_what_they_are_made_from(root: Path, tmp_path: Path) -> None:
     variants = {
         "wide": {"of": "joint_dot", "with": {"allmrec_stage1": "wide_stage1"}},
-        "wide_stage1": {"of": "allmrec_stage1", "options": {"model.init_args.latent": 64}},
+        "wide_stage1": {"of": "allmrec_stage1", "options": {"model.latent": 64}},
     }
     suite = read_suite(suite_file(tmp_path, methods=["sasrec_allmrec"], seeds=[3], variants=variants))
     entries = {entry.method: entry for entry in plan(suite, root, tmp_path)}
     assert entries["wide"].after == (entries["sasrec_allmrec"].folder, entries["wide_stage1"].folder)
-    assert "--model.init_args.latent=64" in entries["wide_stage1"].arguments
+    assert "--model.latent=64" in entries["wide_stage1"].arguments
     assert entries["joint_dot"].after[1] == entries["allmrec_stage1"].folder != entries["wide_stage1"].folder
 
 
@@ -166,6 +166,9 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
     whole = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[3, 4], options={"model.width": 8}))
     (tmp_path / "other.yaml").write_text("like: toy\nabout: another\nseeds: [5]\n")
     assert read_suite(tmp_path / "other.yaml") == replace(whole, about="another", seeds=[5])
+    for own, merged in (("model.lr: 0.1", {"model.width": 8, "model.lr": 0.1}), ("model.width: null", {})):
+        (tmp_path / "other.yaml").write_text(f"like: toy\noptions: {{{own}}}\n")
+        assert read_suite(tmp_path / "other.yaml").options == merged
     (tmp_path / "other.yaml").write_text("like: baselines-synthetic\nmethods: [ncf]\n")
     shipped = read_suite(find_suite("baselines-synthetic"))
     assert read_suite(tmp_path / "other.yaml") == replace(shipped, methods=["ncf"])
@@ -218,24 +221,8 @@ def test_a_predecessor_on_another_store_is_refused(
     finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "stores"
-    assert (
-        main(
-            [
-                "prepare",
-                "synthetic",
-                "--users",
-                "50",
-                "--items",
-                "128",
-                "--interactions",
-                "500",
-                "--root",
-                str(other),
-                "--json",
-            ]
-        )
-        == 0
-    )
+    small = "--users 50 --items 128 --interactions 500".split()
+    assert main(["prepare", "synthetic", *small, "--root", str(other), "--json"]) == 0
     capsys.readouterr()
     arguments = options(other, tmp_path, f"--predecessors.sasrec_allmrec={finished}")
     assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
@@ -257,11 +244,11 @@ def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pyte
 
 
 def test_options_vary_one_at_a_time_and_their_usual_value_is_no_other_run(root: Path, tmp_path: Path) -> None:
-    vary = {"model.init_args.dropout": [0.5, 0.1], "model.init_args.width": [8]}
+    vary = {"model.dropout": [0.5, 0.1], "model.width": [8]}
     suite = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[1], vary=vary))
     plain, dropout, width = plan(suite, root, tmp_path)
     assert [plain.method, dropout.method, width.method] == ["sasrec", "sasrec-dropout-0.1", "sasrec-width-8"]
-    assert "--model.init_args.dropout=0.1" in dropout.arguments
+    assert "--model.dropout=0.1" in dropout.arguments
     assert not any("dropout" in argument for argument in width.arguments if not argument.startswith("--name"))
 
 

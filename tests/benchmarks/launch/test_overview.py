@@ -31,16 +31,16 @@ def test_a_closed_form_counts_once_like_in_the_plan(root: Path, tmp_path: Path) 
 
 def test_what_a_method_is_anyway_counts_once_like_in_the_plan(root: Path, tmp_path: Path) -> None:
     vary: dict[str, list[Any]] = {
-        "model.init_args.width": [50, 8],
+        "model.width": [50, 8],
         "data.scenario": ["overall"],
-        "model.init_args.discovery.init_args.num_latent": [5, 8],
-        "model.init_args.discovery.init_args.weight_entropy": [0.1],
+        "model.discovery.init_args.num_latent": [5, 8],
+        "model.discovery.init_args.weight_entropy": [0.1],
     }
     for method, kinds in (("joint_dot", list(vary)[1:2]), ("sasrec", list(vary)[:2]), ("rcf_lrd", list(vary)[2:])):
         suite = Suite("toy", ["synthetic"], [method], [1], vary={kind: vary[kind] for kind in kinds})
         assert look(suite, root, tmp_path).runs == len(plan(suite, root, tmp_path))
     frozen = {
-        "stage1": {"of": "allmrec_stage1", "options": {"model.init_args.train_sbert": False}},
+        "stage1": {"of": "allmrec_stage1", "options": {"model.train_sbert": False}},
         "dot": {"of": "joint_dot", "with": {"allmrec_stage1": "stage1"}},
     }
     suite = Suite("toy", ["synthetic"], ["joint_dot"], [1], variants=frozen)
@@ -48,7 +48,7 @@ def test_what_a_method_is_anyway_counts_once_like_in_the_plan(root: Path, tmp_pa
 
 
 def test_methods_with_a_language_model_may_take_fewer_seeds(root: Path, tmp_path: Path) -> None:
-    options = {"model.init_args.llm": "opt"}
+    options = {"model.llm": "opt"}
     suite = Suite("toy", ["synthetic"], ["sasrec", "tallrec"], [1, 2], changes={"tallrec": options}, seeds_llm=[2])
     assert [(entry.method, entry.seed) for entry in plan(suite, root, tmp_path)] == [
         ("sasrec", 1), ("sasrec", 2), ("tallrec", 2)
@@ -65,7 +65,7 @@ def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_
     # Whether a run names the recipe of its store or not.
     for recipe, state in (("planted", "1 of 2 done"), ("null-text", "to do")):
         assert look(replace(suite, datasets=[f"synthetic/{recipe}"]), root, tmp_path).state == state
-    wide = Suite("toy", ["synthetic"], ["sasrec"], [1], {"model.init_args.width": 16})
+    wide = Suite("toy", ["synthetic"], ["sasrec"], [1], {"model.width": 16})
     found = look(wide, root, tmp_path)
     assert (found.state, found.unknown, "s" in found.left) == ("to do", 0, True)
 
@@ -74,7 +74,7 @@ def test_data_say_what_they_lack(root: Path, tmp_path: Path) -> None:
     suites = {
         name: Suite("toy", ["ml-100k" if name == "absent" else "synthetic"], ["llm_only"]) for name in ("absent", "")
     }
-    suites["other"] = Suite("toy", ["synthetic"], ["llm_only"], changes={"llm_only": {"model.init_args.llm": "opt"}})
+    suites["other"] = Suite("toy", ["synthetic"], ["llm_only"], changes={"llm_only": {"model.llm": "opt"}})
     data = {name: look(suite, root, tmp_path).data for name, suite in suites.items()}
     assert data["absent"] == {"ml-100k": "not prepared"}
     assert data["other"] == {"synthetic": "ready"}
@@ -112,7 +112,7 @@ def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, 
     own = overview("toy", suite, root, tmp_path, settings, {("synthetic", "tallrec"): 5.0})
     assert (own.seconds, own.left) == (20, "20 s")
     # Of a language model or a budget of one's own, nobody knows.
-    for changed in ({"model.init_args.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": 5}):
+    for changed in ({"model.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": 5}):
         assert overview("toy", replace(suite, options=changed), root, tmp_path, settings, {}).left == "unknown"
 
 

@@ -33,7 +33,7 @@ def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
     entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
     told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} as timed on {machine}; 1 at a time"
     assert plan_lines(entries, tmp_path, jobs=1, suite="toy")[-1] == told
-    for other in ({"arguments": ("--model.init_args.llm=opt",)}, {"command": "evaluate"}):
+    for other in ({"arguments": ("--model.llm=opt",)}, {"command": "evaluate"}):
         unknown = [replace(entries[0], **other)]
         assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1, suite="toy")[-1]
 
