@@ -15,7 +15,7 @@ from benchmarks.cli import write
 from benchmarks.evaluate import load_run
 from benchmarks.html.relations import draw, page
 from benchmarks.runs import read_result, write_atomically
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.chunking import split_rows
 from common.types import PAD
 from lrd.agreement import agreement
@@ -58,9 +58,8 @@ def analyse(
         resamples: Random halves behind the intervals of the agreement with the true relations (synthetic data).
         seed: Seed of explained users, random pairs, clusters and resamples.
     """
-    for option, value, least in (("users", users, 1), ("examples", examples, 0), ("resamples", resamples, 0)):
-        if value < least:
-            raise UserError(f"--{option} is {value}", f"Give {least} or more.")
+    at_least(1, "", users=users)
+    at_least(0, "", examples=examples, resamples=resamples)
     _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
     if not isinstance(model, LRD) or not isinstance(module, RelationalDataModule):
         raise UserError(

@@ -21,7 +21,7 @@ from benchmarks.recommend import numbers_of, whole_history
 from benchmarks.runs import write_atomically
 from common.data.datamodule import SequenceDataModule
 from common.data.negatives import seeded
-from common.errors import UserError
+from common.errors import UserError, at_least
 
 QUESTION = "In a few words, the kind of thing this person likes best is"
 GENRES_QUESTION = "The genres that this person likes best are"
@@ -109,10 +109,7 @@ def texts_about(
 
 
 def _require_valid(user: list[str] | None, genres: bool, sample: int, max_tokens: int, out: Path | None) -> None:
-    if max_tokens < 1:
-        raise UserError(f"--max-tokens is {max_tokens}", "Give 1 or more.")
-    if sample < 1:
-        raise UserError(f"--sample is {sample}", "Give 1 or more.")
+    at_least(1, "", max_tokens=max_tokens, sample=sample)
     if not (user or genres):
         raise UserError("No user is named.", "Give --user USER…, or --genres for a sample of all users.")
     if out and not genres:

@@ -25,7 +25,7 @@ from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import Table, build_tables
 from benchmarks.leaderboard.sources import own_runs
 from benchmarks.runs import read_result, write_atomically
-from common.errors import UserError
+from common.errors import UserError, at_least
 
 LEADERBOARD = "leaderboard.md"
 
@@ -66,13 +66,11 @@ def suite(
         return
     if name is None:
         raise UserError("No suite is named.", "Name one, or give --list for all.")
+    at_least(1, "", jobs=jobs, threads=threads)
     path = find_suite(name)
     content = read_suite(path)
     suite_folder, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
     entries += reports_of(content, entries, root, suite_folder)
-    for option, number in (("--jobs", jobs), ("--threads", threads)):
-        if number is not None and number < 1:
-            raise UserError(f"{option} is {number}.", "Give at least 1.")
     if dry_run or status:
         # Only the cluster itself knows how many devices it has.
         devices = jobs or (devices_here() if launcher == "local" else 1) or 1

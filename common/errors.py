@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-MODEL_OPTIONS = "model.init_args"
+MODEL_OPTIONS = "model"
 """Where the arguments of a model are on the command line."""
 
 
@@ -37,7 +37,7 @@ def at_least(
 
     Args:
         least: The smallest value that is allowed.
-        options: Where the options are on the command line, such as ``data``.
+        options: Where the options are on the command line, such as ``data``; empty for those of a command itself.
         reason: Why smaller values make no sense, as the first clause of the cure.
         values: The numbers by the names of their options.
 
@@ -47,21 +47,25 @@ def at_least(
     for name, value in values.items():
         if value is not None and value < least:
             cure = f"give {least} or more."
-            raise UserError(f"--{options}.{name} is {value}", f"{reason}: {cure}" if reason else cure.capitalize())
+            raise UserError(f"{_option(options, name)} is {value}", f"{reason}: {cure}" if reason else cure.capitalize())
 
 
 def above_zero(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
     """Refuses numbers that are not positive; arguments as in :func:`at_least`."""
     for name, value in values.items():
         if value <= 0:
-            raise UserError(f"--{options}.{name} is {value}", "Give a number above 0.")
+            raise UserError(f"{_option(options, name)} is {value}", "Give a number above 0.")
 
 
 def shares(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
     """Refuses numbers that are not shares of a whole, from 0 to 1; arguments as in :func:`at_least`."""
     for name, value in values.items():
         if not 0 <= value <= 1:
-            raise UserError(f"--{options}.{name} is {value}", "Give a number from 0 to 1.")
+            raise UserError(f"{_option(options, name)} is {value}", "Give a number from 0 to 1.")
+
+
+def _option(options: str, name: str) -> str:
+    return f"--{options}.{name}" if options else f"--{name.replace('_', '-')}"
 
 
 def failure_number(error: BaseException) -> int | None:

@@ -14,7 +14,7 @@ from benchmarks.cli import write
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import write_atomically
 from benchmarks.sweeps.space import Space, find_space
-from common.errors import UserError
+from common.errors import UserError, above_zero, at_least
 
 
 def sweep(
@@ -44,10 +44,9 @@ def sweep(
         options: Further options of every trial, such as ``trainer.max_epochs=20``.
         dry_run: Check the space and print the command of a first trial.
     """
-    if trials < 1 or (hours is not None and hours <= 0):
-        raise UserError(
-            f"The budget is {trials} trials and {hours} hours.", "Give at least 1 trial, and hours above 0."
-        )
+    at_least(1, "", trials=trials)
+    if hours is not None:
+        above_zero("", hours=hours)
     found = find_space(space)
     folder = runs / "sweeps" / found.name
     shared = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
@@ -90,5 +89,7 @@ def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry
     require_account()
     import wandb
 
-    sweep_id = wandb.sweep(read_yaml(path), project="recbench")
-    wandb.agent(sweep_id, project="recbench", count=trials)
+    from benchmarks.loggers.tracking import PROJECT
+
+    sweep_id = wandb.sweep(read_yaml(path), project=PROJECT)
+    wandb.agent(sweep_id, project=PROJECT, count=trials)

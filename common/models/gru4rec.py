@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.base import SequentialRecommender
 from common.nn.adagrad import Adagrad
 from common.nn.dropout import Dropout
@@ -103,10 +103,9 @@ class GRU4Rec(SequentialRecommender):
             lr=LEARNING_RATES[variant] if lr is None else lr,
             weight_decay=weight_decay,
         )
-        if num_extras < 1:
-            raise UserError(f"num_extras is {num_extras}", "Draw at least 1 extra negative per step.")
+        at_least(1, num_extras=num_extras)
         if weight_decay and variant == "session":
-            raise UserError(f"weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos.")
+            raise UserError(f"--model.weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos.")
         self.save_hyperparameters()
         self.variant = variant
         self.num_extras, self.sample_alpha, self.logq, self.elu = num_extras, sample_alpha, logq, elu
@@ -229,9 +228,7 @@ class GRU4Rec(SequentialRecommender):
         """
         rows = len(targets)
         if self.objective == "ce":
-            logits = self.match_all(states)
-            logits = torch.cat([torch.full_like(logits[:, :1], -torch.inf), logits[:, 1:]], dim=1)
-            return softmax_loss(logits, targets) * (rows / self.num_slots)
+            return softmax_loss(self.item_logits(states), targets) * (rows / self.num_slots)
         columns = torch.cat([targets, extras])
         scores = F.linear(states, self.look_up(self.item_embedding, columns))
         if self.item_bias is not None:

@@ -28,6 +28,8 @@ def test_a_number_that_is_too_small_is_refused_by_its_option() -> None:
         at_least(1, "data", width=1, users=0)
     with pytest.raises(UserError, match=r"--model.width is -1\nIt is a size: give 0 or more\."):
         at_least(0, "model", reason="It is a size", width=-1)
+    with pytest.raises(UserError, match=r"^--max-tokens is 0\n"):
+        at_least(1, "", max_tokens=0)
 
 
 @pytest.mark.parametrize(("check", "accepted", "refused"), [(above_zero, 0.1, 0), (shares, 1, 1.1), (shares, 0, -0.1)])
@@ -35,5 +37,5 @@ def test_a_number_out_of_range_is_refused_by_its_option(
     check: Callable[..., None], accepted: int | float, refused: int | float
 ) -> None:
     check(rate=accepted)
-    with pytest.raises(UserError, match=f"--model.init_args.rate is {refused}\nGive a number"):
+    with pytest.raises(UserError, match=f"--model.rate is {refused}\nGive a number"):
         check(rate=refused)

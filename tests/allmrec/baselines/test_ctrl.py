@@ -182,7 +182,7 @@ def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
     ],
 )
 def test_numbers_that_nothing_can_be_made_of_are_refused(sbert: str, wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
+    with pytest.raises(UserError, match=f"--model.{next(iter(wrong))} is"):
         build(sbert, **wrong)
 
 

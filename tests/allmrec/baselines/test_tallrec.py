@@ -150,7 +150,7 @@ def test_additions_to_nothing_are_refused(folders: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0.0}, {"lora_dropout": 1.5}])
 def test_numbers_that_nothing_can_be_made_of_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"--model.init_args.{next(iter(wrong))} is"):
+    with pytest.raises(UserError, match=f"--model.{next(iter(wrong))} is"):
         build("no folder is read before", **wrong)
 
 
