@@ -352,6 +352,11 @@ class SequentialRecommender(Recommender):
         bias = self.output_bias()
         return torch.nn.functional.linear(states, self.output_table(), bias)
 
+    def item_logits(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n i_plus_1"]:
+        """Scores of the whole table as logits of a softmax over items: ``-inf`` for padding."""
+        logits = self.match_all(states)
+        return logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), -torch.inf)
+
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the last state."""
         return self.match(self.encode(batch)[:, -1], batch["candidates"])
@@ -368,9 +373,7 @@ class SequentialRecommender(Recommender):
         keep = targets != PAD
         states, targets = states[keep], targets[keep]
         if self.objective == "ce":
-            logits = self.match_all(states)
-            logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), -torch.inf)
-            return {"loss": softmax_loss(logits, targets)}
+            return {"loss": softmax_loss(self.item_logits(states), targets)}
         negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[keep]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
         return {
