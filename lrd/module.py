@@ -34,7 +34,7 @@ class RelationalBatch(SequenceBatch, total=False):
     """A training batch with what relations are learnt from."""
 
     negative_history: Int[Tensor, "b l"]
-    """One sampled item a history slot."""
+    """One sampled item per history slot."""
     triplets: TripletBatch
 
 
@@ -110,12 +110,13 @@ class LRD(TextReader):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the graph and the language-model vectors."""
         super().attach(catalogue)
+        graph = Graph(catalogue)
         if self.weight_rule is not None:
             released = self.weight_rule == "released"
             events = catalogue["num_interactions"] if released else len(catalogue["train"]["items"])
-            self.weight_kge.fill_(len(Graph(catalogue).triplets) / events)
+            self.weight_kge.fill_(len(graph.triplets) / events)
         self.learns_triplets = bool(self.weight_kge)
-        self.backbone.attach(catalogue, self.learns_triplets)
+        self.backbone.attach(catalogue, graph, self.learns_triplets)
         if not catalogue["relations"] or not (self.learns_triplets or self.backbone.starts_from_graph):
             self.information_set -= {"graph"}
         if self.discovery and self.spread is not None:
@@ -129,7 +130,7 @@ class LRD(TextReader):
         """The joint loss and its parts.
 
         Args:
-            batch: A :class:`RelationalBatch` of prefixes: one target and its negatives a row. Without triplets, as
+            batch: A :class:`RelationalBatch` of prefixes: one target and its negatives per row. Without triplets, as
                 where there is no relation, and with γ = 0 ``loss_kge`` is left out.
         """
         with self.backbone.entities.made_once():

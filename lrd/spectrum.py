@@ -9,7 +9,7 @@ from torch import Tensor
 from common.data.splits import event_users
 from common.errors import UserError
 from common.types import Catalogue, Sequences
-from lrd.graph import Graph, known_attributes
+from lrd.graph import known_attributes
 
 MINUTE = 60
 
@@ -21,7 +21,7 @@ def log_age(now: Int[Tensor, "*n"], then: Int[Tensor, "*n"]) -> Float[Tensor, "*
 
 
 def interval_histograms(catalogue: Catalogue, num_points: int) -> Float[Tensor, "r {num_points}"]:
-    """Histograms of whole logarithmic ages, one a predefined relation, each divided by its largest count.
+    """Histograms of whole logarithmic ages, one per relation of :class:`Graph`, each divided by its largest count.
 
     Intervals of the virtual relation lie between consecutive events of a user; of an attribute, between consecutive
     events of a user among those with one value; of an item relation, between an event and the newest earlier one of
@@ -31,17 +31,15 @@ def interval_histograms(catalogue: Catalogue, num_points: int) -> Float[Tensor, 
     Raises:
         UserError: If an interval is too long for ``num_points``.
     """
-    graph, train = Graph(catalogue), catalogue["train"]
+    train, num_items = catalogue["train"], catalogue["num_items"]
     rows = [_binned(_consecutive(train), num_points)]
-    for name, edges in catalogue["relations"].items():
-        assert graph.relations[len(rows)] == name
-        rows.append(_binned(_since_related(train, edges, graph.num_items), num_points))
+    rows += [_binned(_since_related(train, edges, num_items), num_points) for edges in catalogue["relations"].values()]
     rows += [_binned(_consecutive(train, values), num_points) for values in known_attributes(catalogue).values()]
     histograms = torch.stack(rows)
     return torch.where(histograms.any(1, keepdim=True), histograms, histograms[0])
 
 
-def spectrum(histograms: Float[Tensor, "r n"]) -> tuple[Float[Tensor, "r f"], Float[Tensor, "r f"]]:
+def fourier_coefficients(histograms: Float[Tensor, "r n"]) -> tuple[Float[Tensor, "r f"], Float[Tensor, "r f"]]:
     """Real and imaginary part of the first ``n/2 + 1`` Fourier coefficients, doubled, as KDA starts from them."""
     coefficients = 2 * torch.fft.rfft(histograms.double())
     return coefficients.real.float(), coefficients.imag.float()

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.models.floors import Clock, clock_information, query_time
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import FourierDecay, Pooling
 from lrd.backbones.rcf import RCF
-from lrd.spectrum import interval_histograms, log_age, spectrum
+from lrd.graph import Graph
+from lrd.spectrum import fourier_coefficients, interval_histograms, log_age
 
 
 class KDA(RCF):
@@ -46,36 +48,34 @@ class KDA(RCF):
         item_text: bool = False,
         num_points: int = 64,
         spectrum: Literal["data", "random"] = "data",
-        clock: Literal["query", "last_event"] = "query",
+        clock: Clock = "query",
     ) -> None:
         super().__init__(width, rounds, heads, pooling, dropout, include_values, item_text)
         self.num_points = num_points
         self.spectrum = spectrum
-        self.clock = clock
+        self.clock: Clock = clock
         self.starts_from_graph = spectrum == "data"
-        self.information_set = self.information_set | {"event_times"} | ({"query_time"} if clock == "query" else set())
+        self.information_set = self.information_set | {"event_times"} | clock_information(clock)
 
     def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int, text_width: int = 0) -> None:
-        """Makes the tables and one decay curve a relation; sizes as in :meth:`RCF.build`."""
+        """Makes the tables and one decay curve per relation; sizes as in :meth:`RCF.build`."""
         self.curves = FourierDecay(num_relations, self.num_points)
         super().build(num_users, num_items, num_entities, num_relations, text_width)
 
     @torch.no_grad()
-    def attach(self, catalogue: Catalogue, learns_triplets: bool = True) -> None:
+    def attach(self, catalogue: Catalogue, graph: Graph, learns_triplets: bool = True) -> None:
         """Starts the curves from the intervals of the training events."""
-        super().attach(catalogue, learns_triplets)
+        super().attach(catalogue, graph, learns_triplets)
         if self.spectrum == "random":
             return
-        parts = spectrum(interval_histograms(catalogue, self.num_points))
+        parts = fourier_coefficients(interval_histograms(catalogue, self.num_points))
         for curves, start in zip((self.curves.real, self.curves.imaginary), parts, strict=True):
             curves[: len(start)] = start
             curves[len(start) :] = start[0]
 
     def decay(self, batch: SequenceBatch) -> Float[Tensor, "b r l"]:
         """Weight of each event by relation and age."""
-        now = batch["target_time"] if self.clock == "query" else batch["history_time"][:, -1]
-        age = log_age(now[:, None].expand_as(batch["history"]), batch["history_time"]).masked_fill(
-            batch["history"] == PAD, 0
-        )
+        now = query_time(batch, self.clock)[:, None].expand_as(batch["history"])
+        age = log_age(now, batch["history_time"]).masked_fill(batch["history"] == PAD, 0)
         weights: Tensor = self.curves(age.to(self.relations.dtype))
         return weights

@@ -88,14 +88,15 @@ class RCF(nn.Module):
             if id(parameter) not in norms:
                 nn.init.normal_(parameter, std=0.01)
 
-    def attach(self, catalogue: Catalogue, learns_triplets: bool = True) -> None:
+    def attach(self, catalogue: Catalogue, graph: Graph, learns_triplets: bool = True) -> None:
         """Receives the graph: the value that each relation adds, and the items that anything is known of.
 
         Args:
             catalogue: What is known of items and training events.
+            graph: The catalogue's relations and entities.
             learns_triplets: Whether vectors learn from triplets, so that an item may be known by these alone.
         """
-        graph, trained = Graph(catalogue), catalogue["train_count"] > 0
+        trained = catalogue["train_count"] > 0
         learnt = Corruptions(graph).usable()[: None if learns_triplets else 0]
         self.trained.copy_(trained)
         self.entities.mark_trained(graph.known(trained, learnt))

@@ -36,6 +36,6 @@ def test_a_value_of_one_item_and_a_head_of_all_tails_are_not_learnt() -> None:
 def test_an_item_whose_triplets_are_never_learnt_is_not_known(learns: bool, known: list[int]) -> None:
     backbone, graph = RCF(4, heads=1), Graph(catalogue())
     backbone.build(1, 4, graph.num_entities, len(graph.relations))
-    backbone.attach({**catalogue(), "train_count": torch.zeros(5, dtype=torch.long)}, learns)
+    backbone.attach({**catalogue(), "train_count": torch.zeros(5, dtype=torch.long)}, graph, learns)
     assert backbone.entities.trained is not None
     assert backbone.entities.trained[:5].nonzero()[:, 0].tolist() == known

@@ -7,6 +7,7 @@ from torch import Tensor
 from common.types import Catalogue, SequenceBatch
 from lrd.backbones.kda import KDA
 from lrd.backbones.rcf import RCF
+from lrd.graph import Graph
 from tests.common.models import toy
 
 SIZES = (toy.NUM_USERS, toy.NUM_ITEMS, toy.NUM_ITEMS + 1 + 4, 3 + 2)
@@ -15,7 +16,8 @@ SIZES = (toy.NUM_USERS, toy.NUM_ITEMS, toy.NUM_ITEMS + 1 + 4, 3 + 2)
 def built(backbone: RCF, known: Catalogue | None = None) -> RCF:
     torch.manual_seed(0)
     backbone.build(*SIZES)
-    backbone.attach(known or toy.catalogue())
+    known = known or toy.catalogue()
+    backbone.attach(known, Graph(known))
     return backbone.eval()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.types import Catalogue, Sequences
 from lrd.aggregation import FourierDecay
-from lrd.spectrum import interval_histograms, log_age, spectrum
+from lrd.spectrum import fourier_coefficients, interval_histograms, log_age
 
 NUM_ITEMS = 6
 HISTORIES = [
@@ -63,7 +63,7 @@ def test_histograms_are_those_of_a_loop_over_training_events() -> None:
 def test_curve_starts_at_its_histogram() -> None:
     histogram = interval_histograms(catalogue(), 64)
     curves = FourierDecay(len(histogram)).double()
-    curves.real.data, curves.imaginary.data = (part.double() for part in spectrum(histogram))
+    curves.real.data, curves.imaginary.data = (part.double() for part in fourier_coefficients(histogram))
     ages = torch.arange(64, dtype=torch.float64)
     sign = 1 - 2 * (ages % 2)
     exact = histogram.double()
