@@ -24,7 +24,7 @@ def relational_attention(
     mask: Bool[Tensor, "b l"],
     decay: Float[Tensor, "b r l"] | None = None,
 ) -> Float[Tensor, "b c r d"]:
-    """Summarises the history once a relation, weighted by how well it fits the candidate through that relation.
+    """Summarises the history once per relation, weighted by how well it fits the candidate through that relation.
 
     ``s_r = Σ_i ω_r(i) v_i`` with ``ω_r = softmax_i φ(v_i, v_c, r)``, times the decay where there is one (without
     renormalisation). Only ``(b, c, r, l)`` weights are formed, never their product with the width.
@@ -48,7 +48,7 @@ def relational_attention(
 
 
 class FourierDecay(nn.Module):
-    """Learnt weight of an event by its age, one curve a relation (KDA).
+    """Learnt weight of an event by its age, one curve per relation (KDA).
 
     ``f_r(τ) = clamp₀¹(1/(2K) Σ_k Re_rk cos 2πkτ/n - Im_rk sin 2πkτ/n)`` over ``K = n/2 + 1`` frequencies, with the
     age ``τ = max(0, log₂(Δt / 60 s))``.
@@ -137,16 +137,16 @@ class RelationPooling(nn.Module):
 
     Args:
         width: Width of a summary.
-        pooling: Mean, maximum, or attention with weights ``softmax_r aᵀ tanh(A (s_r ⊙ u))`` that read the user.
-        attention_size: Rows of ``A``.
+        pooling: Mean, maximum, or attention with weights ``softmax_r aᵀ tanh(A (s_r ⊙ u))`` that read the user; ``A``
+            has 10 rows.
     """
 
-    def __init__(self, width: int, pooling: Pooling = "mean", attention_size: int = 10) -> None:
+    def __init__(self, width: int, pooling: Pooling = "mean") -> None:
         super().__init__()
         self.pooling = pooling
         if pooling == "attention":
-            self.project = nn.Linear(width, attention_size)
-            self.weigh = nn.Linear(attention_size, 1, bias=False)
+            self.project = nn.Linear(width, 10)
+            self.weigh = nn.Linear(10, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "b c r d"], user: Float[Tensor, "b d"]) -> Float[Tensor, "b c d"]:
         """Pools over ``r``, shape ``(b, c, d)``."""

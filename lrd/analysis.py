@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.data.datasets import last_events
 from common.data.splits import event_users
@@ -63,8 +63,8 @@ def training_pairs(train: Sequences, num_items: int, max_history: int) -> Int[Te
 
 
 @torch.inference_mode()
-def infer(discovery: LatentRelationDiscovery, pairs: Int[Tensor, "m 2"], items: torch.nn.Embedding) -> Tensor:
-    """Distribution over relations of each (history item, target) pair, shape ``(m, r)``."""
+def infer(discovery: LatentRelationDiscovery, pairs: Int[Tensor, "m 2"], items: nn.Embedding) -> Float[Tensor, "m r"]:
+    """Distribution over relations of each (history item, target) pair."""
     parts = [discovery.probabilities(part[:, :1], part[:, 1], items)[:, 0] for part in torch.split(pairs, _CHUNK)]
     return torch.cat(parts)
 
@@ -105,7 +105,9 @@ def random_pairs(count: int, num_items: int, generator: torch.Generator) -> Int[
     return torch.stack([heads, tails + (tails >= heads)], dim=1) + 1
 
 
-def degree_matched(pairs: Int[Tensor, "m 2"], degrees: Int[Tensor, "i_plus_1"], generator: torch.Generator) -> Tensor:
+def degree_matched(
+    pairs: Int[Tensor, "m 2"], degrees: Int[Tensor, "i_plus_1"], generator: torch.Generator
+) -> Int[Tensor, "m 2"]:
     """Random pairs of two items with about the degrees of the given ones: neighbours by rank, within 2.5 %."""
     order = degrees[1:].argsort(stable=True)
     rank = torch.empty_like(order)
@@ -126,7 +128,7 @@ def compositions(
 
     Item relations only: a value that two items share is not a path. Edges count in both directions. Beside the share
     over ``any`` two relations and over each two of them stands that of random pairs (``random``) and of random pairs
-    of items of like degree (``degree_matched``).
+    of items of similar degree (``degree_matched``).
     """
     num_items, generator = catalogue["num_items"], torch.Generator().manual_seed(seed)
     graphs = {name: neighbours(edges, num_items) for name, edges in catalogue["relations"].items()}

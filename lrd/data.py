@@ -58,10 +58,10 @@ class RelationalDataModule(SequenceDataModule):
         split: How events are divided.
         max_history: Newest events of a user that a model sees; the authors take 20.
         min_history: Earlier events that a target needs.
-        num_negatives: Negatives drawn a target.
+        num_negatives: Negatives drawn per target.
         negatives: What negatives, and the items of negative histories, avoid.
-        batch_size: Training instances a batch; the authors take 256.
-        eval_batch_size: Evaluation cases a batch.
+        batch_size: Training instances per batch; the authors take 256.
+        eval_batch_size: Evaluation cases per batch.
         val_protocol: Protocol of validation.
         test_protocols: Protocols of the test.
         test_users: Number of test users.
@@ -77,7 +77,7 @@ class RelationalDataModule(SequenceDataModule):
         vectors: The encoder's vectors, ``centred`` on their mean and brought to one length, or a control of equal
             width: ``random``, ``permuted`` over items, ``tfidf``.
         num_corruptions: Corruptions of each triplet.
-        triplet_batch_size: Triplets a batch; by default as many as training instances. An epoch ends with the
+        triplet_batch_size: Triplets per batch; by default as many as training instances. An epoch ends with the
             training instances either way.
     """
 

@@ -32,7 +32,7 @@ def paper_loss(
     target: Float[Tensor, "b d"],
     mask: Bool[Tensor, "b l"],
     weight_entropy: float,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """The negated evidence bound of the paper: a sum over the history of each target, averaged over targets.
 
     ``-Σ_r q_r [log σ(φ(v_i, v_j, r)) + log σ(-φ(v_i', v_j, r))] - α H(q)`` with DistMult ``φ``.
@@ -53,7 +53,7 @@ def released_loss(
     mask: Bool[Tensor, "b l"],
     weight_entropy: float,
     skip_virtual: bool,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """The loss of the authors' code.
 
     ``-mean_br log(mean_l σ(s(h, q_r r, i) - s(h', q_r r, i))) + α mean(-q log q)`` with the three-term score
@@ -155,7 +155,7 @@ class LatentRelationDiscovery(nn.Module):
         if len(table) > places.numel():
             distinct, places = torch.unique(places, return_inverse=True)
             table = table[distinct]
-        # W₂ [e_i; e_j] = A e_i + B e_j, each once an item instead of once a pair.
+        # W₂ [e_i; e_j] = A e_i + B e_j, each once per item instead of once per pair.
         parts = F.linear(self.project(table), torch.cat(self.classify.weight.chunk(2, dim=1)))
         of_history, of_target = parts.chunk(2, dim=1)
         logits = F.embedding(places[:, 1:], of_history) + F.embedding(places[:, :1], of_target + self.classify.bias)
@@ -168,12 +168,12 @@ class LatentRelationDiscovery(nn.Module):
         target: Int[Tensor, "b"],
         items: nn.Embedding,
         relations: Float[Tensor, "r d"],
-    ) -> Tensor:
+    ) -> Float[Tensor, ""]:
         """The discovery loss of a batch of histories and their targets.
 
         Args:
             history: Items of the history.
-            negatives: One sampled item a history slot.
+            negatives: One sampled item per history slot.
             target: Next item.
             items: Item vectors of the recommender.
             relations: Its relation vectors.

@@ -54,7 +54,7 @@ def co_occurrence(train: Sequences, num_items: int, size: int, generator: torch.
         together = (users[lag:] == users[:-lag]) & (items[lag:] != items[:-lag])
         pair = (items[:-lag] * (num_items + 1) + items[lag:])[together]
         found.append(torch.stack([pair, users[lag:][together]], dim=1))
-    # A pair counts once a user, however often the user repeats it.
+    # A pair counts once per user, however often the user repeats it.
     pairs, counts = torch.unique(torch.unique(torch.cat(found), dim=0)[:, 0], return_counts=True)
     shuffled = torch.randperm(len(pairs), generator=generator)
     best = shuffled[counts[shuffled].argsort(descending=True, stable=True)][:size]

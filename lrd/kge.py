@@ -18,7 +18,7 @@ def distmult(
     return (heads * relations * tails).sum(-1)
 
 
-def kge_loss(scores: Float[Tensor, "n k"]) -> Tensor:
+def kge_loss(scores: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
     """Mean of ``-log σ(φ₊ - φ₋)`` over corrupted triplets.
 
     The released code weighs the corruptions of a triplet by the softmax of their scores; with one it is the same.

@@ -14,9 +14,9 @@ _here = threading.local()
 class Rounds:
     """Working memory of :class:`~lrd.aggregation.RelationEncoder` for ``n`` candidates of ``r`` relations.
 
-    Candidates lie in the innermost dimension: attention over a dozen relations is too small for a kernel a candidate,
-    but not for elementwise products over all candidates at once. Every operation writes into a buffer, and the views
-    it needs are made here, since at this size an allocation or a view costs as much as the arithmetic.
+    Candidates lie in the innermost dimension: attention over a dozen relations is too small for one kernel per
+    candidate, but not for elementwise products over all candidates at once. Every operation writes into a buffer, and
+    the views it needs are made here, since at this size an allocation or a view costs as much as the arithmetic.
 
     Args:
         candidates: ``n``.
@@ -75,7 +75,7 @@ class Rounds:
         return self.summaries.permute(2, 1, 0).clone()
 
     def _attend(self) -> None:
-        """``mixed = softmax(query · key) value`` a head and candidate, the scale being in the query."""
+        """``mixed = softmax(query · key) value`` per head and candidate, the scale being in the query."""
         _sum_of_products(self.products, self.scores)
         torch.softmax(self.scores, 2, out=self.weights)
         _sum_of_products(self.shares, self.mixed_heads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,8 +138,18 @@ class TextSASRec(TextReader, SASRec):
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
     ) -> None:
-        sizes: dict[str, Any] = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads, "dropout": dropout}
-        super().__init__(num_items, max_history, "lrd", objective=objective, lr=lr, weight_decay=weight_decay, **sizes)
+        super().__init__(
+            num_items,
+            max_history,
+            "lrd",
+            width=width,
+            num_blocks=num_blocks,
+            num_heads=num_heads,
+            dropout=dropout,
+            objective=objective,
+            lr=lr,
+            weight_decay=weight_decay,
+        )
         self.save_hyperparameters()
         vectors = TextItemEmbedding(num_items, width, text_width)
         vectors.weight = self.item_embedding.weight

@@ -40,9 +40,9 @@ def item_vectors(
     """
     known = torch.tensor([bool(text.strip()) for text in texts])
     from_file = encoder.identity["kind"] == "file"
-    # A file has a row for every item, said by its maker.
+    # A file has one row per item, by contract.
     if not from_file and not bool(known.all()):
-        _speak_of_silence(known)
+        _warn_about_missing_texts(known)
     if kind == "tfidf" and not bool(known.any()):
         raise _nothing_to_read()
     vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
@@ -50,7 +50,7 @@ def item_vectors(
         vectors = vectors.masked_scatter(~known[:, None], vectors[known].mean(0).expand(int((~known).sum()), -1))
     generator = torch.Generator().manual_seed(seed)
     if kind == "centred":
-        # What rounding leaves of the mean vector, which says nothing, is not brought to any length.
+        # Rows that equal the mean up to rounding stay zero.
         centred, length = vectors - vectors.mean(0), torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         noise = torch.linalg.vector_norm(centred, dim=1, keepdim=True) < 1e-4 * length
         vectors = _of_length(centred.masked_fill(noise, 0), vectors)
@@ -86,7 +86,7 @@ def tfidf(texts: Sequence[str], width: int, seed: int = 0) -> Float[Tensor, "n {
     return torch.nn.functional.pad(reduced, (0, width - rank))
 
 
-def _speak_of_silence(known: Bool[Tensor, "n"]) -> None:
+def _warn_about_missing_texts(known: Bool[Tensor, "n"]) -> None:
     if not bool(known.any()):
         raise _nothing_to_read()
     missing = (~known).nonzero().flatten()

@@ -23,8 +23,8 @@ def in_threads(step: Callable[[PieceT], None], pieces: Sequence[PieceT], device:
         pieces: The pieces.
         device: Where its tensors lie.
     """
-    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
-    if plain or device.type != "cpu" or torch.get_num_threads() == 1:
+    one_by_one = torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
+    if one_by_one or device.type != "cpu" or torch.get_num_threads() == 1:
         for piece in pieces:
             step(piece)
         return
