@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 
 from common.types import SequenceBatch
-
-ResultT = TypeVar("ResultT")
 
 
 def split_rows(batch: SequenceBatch, rows: int) -> Iterator[SequenceBatch]:
@@ -22,34 +20,29 @@ def split_rows(batch: SequenceBatch, rows: int) -> Iterator[SequenceBatch]:
         yield cast(SequenceBatch, chunk)
 
 
-def map_chunks(step: Callable[[SequenceBatch], ResultT], batch: SequenceBatch, rows: int) -> tuple[list[ResultT], int]:
+def map_chunks_joined(
+    step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch, rows: int
+) -> tuple[dict[str, Tensor], int]:
     """Runs ``step`` on each chunk of a batch, halving the chunks until they fit into memory.
 
     Args:
-        step: Function of one chunk.
+        step: Function of one chunk, which returns tensors with one row per input row.
         batch: The whole batch.
         rows: Rows per chunk to begin with.
 
     Returns:
-        The result for each chunk, and the number of rows that fitted.
+        The results joined row by row, and the number of rows that fitted.
 
     Raises:
         RuntimeError: If a single row does not fit.
     """
     while True:
         try:
-            return [step(chunk) for chunk in split_rows(batch, rows)], rows
+            parts = [step(chunk) for chunk in split_rows(batch, rows)]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
         except RuntimeError as error:
             rows = min(rows, len(batch["history"])) // 2
             if not is_oom_error(error) or rows == 0:
                 raise
         # Outside the handler, whose traceback still holds the tensors of the failed attempt.
         garbage_collection_cuda()
-
-
-def map_chunks_joined(
-    step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch, rows: int
-) -> tuple[dict[str, Tensor], int]:
-    """Runs :func:`map_chunks` and joins the results row by row; ``step`` returns tensors with one row per input row."""
-    parts, rows = map_chunks(step, batch, rows)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
