@@ -1,4 +1,4 @@
-"""What stage 2 learns from: a next item among candidates as a test shows them, in batches of like length."""
+"""What stage 2 learns from: a next item among candidates as a test shows them, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from allmrec.tokens import Sizes, like_lengths
+from allmrec.tokens import Sizes, similar_lengths
 from common.data.candidates import CandidateSampler, title_groups
 from common.data.datamodule import SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset, TrainingDataset
@@ -88,11 +88,11 @@ class PromptDataset(PrefixDataset):
         return {"user": user, "position": position}
 
 
-def letters(titles: Sequence[str], shown_history: int = 10) -> Sizes:
-    """Letters of whole titles, each with quotation marks, slot and comma, for want of a model that reads tokens."""
+def letters(titles: Sequence[str]) -> Sizes:
+    """Letters of whole titles, each with quotation marks, slot and comma; used when no tokenizer is available."""
     items = torch.tensor([len(title) + 6 for title in titles])
     items[PAD] = 0
-    return Sizes(items, shown_history)
+    return Sizes(items, shown_history=10)
 
 
 class LikeLengthSampler(EpochSampler):
@@ -100,7 +100,7 @@ class LikeLengthSampler(EpochSampler):
 
     Args:
         dataset: Training instances.
-        batch_size: Rows a batch of one process.
+        batch_size: Rows per batch of one process.
         seed: Seed of the order.
         rank: This process.
         world_size: Processes.
@@ -113,14 +113,14 @@ class LikeLengthSampler(EpochSampler):
         self.rows = batch_size * world_size
 
     def order(self) -> Int[Tensor, "n"]:
-        """Batches of like length behind each other, the one that is not full last."""
+        """Batches of similar length behind each other, the one that is not full last."""
         lengths = cast(PromptDataset, self.instances).lengths()
-        batches = like_lengths(lengths, self.rows, seeded(self.seed, self.epoch))
+        batches = similar_lengths(lengths, self.rows, seeded(self.seed, self.epoch))
         return torch.cat(sorted(batches, key=len, reverse=True))
 
 
 class PromptDataModule(SequenceDataModule):
-    """Prompts to learn from: each training target among candidates, in batches of like length.
+    """Prompts to learn from: each training target among candidates, in batches of similar length.
 
     A model that knows its prompts in tokens sets ``sizes``, so that batches go by these.
 
@@ -136,8 +136,8 @@ class PromptDataModule(SequenceDataModule):
         positions: Which training items are targets: each user's last, as in the paper, or all but the first.
         num_negatives: Candidates beside the target.
         negatives: What candidates avoid; only the user's training items are possible.
-        batch_size: Prompts a batch; the authors take 4.
-        eval_batch_size: Evaluation cases a batch.
+        batch_size: Prompts per batch; the authors take 4.
+        eval_batch_size: Evaluation cases per batch.
         val_protocol: Protocol of validation.
         test_protocols: Protocols of the test.
         test_users: Number of test users.

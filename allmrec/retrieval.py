@@ -21,11 +21,11 @@ from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection
-from allmrec.tokens import Tokens, like_lengths, positions
+from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.nn.losses import softmax_loss
-from common.text.encoders import packaged_minilm
+from common.text.encoders import minilm
 from common.types import Catalogue, SequenceBatch
 
 
@@ -42,7 +42,7 @@ class FrozenReader(SlottedModel):
     """
 
     def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean", precision: Precision = "fp32") -> None:
-        place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
+        place = minilm() if name == "minilm" else name
         with loading(place):
             tokenizer = AutoTokenizer.from_pretrained(place)
             config = without_dropout(AutoConfig.from_pretrained(place))
@@ -62,7 +62,7 @@ class FrozenReader(SlottedModel):
         return self.given_name if self.given_name == "minilm" else super().title
 
     def read(self, tokens: Tokens, soft: Float[Tensor, "s d"]) -> Float[Tensor, "b w"]:
-        """One state a row, of the type of ``soft``."""
+        """One state per row, of the type of ``soft``."""
         answer = self(
             inputs_embeds=self.embed(tokens, soft),
             attention_mask=tokens.real.long(),
@@ -198,16 +198,16 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         return Prompts(ids, [[USER_SLOT, *past] for past in pasts], shortened)
 
     def item_states(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """States of items, of length 1; those of like length are read together."""
+        """States of items, of length 1; those of similar length are read together."""
         lengths = torch.tensor([len(self.cards[item]) for item in items.tolist()])
-        batches = like_lengths(lengths, self.rows)
-        states = []
-        for rows in batches:
+
+        def read(rows: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
             chosen = items[rows.to(items.device)]
             tokens = Tokens.of([self.cards[item] for item in chosen.tolist()], self.device)
-            states.append(self.item_head(self.reader.read(tokens, self.project_item(self.joint[chosen]))))
-        order = torch.cat(batches).argsort().to(items.device)
-        return F.normalize(torch.cat(states), dim=1)[order]
+            states: Tensor = self.item_head(self.reader.read(tokens, self.project_item(self.joint[chosen])))
+            return states
+
+        return F.normalize(in_batches(lengths, self.rows, read), dim=1)
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """States of all items, read once after each training step."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
-from allmrec.tokens import like_lengths
+from allmrec.tokens import in_batches
 from common.errors import UserError, at_least
 from common.text.cache import kept_vectors
-from common.text.encoders import packaged_minilm, revision, same_model, unavailable
+from common.text.encoders import minilm, revision, same_model, unavailable
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -24,7 +24,7 @@ PAPERS = "nq-distilbert-base-v1"
 class TextTower(nn.Module):
     """Q: the vector of each item's text.
 
-    Every distinct item of a call is encoded once, together with items of like length. A trained model belongs to its
+    Every distinct item of a call is encoded once, together with items of similar length. A trained model belongs to its
     owner's checkpoint; a frozen one does not, and its vectors are computed once.
 
     N. Reimers and I. Gurevych, "Sentence-BERT", EMNLP 2019 (https://arxiv.org/abs/1908.10084). The authors of A-LLMRec
@@ -34,7 +34,7 @@ class TextTower(nn.Module):
         name: ``minilm`` (packaged weights), a name on the hub, or a folder.
         trained: Whether the model learns.
         max_tokens: Longer texts are cut; ``None``, and what is beyond it, takes the model's own limit.
-        rows: Texts a forward pass.
+        rows: Texts per forward pass.
         unit: Whether a model that ends by bringing vectors to length 1 does so; otherwise this step is left out.
 
     Raises:
@@ -51,7 +51,7 @@ class TextTower(nn.Module):
         from sentence_transformers.sentence_transformer.modules import Normalize
 
         super().__init__()
-        place = (packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2") if name == "minilm" else name
+        place = minilm() if name == "minilm" else name
         try:
             model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
         except (OSError, ValueError) as error:
@@ -126,10 +126,9 @@ class TextTower(nn.Module):
         return cast(Tensor, vectors)
 
     def read(self, rows: Sequence[list[int]], device: torch.device) -> Float[Tensor, "n w"]:
-        """Vectors of texts given in tokens, read in batches of like length."""
-        batches = like_lengths(torch.tensor([len(row) for row in rows]), self.rows)
-        vectors = [self._pass([rows[i] for i in batch.tolist()], device) for batch in batches]
-        return torch.cat(vectors)[torch.cat(batches).argsort().to(device)]
+        """Vectors of texts given in tokens, read in batches of similar length."""
+        lengths = torch.tensor([len(row) for row in rows])
+        return in_batches(lengths, self.rows, lambda batch: self._pass([rows[i] for i in batch.tolist()], device))
 
     def _frozen_table(self, device: torch.device) -> Float[Tensor, "i_plus_1 w"]:
         def make() -> Tensor:
@@ -144,9 +143,14 @@ class TextTower(nn.Module):
         return self.read([self.ids[item] for item in items.tolist()], items.device)
 
     def _pass(self, rows: list[list[int]], device: torch.device) -> Float[Tensor, "n w"]:
+        ids, real = self._padded(rows, device)
+        vectors: Tensor = self.model({"input_ids": ids, "attention_mask": real.long()})["sentence_embedding"]
+        return vectors
+
+    def _padded(self, rows: list[list[int]], device: torch.device) -> tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]]:
+        """Ids of texts, padded on the right, and which of them are real."""
         width = max(map(len, rows))
         pad = int(self.tokenizer.pad_token_id or 0)
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        vectors: Tensor = self.model({"input_ids": ids, "attention_mask": real})["sentence_embedding"]
-        return vectors
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        return ids, torch.arange(width, device=device) < lengths[:, None]

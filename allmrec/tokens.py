@@ -5,12 +5,15 @@ All rows are padded on the left: what a language model says next then stands in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+WINDOW = 50
+"""Batches whose rows are sorted by length together."""
 
 
 class Tokens(NamedTuple):
@@ -70,36 +73,50 @@ def splice(
     return embeddings.masked_scatter(slots[..., None], soft.to(embeddings.dtype))
 
 
-def like_lengths(
-    lengths: Int[Tensor, "n"], batch_size: int, generator: torch.Generator | None = None, window: int = 50
+def similar_lengths(
+    lengths: Int[Tensor, "n"], batch_size: int, generator: torch.Generator | None = None
 ) -> list[Int[Tensor, "_"]]:
     """Batches of rows that are about as long as each other.
 
-    Rows are shuffled and cut into windows of ``window`` batches; within a window they are sorted by length, and the
-    batches of all windows are shuffled. So batches change with every epoch and padding stays rare.
+    Rows are shuffled and cut into windows of 50 batches; within a window they are sorted by length, and the batches of
+    all windows are shuffled. So batches change with every epoch and padding stays rare.
 
     Args:
         lengths: Length of each row.
-        batch_size: Rows a batch; the last batch may have fewer.
+        batch_size: Rows per batch; the last batch may have fewer.
         generator: Source of the order; ``None`` keeps the rows in one window, longest first, without any shuffling.
-        window: Batches a window.
     """
     if generator is None:
         return _cut(lengths.argsort(descending=True, stable=True), batch_size)
     batches = []
-    for rows in _cut(torch.randperm(len(lengths), generator=generator), window * batch_size):
+    for rows in _cut(torch.randperm(len(lengths), generator=generator), WINDOW * batch_size):
         batches += _cut(rows[lengths[rows].argsort(stable=True)], batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def padding_share(lengths: Int[Tensor, "n"], batches: Sequence[Int[Tensor, "_"]]) -> float:
-    """Share of padded places among all places of the batches.
+def in_batches(
+    lengths: Int[Tensor, "n"], size: int, step: Callable[[Int[Tensor, "b"]], Float[Tensor, "b d"]]
+) -> Float[Tensor, "n d"]:
+    """Runs a step on batches of rows of similar length, and puts its results back into the order of the rows.
 
-    >>> padding_share(torch.tensor([1, 4]), [torch.tensor([0, 1])])
+    Args:
+        lengths: Length of each row.
+        size: Rows per batch.
+        step: Makes one vector per row of a batch, which is given as the numbers of its rows.
+    """
+    batches = similar_lengths(lengths, size)
+    made = torch.cat([step(rows) for rows in batches])
+    return made[torch.cat(batches).argsort().to(made.device)]
+
+
+def padding_share(batches: Sequence[Int[Tensor, "_"]]) -> float:
+    """Share of padded places among all places of batches, of which the lengths of the rows are given.
+
+    >>> padding_share([torch.tensor([1, 4])])
     0.375
     """
-    places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
-    return 1 - sum(int(lengths[rows].sum()) for rows in batches) / places
+    places = sum(len(lengths) * int(lengths.max()) for lengths in batches)
+    return 1 - sum(int(lengths.sum()) for lengths in batches) / places
 
 
 def _cut(rows: Int[Tensor, "n"], size: int) -> list[Int[Tensor, "_"]]:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
 from allmrec.baselines.stages import forget_moments, require_stages, set_rates, warmed
-from allmrec.baselines.tower import encoder_apart
+from allmrec.baselines.tower import with_encoder_group
 from allmrec.stage1 import text_marks
 from common.data.datasets import last_events
-from common.data.negatives import seeded
 from common.errors import above_zero, at_least
+from common.hashing import GOLDEN_GAMMA, mix64
 from common.models.base import drawn_negatives
 from common.models.sasrec import SASRec
-from common.nn.initial import start_weights
+from common.nn.initial import initialise_weights
 from common.nn.losses import Objective
 from common.types import PAD, Catalogue, SequenceBatch, Sequences
 
@@ -108,9 +108,21 @@ class CTRL(SASRec):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
-        sizes: dict[str, Any] = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads, "dropout": dropout}
-        sizes |= {"objective": objective, "calibration": calibration, "score_penalty": score_penalty}
-        super().__init__(num_items, max_history, "allmrec", lr=lr, weight_decay=weight_decay, betas=betas, **sizes)
+        super().__init__(
+            num_items,
+            max_history,
+            "allmrec",
+            width=width,
+            num_blocks=num_blocks,
+            num_heads=num_heads,
+            dropout=dropout,
+            objective=objective,
+            calibration=calibration,
+            score_penalty=score_penalty,
+            lr=lr,
+            weight_decay=weight_decay,
+            betas=betas,
+        )
         self.save_hyperparameters()
         # SASRec has saved its own arguments, and this class has no such arguments.
         for name in ("variant", "tied"):
@@ -129,7 +141,7 @@ class CTRL(SASRec):
         self.texts: HistoryTexts | None = None
         self.alignment: FineGrained | None = None
         self.final = nn.Linear(width, width)
-        start_weights(self.final, "xavier_normal")
+        initialise_weights(self.final, "xavier_normal")
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles and training events for stage 1."""
@@ -208,7 +220,7 @@ class CTRL(SASRec):
         loss = self.alignment_loss(batch)
         return {"loss": loss, "loss_align": loss}
 
-    def alignment_loss(self, batch: SequenceBatch) -> Tensor:
+    def alignment_loss(self, batch: SequenceBatch) -> Float[Tensor, ""]:
         """Contrastive loss between states and the sentences about their histories."""
         assert self.texts is not None
         assert self.alignment is not None
@@ -247,15 +259,18 @@ class CTRL(SASRec):
         if self.positions is None:
             return real
         length = real.size(1)
-        users = batch["user_id"].tolist()
-        draws = torch.stack([torch.rand(self.max_history, generator=seeded(user)) for user in users])
-        draws = draws[:, -length:].to(real.device).masked_fill(~real, -1.0)
+        # Counted from the end, a place has the same number in a history of any length.
+        places = torch.arange(self.max_history, device=real.device)[-length:]
+        users = mix64(batch["user_id"].to(real.device).long() + GOLDEN_GAMMA)
+        # Without the sign, so that padding comes below all that is real.
+        draws = mix64(users[:, None] + places + GOLDEN_GAMMA) & torch.iinfo(torch.long).max
+        draws = draws.masked_fill(~real, -1)
         values, places = draws.topk(min(self.positions, length), dim=1)
         return torch.zeros_like(real).scatter_(1, places, values >= 0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The sentence model with its own learning rate, and the rest."""
-        return encoder_apart(self, self.texts, self.encoder_lr)
+        return with_encoder_group(self, self.texts, self.encoder_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sentence model's name and revision."""

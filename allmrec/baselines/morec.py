@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from allmrec.baselines.stages import require_stages
-from allmrec.baselines.tower import LayeredTower, encoder_apart
+from allmrec.baselines.tower import LayeredTower, with_encoder_group
 from allmrec.stage1 import text_marks
 from common.errors import at_least
 from common.models.base import drawn_negatives
@@ -178,19 +178,21 @@ class MoRec(SASRec):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
-        sizes: dict[str, Any] = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads, "dropout": dropout}
         super().__init__(
             num_items,
             max_history,
             variant,
             tied=True,
+            width=width,
+            num_blocks=num_blocks,
+            num_heads=num_heads,
+            dropout=dropout,
             objective=objective,
             calibration=calibration,
             score_penalty=score_penalty,
             lr=lr,
             weight_decay=weight_decay,
             betas=betas,
-            **sizes,
         )
         self.save_hyperparameters()
         # SASRec has saved its own arguments, and this class has no such argument.
@@ -268,7 +270,7 @@ class MoRec(SASRec):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder with its own learning rate, and the rest."""
-        return encoder_apart(self, self.items.tower, self.encoder_lr)
+        return with_encoder_group(self, self.items.tower, self.encoder_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sentence model's name and revision: layers that do not learn are not in the checkpoint."""

@@ -27,7 +27,7 @@ from allmrec.baselines.recformer_text import (
 )
 from allmrec.baselines.stages import forget_moments, require_budget, require_stages, set_rates, steps_of, warmed
 from allmrec.stage1 import text_marks
-from allmrec.tokens import like_lengths
+from allmrec.tokens import similar_lengths
 from common.errors import above_zero, at_least, shares
 from common.models.base import SequentialRecommender
 from common.nn.losses import softmax_loss
@@ -255,7 +255,7 @@ class RecFormer(SequentialRecommender):
         mode = self.encoder.training
         self.encoder.eval()
         vectors = torch.zeros_like(self.matrix)
-        for rows in like_lengths(self.known.offsets.diff().to(self.device), self.catalogue_rows):
+        for rows in similar_lengths(self.known.offsets.diff().to(self.device), self.catalogue_rows):
             vectors[rows] = self.pooled(self.text(rows[:, None])).to(vectors.dtype)
         self.encoder.train(mode)
         vectors[PAD] = 0
@@ -306,7 +306,7 @@ class RecFormer(SequentialRecommender):
         words = self.word_loss(history) + self.word_loss(target)
         return {"loss": contrast + self.weight_mlm * words, "loss_contrast": contrast, "loss_words": words}
 
-    def word_loss(self, text: Text) -> Tensor:
+    def word_loss(self, text: Text) -> Float[Tensor, ""]:
         """Mean loss over newly hidden words."""
         assert self.word_head is not None
         assert self.tokenizer is not None

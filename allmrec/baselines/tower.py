@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
 from allmrec.sentences import TextTower
-from allmrec.tokens import like_lengths
+from allmrec.tokens import in_batches, similar_lengths
 from common.errors import UserError, at_least
 
 
@@ -59,7 +59,7 @@ class LayeredTower(TextTower):
     def lower_states(self, device: torch.device) -> Float[Tensor, "m w"]:
         """Token states of all items below the learning layers, one item after the other; computed once."""
         if self.states is None:
-            batches = like_lengths(torch.tensor([len(row) for row in self.ids]), self.rows)
+            batches = similar_lengths(torch.tensor([len(row) for row in self.ids]), self.rows)
             self.starts = torch.tensor([0, *(len(row) for row in self.ids)]).cumsum(0)[:-1]
             self.states = torch.zeros(sum(map(len, self.ids)), self.width, device=device)
             for batch in batches:
@@ -79,9 +79,8 @@ class LayeredTower(TextTower):
             return super()._encode(items)
         states = self.lower_states(items.device)
         chosen = items.tolist()
-        batches = like_lengths(torch.tensor([len(self.ids[item]) for item in chosen]), self.rows)
-        vectors = [self._upper([chosen[i] for i in batch.tolist()], states) for batch in batches]
-        return torch.cat(vectors)[torch.cat(batches).argsort().to(items.device)]
+        lengths = torch.tensor([len(self.ids[item]) for item in chosen])
+        return in_batches(lengths, self.rows, lambda batch: self._upper([chosen[i] for i in batch.tolist()], states))
 
     def _upper(self, items: list[int], states: Float[Tensor, "m w"]) -> Float[Tensor, "n w"]:
         ids, real = self._padded([self.ids[item] for item in items], states.device)
@@ -94,15 +93,8 @@ class LayeredTower(TextTower):
             features = module(features)
         return features["sentence_embedding"]
 
-    def _padded(self, rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-        width = max(map(len, rows))
-        pad = int(self.tokenizer.pad_token_id or 0)
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        return ids, torch.arange(width, device=device) < lengths[:, None]
 
-
-def encoder_apart(owner: nn.Module, encoder: nn.Module | None, lr: float) -> list[dict[str, Any]]:
+def with_encoder_group(owner: nn.Module, encoder: nn.Module | None, lr: float) -> list[dict[str, Any]]:
     """Parameter groups: the encoder, if it learns, comes second and has its own learning rate."""
     own = list(encoder.parameters()) if encoder is not None else []
     known = {id(parameter) for parameter in own}

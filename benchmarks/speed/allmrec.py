@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.data import PromptDataModule
-from allmrec.decoding import Likelihoods, precise
-from allmrec.llm import labelled
+from allmrec.decoding import Likelihoods
+from allmrec.llm import labelled, precise
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
+from allmrec.tokens import padding_share
 from benchmarks.speed.timing import best
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
@@ -53,12 +55,8 @@ def measure_allmrec(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
 
 def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
     """Stage 2 on the data set's stand-in, over untrained vectors."""
-    e, q = torch.randn(2, module.num_items + 1, LATENT, generator=torch.Generator().manual_seed(0))
-    collaborative = filter_of(module)
-    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
-    model = ALLMRecStage2(
-        module.num_items, collaborative, str(folder), str(find_standin(module.store)), max_title_tokens=24
-    )
+    standin = str(find_standin(module.store))
+    model = ALLMRecStage2(module.num_items, joint_filter(module, folder), str(folder), standin, max_title_tokens=24)
     model.attach(module.catalogue)
     module.sizes = model.composer.sizes()
     return model.eval()
@@ -84,14 +82,13 @@ def separate_passes(model: ALLMRecStage2, batch: SequenceBatch) -> Likelihoods:
 
 def padding(model: ALLMRecStage2, module: PromptDataModule) -> float:
     """Share of padding among the prompts' tokens of training batches."""
-    real = places = 0
+    lengths: list[Tensor] = []
     for number, batch in enumerate(module.train_dataloader()):
         columns = torch.cat([batch["targets"], batch["negatives"][:, -1]], dim=1)
-        lengths = [len(row) for row in model.composer(batch["history"], columns).ids]
-        real, places = real + sum(lengths), places + max(lengths) * len(lengths)
+        lengths.append(torch.tensor([len(row) for row in model.composer(batch["history"], columns).ids]))
         if number + 1 == PADDED_BATCHES:
             break
-    return 1 - real / places
+    return padding_share(lengths)
 
 
 def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
@@ -118,6 +115,15 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
         "stage1_step_anew_seconds": anew,
         "stage1_speedup": anew / once,
     }
+
+
+def joint_filter(module: SequenceDataModule, folder: Path) -> SASRec:
+    """An untrained collaborative filter, whose joint vectors in ``folder`` are random."""
+    collaborative = filter_of(module)
+    generator = torch.Generator().manual_seed(0)
+    e, q = torch.randn(2, module.num_items + 1, LATENT, generator=generator, device="cpu")
+    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(folder / JOINT)
+    return collaborative
 
 
 def filter_of(module: SequenceDataModule) -> SASRec:

@@ -11,7 +11,7 @@ from common.models.base import SequentialRecommender
 from common.nn.attention import CausalAttention, PackedHistory, PostNormBlock, SASRecBlock
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
-from common.nn.initial import Initial, start_weights
+from common.nn.initial import Initial, initialise_weights
 from common.nn.losses import Objective
 from common.types import SequenceBatch
 
@@ -119,7 +119,7 @@ class SASRec(SequentialRecommender):
             for _ in range(num_blocks)
         )
         self.norm = nn.Identity() if switches.post_norm else nn.LayerNorm(width, switches.eps)
-        start_weights(self, switches.initial)
+        initialise_weights(self, switches.initial)
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """States after each event, shape ``(b, p, d)`` with ``p`` the longest history of the batch."""

@@ -12,7 +12,7 @@ from common.models.base import SequentialRecommender
 from common.nn.attention import AttentionMaps, PackedHistory, PostNormBlock, SASRecBlock
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
-from common.nn.initial import start_weights
+from common.nn.initial import initialise_weights
 from common.nn.losses import Objective
 from common.types import PAD, SequenceBatch
 
@@ -173,7 +173,7 @@ class TiSASRec(SequentialRecommender):
             block(IntervalAttention(width, num_heads, inner_dropout), width, dropout, eps) for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width, eps) if original else nn.Identity()
-        start_weights(self, "glorot" if original else "normal")
+        initialise_weights(self, "glorot" if original else "normal")
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """States after each event, shape ``(b, p, d)`` with ``p`` the longest history of the batch."""

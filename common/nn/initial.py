@@ -13,7 +13,7 @@ Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
 
 
 @torch.no_grad()
-def start_weights(model: nn.Module, initial: Initial) -> None:
+def initialise_weights(model: nn.Module, initial: Initial) -> None:
     """Draws the weights of a model's tables and linear maps; padding rows become zero, layer norms stay as they are.
 
     Args:

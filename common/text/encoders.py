@@ -46,7 +46,7 @@ def open_encoder(spec: str) -> TextEncoder:
     ``minilm``                 all-MiniLM-L6-v2 from the packaged weights, or from the hub without them
     ``sbert:NAME``             a sentence-transformers model, by name or folder
     ``lm:NAME:POOLING``        any Hugging Face language model with ``cls``, ``mean`` or ``last``-token pooling
-    ``file:PATH``              precomputed vectors, one row an item: ``.npy``, ``.safetensors``, or raw numbers
+    ``file:PATH``              precomputed vectors, one row per item: ``.npy``, ``.safetensors``, or raw numbers
                                with their type behind a colon (``file:feat.GPT:float64``)
     ``openai:MODEL``           an OpenAI-compatible endpoint at ``OPENAI_BASE_URL``, key in ``OPENAI_API_KEY``
     ========================== =============================================================================
@@ -56,7 +56,7 @@ def open_encoder(spec: str) -> TextEncoder:
     """
     kind, _, rest = spec.partition(":")
     if spec == "minilm":
-        return SentenceEncoder(packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2")
+        return SentenceEncoder(minilm())
     if kind == "sbert" and rest:
         return SentenceEncoder(rest)
     name, _, option = rest.rpartition(":")
@@ -76,6 +76,11 @@ def packaged_minilm() -> str | None:
     return str(Path(found.origin).parent / "model") if found and found.origin else None
 
 
+def minilm() -> str:
+    """all-MiniLM-L6-v2: the folder of the packaged weights, or its name on the hub without them."""
+    return packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2"
+
+
 class SentenceEncoder:
     """A sentence-transformers model, by name or folder.
 
@@ -83,12 +88,12 @@ class SentenceEncoder:
 
     Args:
         name: Name on the hub, or a folder.
-        batch_size: Texts a forward pass.
     """
 
-    def __init__(self, name: str, batch_size: int = 64) -> None:
+    batch_size = 64
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.batch_size = batch_size
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -115,15 +120,16 @@ class LanguageModelEncoder:
     Args:
         name: Name on the hub, or a folder.
         pooling: First token, mean over tokens, or last token.
-        batch_size: Texts a forward pass.
-        max_tokens: Longer texts are cut behind this many tokens.
+        batch_size: Texts per forward pass.
     """
 
-    def __init__(self, name: str, pooling: Pooling, batch_size: int = 32, max_tokens: int = 512) -> None:
+    max_tokens = 512
+    """Texts are truncated to this many tokens."""
+
+    def __init__(self, name: str, pooling: Pooling, batch_size: int = 32) -> None:
         self.name = name
         self.pooling: Pooling = pooling
         self.batch_size = batch_size
-        self.max_tokens = max_tokens
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -137,7 +143,7 @@ class LanguageModelEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
-        """Vectors of ``texts``, in batches of like length so that little is spent on padding."""
+        """Vectors of ``texts``, in batches of similar length so that little is spent on padding."""
         tokenizer, model = self._load()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)
@@ -164,7 +170,7 @@ class LanguageModelEncoder:
         except (OSError, ValueError) as error:
             raise unavailable(self.name, error) from error
         tokenizer.padding_side = "right"
-        # Whatever fills up is masked.
+        # Padding is masked, so any token will do.
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         return tokenizer, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
@@ -173,13 +179,13 @@ def longest_input(tokenizer: Any, model: Any, wanted: int) -> int:  # noqa: ANN4
     """Tokens up to which a text is read: ``wanted``, or fewer where tokenizer or model take no more."""
     positions = getattr(model.config, "max_position_embeddings", None)
     limits: list[int | None] = [wanted, tokenizer.model_max_length, positions]
-    # RoBERTa and its kin count positions from behind the padding's.
+    # RoBERTa-like models number positions from `padding_idx + 1`.
     limits += [
         table.num_embeddings - table.padding_idx - 1
         for name, table in model.named_modules()
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None
     ]
-    # A model without a limit says nothing of it, or a number that is none.
+    # A model without a limit reports None or a sentinel.
     return min(limit for limit in limits if limit and limit > 0)
 
 
@@ -198,7 +204,7 @@ def pool(states: Float[Tensor, "b t d"], mask: Int[Tensor, "b t"], pooling: Pool
 
 
 class PrecomputedVectors:
-    """Vectors from a file, one row a text, in the order of the texts.
+    """Vectors from a file, one row per text, in the order of the texts.
 
     Args:
         path: ``.npy``, ``.safetensors`` with a single tensor, or raw numbers.
@@ -231,14 +237,14 @@ class PrecomputedVectors:
             raise
         except (OSError, ValueError, EOFError, TypeError, SafetensorError) as error:
             raise UserError(
-                f"{self.path} cannot be read as vectors: {error}", "Write it again, as numbers alone."
+                f"{self.path} cannot be read as vectors: {error}", "Write it again with numbers only."
             ) from error
         if vectors.is_complex():
             raise UserError(f"{self.path} holds complex numbers.", "Write real ones.")
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise UserError(
                 f"{self.path} holds an array of shape {tuple(vectors.shape)}, but the data set has {len(texts)} items.",
-                "Give one row an item, in the order of the store's items table.",
+                "Give one row per item, in the order of the store's items table.",
             )
         return vectors.float()
 
@@ -249,11 +255,11 @@ class PrecomputedVectors:
         if path.suffix == ".safetensors":
             tensors = load_file(path)
             if len(tensors) != 1:
-                raise UserError(f"{path} holds {len(tensors)} tensors, expected one.", "Keep the item vectors alone.")
+                raise UserError(f"{path} holds {len(tensors)} tensors, expected one.", "Keep only the item vectors.")
             return next(iter(tensors.values()))
         if self.number_type not in ("float32", "float64"):
             raise UserError(
-                f"{path} is neither .npy nor .safetensors, so its number type must be said.",
+                f"{path} is neither .npy nor .safetensors, so its number type must be given.",
                 f"Write file:{path}:float32 or file:{path}:float64.",
             )
         numbers = np.fromfile(path, dtype=self.number_type)

@@ -4,7 +4,7 @@ from torch import nn
 
 from common.nn.attention import CausalAttention
 from common.nn.embedding import ItemEmbedding
-from common.nn.initial import Initial, start_weights
+from common.nn.initial import Initial, initialise_weights
 
 
 class Layers(nn.Module):
@@ -13,7 +13,7 @@ class Layers(nn.Module):
         self.items = ItemEmbedding(300, 40)
         self.attention = CausalAttention(40)
         self.norm = nn.LayerNorm(40)
-        start_weights(self, initial)
+        initialise_weights(self, initial)
 
 
 def test_glorot_bounds_each_map_and_zeroes_biases() -> None:
