@@ -12,25 +12,26 @@ from torch import Tensor, nn
 Contrast = Literal["infonce", "bce"]
 
 
-def best_matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k"]:
-    """``sim(i, j) = Σ_p max_q ⟨a_ip, b_jq⟩``: each vector of ``i`` is matched with the most similar vector of ``j``.
+def best_matches(
+    a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """Similarity of each ``i`` of ``a`` to each ``j`` of ``b``, and of each ``j`` to each ``i``, with ``i`` in rows.
 
-    With one vector per side this is their product. The similarity is not symmetric. X. Li et al., "CTRL: Connect
+    ``sim(i, j) = Σ_p max_q ⟨a_ip, b_jq⟩``: each vector of ``i`` is matched with the most similar vector of ``j``. With
+    one vector per side this is their product. The similarity is not symmetric. X. Li et al., "CTRL: Connect
     Collaborative and Language Model for CTR Prediction" (https://arxiv.org/abs/2306.02841).
 
     >>> a, b = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[2.0, 0.0], [3.0, 0.0]]])
-    >>> best_matches(a, b).item(), best_matches(b, a).item()
-    (3.0, 5.0)
+    >>> [similarity.item() for similarity in best_matches(a, b)]
+    [3.0, 5.0]
     """
-    return matches(a, b).amax(3).sum(2)
+    products = torch.einsum("ipd,jqd->ijpq", a, b)
+    return products.amax(3).sum(2), products.amax(2).sum(2)
 
 
-def matches(a: Float[Tensor, "n m d"], b: Float[Tensor, "k m d"]) -> Float[Tensor, "n k m m"]:
-    """``⟨a_ip, b_jq⟩`` for all pairs of vectors."""
-    return torch.einsum("ipd,jqd->ijpq", a, b)
-
-
-def contrast(there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Contrast, temperature: float) -> Tensor:
+def contrast(
+    there: Float[Tensor, "n n"], back: Float[Tensor, "n n"], kind: Contrast, temperature: float
+) -> Float[Tensor, ""]:
     """Contrastive loss of the right pairs, on the diagonal, against all others, averaged over both directions.
 
     Args:
@@ -78,8 +79,7 @@ class FineGrained(nn.Module):
         state, text = self.project_state(states), self.project_text(texts)
         a = torch.stack([part(state) for part in self.state_parts], dim=1)
         b = torch.stack([part(text) for part in self.text_parts], dim=1)
-        all_pairs = matches(a, b)
-        return all_pairs.amax(3).sum(2), all_pairs.amax(2).sum(2)
+        return best_matches(a, b)
 
     def loss(
         self,
@@ -88,7 +88,7 @@ class FineGrained(nn.Module):
         kind: Contrast,
         temperature: float,
         chunk: int | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, ""]:
         """Sum of the contrastive losses of all chunks; a last chunk of one pair has no wrong pair and is left out.
 
         Args:

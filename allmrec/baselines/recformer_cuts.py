@@ -35,7 +35,7 @@ def cut(
 
 def contrastive_loss(
     a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: float, items: Int[Tensor, "b"] | None = None
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Item-item contrast: cross-entropy of each history's next item among those of all rows, by ``cos / τ``.
 
     Only histories look for items, as in the released code, and not the other way round.

@@ -89,7 +89,9 @@ class WordHead(LongformerLMHead):
         # Transformers ties this to the decoder's bias, under a second name.
         del self.bias
 
-    def loss(self, states: Float[Tensor, "b t d"], ids: Int[Tensor, "b t"], wanted: Bool[Tensor, "b t"]) -> Tensor:
+    def loss(
+        self, states: Float[Tensor, "b t d"], ids: Int[Tensor, "b t"], wanted: Bool[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
         """Cross-entropy over hidden words, 0 where none is hidden."""
         if not bool(wanted.any()):
             return states.sum() * 0.0

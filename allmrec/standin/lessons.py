@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from allmrec.composer import Composer
@@ -52,7 +52,7 @@ def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generat
     return Lesson(prompts.ids, answers, torch.cat(soft))
 
 
-def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Tensor, float]:
+def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Float[Tensor, ""], float]:
     """Next-token loss on the answers, and the share of answers whose every token is the likeliest."""
     tokens, labels = labelled(batch.prompts, batch.answers)
     keep = max(map(len, batch.answers)) + 1
@@ -61,6 +61,6 @@ def copy_loss(llm: FrozenLLM, batch: Lesson) -> tuple[Tensor, float]:
     return answer_loss(logits, labels), float(whole_answers(logits, labels).float().mean())
 
 
-def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Tensor:
+def whole_answers(logits: Float[Tensor, "b t v"], labels: Int[Tensor, "b t"]) -> Bool[Tensor, "b"]:
     """Which rows have the right token everywhere."""
     return ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1)

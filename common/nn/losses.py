@@ -17,7 +17,7 @@ from torch import Tensor
 Objective = Literal["bce", "bpr", "bpr_max", "sampled_softmax", "gbce", "ce"]
 
 
-def bce_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Tensor:
+def bce_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
     """Binary cross-entropy: ``softplus(−r₊) + mean_j softplus(r_j)``.
 
     SASRec's objective with one negative (Kang and McAuley 2018, https://arxiv.org/abs/1808.09781).
@@ -28,7 +28,7 @@ def bce_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> T
     return (F.softplus(-positive) + F.softplus(negatives).mean(1)).mean()
 
 
-def bpr_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Tensor:
+def bpr_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
     """Bayesian personalised ranking: ``−mean_j log σ(r₊ − r_j)`` (https://arxiv.org/abs/1205.2618).
 
     >>> f"{bpr_loss(torch.tensor([1.0]), torch.tensor([[0.0, -1.0, 2.0]])):.6f}"
@@ -42,7 +42,7 @@ def bpr_max_loss(
     negatives: Float[Tensor, "n k"],
     score_penalty: float = 0.0,
     elu: float | None = None,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """BPR-max: ``−log Σ_j s_j σ(r₊ − r_j) + λ Σ_j s_j r_j²`` with ``s`` the softmax over the negatives only.
 
     Hidasi and Karatzoglou, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM 2018
@@ -68,7 +68,7 @@ def bpr_max_loss(
     return loss.mean()
 
 
-def sampled_softmax_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Tensor:
+def sampled_softmax_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
     """Cross-entropy over the target and its negatives: ``−r₊ + log(e^r₊ + Σ_j e^r_j)``.
 
     Assumes uniform negatives; for any other distribution, first subtract the log of each item's expected count from
@@ -83,7 +83,7 @@ def sampled_softmax_loss(positive: Float[Tensor, "n"], negatives: Float[Tensor, 
 
 def gbce_loss(
     positive: Float[Tensor, "n"], negatives: Float[Tensor, "n k"], num_items: int, calibration: float = 0.75
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Generalised binary cross-entropy: ``(β softplus(−r₊) + Σ_j softplus(r_j)) / (k + 1)``.
 
     With sampling rate α = k / (``num_items`` − 1), β = 1 − t (1 − α): t = 0 is plain BCE over k + 1 scores, t = 1
@@ -115,7 +115,7 @@ def pairwise_loss(
     calibration: float,
     score_penalty: float,
     elu: float | None = None,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """The named objective on sampled negatives, averaged over rows.
 
     Args:
@@ -145,7 +145,7 @@ def pairwise_loss(
             raise ValueError(f"objective {objective!r} is not a loss on sampled negatives")
 
 
-def softmax_loss(logits: Float[Tensor, "n v"], targets: Int[Tensor, "n"]) -> Tensor:
+def softmax_loss(logits: Float[Tensor, "n v"], targets: Int[Tensor, "n"]) -> Float[Tensor, ""]:
     """Full softmax cross-entropy: ``−r₊ + log Σ_i e^r_i`` over all columns, averaged over rows.
 
     >>> f"{softmax_loss(torch.tensor([[1.0, 0.0, -1.0, 2.0]]), torch.tensor([0])):.6f}"
