@@ -31,7 +31,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
         root: Folder of the cache.
 
     Raises:
-        UserError: If a text is empty, or a vector is without numbers, NaN or infinite; nothing is cached then.
+        UserError: If a text is empty, or a vector is empty, NaN or infinite; nothing is cached then.
     """
     return kept_vectors(encoder.identity, texts, root, lambda: _encode(encoder, texts))
 
@@ -48,7 +48,7 @@ def kept_vectors(
         make: Makes a vector for each text.
 
     Raises:
-        UserError: If the vectors are without numbers, NaN or infinite; nothing is cached then.
+        UserError: If a vector is empty, NaN or infinite; nothing is cached then.
     """
     path = root / f"{cache_key(identity, texts)}.safetensors"
     if path.exists():
@@ -88,7 +88,7 @@ def _encode(encoder: TextEncoder, texts: Sequence[str]) -> Float[Tensor, "n w"]:
     if missing:
         raise UserError(
             f"{len(missing)} of {len(texts)} items have no text, the first is item {missing[0] + 1}.",
-            "Give them a title or a description in the source, or put a word in the place of none.",
+            "Give them a title or a description in the source, or put a placeholder where there is none.",
         )
     distinct = list(dict.fromkeys(texts))
     place = {text: row for row, text in enumerate(distinct)}
@@ -99,10 +99,10 @@ def _encode(encoder: TextEncoder, texts: Sequence[str]) -> Float[Tensor, "n w"]:
 
 def _check(vectors: Float[Tensor, "n w"]) -> None:
     if not vectors.size(1):
-        raise UserError("the vectors of texts have no numbers in them.", "Choose another encoder or vector file.")
+        raise UserError("the text vectors have width 0.", "Choose another encoder or vector file.")
     broken = (~vectors.isfinite()).any(1).nonzero()
     if len(broken):
         raise UserError(
             f"the vector of item {int(broken[0]) + 1} is NaN or infinite ({len(broken)} such rows).",
-            "Mend the vector file, or choose another encoder.",
+            "Fix the vector file, or choose another encoder.",
         )

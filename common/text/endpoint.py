@@ -29,23 +29,21 @@ class EndpointEncoder:
 
     Args:
         model: Model to ask for.
-        url: Base URL; by default ``OPENAI_BASE_URL``. A user and a password in it are sent in the place of the key.
-        batch_size: Texts a request.
-        retries: Attempts beyond the first, with growing pauses, where the server is busy or unreachable.
-        backoff: Seconds of the first pause.
+        url: Base URL; by default ``OPENAI_BASE_URL``. A user and a password in it are sent instead of the key.
+        batch_size: Texts per request.
+        backoff: Seconds of the first pause; where the server is busy or unreachable it is asked five more times, after
+            growing pauses.
 
     Raises:
-        UserError: If the URL is none.
+        UserError: If the URL is not valid.
     """
 
-    def __init__(
-        self, model: str, url: str | None = None, batch_size: int = 128, retries: int = 5, backoff: float = 1.0
-    ) -> None:
+    def __init__(self, model: str, url: str | None = None, batch_size: int = 128, backoff: float = 1.0) -> None:
         self.model = model
         self.url, self.login = divided(url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.batch_size = batch_size
         self.retry = Retry(
-            total=retries,
+            total=5,
             backoff_factor=backoff,
             status_forcelist=(408, 429, 500, 502, 503, 504),
             allowed_methods=None,
@@ -58,7 +56,7 @@ class EndpointEncoder:
         return {"kind": "endpoint", "model": self.model, "url": self.url}
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
-        """Vectors of ``texts``, a batch a request.
+        """Vectors of ``texts``, one batch per request.
 
         Raises:
             UserError: If there is no usable key, or the endpoint fails for good or answers with half a batch.
@@ -107,7 +105,7 @@ class EndpointEncoder:
 
     def _no_vectors(self) -> UserError:
         return UserError(
-            f"embeddings endpoint {self.url} answered something else than vectors of one width for {self.model!r}.",
+            f"embeddings endpoint {self.url} answered something other than vectors of one width for {self.model!r}.",
             "Ask a model that makes embeddings, as lists of numbers (not base64); nothing was cached.",
         )
 
@@ -139,7 +137,7 @@ def divided(url: str) -> tuple[str, tuple[str, str] | None]:
     (('http://host/v1', ('me', 'pw')), ('http://host/v1', None))
 
     Raises:
-        UserError: If it is no URL; the message does not repeat what may hold a password.
+        UserError: If it is not a valid URL; the message does not repeat what may hold a password.
     """
     try:
         parts = urlsplit(url.strip())
@@ -147,6 +145,6 @@ def divided(url: str) -> tuple[str, tuple[str, str] | None]:
     except ValueError:
         valid = False
     if not valid:
-        raise UserError("OPENAI_BASE_URL is no URL of an endpoint.", f"Write it like {OPENAI}.")
+        raise UserError("OPENAI_BASE_URL is not a valid URL.", f"Write it like {OPENAI}.")
     login = get_auth_from_url(parts.geturl())
     return urldefragauth(parts.geturl()).rstrip("/"), login if any(login) else None

@@ -52,7 +52,7 @@ def test_another_revision_misses(tmp_path: Path) -> None:
 
 
 def test_degenerate_vectors_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="width 0"):
         text_vectors(Counting(width=0), ["a"], tmp_path)
     with pytest.raises(UserError, match="item 1 is NaN"):
         text_vectors(Counting(broken=True), ["a"], tmp_path)

@@ -141,7 +141,7 @@ def test_a_password_in_the_url_is_sent_and_never_stored(endpoint: Server, tmp_pa
 
 @pytest.mark.parametrize("url", ["me:password@host/v1", "ftp://me:password@host", "http://", "http://[me:password"])
 def test_an_address_that_is_none_is_refused_unseen(url: str) -> None:
-    with pytest.raises(UserError, match="OPENAI_BASE_URL is no URL") as caught:
+    with pytest.raises(UserError, match="OPENAI_BASE_URL is not a valid URL") as caught:
         EndpointEncoder("m", url)
     assert "password" not in "".join(traceback.format_exception(caught.value)).partition("UserError: ")[2]
 
@@ -156,13 +156,13 @@ def told(encoder: EndpointEncoder) -> str:
 @pytest.mark.parametrize("mode", [*ODD, "missing"])
 def test_what_is_no_vector_is_a_clear_error(endpoint: Server, mode: str) -> None:
     endpoint.mode = mode
-    with pytest.raises(UserError, match="something else than vectors of one width"):
+    with pytest.raises(UserError, match="something other than vectors of one width"):
         EndpointEncoder("m", backoff=0.0).encode(TEXTS)
 
 
 def test_vectors_without_numbers_are_refused_and_not_cached(endpoint: Server, tmp_path: Path) -> None:
     endpoint.mode = "empty"
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="width 0"):
         text_vectors(EndpointEncoder("m", backoff=0.0), TEXTS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
