@@ -25,19 +25,19 @@ class Switches(NamedTuple):
     """What follows the encoders' linear map; the decoders have none."""
     product: Product
     """Score of a user and an item: the dot product, or its mean over the width, ``d`` times as small."""
-    negatives: bool
+    match_negatives: bool
     """Whether the sampled item is matched and reconstructed as well."""
     detach: bool
     """Whether the text reconstruction leaves its target alone, so that the text encoder cannot meet it halfway."""
 
 
 FORMULATIONS: dict[Formulation, Switches] = {
-    "paper": Switches(activation="none", product="dot", negatives=False, detach=False),
-    "released": Switches(activation="sigmoid", product="mean", negatives=True, detach=True),
+    "paper": Switches(activation="none", product="dot", match_negatives=False, detach=False),
+    "released": Switches(activation="sigmoid", product="mean", match_negatives=True, detach=True),
 }
 
 
-def matching_loss(items: Float[Tensor, "n z"], texts: Float[Tensor, "n z"]) -> Tensor:
+def matching_loss(items: Float[Tensor, "n z"], texts: Float[Tensor, "n z"]) -> Float[Tensor, ""]:
     """``MSE(e_i, q_i)``: mean squared difference of the two latents over items and components.
 
     >>> import torch
@@ -47,7 +47,9 @@ def matching_loss(items: Float[Tensor, "n z"], texts: Float[Tensor, "n z"]) -> T
     return F.mse_loss(items, texts)
 
 
-def reconstruction_loss(decoded: Float[Tensor, "n w"], target: Float[Tensor, "n w"], detach: bool = False) -> Tensor:
+def reconstruction_loss(
+    decoded: Float[Tensor, "n w"], target: Float[Tensor, "n w"], detach: bool = False
+) -> Float[Tensor, ""]:
     """``MSE(target, dec(enc(target)))``, over items and components.
 
     Args:
@@ -58,19 +60,19 @@ def reconstruction_loss(decoded: Float[Tensor, "n w"], target: Float[Tensor, "n 
     return F.mse_loss(decoded, target.detach() if detach else target)
 
 
-def product(users: Float[Tensor, "n d"], items: Float[Tensor, "n d"], kind: Product) -> Float[Tensor, "n"]:
+def pair_scores(users: Float[Tensor, "n d"], items: Float[Tensor, "n d"], kind: Product) -> Float[Tensor, "n"]:
     """The score s(x, E) of each user and item.
 
     >>> import torch
     >>> users, items = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
-    >>> product(users, items, "dot").item(), product(users, items, "mean").item()
+    >>> pair_scores(users, items, "dot").item(), pair_scores(users, items, "mean").item()
     (11.0, 5.5)
     """
     terms = users * items
     return terms.sum(1) if kind == "dot" else terms.mean(1)
 
 
-def recommendation_loss(positive: Float[Tensor, "n"], negative: Float[Tensor, "n"]) -> Tensor:
+def recommendation_loss(positive: Float[Tensor, "n"], negative: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """``−log σ(s₊) − log(1 − σ(s₋))``, averaged over users where the paper sums, so that it knows no batch size.
 
     >>> import torch
@@ -129,7 +131,7 @@ class Alignment(nn.Module):
         formulation: The paper's objective, or that of its released code.
         activation: What follows the encoders.
         product: How a user and an item are scored.
-        negatives: Whether sampled items are matched and reconstructed as well.
+        match_negatives: Whether sampled items are matched and reconstructed as well.
         detach: Whether text reconstruction leaves its target alone.
         weight_item: The paper's α.
         weight_text: The paper's β: 0.5 for Movies and Games, 0.2 for Beauty and Toys; 0.2 in the released code.
@@ -145,7 +147,7 @@ class Alignment(nn.Module):
         formulation: Formulation = "paper",
         activation: Activation | None = None,
         product: Product | None = None,
-        negatives: bool | None = None,
+        match_negatives: bool | None = None,
         detach: bool | None = None,
         weight_item: float = 0.5,
         weight_text: float = 0.2,
@@ -153,7 +155,12 @@ class Alignment(nn.Module):
         weight_recommendation: float = 1.0,
     ) -> None:
         super().__init__()
-        given = {"activation": activation, "product": product, "negatives": negatives, "detach": detach}
+        given = {
+            "activation": activation,
+            "product": product,
+            "match_negatives": match_negatives,
+            "detach": detach,
+        }
         chosen = {name: value for name, value in given.items() if value is not None}
         self.switches = FORMULATIONS[formulation]._replace(**chosen)  # type: ignore[arg-type]  # values of several types
         self.items = AutoEncoder(item_width, latent, self.switches.activation)
@@ -168,20 +175,19 @@ class Alignment(nn.Module):
 
         Args:
             users: Vector x of each row's user, before the row's item.
-            positive: The item that the user chose, one a row.
-            negative: A sampled item, one a row.
+            positive: The item that the user chose, one per row.
+            negative: A sampled item, one per row.
         """
         e, decoded = self.items(positive.items)
         negative_e, negative_decoded = self.items(negative.items)
         matching, text = self._meet(positive, e)
         item = reconstruction_loss(decoded, positive.items)
-        if self.switches.negatives:
+        if self.switches.match_negatives:
             negative_matching, negative_text = self._meet(negative, negative_e)
             matching, text = matching + negative_matching, text + negative_text
             item = item + reconstruction_loss(negative_decoded, negative.items)
-        rec = recommendation_loss(
-            product(users, decoded, self.switches.product), product(users, negative_decoded, self.switches.product)
-        )
+        kind = self.switches.product
+        rec = recommendation_loss(pair_scores(users, decoded, kind), pair_scores(users, negative_decoded, kind))
         reconstruction = self.weight_item * item + self.weight_text * text
         loss = self.weight_matching * matching + reconstruction + self.weight_recommendation * rec
         return {"loss": loss, "loss_matching": matching, "loss_item": item, "loss_text": text, "loss_rec": rec}

@@ -106,18 +106,18 @@ class ALLMRecStage1(SequentialRecommender):
         self.information_set = self.information_set | self.collaborative.module.information_set
         self.tower = TextTower(sbert, train_sbert, max_tokens)
         self.alignment = Alignment(
-            self.collaborative.width,
-            self.tower.width,
-            latent,
-            formulation,
-            activation,
-            product,
-            match_negatives,
-            detach,
-            weight_item,
-            weight_text,
-            weight_matching,
-            weight_recommendation,
+            item_width=self.collaborative.width,
+            text_width=self.tower.width,
+            latent=latent,
+            formulation=formulation,
+            activation=activation,
+            product=product,
+            match_negatives=match_negatives,
+            detach=detach,
+            weight_item=weight_item,
+            weight_text=weight_text,
+            weight_matching=weight_matching,
+            weight_recommendation=weight_recommendation,
         )
         self.text_encoder = self.tower.name
         self.positions, self.vectors = positions, vectors
@@ -141,7 +141,7 @@ class ALLMRecStage1(SequentialRecommender):
         positive = batch["targets"][:, -count:][keep]
         negative = drawn_negatives(batch)[:, -count:, 0].expand(-1, count)[keep]
         items = self.collaborative.item_vectors()
-        if self.alignment.switches.negatives:
+        if self.alignment.switches.match_negatives:
             texts, other = self.tower(torch.cat([positive, negative])).chunk(2)
         else:
             texts, other = self.tower(positive), None

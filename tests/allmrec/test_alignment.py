@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allmrec.alignment import Alignment, Formulation, Pairs, product, recommendation_loss
+from allmrec.alignment import Alignment, Formulation, Pairs, pair_scores, recommendation_loss
 
 
 def sides(rows: int = 5, item_width: int = 6, text_width: int = 7) -> tuple[Tensor, Pairs, Pairs]:
@@ -51,14 +51,14 @@ def test_only_the_paper_moves_the_text_target(formulation: Formulation, flows: b
 
 
 def test_arguments_override_the_formulation() -> None:
-    switches = Alignment(6, 7, formulation="released", activation="none", negatives=False).switches
+    switches = Alignment(6, 7, formulation="released", activation="none", match_negatives=False).switches
     assert switches == ("none", "mean", False, True)
 
 
 def test_texts_of_sampled_items_matter_only_with_negatives() -> None:
     users, positive, negative = sides()
     for kept in (False, True):
-        model = Alignment(6, 7, 4, negatives=kept)
+        model = Alignment(6, 7, 4, match_negatives=kept)
         changed = negative._replace(texts=torch.zeros_like(positive.items.new_empty(5, 7)))
         same = torch.equal(model(users, positive, negative)["loss"], model(users, positive, changed)["loss"])
         assert same is not kept
@@ -68,7 +68,7 @@ def test_texts_of_sampled_items_matter_only_with_negatives() -> None:
 
 def test_mean_product_is_the_dot_product_over_the_width() -> None:
     users, items = torch.randn(4, 50), torch.randn(4, 50)
-    torch.testing.assert_close(50 * product(users, items, "mean"), product(users, items, "dot"))
+    torch.testing.assert_close(50 * pair_scores(users, items, "mean"), pair_scores(users, items, "dot"))
 
 
 def test_recommendation_loss_falls_as_the_chosen_item_rises() -> None:
