@@ -148,15 +148,15 @@ class ALLMRecStage2(ChoiceRanker):
         super().__init__(
             num_items,
             model,
-            domain,
-            shown_history,
-            max_title_tokens,
-            scorer,
-            order,
-            generate_at_test,
-            lr,
-            weight_decay,
-            betas,
+            domain=domain,
+            shown_history=shown_history,
+            max_title_tokens=max_title_tokens,
+            scorer=scorer,
+            order=order,
+            generate_at_test=generate_at_test,
+            lr=lr,
+            weight_decay=weight_decay,
+            betas=betas,
         )
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
 from allmrec.prompts import Domain
 from allmrec.ranker import LanguageModelRanker
-from common.errors import UserError
-from common.types import SequenceBatch
+from common.models.closed_form import NothingToTrain
 
 
-class LLMOnly(LanguageModelRanker):
+class LLMOnly(NothingToTrain, LanguageModelRanker):
     """Asks a frozen language model with a text prompt, without vectors and without training.
 
     It is the floor of all methods with a language model. The prompt is A-LLMRec's without vectors and without the
@@ -34,7 +31,6 @@ class LLMOnly(LanguageModelRanker):
         device_map: How the language model is spread over devices.
     """
 
-    closed_form = True
     soft_slots = False
 
     def __init__(
@@ -52,17 +48,14 @@ class LLMOnly(LanguageModelRanker):
         device_map: str | None = None,
     ) -> None:
         model = FrozenLLM(llm, precision, quantization, device_map)
-        super().__init__(num_items, model, domain, shown_history, max_title_tokens, scorer, order, generate_at_test)
+        super().__init__(
+            num_items,
+            model,
+            domain=domain,
+            shown_history=shown_history,
+            max_title_tokens=max_title_tokens,
+            scorer=scorer,
+            order=order,
+            generate_at_test=generate_at_test,
+        )
         self.save_hyperparameters()
-
-    def loss(self, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        """Refuses: nothing is trained.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError("LLMOnly has nothing to train", "Test it without training.")
-
-    def configure_optimizers(self) -> torch.optim.Optimizer | None:
-        """None: no parameter is trained."""
-        return None

@@ -68,8 +68,19 @@ class MLPLLM(ChoiceRanker):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing)
-        shown = (domain, shown_history, max_title_tokens)
-        super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
+        super().__init__(
+            num_items,
+            model,
+            domain=domain,
+            shown_history=shown_history,
+            max_title_tokens=max_title_tokens,
+            scorer=scorer,
+            order=order,
+            generate_at_test=generate_at_test,
+            lr=lr,
+            weight_decay=weight_decay,
+            betas=betas,
+        )
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set

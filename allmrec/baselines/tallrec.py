@@ -89,8 +89,19 @@ class TALLRec(ChoiceRanker):
         above_zero(alpha=alpha)
         shares(lora_dropout=lora_dropout)
         model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing, llm_weights)
-        shown = (domain, shown_history, max_title_tokens)
-        super().__init__(num_items, model, *shown, scorer, order, generate_at_test, lr, weight_decay, betas)
+        super().__init__(
+            num_items,
+            model,
+            domain=domain,
+            shown_history=shown_history,
+            max_title_tokens=max_title_tokens,
+            scorer=scorer,
+            order=order,
+            generate_at_test=generate_at_test,
+            lr=lr,
+            weight_decay=weight_decay,
+            betas=betas,
+        )
         self.save_hyperparameters()
         require_targets(model, targets)
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]  # PEFT declares an int, and takes any alpha

@@ -13,27 +13,10 @@ from common.models.base import Recommender
 from common.types import SequenceBatch
 
 
-class ClosedFormRecommender(Recommender):
-    """A model without gradient training; a subclass implements ``attach`` and ``score_catalogue``.
-
-    ``fit`` ends before its first step, so that a suite can run such a model like any other.
-
-    Args:
-        num_items: Number of items.
-    """
+class NothingToTrain(Recommender):
+    """A model without gradient training: ``fit`` ends before its first step, so that suites run it like any other."""
 
     closed_form = True
-
-    def __init__(self, num_items: int) -> None:
-        super().__init__(num_items)
-
-    @abstractmethod
-    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Scores every item, shape ``(b, num_items + 1)``, in a tensor that callers may overwrite."""
-
-    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
-        """Picks the candidates' scores from those of the whole catalogue, which cost little here."""
-        return self.score_catalogue(batch).gather(1, batch["candidates"].long())
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Not available: there is nothing to train.
@@ -51,3 +34,22 @@ class ClosedFormRecommender(Recommender):
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """None: no parameter is trained."""
         return None
+
+
+class ClosedFormRecommender(NothingToTrain):
+    """A model of counts; a subclass implements ``attach`` and ``score_catalogue``.
+
+    Args:
+        num_items: Number of items.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__(num_items)
+
+    @abstractmethod
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Scores every item, shape ``(b, num_items + 1)``, in a tensor that callers may overwrite."""
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Picks the candidates' scores from those of the whole catalogue, which cost little here."""
+        return self.score_catalogue(batch).gather(1, batch["candidates"].long())
