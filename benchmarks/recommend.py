@@ -6,7 +6,7 @@ import json as jsonlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import torch
@@ -17,7 +17,7 @@ from common.data.datamodule import SequenceDataModule
 from common.errors import UserError, nearest
 from common.metrics.functional import top_k
 from common.models.base import Recommender
-from common.types import PAD, SequenceBatch
+from common.types import PAD, SequenceBatch, Sequences
 
 
 def recommend(
@@ -51,40 +51,48 @@ def recommend(
                 f"{type(model).__name__} knows users by their id and cannot rank for a bare history.", "Give --user."
             )
         tokens = [token.strip() for token in history.split(",") if token.strip()]
-        rows = {"history": (PAD, numbers_of(tokens, items["item"].to_list(), "item"))}
+        past = numbers_of(tokens, items["item"].to_list(), "item")
+        histories = {"history": History(PAD, past, [int(time.time())] * len(past))}
     else:
         names = user or []
         ids = numbers_of(names, module.store.user_tokens(), "user")
-        rows = {name: (number, whole_history(module, number)) for name, number in zip(names, ids, strict=True)}
-    answers = {name: best_items(model, module, number, past, k, items) for name, (number, past) in rows.items()}
+        sequences = module.store.split(module.split)["sequences"]
+        histories = {name: whole_history(sequences, number) for name, number in zip(names, ids, strict=True)}
+    answers = {name: best_items(model, module, known, k, items) for name, known in histories.items()}
     write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n\n".join(map(_lines, answers.items())))
 
 
+class History(NamedTuple):
+    """Events of a user, or of nobody that the data know (padding), oldest first."""
+
+    user: int
+    items: list[int]
+    times: list[int]
+
+
 def best_items(
-    model: Recommender, module: SequenceDataModule, user: int, past: Sequence[int], k: int, items: pl.DataFrame
+    model: Recommender, module: SequenceDataModule, past: History, k: int, items: pl.DataFrame
 ) -> list[dict[str, Any]]:
-    """The ``k`` best items outside ``past``, best first, with token, title and score.
+    """The ``k`` best items outside a history, best first, with token, title and score.
 
     Raises:
         UserError: If fewer than ``k`` items are left.
     """
-    left = module.num_items - len(set(past))
+    left = module.num_items - len(set(past.items))
     if not 1 <= k <= left:
         raise UserError(f"--k {k} is not possible: {left} items are left.", f"Give a number from 1 to {left}.")
-    now = int(time.time())
     width = module.max_history
-    recent = list(past)[-width:]
-    history = torch.tensor([[PAD] * (width - len(recent)) + recent])
+    padding = [PAD] * (width - len(past.items))
     batch: SequenceBatch = {
-        "user_id": torch.tensor([user]),
-        "history": history,
-        "history_time": event_times(module, user, width, now),
-        "target_time": torch.tensor([now]),
+        "user_id": torch.tensor([past.user]),
+        "history": torch.tensor([padding + past.items[-width:]]),
+        "history_time": torch.tensor([padding + past.times[-width:]]),
+        "target_time": torch.tensor([int(time.time())]),
         "protocol": "full",
     }
     with torch.inference_mode():
         scores = model.score_catalogue(batch).float()
-        scores[:, [PAD, *set(past)]] = -torch.inf
+        scores[:, [PAD, *set(past.items)]] = -torch.inf
         best, values = top_k(scores, k)
     return [
         {"item": items["item"][number - 1], "title": items["title"][number - 1], "score": value}
@@ -92,21 +100,10 @@ def best_items(
     ]
 
 
-def whole_history(module: SequenceDataModule, user: int) -> list[int]:
-    """All items of a user, including held-out ones, oldest first."""
-    sequences = module.store.split(module.split)["sequences"]
+def whole_history(sequences: Sequences, user: int) -> History:
+    """All events of a user, including held-out ones."""
     start, end = sequences["offsets"][user : user + 2].tolist()
-    return sequences["items"][start:end].tolist()
-
-
-def event_times(module: SequenceDataModule, user: int, width: int, now: int) -> torch.Tensor:
-    """Times of a user's last ``width`` events, shape ``(1, width)``; ``now`` for a bare history."""
-    if user == PAD:
-        return torch.full((1, width), now)
-    sequences = module.store.split(module.split)["sequences"]
-    start, end = sequences["offsets"][user : user + 2].tolist()
-    times = sequences["times"][max(start, end - width) : end]
-    return torch.nn.functional.pad(times, (width - len(times), 0))[None]
+    return History(user, sequences["items"][start:end].tolist(), sequences["times"][start:end].tolist())
 
 
 def numbers_of(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[int]:

@@ -20,7 +20,7 @@ def answers(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, li
 def tokens(run: Path, user: int) -> list[str]:
     _, module, _ = load_run(run)
     names = module.store.items()["item"]
-    return [names[item - 1] for item in whole_history(module, user)]
+    return [names[item - 1] for item in whole_history(module.events["sequences"], user).items]
 
 
 def test_lists_are_sorted_and_leave_out_the_whole_history(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +37,7 @@ def test_a_floor_recommends_the_most_popular_unseen_items(floor: Path, capsys: p
     name = module.store.user_tokens()[0]
     best = answers(capsys, str(floor), "--user", name, "--k", "3")[name]
     counts = module.catalogue["train_count"].clone()
-    counts[[0, *whole_history(module, 1)]] = -1
+    counts[[0, *whole_history(module.events["sequences"], 1).items]] = -1
     assert [row["score"] for row in best] == counts.sort(descending=True).values[:3].float().tolist()
 
 
