@@ -21,8 +21,6 @@ from scipy import stats
 from benchmarks.statistics.bootstrap import RESAMPLES, by_user, resampled_deviations
 
 LEVEL = 0.05
-COMPARED_SEEDS = 3
-"""Number of seeds that a verdict needs; with fewer, a difference only compares checkpoints."""
 _PAIRS = 256
 
 
@@ -40,11 +38,6 @@ class Evidence:
     gains: NDArray[np.float64]
     fixed: bool = False
 
-    @property
-    def compared(self) -> bool:
-        """Whether it has enough seeds for a verdict."""
-        return self.fixed or len(self.seeds) >= COMPARED_SEEDS
-
 
 @dataclass(frozen=True)
 class Verdicts:
@@ -54,43 +47,35 @@ class Verdicts:
         difference: Difference of the means.
         low: Lower end of its uncorrected 95 % interval: over seeds or over users, whichever is wider.
         high: Upper end of the interval.
-        p_seeds: Holm-corrected p-value of Welch's t; NaN outside the family.
-        p_users: Holm-corrected p-value of the studentised bootstrap; NaN outside the family.
-        separated: Whether both p-values, and that of both sources together, are below 0.05.
+        separated: Whether both rows take part in verdicts, and the Holm-corrected p-values of Welch's t, of the
+            studentised bootstrap and of both sources together are below 0.05.
         spread: Half-width of each row's own 95 % interval over users, shape ``(k,)``.
     """
 
     difference: Float[np.ndarray, "k k"]
     low: Float[np.ndarray, "k k"]
     high: Float[np.ndarray, "k k"]
-    p_seeds: Float[np.ndarray, "k k"]
-    p_users: Float[np.ndarray, "k k"]
     separated: Bool[np.ndarray, "k k"]
     spread: Float[np.ndarray, "k"]
 
 
 def compare(
-    rows: Sequence[Evidence],
-    user: NDArray[np.int64],
-    family: Sequence[bool] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    rows: Sequence[Evidence], user: NDArray[np.int64], family: Sequence[bool], resamples: int = RESAMPLES
 ) -> Verdicts:
     """Compares all pairs of rows on one metric.
 
     Args:
         rows: Evidence of each row; the gains of all rows are in the same order of cases.
         user: User of each case.
-        family: Which rows take part in verdicts; those with enough seeds when omitted.
+        family: Which rows take part in verdicts; with too few seeds, a difference only compares checkpoints.
         resamples: Resamples of the bootstrap.
-        seed: Seed of the bootstrap.
     """
     k = len(rows)
-    inside = np.array([row.compared for row in rows] if family is None else family, dtype=bool)
+    inside = np.array(family, dtype=bool)
     means = np.array([np.mean(row.seeds) for row in rows])
     first, second = np.triu_indices(k, 1)
     difference = means[first] - means[second]
-    deviations = resampled_deviations(by_user(user, np.stack([row.gains for row in rows], axis=1)), resamples, seed)
+    deviations = resampled_deviations(by_user(user, np.stack([row.gains for row in rows], axis=1)), resamples)
     users = len(np.unique(user))
     error, low, high = _over_users(deviations, first, second)
     p_users = two_sided(difference, error, np.full(len(error), users - 1.0))
@@ -102,16 +87,12 @@ def compare(
     reach = np.where(pair_inside, reach, 0.0)
     low, high = difference + np.minimum(low, -reach), difference + np.maximum(high, reach)
     p_both = two_sided(difference, *joined((seed_error, freedom), (error, np.full(len(error), users - 1.0))))
-    corrected = [np.full(len(difference), np.nan) for _ in range(3)]
-    for target, p in zip(corrected, (p_seeds, p_users, p_both), strict=True):
-        target[pair_inside] = holm(p[pair_inside])
-    separated = pair_inside & (np.stack(corrected) < LEVEL).all(0)
+    separated = pair_inside.copy()
+    separated[pair_inside] = np.all([holm(p[pair_inside]) < LEVEL for p in (p_seeds, p_users, p_both)], axis=0)
     return Verdicts(
         difference=means[:, None] - means[None, :],
         low=_square(k, first, second, low, -high),
         high=_square(k, first, second, high, -low),
-        p_seeds=_square(k, first, second, corrected[0], corrected[0]),
-        p_users=_square(k, first, second, corrected[1], corrected[1]),
         separated=_square(k, first, second, separated, separated).astype(bool),
         spread=1.96 * deviations.std(0, dtype=np.float64),
     )

@@ -18,6 +18,7 @@ from benchmarks.statistics.verdicts import (
 )
 
 USERS = np.arange(3000)
+BOTH = (True, True)
 
 
 def evidence(rate: float, spread: float = 0.001, seeds: int = 5, draw: int = 0) -> Evidence:
@@ -46,35 +47,34 @@ def test_a_floor_is_compared_as_a_constant() -> None:
 
 def test_a_planted_gain_separates_and_twins_do_not() -> None:
     rows = [evidence(0.16, draw=1), evidence(0.12, draw=2), evidence(0.12, draw=3)]
-    verdicts = compare(rows, USERS, resamples=1000)
+    verdicts = compare(rows, USERS, (True,) * 3, resamples=1000)
     assert verdicts.separated.tolist() == [[False, True, True], [True, False, False], [True, False, False]]
     assert verdicts.low[0, 1] > 0
     assert verdicts.low[1, 2] < 0 < verdicts.high[1, 2]
 
 
 def test_seeds_that_scatter_prevent_a_verdict_that_users_would_give() -> None:
-    verdicts = compare([evidence(0.16, spread=0.08), evidence(0.12, spread=0.08)], USERS, resamples=1000)
-    assert verdicts.p_users[0, 1] < 0.01
-    assert not verdicts.separated.any()
+    for spread, separated in ((0.001, True), (0.08, False)):
+        rows = [evidence(0.16, spread=spread), evidence(0.12, spread=spread)]
+        assert compare(rows, USERS, BOTH, resamples=1000).separated[0, 1] == separated
 
 
 def test_few_users_prevent_a_verdict_that_seeds_would_give() -> None:
     rows = [evidence(0.16), evidence(0.15)]
-    few = [Evidence(row.seeds, np.random.default_rng(i).permutation(row.gains)[:200]) for i, row in enumerate(rows)]
-    verdicts = compare(few, USERS[:200], resamples=1000)
-    assert verdicts.p_seeds[0, 1] < 0.01
-    assert not verdicts.separated.any()
+    mixed = [Evidence(row.seeds, np.random.default_rng(i).permutation(row.gains)) for i, row in enumerate(rows)]
+    few = [Evidence(row.seeds, row.gains[:200]) for row in mixed]
+    assert compare(rows, USERS, BOTH, resamples=1000).separated[0, 1]
+    assert not compare(few, USERS[:200], BOTH, resamples=1000).separated.any()
 
 
 def test_two_seeds_are_a_comparison_of_checkpoints() -> None:
-    verdicts = compare([evidence(0.5, seeds=2), evidence(0.1)], USERS, resamples=500)
-    assert np.isnan(verdicts.p_users[0, 1])
+    verdicts = compare([evidence(0.5, seeds=2), evidence(0.1)], USERS, (False, True), resamples=500)
     assert not verdicts.separated.any()
     assert verdicts.low[0, 1] > 0.3
 
 
 def test_interval_is_the_wider_one_and_turns_with_the_pair() -> None:
-    verdicts = compare([evidence(0.16, spread=0.05), evidence(0.12, spread=0.05)], USERS, resamples=1000)
+    verdicts = compare([evidence(0.16, spread=0.05), evidence(0.12, spread=0.05)], USERS, BOTH, resamples=1000)
     error, freedom = welch([evidence(0.16, spread=0.05), evidence(0.12, spread=0.05)], np.array([0]), np.array([1]))
     assert verdicts.low[0, 1] == pytest.approx(0.04 - stats.t.ppf(0.975, freedom[0]) * error[0])
     assert verdicts.low[1, 0] == -verdicts.high[0, 1]
@@ -82,9 +82,9 @@ def test_interval_is_the_wider_one_and_turns_with_the_pair() -> None:
 
 def test_many_rows_raise_the_bar() -> None:
     pair = [evidence(0.16, spread=0.02), evidence(0.12, spread=0.02)]
-    assert compare(pair, USERS, resamples=500).separated[0, 1]
+    assert compare(pair, USERS, BOTH, resamples=500).separated[0, 1]
     crowd = pair + [evidence(0.14, spread=0.02, draw=i) for i in range(12)]
-    assert not compare(crowd, USERS, resamples=500).separated[0, 1]
+    assert not compare(crowd, USERS, (True,) * len(crowd), resamples=500).separated[0, 1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
