@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.html.page import ASSETS
-from benchmarks.html.section import aligned, section
+from benchmarks.html.section import ASSETS, aligned, filled, now, section
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
 from benchmarks.ledger.judge import LedgerEntry
@@ -53,15 +51,12 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
     total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, generated "
     parts = {
         "style": (ASSETS / "style.css").read_text(),
-        "made": total + datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "made": total + now(),
         "verdicts": "\n".join(buttons),
         "papers": "\n".join(_paper(paper, found[paper.name]) for paper in papers),
         "script": (ASSETS / "ledger.js").read_text(),
     }
-    page = (ASSETS / "ledger.html").read_text()
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text, 1)
-    write_atomically(folder / "ledger.html", page)
+    write_atomically(folder / "ledger.html", filled("ledger.html", parts))
     return folder / "ledger.html"
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
 from benchmarks.html.payload import as_script, payload
+from benchmarks.html.section import ASSETS, filled, now
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.runs import write_atomically
 
-ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("state.js", "table.js", "charts.js", "card.js", "main.js")
 
 
@@ -29,16 +28,14 @@ def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path) 
     Returns:
         Path of the page.
     """
-    values = payload(tables, runs) | {"made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+    values = payload(tables, runs) | {"made": now()}
     parts = {
         "style": (ASSETS / "style.css").read_text(),
         "data": as_script(values),
         "library": get_plotlyjs(),
         "script": "\n".join((ASSETS / name).read_text() for name in SCRIPTS),
     }
-    page = (ASSETS / "page.html").read_text()
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text, 1)
+    page = filled("page.html", parts)
     texts = {"index.html": page, "leaderboard.md": as_markdown(tables), "leaderboard.csv": as_csv(tables)}
     for name, text in (texts | {"leaderboard.json": as_json(tables)}).items():
         write_atomically(folder / name, text)

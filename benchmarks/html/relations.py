@@ -9,8 +9,7 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
-from benchmarks.html.page import ASSETS
-from benchmarks.html.section import aligned, section
+from benchmarks.html.section import ASSETS, aligned, filled, section
 
 CAPTIONS = {
     "cosines": ("Likeness", "Cosine of every two relation vectors. Relations that score alike have a cosine near 1."),
@@ -87,10 +86,7 @@ def page(found: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         "pictures": "".join(_picture(key, data) for key, data in pictures.items()),
         "tables": "\n".join(_tables(found)),
     }
-    text = (ASSETS / "relations.html").read_text()
-    for key, value in parts.items():
-        text = text.replace(f"{{{{{key}}}}}", value, 1)
-    return text
+    return filled("relations.html", parts)
 
 
 def _summary(found: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,31 @@
-"""A headed table, as the ledger and the page about relations show it."""
+"""What all pages share: their templates, the time they were made, and headed tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A page.
+
+    Args:
+        template: Name of its template among the assets.
+        parts: What replaces each ``{{name}}`` in it.
+    """
+    page = (ASSETS / template).read_text()
+    for name, text in parts.items():
+        page = page.replace(f"{{{{{name}}}}}", text, 1)
+    return page
+
+
+def now() -> str:
+    """The time at which a page is made."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def section(title: str, about: str, columns: Mapping[str, bool], body: str) -> str:

@@ -18,8 +18,8 @@ function cardTop(row, current) {
 }
 
 function cardMarks(row, run) {
-  const state_ = run.training.undertrained ? [markOf("undertrained: its budget ended while validation was still improving")] : [];
-  return [...state_, ...row.marks.filter((mark) => !mark.startsWith("undertrained")).map(markOf)];
+  const shown = run.training.undertrained ? [markOf("undertrained: its budget ended while validation was still improving")] : [];
+  return [...shown, ...row.marks.filter((mark) => !mark.startsWith("undertrained")).map(markOf)];
 }
 
 function list(entries) {
@@ -36,10 +36,34 @@ function cardBody(row, run, id) {
   }
   if (Object.keys(run.curve).length) sections.push(h("h3", {}, "Learning curve"), h("div", { class: "plot" }));
   sections.push(
-    h("h3", {}, "Training"), list([["epochs", training.epochs], ["steps", training.steps], ["stopped by", training.stopped], ["best epoch", training.best_epoch], [training.monitor ?? "monitor", training.best == null ? "" : figure(training.best)], ["undertrained", training.undertrained ? "yes" : "no"]]),
-    h("h3", {}, "Cost"), list([...Object.entries(run.seconds).map(([name, value]) => [`${name.replaceAll("_", " ")}`, duration(value)]), ...Object.entries(run.parameters).map(([name, value]) => [`${name} parameters`, number(value)]), ...Object.entries(run.memory).filter(([, value]) => value).map(([name, value]) => [`peak memory, ${name}`, compact(value / 2 ** 20) + " MiB"]), ...Object.entries(run.tuning).map(([name, value]) => [`tuning ${name}`, value])]),
+    h("h3", {}, "Training"),
+    list([
+      ["epochs", training.epochs],
+      ["steps", training.steps],
+      ["stopped by", training.stopped],
+      ["best epoch", training.best_epoch],
+      [training.monitor ?? "monitor", training.best == null ? "" : figure(training.best)],
+      ["undertrained", training.undertrained ? "yes" : "no"],
+    ]),
+    h("h3", {}, "Cost"),
+    list([
+      ...Object.entries(run.seconds).map(([name, value]) => [name.replaceAll("_", " "), duration(value)]),
+      ...Object.entries(run.parameters).map(([name, value]) => [`${name} parameters`, number(value)]),
+      ...Object.entries(run.memory).filter(([, value]) => value)
+        .map(([name, value]) => [`peak memory, ${name}`, compact(value / 2 ** 20) + " MiB"]),
+      ...Object.entries(run.tuning).map(([name, value]) => [`tuning ${name}`, value]),
+    ]),
     h("h3", {}, "Protocol"), list(Object.entries(state.table.fields).concat([["protocol id", state.table.id]])),
-    h("h3", {}, "Origin"), list([["run folder", run.path], ["commit", code.sha ? code.sha.slice(0, 12) + (code.dirty ? " with uncommitted changes" : "") : "installed package"], ["language model", run.language_model], ...Object.entries(run.predecessors).map(([name, value]) => [`built on ${name}`, value]), ["processor", hardware.processor], ["cores", hardware.cores], ["accelerators", (hardware.gpus ?? []).join(", ") || "none"]]),
+    h("h3", {}, "Origin"),
+    list([
+      ["run folder", run.path],
+      ["commit", code.sha ? code.sha.slice(0, 12) + (code.dirty ? " with uncommitted changes" : "") : "installed package"],
+      ["language model", run.language_model],
+      ...Object.entries(run.predecessors).map(([name, value]) => [`built on ${name}`, value]),
+      ["processor", hardware.processor],
+      ["cores", hardware.cores],
+      ["accelerators", (hardware.gpus ?? []).join(", ") || "none"],
+    ]),
     h("h3", {}, "Versions"), list(Object.entries(environment.versions ?? {})),
   );
   if (run.config) sections.push(h("h3", {}, "Configuration"), h("details", {}, h("summary", {}, `config.yaml of ${id}`), h("pre", { tabindex: 0 }, run.config)));
@@ -47,6 +71,15 @@ function cardBody(row, run, id) {
 }
 
 function drawCard(box, run) {
-  const traces = curveTraces(run, "run", palette()[0], {}).map((trace) => ({ ...trace, name: trace.series, yaxis: trace.series === "train/loss" ? "y2" : "y", line: { ...trace.line, color: trace.series === "train/loss" ? colour("faint") : palette()[0] } }));
-  draw(box, traces, { height: 240, showlegend: true, legend: { orientation: "h", y: 1.2 }, xaxis: { title: "epoch" }, yaxis: { title: run.training.monitor }, yaxis2: { overlaying: "y", side: "right", showgrid: false, automargin: true, title: { text: "train/loss", font: { size: 12, color: colour("muted") } } } });
+  const traces = curveTraces(run, "run", palette()[0], {}).map((trace) => {
+    const loss = trace.series === "train/loss";
+    const line = { ...trace.line, color: loss ? colour("faint") : palette()[0] };
+    return { ...trace, name: trace.series, yaxis: loss ? "y2" : "y", line };
+  });
+  const title = { text: "train/loss", font: { size: 12, color: colour("muted") } };
+  draw(box, traces, {
+    height: 240, showlegend: true, legend: { orientation: "h", y: 1.2 },
+    xaxis: { title: "epoch" }, yaxis: { title: run.training.monitor },
+    yaxis2: { overlaying: "y", side: "right", showgrid: false, automargin: true, title },
+  });
 }

@@ -54,19 +54,37 @@ function drawCost() {
   const known = Object.entries(COSTS).filter(([name]) => state.table.rows.some((row) => row.costs[name]));
   if (!known.some(([name]) => name === state.cost) && known.length) state.cost = known[0][0];
   const cost = COSTS[state.cost];
-  const box = frame("cost", "Quality against cost", "No cheaper row beats the rows on the line. Diamonds are floors; bars are 95 % intervals over users.",
-    choice("Cost", known.map(([name, entry]) => [name, entry.label]), state.cost, (value) => { state.cost = value; drawCost(); }));
-  const points = visibleRows().filter((row) => row.costs[state.cost] && primaryOf(row) != null).map((row) => ({ row, x: row.costs[state.cost] / (cost.scale ?? 1), y: primaryOf(row) }));
+  const about = "No cheaper row beats the rows on the line. Diamonds are floors; bars are 95 % intervals over users.";
+  const labels = known.map(([name, entry]) => [name, entry.label]);
+  const change = (value) => { state.cost = value; drawCost(); };
+  const box = frame("cost", "Quality against cost", about, choice("Cost", labels, state.cost, change));
+  const points = visibleRows().filter((row) => row.costs[state.cost] && primaryOf(row) != null)
+    .map((row) => ({ row, x: row.costs[state.cost] / (cost.scale ?? 1), y: primaryOf(row) }));
   const front = pareto(points, cost.better), on = new Set(front.map((point) => point.row.method));
+  const tinted = (colourOnLine) => points.map((p) => on.has(p.row.method) ? colourOnLine : colour("faint"));
+  const fill = tinted(palette()[0]);
   const trace = {
-    x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", type: "scatter", customdata: points.map((p) => p.row.method),
-    cliponaxis: false, text: points.map((p) => "  " + p.row.method), textposition: "middle right", textfont: { size: 11, color: points.map((p) => on.has(p.row.method) ? colour("ink") : colour("faint")) },
+    x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", type: "scatter",
+    customdata: points.map((p) => p.row.method), cliponaxis: false,
+    text: points.map((p) => "  " + p.row.method), textposition: "middle right", textfont: { size: 11, color: tinted(colour("ink")) },
     error_y: { type: "data", array: points.map((p) => p.row.spread), thickness: 1, width: 0, color: colour("faint") },
-    marker: { size: 11, symbol: points.map((p) => p.row.floor ? "diamond-open" : "circle"), color: points.map((p) => on.has(p.row.method) ? palette()[0] : colour("faint")), line: { width: 1.5, color: points.map((p) => on.has(p.row.method) ? palette()[0] : colour("faint")) } },
+    marker: {
+      size: 11, symbol: points.map((p) => p.row.floor ? "diamond-open" : "circle"), color: fill,
+      line: { width: 1.5, color: fill },
+    },
     hovertemplate: "<b>%{text}</b><br>" + state.table.primary + " %{y:.4f}<br>" + cost.label + " %{x:.4s}<extra></extra>",
   };
-  const line = { x: front.map((p) => p.x), y: front.map((p) => p.y), mode: "lines", line: { shape: cost.better === "less" ? "hv" : "vh", dash: "dot", width: 1.5, color: palette()[0] }, hoverinfo: "skip" };
-  draw(box, [line, trace], { height: 420, shapes: floorLine(), xaxis: { type: "log", ...logTicks(points.map((p) => p.x)), title: `${cost.label}${cost.unit ? ` (${cost.unit})` : ""}, log scale` }, yaxis: { title: state.table.primary, rangemode: "tozero" } }, (point) => rowNamed(point.customdata));
+  const shape = cost.better === "less" ? "hv" : "vh";
+  const line = {
+    x: front.map((p) => p.x), y: front.map((p) => p.y), mode: "lines", hoverinfo: "skip",
+    line: { shape, dash: "dot", width: 1.5, color: palette()[0] },
+  };
+  const title = `${cost.label}${cost.unit ? ` (${cost.unit})` : ""}, log scale`;
+  const layout = {
+    height: 420, shapes: floorLine(), xaxis: { type: "log", ...logTicks(points.map((p) => p.x)), title },
+    yaxis: { title: state.table.primary, rangemode: "tozero" },
+  };
+  draw(box, [line, trace], layout, (point) => rowNamed(point.customdata));
 }
 
 /** A line at the best floor: what a method must beat to be worth its cost. */

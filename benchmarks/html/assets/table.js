@@ -5,7 +5,10 @@ function columns() {
     { key: "rank", label: "#", up: true, value: (row) => row.rank ?? Infinity, cell: (row) => row.rank ?? "" },
     { key: "method", label: "method", up: true, css: "method", value: (row) => row.method, cell: methodCell },
   ];
-  const metric = (name) => ({ key: name === table.primary ? "primary" : "metric:" + name, label: name, css: name === table.primary ? "primary" : "", value: (row) => row.metrics[name]?.[0] ?? -1, cell: (row) => metricCell(row, name), best: true });
+  const metric = (name) => ({
+    key: name === table.primary ? "primary" : "metric:" + name, label: name, css: name === table.primary ? "primary" : "",
+    value: (row) => row.metrics[name]?.[0] ?? -1, cell: (row) => metricCell(row, name), best: true,
+  });
   found.push(metric(table.primary));
   if (table.pairs.length) {
     found.push(
@@ -18,26 +21,45 @@ function columns() {
   found.push(...table.metrics.filter((name) => name !== table.primary).map(metric));
   for (const name of sliceNames(table)) {
     const few = table.slices[name] < 100;
-    found.push({ key: "slice:" + name, label: name.replaceAll("_", " "), hint: `${table.primary} on ${number(table.slices[name])} cases`, css: few ? "few" : "", optional: "slices", note: number(table.slices[name]), value: (row) => row.slices[name]?.[0] ?? -1, cell: (row) => spread(row.slices[name]), best: !few });
+    found.push({
+      key: "slice:" + name, label: name.replaceAll("_", " "), hint: `${table.primary} on ${number(table.slices[name])} cases`,
+      css: few ? "few" : "", optional: "slices", note: number(table.slices[name]),
+      value: (row) => row.slices[name]?.[0] ?? -1, cell: (row) => spread(row.slices[name]), best: !few,
+    });
   }
   found.push(
     { key: "seeds", label: "seeds", optional: "verdicts", value: (row) => row.seeds, cell: (row) => row.seeds },
   );
   for (const [name, cost] of Object.entries(COSTS)) {
     if (table.rows.some((row) => row.costs[name])) {
-      found.push({ key: "cost:" + name, label: cost.label, up: cost.better === "less", optional: "costs", value: (row) => row.costs[name] || (cost.better === "less" ? Infinity : -1), cell: (row) => row.costs[name] ? cost.text(row.costs[name]) : "" });
+      found.push({
+        key: "cost:" + name, label: cost.label, up: cost.better === "less", optional: "costs",
+        value: (row) => row.costs[name] || (cost.better === "less" ? Infinity : -1),
+        cell: (row) => row.costs[name] ? cost.text(row.costs[name]) : "",
+      });
     }
   }
   found.push(
-    { key: "reads", label: "reads", up: true, css: "left", optional: "about", value: (row) => row.reads.length, cell: (row) => row.reads.length ? row.reads.map((part) => h("span", { class: "chip" }, part.replaceAll("_", " "))) : h("small", {}, "nothing") },
+    { key: "reads", label: "reads", up: true, css: "left", optional: "about", value: (row) => row.reads.length, cell: readsCell },
     { key: "marks", label: "marks", up: true, css: "left", optional: "about", value: (row) => row.marks.length, cell: (row) => row.marks.map(markOf) },
   );
   return found;
 }
 
+function readsCell(row) {
+  if (!row.reads.length) return h("small", {}, "nothing");
+  return row.reads.map((part) => h("span", { class: "chip" }, part.replaceAll("_", " ")));
+}
+
 function methodCell(row) {
-  const box = h("input", { type: "checkbox", class: "swatch", "aria-label": `Plot ${row.method}`, checked: state.chosen.has(row.method), onchange: (event) => { event.target.checked ? state.chosen.add(row.method) : state.chosen.delete(row.method); drawChosen(); } });
-  return h("div", {}, box, h("button", { type: "button", title: row.method, onclick: () => openCard(row) }, row.method), row.floor && h("span", { class: "chip" }, "floor"));
+  const choose = (event) => {
+    event.target.checked ? state.chosen.add(row.method) : state.chosen.delete(row.method);
+    drawChosen();
+  };
+  const checked = state.chosen.has(row.method);
+  const box = h("input", { type: "checkbox", class: "swatch", "aria-label": `Plot ${row.method}`, checked, onchange: choose });
+  const name = h("button", { type: "button", title: row.method, onclick: () => openCard(row) }, row.method);
+  return h("div", {}, box, name, row.floor && h("span", { class: "chip" }, "floor"));
 }
 
 function ranksCell(row) {
@@ -46,7 +68,13 @@ function ranksCell(row) {
   const x = (rank) => 3 + (66 * (rank - 1)) / (k - 1);
   const text = first === last ? `${first}` : `${first}–${last}`;
   const span = h("span", { title: `rank ${text}` });
-  span.innerHTML = `<svg width="118" height="16" role="img" aria-label="rank ${text}"><line x1="3" x2="69" y1="8" y2="8" stroke="${colour("line")}" stroke-width="2"/><line x1="${x(first)}" x2="${x(last)}" y1="8" y2="8" stroke="${colour("accent")}" stroke-width="5" stroke-linecap="round"/><circle cx="${x(row.rank)}" cy="8" r="2" fill="${colour("surface")}"/><text x="76" y="12" font-size="11" fill="${colour("muted")}">${text}</text></svg>`;
+  span.innerHTML = [
+    `<svg width="118" height="16" role="img" aria-label="rank ${text}">`,
+    `<line x1="3" x2="69" y1="8" y2="8" stroke="${colour("line")}" stroke-width="2"/>`,
+    `<line x1="${x(first)}" x2="${x(last)}" y1="8" y2="8" stroke="${colour("accent")}" stroke-width="5" stroke-linecap="round"/>`,
+    `<circle cx="${x(row.rank)}" cy="8" r="2" fill="${colour("surface")}"/>`,
+    `<text x="76" y="12" font-size="11" fill="${colour("muted")}">${text}</text></svg>`,
+  ].join("");
   return span;
 }
 
