@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.memory import MemoryAbove
 from benchmarks.prepare import prepare
+from benchmarks.speed.memory import MemoryAbove
 from benchmarks.speed.timing import best
 from common.data.datamodule import SequenceDataModule
 from common.data.negatives import NegativeSampler, seeded

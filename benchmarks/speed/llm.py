@@ -15,11 +15,10 @@ from transformers import AutoTokenizer, OPTConfig
 
 from allmrec.baselines.tallrec import TALLRec
 from allmrec.choice import ChoiceRanker
-from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.data import PromptDataModule
 from allmrec.stage2 import ALLMRecStage2
-from benchmarks.memory import MemoryAbove
-from benchmarks.speed.allmrec import LATENT, filter_of
+from benchmarks.speed.allmrec import joint_filter
+from benchmarks.speed.memory import MemoryAbove
 from benchmarks.speed.timing import best
 from benchmarks.standins import find_standin
 from common.errors import UserError, nearest
@@ -87,10 +86,7 @@ def _write_model(folder: Path, shape: str, standin: Path) -> None:
 
 
 def _stage2(module: PromptDataModule, folder: str) -> ChoiceRanker:
-    e, q = torch.randn(2, module.num_items + 1, LATENT).cpu()
-    collaborative = filter_of(module)
-    JointVectors(e, q, "random", CollaborativeFilter(collaborative).digest).save(Path(folder) / JOINT)
-    return ALLMRecStage2(module.num_items, collaborative, folder, folder, **OPTIONS)
+    return ALLMRecStage2(module.num_items, joint_filter(module, Path(folder)), folder, folder, **OPTIONS)
 
 
 def _tallrec(module: PromptDataModule, folder: str) -> ChoiceRanker:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from benchmarks.callbacks import RunRecord
 from benchmarks.environment import peak_memory
-from benchmarks.memory import MemoryAbove
+from benchmarks.speed.memory import MemoryAbove
 from common.data.datamodule import SequenceDataModule
 from common.models.sasrec import SASRec
 from common.types import PAD, SequenceBatch

@@ -1,10 +1,15 @@
 """A tiny prepared world and a finished run, shared by the tests of the command line."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from allmrec.standin.settings import SMALL, Level
 from benchmarks.__main__ import main
+from benchmarks.standins import find_standin
+from common.data.store import find_store
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +43,14 @@ def floor(root: Path, runs: Path) -> Path:
     """The folder of a finished closed-form run."""
     assert main(["run", "--config", "synthetic/popularity", *options(root, runs, "--name=floor")]) == 0
     return next((runs / "synthetic" / "floor").iterdir())
+
+
+@pytest.fixture(scope="module")
+def standin(root: Path) -> Iterator[Path]:
+    """The folder of the world's stand-in language model, the smallest there can be."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = replace(SMALL, vocabulary=400, steps=1, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
+        patch.setattr("benchmarks.standins.SMALL", tiny)
+        size = ["--users", "60", "--items", "128", "--interactions", "560"]
+        assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
+        yield find_standin(find_store(root, "synthetic"))

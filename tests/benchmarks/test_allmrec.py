@@ -2,32 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import OPTConfig, OPTForCausalLM
 
-from allmrec.standin.settings import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.rows import read_suite
-from benchmarks.leaderboard import build_tables
+from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
-from benchmarks.speed.allmrec import measure_allmrec
-from benchmarks.speed.baselines import measure_baselines
-from benchmarks.speed.llm import SHAPES, VOCABULARY, measure_llm
 from benchmarks.standins import find_standin
 from common.data.store import find_store
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
 from tests.benchmarks.conftest import options
-from tests.benchmarks.test_processes import process
+from tests.benchmarks.outside import process
 
 pytestmark = pytest.mark.skipif(packaged_minilm() is None, reason="the extra minilm is not installed")
 
@@ -38,16 +31,6 @@ METHODS = [
     "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_untrained", "joint_dot", "joint_dot_texts",
     "allmrec_texts",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def standin(root: Path) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        tiny = replace(SMALL, vocabulary=400, steps=1, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
-        patch.setattr("benchmarks.standins.SMALL", tiny)
-        size = ["--users", "60", "--items", "128", "--interactions", "560"]
-        assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
-        yield find_standin(find_store(root, "synthetic"))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +50,6 @@ def chain(root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def results(chain: dict[str, Path]) -> dict[str, Result]:
     return {method: read_result(folder) for method, folder in chain.items()}
-
-
-def data_of(root: Path) -> dict[str, str]:
-    return {"dataset": "synthetic", "root": str(root)}
 
 
 def hit(result: Result) -> float:
@@ -258,39 +237,3 @@ def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str)
         "item_knn",
     } <= set(suite.methods)
     assert suite.options["data.test_users"] == (256 if name == "synthetic" else 5000)
-
-
-def test_rivals_on_a_language_model_are_timed_beside_it(
-    root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.speed.baselines.text_methods", lambda *_: {})
-    figures = measure_baselines(data_of(root), 1)
-    rivals = {
-        f"{name}_{kind}" for name in ("allmrec", "mlp_llm", "tallrec") for kind in ("step_seconds", "users_per_second")
-    }
-    assert set(figures) == rivals | {"tallrec_training_ratio", "tallrec_inference_ratio"}
-    assert all(value > 0 for value in figures.values())
-
-
-def test_shared_prompts_and_shared_texts_are_timed_beside_their_rivals(root: Path, standin: Path) -> None:
-    figures = measure_allmrec(data_of(root), 1)
-    assert all(value > 0 for name, value in figures.items() if name != "training_padding_share")
-    assert 0 <= figures["training_padding_share"] < 0.5
-    assert figures["stage1_distinct_items"] < figures["stage1_items"]
-    assert figures["stage1_speedup"] == figures["stage1_step_anew_seconds"] / figures["stage1_step_seconds"]
-
-
-def test_stage_2_and_tallrec_of_a_published_shape_are_timed(
-    root: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny: dict[str, Any] = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    monkeypatch.setitem(SHAPES, "opt-125m", tiny)
-    figures = measure_llm(data_of(root), 1, "opt-125m")
-    assert figures["frozen_parameters"] == OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, **tiny)).num_parameters()
-    rates = [value for name, value in figures.items() if name.endswith("per_second")]
-    assert len(rates) == 8
-    assert all(rate > 0 for rate in rates)
-    steps = figures["allmrec_steps_per_second"] / figures["tallrec_steps_per_second"]
-    assert figures["tallrec_training_ratio"] == steps
-    with pytest.raises(UserError, match="no shape"):
-        measure_llm(data_of(root), 1, "opt-6.7")

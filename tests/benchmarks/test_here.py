@@ -1,7 +1,6 @@
 """``list``, ``doctor`` and ``speed`` say what there is, without secrets."""
 
 import json
-import mmap
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.listing import ENCODERS
 from benchmarks.loggers.account import wandb_state
-from benchmarks.memory import MemoryAbove
 from common.data.recipes import DATASETS
 from common.errors import UserError
 from common.text.encoders import PrecomputedVectors, open_encoder
@@ -102,10 +100,3 @@ def test_speed_of_lrd_comes_with_what_the_machine_could_multiply(
     assert figures["epoch_seconds_times_gflops"] == pytest.approx(10 * figures["epoch_seconds"])
     assert figures["score_seconds_times_gflops"] == pytest.approx(10 * figures["score_seconds"])
     assert figures["users"] == 60
-
-
-def test_memory_above_sees_a_block_of_bytes() -> None:
-    # Straight from the system: what Python asks for may lie in pages that it holds already.
-    with MemoryAbove() as memory, mmap.mmap(-1, 2**26) as block:
-        block.write(bytes(2**26))
-    assert 2**25 < memory.bytes < 2**28

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
-STATUS = Path("/proc/self/statm")
-PAGE = 4096
+STATM = Path("/proc/self/statm")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 INTERVAL = 0.005
 """Seconds between two samples of the resident memory of the process."""
 
@@ -56,4 +57,4 @@ class MemoryAbove:
 
 def resident() -> int:
     """Resident bytes of this process; 0 if the system does not report them."""
-    return int(STATUS.read_text().split()[1]) * PAGE if STATUS.is_file() else 0
+    return int(STATM.read_text().split()[1]) * PAGE if STATM.is_file() else 0
