@@ -18,7 +18,7 @@ from common.errors import UserError
 def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -> Table:
     """The table with verdicts on all pairs of its ranked rows, on its primary metric.
 
-    Rows without a rank only get intervals. On a slice, rows that were tested before slices were stored get neither.
+    Rows without a rank only get intervals.
 
     Args:
         table: Rows, best first.
@@ -29,11 +29,7 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
         UserError: If ranks cannot be read, contradict their result, or belong to other cases than the first row's.
     """
     sources = {run.result.run_id: run for run in runs}
-    places = [
-        number
-        for number, row in enumerate(table.rows)
-        if table.primary in row.metrics and all(sources[run.run_id].knows(table.slice) for run in row.runs)
-    ]
+    places = [number for number, row in enumerate(table.rows) if table.primary in row.metrics]
     if not places:
         return table
     rows = [table.rows[number] for number in places]

@@ -101,18 +101,10 @@ class Finished:
         Raises:
             UserError: If its ranks cannot be read.
         """
-        # Without slices, which follow from data and protocol, and which earlier versions did not store.
+        # Without slices, which follow from data and protocol.
         columns = sorted(("protocol", *COLUMNS))
         rows = [self.cases(protocol, columns).select(columns).write_csv() for protocol in sorted(self.result.protocols)]
         return hash_of(self.result.metrics, rows)
-
-    def knows(self, slice: str) -> bool:
-        """Whether its ranks say which cases belong to a slice.
-
-        Raises:
-            UserError: If they cannot be read.
-        """
-        return slice == OVERALL or f"{SLICE}{slice}" in self._ranks(pl.read_parquet_schema)
 
     def gains(
         self, protocol: str, metric: str, slice: str = OVERALL

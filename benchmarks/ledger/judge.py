@@ -253,12 +253,10 @@ def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Ver
     few = [row.needed for row in (better, worse) if not row.eligible]
     if few:
         return "inconclusive", f"fewer than {max(few)} seeds"
-    pair = table.pairs.get((table.rows.index(better), table.rows.index(worse)))
-    if pair is None:
-        return "inconclusive", "tested before slices were stored"
-    if not pair[3]:
+    lead, _, _, separated = table.pairs[table.rows.index(better), table.rows.index(worse)]
+    if not separated:
         return "inconclusive", "not separated"
-    return "reproduced" if pair[0] > 0 else "not reproduced", "separated"
+    return "reproduced" if lead > 0 else "not reproduced", "separated"
 
 
 def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:

@@ -36,12 +36,11 @@ def made_run(
     seed: int = 0,
     cases: int = 200,
     slice: str = "cold_items",
-    stored: bool = True,
     **changes: Any,  # noqa: ANN401
 ) -> Path:
     """The folder of a run whose ranks give its figures: about ``rate`` of the targets are among the first ten.
 
-    A ninth of the cases belong to the slice ``slice``, which is ``stored`` beside the ranks.
+    A ninth of the cases belong to the slice ``slice``.
     """
     protocol = changes.get("protocol", "full")
     generator = np.random.default_rng(int(hash_of(method, rate, seed), 16))
@@ -53,7 +52,7 @@ def made_run(
     table = pl.DataFrame({"protocol": [protocol] * cases} | columns | {"num_candidates": np.full(cases, 1000)})
     cold = torch.from_numpy(columns["target"] == 1)
     metrics, counts = slice_metrics(table, {protocol: {slice: cold}})
-    table = table.with_columns(pl.Series(f"{SLICE}{slice}", cold.numpy())) if stored else table
+    table = table.with_columns(pl.Series(f"{SLICE}{slice}", cold.numpy()))
     result = replace(made_result(method, rate, seed, **changes), metrics=metrics, cases=counts)
     folder = runs / result.dataset / method / result.run_id
     folder.mkdir(parents=True)

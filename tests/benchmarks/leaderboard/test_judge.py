@@ -65,20 +65,15 @@ def test_files_tell_the_difference_to_the_best_and_to_each_other_row(tmp_path: P
     assert tuple(against["b"]["c"].values()) == table.pairs[1, 2]
 
 
-def test_a_slice_is_judged_on_its_own_cases_where_all_seeds_know_them(tmp_path: Path) -> None:
+def test_a_slice_is_judged_on_its_own_cases(tmp_path: Path) -> None:
     for seed in range(5):
-        made_run(tmp_path, "old", 0.50 + seed / 1000, seed, cases=2000, stored=False)
         made_run(tmp_path, "best", 0.40 + seed / 1000, seed, cases=2000)
         made_run(tmp_path, "worst", 0.20 + seed / 1000, seed, cases=2000)
     found = own_runs([tmp_path])
     table = judged(build_table([run.result for run in found], "full", "cold_items"), found, resamples=1000)
-    assert [(row.method, row.standing is None) for row in table.rows] == [
-        ("old", True), ("best", False), ("worst", False)
-    ]  # fmt: skip
-    assert table.pairs.keys() == {(1, 2), (2, 1)}
     means = [row.metrics["ndcg@10"].mean for row in table.rows]
-    assert table.pairs[1, 2][0] == pytest.approx(means[1] - means[2])
-    assert table.pairs[1, 2][3]
+    assert table.pairs[0, 1][0] == pytest.approx(means[0] - means[1])
+    assert table.pairs[0, 1][3]
 
 
 def test_ranks_of_other_cases_are_refused(tmp_path: Path) -> None:

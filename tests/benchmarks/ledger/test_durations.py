@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.runs import CONFIG
-from tests.benchmarks.ledger.test_judge import DATA
-from tests.benchmarks.ledger.test_reported import TINY, written
+from tests.benchmarks.ledger.made_papers import DATA, TINY, written
 from tests.benchmarks.made_results import made_run
 
 

@@ -14,31 +14,7 @@ from common.data.scenarios import slices
 from common.data.splits import leave_one_out
 from common.errors import UserError
 from common.types import Sequences
-
-TINY = """
-paper: Tiny
-source: https://example.org
-tolerance: 0.1
-requires:
-  recipe: [5-core]
-  language_model: [facebook/opt-6.7b]
-  text_encoder: [sentence-transformers/nq-distilbert, "file:*feat.GPT*"]
-copies: {ml-100k: [ml-1m]}
-protocol: full
-metric: hr@10
-statistics: {table: Table 1, datasets: {ml-100k: {users: 943}}}
-tables:
-  - table: Table 2
-    about: all users
-    columns:
-      - {dataset: ml-100k, best: sasrec, values: {sasrec: 0.2, caser: {hr@10: 0.1, ndcg@10: 0.05}}}
-"""
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(text)
-    return path
+from tests.benchmarks.ledger.made_papers import TINY, written
 
 
 @pytest.fixture(params=paper_names())
