@@ -21,7 +21,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import common.models
 from benchmarks.experiments import TRAINER, find_experiment, parse_yaml, read_yaml
 from benchmarks.messages import explain
-from benchmarks.runs import config_id, run_id
+from benchmarks.runs import config_id, method_of, run_id
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
@@ -187,10 +187,10 @@ class RunCLI(LightningCLI):
         """
         self._require_predecessors()
         config = self.config.clone()
-        arguments, places = config.model.init_args, self.plan.places
+        arguments, folders = config.model.init_args, self.plan.predecessor_folders
         for name, value in list(arguments.items()):
             if isinstance(value, str):
-                arguments[name] = places.get(value, value)
+                arguments[name] = folders.get(value, value)
         try:
             self.config_init = self.parser.instantiate(config)
         except ValueError as error:
@@ -246,7 +246,7 @@ class Plan:
         run_id: Id of the run.
         config_id: Id shared by all runs of the same configuration.
         predecessors: Run ids by method, and the id of a stand-in language model.
-        places: The folders that names in the model's arguments stand for.
+        predecessor_folders: The folders of the predecessors, for which their names stand in the model's arguments.
         folder: The run folder.
     """
 
@@ -256,7 +256,7 @@ class Plan:
     run_id: str
     config_id: str
     predecessors: dict[str, str]
-    places: dict[str, str]
+    predecessor_folders: dict[str, str]
     folder: Path
 
     @classmethod
@@ -276,34 +276,38 @@ class Plan:
         if not (root / dataset).is_dir():
             find_data_set(dataset)
         store = find_store(root, dataset, data["recipe"], data["store"])
-        method = config["name"] or config["model"]["class_path"].rpartition(".")[2].lower()
+        method = method_of(config)
         if not LABEL.fullmatch(method):
             raise UserError(
                 f"--name {method!r} is not a valid folder name.", "Use letters, digits, '-', '_', '+' and '.'."
             )
-        places = dict(config["predecessors"])
+        folders = dict(config["predecessors"])
         # An evaluation on other data already names the stand-in that the training used.
-        if STANDIN in config["model"].get("init_args", {}).values() and STANDIN not in places:
-            places[STANDIN] = str(find_standin(store))
-        predecessors = {role: Path(folder).name for role, folder in places.items()}
-        own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
+        if STANDIN in config["model"].get("init_args", {}).values() and STANDIN not in folders:
+            folders[STANDIN] = str(find_standin(store))
+        predecessors = {role: Path(folder).name for role, folder in folders.items()}
         name = run_id(config, store.manifest.fingerprint, predecessors)
         return cls(
             config=config,
             manifest=store.manifest,
             method=method,
             run_id=name,
-            config_id=config_id(config | own, store.manifest.fingerprint),
+            config_id=config_id(config, store.manifest.fingerprint, predecessors),
             predecessors=predecessors,
-            places=places,
+            predecessor_folders=folders,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
 
 
+def models_named(class_path: str) -> list[type[Recommender]]:
+    """The models whose class has this path or short name."""
+    name = class_path.rpartition(".")[2]
+    return [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]  # only its subclasses are built
+
+
 def closed_form(class_path: str) -> bool:
     """Whether a model of this class, given by path or short name, needs no training."""
-    name = class_path.rpartition(".")[2]
-    return any(known.__name__ == name and known.closed_form for known in descendants(Recommender))  # type: ignore[type-abstract]  # only its subclasses are built
+    return any(kind.closed_form for kind in models_named(class_path))
 
 
 def own_mistake(error: BaseException | None) -> UserError | None:

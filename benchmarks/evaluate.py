@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.callbacks import STAMP, RunRecord
 from benchmarks.cli import write
-from benchmarks.configuration import Plan, RunCLI
+from benchmarks.configuration import Plan, RunCLI, models_named
 from benchmarks.description import Origin, describe, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
@@ -22,7 +22,7 @@ from common.data.schema import Manifest
 from common.data.views import OVERALL
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.finished import WEIGHTS, descendants, load_checkpoint
+from common.models.finished import WEIGHTS, load_checkpoint
 
 ACROSS = "from-"
 """Prefix of the scenario of a test on another data set; the data set of the training follows."""
@@ -113,15 +113,13 @@ def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
     key, _, recipe = data.partition("/")
     changes = [f"--data.dataset={key}", f"--data.recipe={recipe or 'null'}", "--data.store=null"]
     changes += [f"--model.domain={domain_of(key)}"] if "domain" in trained.config.model.init_args else []
-    place = None if _untrained(trained) else trained.plan.places.get(STANDIN)
-    return changes if place is None else [*changes, f"--predecessors.{STANDIN}={place}"]
+    folder = None if _untrained(trained) else trained.plan.predecessor_folders.get(STANDIN)
+    return changes if folder is None else [*changes, f"--predecessors.{STANDIN}={folder}"]
 
 
 def transferable(class_path: str) -> bool:
     """Whether a trained model of this class, given by path or short name, can rank items of another data set."""
-    name = class_path.rpartition(".")[2]
-    kinds = [kind for kind in descendants(Recommender) if kind.__name__ == name]  # type: ignore[type-abstract]  # only its subclasses are built
-    return any(kind.transfer is not Recommender.transfer for kind in kinds)
+    return any(kind.transfer is not Recommender.transfer for kind in models_named(class_path))
 
 
 def scenario_of_training(run: Path) -> str:

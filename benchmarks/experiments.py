@@ -36,6 +36,15 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
 
 
+def as_yaml(value: object) -> str:
+    """A value in the form in which options are written on the command line.
+
+    >>> as_yaml(None), as_yaml([0.9, None])
+    ('null', '[0.9, null]')
+    """
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
 def experiment_names() -> list[str]:
     """Names of the shipped experiments, as ``<data set>/<method>``."""
     return sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))

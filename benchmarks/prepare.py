@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json as json_text
+import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,14 +133,14 @@ def _models(
 def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:
     """The SHA-256 of the source's content, every argument and the store's version (PROTOCOL D7)."""
     content = {"dataset": dataset, "source": source.content_hash, "time": source.time, "store": STORE_VERSION}
-    text = json_text.dumps(content | {"arguments": arguments}, sort_keys=True, ensure_ascii=False)
+    text = jsonlib.dumps(content | {"arguments": arguments}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, show: Callable[[str], None]) -> Store:
     arguments = {"seed": seed, "recipe": asdict(recipe), "world": raw.arguments, **CONSTANTS}
     identity = fingerprint(raw, entry.key, arguments)
-    path = Path(root) / entry.key / f"{recipe.name}-{identity[:12]}"
+    path = root / entry.key / f"{recipe.name}-{identity[:12]}"
     if (path / "manifest.json").exists():
         return read_store(path)
     manifest, tables = build(entry, raw, recipe, seed, show)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -82,8 +81,3 @@ def slice_metrics(
                 part = case_metrics({column: values[mask] for column, values in columns.items()})
                 metrics |= {f"{key}/{metric}": float(value) for metric, value in part.items()}
     return metrics, cases
-
-
-def metric_of(metrics: Mapping[str, float], protocol: str, metric: str) -> float:
-    """An overall metric of a result, NaN if the run does not have it."""
-    return metrics.get(f"test/{protocol}/{OVERALL}/{metric}", float(np.nan))

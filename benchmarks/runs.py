@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.standins import STANDIN
 from common.errors import UserError
 
 RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 LAST = "last.ckpt"
 LOCK = ".lock"
-UNRECORDED = "unrecorded"
-"""Text encoder of a result that was written before encoders were recorded."""
 ORIGIN, UNDER = "trained_on", "trained_under"
 """Keys of a result's ``data`` for the data set and the scenario of the training, if the test used others."""
 
@@ -130,11 +129,6 @@ def parse_result(text: str, path: Path) -> Result:
         values = json.loads(text)
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
-        # A plain language model reads texts as they are; every other method reads vectors that an encoder made.
-        if values.get("text_encoder") is None and "text" in values["information_set"]:
-            made_from = set(values.get("predecessors", {})) - {"standin"}
-            llm_only = values.get("language_model") and ("text_encoder" in values or not made_from)
-            values["text_encoder"] = None if llm_only else UNRECORDED
         return Result(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
@@ -171,6 +165,18 @@ def locked(path: Path, busy: UserError) -> Iterator[int]:
         except OSError as error:
             raise busy from error
         yield stream.fileno()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock on a file."""
+    if not path.is_file():
+        return False
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 @contextmanager
@@ -232,13 +238,22 @@ def run_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[st
     return hash_of(identity(config), fingerprint, predecessors)
 
 
-def config_id(config: Mapping[str, Any], fingerprint: str) -> str:
-    """The id shared by all runs of one configuration, whatever their seeds and test protocols."""
+def method_of(config: Mapping[str, Any]) -> str:
+    """Label of the method of a configuration: its name or, if it has none, that of its model's class."""
+    return str(config.get("name") or config["model"]["class_path"].rpartition(".")[2].lower())
+
+
+def config_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[str, str]) -> str:
+    """The id shared by all runs of one configuration, whatever their seeds and test protocols.
+
+    Of their predecessors, only a stand-in language model counts: it has no seeds.
+    """
     values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
     data = dict(values.get("data") or {})
     testing = ("seed", "test_protocols", "test_users", "eval_batch_size")
     data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key not in testing}
-    return hash_of(values | {"data": data}, fingerprint)
+    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
+    return hash_of(values | {"data": data} | own, fingerprint)
 
 
 def write_atomically(path: Path, text: str) -> None:

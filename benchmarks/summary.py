@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from benchmarks.leaderboard.rows import SHOWN
-from benchmarks.results import metric_of
+from benchmarks.results import OVERALL
 from benchmarks.runs import Result
 
 
@@ -20,11 +18,9 @@ def summary_lines(result: Result) -> list[str]:
         + (", undertrained" if training.get("undertrained") else "")
     ]
     for protocol in result.protocols:
-        figures = [
-            f"{name} {metric_of(result.metrics, protocol, name):.4f}"
-            for name in SHOWN
-            if not math.isnan(metric_of(result.metrics, protocol, name))
-        ]
-        cases = result.cases[f"test/{protocol}/overall"]
+        own = f"test/{protocol}/{OVERALL}"
+        keys = {name: f"{own}/{name}" for name in SHOWN}
+        figures = [f"{name} {result.metrics[key]:.4f}" for name, key in keys.items() if key in result.metrics]
+        cases = result.cases[own]
         lines.append(f"  {protocol} ({cases:,} cases): " + "  ".join(figures))
     return lines

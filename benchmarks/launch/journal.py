@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import locked
+from benchmarks.runs import is_locked, locked
 from common.errors import UserError
 
 NAME, LOCK = "journal.jsonl", "lock"
@@ -87,12 +86,5 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def held_since(folder: Path) -> float | None:
     """When the process that runs a suite started, in Unix time; ``None`` if none runs it."""
-    if not (folder / LOCK).is_file():
-        return None
-    with (folder / LOCK).open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            # Rounded like the times of events: otherwise an event of the same millisecond could seem older.
-            return round(os.fstat(stream.fileno()).st_mtime, 3)
-    return None
+    # Rounded like the times of events: otherwise an event of the same millisecond could seem older.
+    return round((folder / LOCK).stat().st_mtime, 3) if is_locked(folder / LOCK) else None

@@ -113,15 +113,11 @@ def overview(
         settings: Result of :func:`finished_settings`.
         known: Median seconds by data set and method.
     """
-    data, done, left, reports = {}, 0, list[tuple[float, bool]](), 0
+    data, done, left, reports = dict[str, str](), 0, list[tuple[float, bool]](), 0
     folder = runs / "suites" / name
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset)
-        data[dataset] = readiness(root, dataset, suite.options | recipe_of(dataset), rows)
-        # Rows may vary the recipe.
-        for recipe in {row.options["data.recipe"]: None for row in rows if "data.recipe" in row.options}:
-            other = f"{key_of(dataset)}/{recipe}"
-            data[other] = readiness(root, other, recipe_of(other), ())
+        data |= _stores(suite, dataset, rows, root)
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
@@ -167,6 +163,15 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
                 tested = f"{origin}>{result.dataset}" if origin else result.dataset
                 found[tested, result.method, result.seed].append(settings)
     return found
+
+
+def _stores(suite: Suite, dataset: str, rows: Sequence[SuiteRow], root: Path) -> dict[str, str]:
+    """State of a suite's data set, and of the same under other recipes, which rows may vary."""
+    states = {dataset: readiness(root, dataset, suite.options | recipe_of(dataset), rows)}
+    for recipe in {row.options["data.recipe"]: None for row in rows if "data.recipe" in row.options}:
+        other = f"{key_of(dataset)}/{recipe}"
+        states[other] = readiness(root, other, recipe_of(other), ())
+    return states
 
 
 def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequence[SuiteRow]) -> str:

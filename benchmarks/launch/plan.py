@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
+from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
 from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, key_of, model_of, rows_of, seeds_of
 from benchmarks.runs import LAST, RESULT
@@ -93,15 +92,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
             if seed not in seeds_of(suite, dataset, row):
                 continue
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
-            arguments = [
-                f"--config={experiment_of(dataset, row.method)}",
-                f"--seed_everything={seed}",
-                f"--data.root={root}",
-                f"--runs={runs}",
-                f"--name={row.label}",
-                *options_of(suite, row),
-                *(f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()),
-            ]
+            arguments = [*arguments_of(suite, dataset, row, seed, earlier), f"--data.root={root}", f"--runs={runs}"]
             if (dataset, row.key) not in parsed:
                 parsed[dataset, row.key] = RunCLI(arguments)
             folders = {other: str(entry.folder) for other, entry in earlier.items()}
@@ -113,19 +104,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
                 like = (dataset, row.method, seed) if same else (dataset, row.key, suite.seeds[0])
                 entries[dataset, row.key, seed] = entries[like]
                 continue
-            # Pins the store, in case another one is prepared in the meantime.
-            arguments.append(f"--data.store={cli.plan.manifest.store_id}")
-            entries[dataset, row.key, seed] = entry = SuiteRun(
-                dataset=key_of(dataset),
-                method=row.label,
-                seed=seed,
-                arguments=tuple(arguments),
-                folder=cli.plan.folder,
-                wave=1 + max((entry.wave for entry in earlier.values()), default=-1),
-                after=tuple(entry.folder for entry in earlier.values()),
-                devices=devices_of(cli),
-                table=row.table,
-            )
+            entries[dataset, row.key, seed] = entry = entry_of(dataset, row, cli, arguments, earlier)
             if row.key in suite.methods:
                 tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
     # Rows that resolve to the same run are planned once: no two processes may write one folder.
@@ -133,6 +112,51 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     for entry in (*entries.values(), *tests):
         unique.setdefault(entry.folder, entry)
     return sorted(unique.values(), key=lambda entry: entry.wave)
+
+
+def arguments_of(suite: Suite, dataset: str, row: SuiteRow, seed: int, earlier: Mapping[str, SuiteRun]) -> list[str]:
+    """Arguments of ``recbench run`` for a row of a suite, without those that say where.
+
+    Args:
+        suite: The suite.
+        dataset: Its data set, as ``KEY`` or ``KEY/RECIPE``.
+        row: The row.
+        seed: Its seed.
+        earlier: The runs that it builds on, by method.
+    """
+    return [
+        f"--config={experiment_of(dataset, row.method)}",
+        f"--seed_everything={seed}",
+        f"--name={row.label}",
+        *options_of(suite, row),
+        *(f"--predecessors.{other}={entry.folder}" for other, entry in earlier.items()),
+    ]
+
+
+def entry_of(
+    dataset: str, row: SuiteRow, cli: RunCLI, arguments: Sequence[str], earlier: Mapping[str, SuiteRun]
+) -> SuiteRun:
+    """The run of a row with one seed.
+
+    Args:
+        dataset: Its data set, as ``KEY`` or ``KEY/RECIPE``.
+        row: The row.
+        cli: Its configuration.
+        arguments: The arguments from which that was parsed.
+        earlier: The runs that it builds on, by method.
+    """
+    return SuiteRun(
+        dataset=key_of(dataset),
+        method=row.label,
+        seed=cli.config.seed_everything,
+        # Pins the store, in case another one is prepared in the meantime.
+        arguments=(*arguments, f"--data.store={cli.plan.manifest.store_id}"),
+        folder=cli.plan.folder,
+        wave=1 + max((entry.wave for entry in earlier.values()), default=-1),
+        after=tuple(entry.folder for entry in earlier.values()),
+        devices=devices_of(cli),
+        table=row.table,
+    )
 
 
 def not_applicable(suite: Suite) -> list[str]:
@@ -188,7 +212,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
 
 def options_of(suite: Suite, row: SuiteRow) -> list[str]:
     """Arguments of ``recbench run`` for everything that a suite and one of its rows change."""
-    return [f"--{option}={_text(value)}" for option, value in (suite.options | row.options).items()]
+    return [f"--{option}={as_yaml(value)}" for option, value in (suite.options | row.options).items()]
 
 
 def devices_of(cli: RunCLI) -> int:
@@ -200,7 +224,3 @@ def devices_of(cli: RunCLI) -> int:
         return max(1, len(devices))
     names = [name for name in str(devices).split(",") if name.strip()]
     return len(names) if len(names) > 1 else max(1, int(devices)) if str(devices).isdigit() else 1
-
-
-def _text(value: object) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

@@ -26,7 +26,18 @@ from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.replays import MISSED, REPLAYED
 from benchmarks.leaderboard.sources import TOLERANCE, Finished
 from benchmarks.results import OVERALL, slice_metrics
-from benchmarks.runs import CONFIG, METRICS, RANKS, RESULT, config_id, hash_of, parse_result, read_result, run_id
+from benchmarks.runs import (
+    CONFIG,
+    METRICS,
+    RANKS,
+    RESULT,
+    config_id,
+    hash_of,
+    method_of,
+    parse_result,
+    read_result,
+    run_id,
+)
 from benchmarks.standins import STANDIN
 from common.errors import UserError
 
@@ -144,13 +155,12 @@ def _verify_ids(run: Finished) -> None:
             "Pack the training run, not its evaluation.",
         )
     name = run_id(config, fingerprint, predecessors)
-    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
     known = {
         "run id": (result.run_id, hash_of(name, result.predecessors) if result.checkpoint else name),
-        "configuration id": (result.config_id, config_id(config | own, fingerprint)),
+        "configuration id": (result.config_id, config_id(config, fingerprint, predecessors)),
         "seed": (result.seed, config["seed_everything"]),
         "data set": (result.dataset, config["data"]["init_args"]["dataset"]),
-        "method": (result.method, config.get("name") or model["class_path"].rpartition(".")[2].lower()),
+        "method": (result.method, method_of(config)),
     }
     if made_here:
         known["use of a stand-in language model"] = (str(result.language_model).startswith(STANDIN), True)

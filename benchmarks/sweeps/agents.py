@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.experiments import as_yaml
 from benchmarks.loggers.account import wandb_state
 from benchmarks.sweeps.space import ARGS, Space
-from benchmarks.sweeps.trial import as_text, selection
+from benchmarks.sweeps.trial import selection
 from common.errors import UserError
 
 
@@ -46,7 +47,7 @@ def _written(keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, (bool, int, float, str)) else as_text(value)
+    return value if isinstance(value, (bool, int, float, str)) else as_yaml(value)
 
 
 def refuse_hours(hours: float | None) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.runs import is_locked
+
 SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LOCK, PROCESSES = "budget.lock", "processes"
 OWNER = "process"
@@ -77,23 +79,10 @@ def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> op
         fcntl.flock(stream, fcntl.LOCK_EX)
         cost = spent(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        under_way = sum(_is_there(folder, trial.user_attrs.get(OWNER)) for trial in running)
+        under_way = sum(is_locked(folder / PROCESSES / trial.user_attrs.get(OWNER, "")) for trial in running)
         over = budget.hours is not None and (cost.hours or 0.0) >= budget.hours
         if over or cost.trials + under_way >= budget.trials:
             return None
         trial = study.ask()
         trial.set_user_attr(OWNER, owner)
         return trial
-
-
-def _is_there(folder: Path, owner: str | None) -> bool:
-    """Whether a process still holds its lock."""
-    path = folder / PROCESSES / (owner or "")
-    if not path.is_file():
-        return False
-    with path.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

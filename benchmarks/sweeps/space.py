@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from benchmarks.experiments import CONFIGS, EXPERIMENTS, find_experiment, read_yaml
+from benchmarks.experiments import CONFIGS, EXPERIMENTS, as_yaml, find_experiment, read_yaml
 from common.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ class Parameter:
         values: list[Any] = self.keys["values"]
         if all(value is None or isinstance(value, (bool, int, float, str)) for value in values):
             return values
-        return [yaml.safe_dump(value, default_flow_style=True).strip() for value in values]
+        return [as_yaml(value) for value in values]
 
     def suggest(self, trial: optuna.Trial) -> Any:  # noqa: ANN401
         """A value chosen by Optuna."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
-import yaml
 
-from benchmarks.callbacks import EpochSeed, RunRecord
+from benchmarks.callbacks import NoiseSeed, RunRecord
 from benchmarks.configuration import RunCLI
 from benchmarks.description import reads_unrecorded_time
+from benchmarks.experiments import as_yaml
 from benchmarks.sweeps.space import Space
 from benchmarks.train import make_trainer, quieten
 from common.errors import UserError
@@ -67,7 +67,7 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     record, reporter = RunRecord(metric, mode, {}), Reporter(metric, report)
     cli.config_init.trainer.enable_checkpointing = False
     cli.plan.folder.mkdir(parents=True, exist_ok=True)
-    trainer = make_trainer(cli, cli.plan, [EpochSeed(int(cli.plan.config["seed_everything"])), record, reporter])
+    trainer = make_trainer(cli, cli.plan, [NoiseSeed(int(cli.plan.config["seed_everything"])), record, reporter])
     if model.closed_form:
         trainer.validate(model, data, verbose=False)
     else:
@@ -109,13 +109,4 @@ def as_arguments(values: dict[str, Any]) -> list[str]:
     >>> as_arguments({"model.lr": 0.01, "model.layers": [8, 4]})
     ['--model.lr=0.01', '--model.layers=[8, 4]']
     """
-    return [f"--{name}={as_text(value)}" for name, value in values.items()]
-
-
-def as_text(value: object) -> str:
-    """A value in the form that ``recbench run`` reads.
-
-    >>> as_text(None), as_text([0.9, None])
-    ('null', '[0.9, null]')
-    """
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    return [f"--{name}={as_yaml(value)}" for name, value in values.items()]

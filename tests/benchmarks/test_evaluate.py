@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
-from benchmarks.leaderboard import build_tables
+from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
 from tests.benchmarks.conftest import options

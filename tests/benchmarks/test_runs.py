@@ -1,6 +1,5 @@
 """A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -73,42 +72,15 @@ def test_no_vector_file_leaves_ids_as_they_are(root: Path, tmp_path: Path) -> No
 
 def test_seeds_and_test_protocols_share_a_configuration() -> None:
     same = config(seed_everything=5, data__init_args__test_protocols=["sampled-99"])
-    assert config_id(same, "f") == config_id(config(), "f")
-    assert config_id(config(trainer__max_epochs=4), "f") != config_id(config(), "f")
+    assert config_id(same, "f", {}) == config_id(config(), "f", {"sasrec": "a"})
+    assert config_id(config(trainer__max_epochs=4), "f", {}) != config_id(config(), "f", {})
+    assert config_id(config(), "f", {"standin": "a"}) != config_id(config(), "f", {})
 
 
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     result = made_result("a", 0.5)
     result.write(tmp_path)
     assert read_result(tmp_path) == result
-
-
-@pytest.mark.parametrize(
-    ("reads", "model", "predecessors", "encoder"),
-    [
-        (["order"], None, {}, None),
-        (["text"], None, {}, "unrecorded"),
-        (["text"], "opt", {"standin": "a"}, None),
-        (["text"], "opt", {"allmrec_stage1": "a"}, "unrecorded"),
-    ],
-)
-def test_a_result_from_before_text_encoders_were_named(
-    tmp_path: Path, reads: list[str], model: str | None, predecessors: dict[str, str], encoder: str | None
-) -> None:
-    result = made_result("a", 0.5, information_set=reads, language_model=model, predecessors=predecessors)
-    result.write(tmp_path)
-    content = json.loads((tmp_path / "result.json").read_text())
-    del content["text_encoder"]
-    (tmp_path / "result.json").write_text(json.dumps(content))
-    assert read_result(tmp_path).text_encoder == encoder
-
-
-@pytest.mark.parametrize(("model", "encoder"), [(None, "unrecorded"), ("opt", None)])
-def test_a_method_that_reads_texts_without_a_language_model_has_an_encoder(
-    tmp_path: Path, model: str | None, encoder: str | None
-) -> None:
-    made_result("a", 0.5, information_set=["text"], language_model=model, predecessors={"cf": "a"}).write(tmp_path)
-    assert read_result(tmp_path).text_encoder == encoder
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1, "method": "a"}'])

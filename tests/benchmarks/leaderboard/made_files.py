@@ -7,7 +7,6 @@ import yaml
 
 from benchmarks.leaderboard.submission import submit
 from benchmarks.runs import config_id, run_id
-from benchmarks.standins import STANDIN
 from tests.benchmarks.made_results import made_run
 
 
@@ -16,8 +15,7 @@ def true_run(folder: Path, rate: float = 0.3, seed: int = 0, **changes: Any) -> 
     model = {"class_path": "common.models.sasrec.Model", "init_args": changes.pop("model", {})}
     config = {"seed_everything": seed, "model": model, "data": {"init_args": {"dataset": "toy"}}}
     predecessors = changes.get("predecessors", {})
-    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
-    ids = {"run_id": run_id(config, "f", predecessors), "config_id": config_id(config | own, "f")}
+    ids = {make.__name__: make(config, "f", predecessors) for make in (run_id, config_id)}
     fields = {"data": "f", "protocol": changes.get("protocol", "full")} | changes.pop("fields", {})
     run = made_run(folder, "model", rate, seed, **(ids | changes), fields=fields, data={"fingerprint": "f"})
     (run / "config.yaml").write_text(yaml.safe_dump(config))
