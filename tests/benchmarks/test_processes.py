@@ -1,26 +1,15 @@
 """Runs as processes of their own: two of them share the work and one writes; Ctrl-C leaves what can be resumed."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from benchmarks.__main__ import main
 from benchmarks.runs import find_runs, read_result
 from tests.benchmarks.conftest import options
-
-
-def process(*arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would the gate's children.
-    return subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+from tests.benchmarks.outside import process
 
 
 def test_two_processes_test_as_one_does_and_one_writes(root: Path, tmp_path: Path) -> None:

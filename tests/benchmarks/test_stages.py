@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.callbacks import EpochSeed
+from benchmarks.callbacks import NoiseSeed
 from benchmarks.runs import find_runs, read_result
 from common.data.store import find_store
 from tests.allmrec.baselines import sentence_model
 from tests.benchmarks.conftest import options
-from tests.benchmarks.test_processes import process
-from tests.benchmarks.test_train import weights
+from tests.benchmarks.outside import process, weights
 
 SMALL = ["--trainer.max_epochs=4", "--data.batch_size=16", "--data.test_protocols=[full]"]
 STAGES: dict[str, list[str]] = {
@@ -69,16 +68,16 @@ def test_results_and_tables_name_the_text_encoder(finished: Path, sbert: str) ->
 def test_a_resumed_training_ends_as_an_unbroken_one(
     finished: Path, root: Path, sbert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
 ) -> None:
-    seed = EpochSeed.on_train_batch_start
+    seed = NoiseSeed.on_train_batch_start
 
-    def interrupt(noise: EpochSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
+    def interrupt(noise: NoiseSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
         if trainer.current_epoch == epoch:
             raise KeyboardInterrupt
         seed(noise, trainer, *rest)
 
     method = read_result(finished).method
     with monkeypatch.context() as patch:
-        patch.setattr(EpochSeed, "on_train_batch_start", interrupt)
+        patch.setattr(NoiseSeed, "on_train_batch_start", interrupt)
         assert run_of(method, root, sbert, tmp_path) == (1, [])
     code, (resumed,) = run_of(method, root, sbert, tmp_path, "--ckpt_path=last")
     assert code == 0

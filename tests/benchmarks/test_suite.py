@@ -12,52 +12,14 @@ from benchmarks.configuration import RunCLI
 from benchmarks.experiments import EXPERIMENTS, find_suite
 from benchmarks.launch.plan import plan
 from benchmarks.launch.rows import read_suite, rows_of
-from benchmarks.launch.task import Task
 from common.errors import UserError
 from tests.benchmarks.conftest import options
-
-
-def suite_file(folder: Path, **changes: object) -> Path:
-    values = {"about": "toy", "datasets": ["synthetic"], "methods": ["popularity", "sasrec"], "seeds": [1, 2]}
-    path = folder / "toy.yaml"
-    path.write_text(yaml.safe_dump(values | changes))
-    return path
-
-
-class Runs:
-    """Stands in for a launcher: runs in this process when asked how it goes, and fails where told."""
-
-    def __init__(self, failures: dict[str, int]) -> None:
-        self.failures = failures
-        self.commands: list[list[str]] = []
-        self.begun: list[Task] = []
-
-    def start(self, task: Task) -> None:
-        self.commands.append(task.command)
-        self.begun.append(task)
-
-    def wait(self, seconds: float) -> list[tuple[Task, int]]:
-        task = self.begun.pop(0)
-        name = next((argument for argument in task.arguments if argument.startswith("--config=")), "")
-        if self.failures.get(name, 0):
-            self.failures[name] -= 1
-            return [(task, 1)]
-        here = ["--trainer.accelerator=cpu"] if task.arguments[0] == "run" else []
-        return [(task, main([*task.arguments, *here]))]
-
-    def close(self) -> None:
-        assert self.begun == []
+from tests.benchmarks.made_suites import patched, suite_file
 
 
 @pytest.fixture
 def places(root: Path, tmp_path: Path) -> list[str]:
     return ["--root", str(root), "--runs", str(tmp_path / "runs")]
-
-
-def patched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: dict[str, int] | None = None) -> Runs:
-    runs = Runs(failures or {})
-    monkeypatch.setattr("benchmarks.suite.make_launcher", lambda *_: (runs, 1, 0))
-    return runs
 
 
 QUICK = {"trainer.max_epochs": 1}
@@ -221,7 +183,7 @@ def test_a_predecessor_on_another_store_is_refused(
     finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "stores"
-    small = "--users 50 --items 128 --interactions 500".split()
+    small = ["--users", "50", "--items", "128", "--interactions", "500"]
     assert main(["prepare", "synthetic", *small, "--root", str(other), "--json"]) == 0
     capsys.readouterr()
     arguments = options(other, tmp_path, f"--predecessors.sasrec_allmrec={finished}")

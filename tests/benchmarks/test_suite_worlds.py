@@ -14,7 +14,7 @@ from benchmarks.launch.rows import read_suite, rows_of
 from benchmarks.runs import read_result
 from common.data.schema import Manifest
 from common.errors import UserError
-from tests.benchmarks.test_suite import patched, suite_file
+from tests.benchmarks.made_suites import patched, suite_file
 
 
 @pytest.fixture(scope="module")

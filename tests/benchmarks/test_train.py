@@ -18,11 +18,7 @@ from common.metrics.functional import ndcg
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
 from tests.benchmarks.conftest import options
-
-
-def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
-    content = torch.load(folder / name, weights_only=True)
-    return dict(content["state_dict"])
+from tests.benchmarks.outside import weights
 
 
 def only(folder: Path) -> Path:

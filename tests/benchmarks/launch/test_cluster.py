@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.launch.journal import Journal
-from tests.benchmarks.launch.test_killed import begun, children, suite_file, wait_for_event
+from tests.benchmarks.launch.processes import begun, children, suite_file, wait_for_event
 
 pytest.importorskip("ray", reason="ray is not installed")
 

@@ -4,33 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.launch.guard import Guarded
-from tests.benchmarks.launch.test_killed import children
+from tests.benchmarks.launch.processes import alive, children, soon
 
 TREE = "import subprocess; rank = subprocess.Popen(['sleep', '300']); rank.wait()"
 SUITE = "import sys, time\nfrom pathlib import Path\nfrom benchmarks.launch.guard import Guarded\n"
 SUITE += f"Guarded([sys.executable, '-c', {TREE!r}], Path(sys.argv[1]))\ntime.sleep(300)\n"
-
-
-def soon(condition: Callable[[], object], seconds: float = 30) -> bool:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    return bool(condition())
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def family(pid: int, size: int) -> list[int]:

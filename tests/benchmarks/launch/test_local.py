@@ -9,7 +9,7 @@ import pytest
 from benchmarks.launch.devices import VISIBLE
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.task import Task
-from tests.benchmarks.launch.test_guard import alive, soon
+from tests.benchmarks.launch.processes import alive, soon
 
 PROGRAM = """
 import os, pathlib, subprocess, sys, time

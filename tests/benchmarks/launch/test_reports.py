@@ -13,7 +13,7 @@ from benchmarks.launch.plan import plan
 from benchmarks.launch.reports import reports_of
 from benchmarks.launch.rows import read_suite
 from benchmarks.runs import RESULT
-from tests.benchmarks.test_suite import patched, suite_file
+from tests.benchmarks.made_suites import patched, suite_file
 
 QUICK = {"trainer.max_epochs": 1, "model.width": 8}
 SPEED = {"command": "speed", "name": "negatives", "options": {"repeats": 1}}

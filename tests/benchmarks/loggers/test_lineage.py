@@ -19,7 +19,7 @@ from benchmarks.train import finish
 from common.metrics.cases import COLUMNS
 from tests.benchmarks.loggers.offline import Offline
 from tests.benchmarks.made_results import made_result, made_run
-from tests.benchmarks.test_suite import patched, suite_file
+from tests.benchmarks.made_suites import patched, suite_file
 
 
 class Service:

@@ -15,7 +15,7 @@ from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.loggers.offline import Offline
 from tests.benchmarks.made_results import made_result
-from tests.benchmarks.test_suite import suite_file
+from tests.benchmarks.made_suites import suite_file
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
