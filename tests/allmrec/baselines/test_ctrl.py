@@ -128,6 +128,7 @@ def test_histories_are_the_users_own_in_every_epoch(sbert: str) -> None:
     assert drawn.sum(2).tolist() == [[2, 1, 0]] * 40
     assert torch.equal(drawn.any(0), real)
     assert torch.equal(model.chosen({"user_id": users[3].flip(0)}, real.flip(0)).flip(0), drawn[3])
+    assert torch.equal(model.chosen({"user_id": users[3, :1]}, real[:1]), drawn[3][:1])
     assert torch.equal(model.chosen({"user_id": users[3]}, real[:, 1:]), drawn[3][:, 1:])
 
 
