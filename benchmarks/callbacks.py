@@ -40,8 +40,8 @@ def stamp_of(manifest: Manifest) -> dict[str, str]:
     return {"dataset": manifest.dataset, "fingerprint": manifest.fingerprint} | hashes
 
 
-class EpochSeed(L.Callback):
-    """Seeds dropout and other noise in every epoch, so that a resumed training equals an uninterrupted one.
+class NoiseSeed(L.Callback):
+    """Seeds dropout and other noise of every batch, so that a resumed training equals an uninterrupted one.
 
     Args:
         seed: Seed of the run.
@@ -53,10 +53,9 @@ class EpochSeed(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
-        """Seeds by run, epoch and process at the first batch of an epoch: before it, loaders use the same generator."""
-        if batch_idx == 0:
-            digest = hashlib.sha256(f"{self.seed} {trainer.current_epoch} {trainer.global_rank}".encode()).digest()
-            torch.manual_seed(int.from_bytes(digest[:4]))
+        """Seeds by run, epoch, batch and process."""
+        place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:4]))
 
 
 class RunRecord(L.Callback):

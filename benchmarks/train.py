@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
-from benchmarks.callbacks import STAMP, EpochSeed, RunRecord, checkpoints, stamp_of, training_summary
+from benchmarks.callbacks import STAMP, NoiseSeed, RunRecord, checkpoints, stamp_of, training_summary
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.description import describe, parameter_counts, reads_unrecorded_time
 from benchmarks.environment import forget_peak_memory, peak_memory
@@ -141,7 +141,7 @@ def train_and_test(
     """
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
-    noise = EpochSeed(int(plan.config["seed_everything"]))
+    noise = NoiseSeed(int(plan.config["seed_everything"]))
     trainer = make_trainer(cli, plan, [noise, record, *checkpoints(plan.folder, monitor, mode)])
     try:
         fit(trainer, model, data, plan.folder, resume)

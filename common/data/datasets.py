@@ -351,6 +351,8 @@ class EpochSampler(DistributedSampler[int]):
     ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
         self.instances = dataset
+        self.first = 0
+        """Place in this process's share at which the next iteration begins."""
 
     def set_epoch(self, epoch: int) -> None:
         """Selects the epoch's order and its stream of negatives."""
@@ -358,9 +360,9 @@ class EpochSampler(DistributedSampler[int]):
         self.instances.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of this process's instances."""
+        """Indices of this process's instances from ``first`` on."""
         length, order = len(self.instances), self.order()
-        for first in range(0, self.num_samples, _CHUNK):
+        for first in range(self.first, self.num_samples, _CHUNK):
             turn = torch.arange(first, min(first + _CHUNK, self.num_samples))
             index = (turn * self.num_replicas + self.rank) % length
             yield from (index if order is None else order[index]).tolist()

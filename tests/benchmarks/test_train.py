@@ -4,7 +4,9 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import polars as pl
 import pytest
 import torch
@@ -12,6 +14,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from benchmarks.__main__ import main
+from benchmarks.callbacks import NoiseSeed
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
@@ -132,6 +135,32 @@ def test_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     ]
     assert logged[0].drop_nulls("val/ndcg@10")["epoch"].to_list() == [0, 1, 2, 3]
     assert_frame_equal(*(table.sort("step", "epoch", nulls_last=True) for table in logged), check_column_order=False)
+
+
+def test_training_resumed_within_an_epoch_goes_on_behind_its_batches(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["--trainer.max_steps=10", "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"]
+    changes += ["--model.width=8", "--data.batch_size=8", "--trainer.max_epochs=-1"]
+    whole, parts = (options(root, tmp_path / name, *changes) for name in ("whole", "parts"))
+    assert main(["run", "--config", "synthetic/sasrec", *whole]) == 0
+    seed = NoiseSeed.on_train_batch_start
+
+    def interrupt(noise: NoiseSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
+        if trainer.global_step == 5:
+            raise KeyboardInterrupt
+        seed(noise, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NoiseSeed, "on_train_batch_start", interrupt)
+        assert main(["run", "--config", "synthetic/sasrec", *parts]) == 1
+    assert main(["run", "--config", "synthetic/sasrec", "--ckpt_path=last", *parts]) == 0
+    unbroken, resumed = (only(tmp_path / name / "synthetic" / "sasrec") for name in ("whole", "parts"))
+    # It goes on from step 3, within the first of two epochs, the second of which is cut off.
+    assert read_result(resumed).training == read_result(unbroken).training
+    expected = weights(unbroken)
+    for name, value in weights(resumed).items():
+        assert torch.equal(value, expected[name]), name
 
 
 def test_interruption_says_how_to_go_on(
