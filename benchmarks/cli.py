@@ -63,6 +63,7 @@ USER_FIXABLE = {
     errno.EPERM: ("No permission", "Choose a folder you may write to, or change its permissions."),
     errno.EROFS: ("Read-only file system", "Choose a folder you may write to."),
     errno.ENOSPC: ("No space left on the disk", "Free some space, or choose a folder on another disk."),
+    errno.EFBIG: ("A file would grow beyond what is allowed", "Raise the limit (`ulimit -f`), or choose another disk."),
     errno.EEXIST: ("There is a file where a folder is needed", "Choose another folder, or move the file away."),
     errno.EISDIR: ("There is a folder where a file is needed", "Name a file."),
     errno.ENOTDIR: ("There is a file where a folder is needed", "Choose another folder, or move the file away."),

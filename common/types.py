@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
 
-from jaxtyping import Float, Int
-from torch import Tensor
+if TYPE_CHECKING:
+    # Only annotations need PyTorch, which takes seconds to import.
+    from jaxtyping import Float, Int
+    from torch import Tensor
 
 PAD = 0
 """Id of the padding user and item, and the value of every padded slot."""

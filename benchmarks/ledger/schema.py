@@ -30,6 +30,7 @@ POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_
 SLICES = {
     *("overall", "unseen_target", "tied_in_time", "repeat_target", "cold_user", "head_user", "tail_user"),
     *(f"popularity_decile_{number}" for number in range(1, 11)),
+    "history_0",
     *(f"history_{low}+" if high is None else f"history_{low}-{high}" for low, high in HISTORY_BUCKETS),
     *("trained_user", "other_user", *POPULARITY),
 }

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from common.data.events import TieRule
-from common.data.filters import RepeatRule
 from common.data.templates import Template
 from common.errors import UserError, nearest
 from common.types import TimeKind
+
+if TYPE_CHECKING:
+    # Lists of data sets need none of this, and PyTorch takes seconds to import.
+    from common.data.events import TieRule
+    from common.data.filters import RepeatRule
 
 Layout = Literal["movielens", "amazon", "rechorus", "recbole", "tables", "synthetic"]
 
@@ -250,7 +253,9 @@ def find_data_set(key: str, own: bool = False) -> DataSet:
             f"{key!r} is nearly {near[0]!r}, but would be another data set.",
             f"Write {near[0]!r}, or give your own data a less similar name.",
         )
-    if own and key and all(letter.isalnum() or letter in "-_" for letter in key):
+    if own:
+        if not key or not all(letter.isalnum() or letter in "-_" for letter in key):
+            raise UserError(f"{key!r} cannot name a data set.", "Use letters, digits, - and _ only.")
         return DataSet(key, "own data", "the owner's", (*_GENERIC, *_READY))
     raise UserError(f"There is no data set {key!r}.", nearest(key, DATASETS))
 

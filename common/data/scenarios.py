@@ -58,6 +58,9 @@ def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
     times = sequences["times"]
     masks["tied_in_time"] = (times[position] == times[(position - 1).clamp(min=0)]) & (history > 0)
     masks["repeat_target"] = _repeats(sequences)[position]
+    # Only splits that a source ships have targets without a history.
+    if bool((history == 0).any()):
+        masks["history_0"] = history == 0
     for low, high in HISTORY_BUCKETS:
         if high is None:
             masks[f"history_{low}+"] = history >= low

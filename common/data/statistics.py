@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,8 @@ from common.types import Split, TimeKind
 
 _UNITS = {"day": 86400, "hour": 3600, "minute": 60}
 _QUANTILES = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
-FAIR_ORDER = (0.45, 0.55)
-"""Range in which the share of ascending ids inside ties counts as chance."""
+UNFAIR = 0.05
+"""Distance of the share of ascending ids inside ties from one half that is more than chance, if pairs are many."""
 
 
 def describe(stage: str, events: pl.DataFrame, has_text: NDArray[np.bool_]) -> dict[str, Any]:
@@ -88,13 +89,13 @@ def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.in
 
 
 def tie_warnings(ties: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a warning if the stored order of ties follows item ids."""
+    """Returns a warning if the stored order of ties follows item ids, by more than three standard errors."""
     share = ties["id_ascending"]
-    if share is None or FAIR_ORDER[0] <= share <= FAIR_ORDER[1]:
+    if share is None or abs(share - 0.5) <= max(UNFAIR, 1.5 / math.sqrt(ties["pairs"])):
         return {}
     return {
         "tied-order": f"Of {ties['pairs']} neighbours tied in time, {share:.1%} are in ascending item id; chance gives "
-        "45-55 %: the order inside ties reveals the target (slice `tied_in_time`)."
+        "about one half: the order inside ties reveals the target (slice `tied_in_time`)."
     }
 
 

@@ -216,9 +216,8 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
     _refuse_unknown(root, dataset)
     wanted = dataset + (f", recipe {recipe}" if recipe else "") + (f", store {store}" if store else "")
     if not stores:
-        command = f"recbench prepare {dataset}" + (f" --recipe {recipe}" if recipe else "") + f" --root {root}"
         there = f" (found: {', '.join(path.name for path in found)})" if found else ""
-        raise UserError(f"{root} holds no prepared store of {wanted}{there}.", f"Run `{command}` first.")
+        raise UserError(f"{root} holds no prepared store of {wanted}{there}.", _way_to(root, dataset, recipe, store))
     if len(stores) > 1 and recipe is store is None:
         stores = _of_default_recipe(dataset, stores)
     if len(stores) > 1:
@@ -226,6 +225,16 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         cure = f"Choose one with `--data.store ID`; a suite's file names a recipe as `{dataset}/RECIPE`."
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", cure)
     return stores[0]
+
+
+def _way_to(root: Path, dataset: str, recipe: str | None, store: str | None) -> str:
+    """How to get a store that is not there."""
+    if store is not None:
+        return "Name one that is there, or none to take what fits."
+    known = [one.name for one in DATASETS[dataset].recipes] if dataset in DATASETS else []
+    if recipe and known and recipe not in known:
+        return nearest(recipe, known)
+    return f"Run `recbench prepare {dataset}{f' --recipe {recipe}' if recipe else ''} --root {root}` first."
 
 
 def _of_default_recipe(dataset: str, stores: list[Store]) -> list[Store]:
@@ -349,9 +358,10 @@ def _user_errors(root: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
         text, number = str(error), failure_number(error)
-        if number in (errno.ENOSPC, errno.EDQUOT):
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"No space is left on the disk of {root}: {text}", "Free some, or choose another --root."
+                f"No space is left for a file in {root}: {text}",
+                "Free some, or choose another --root.",
             ) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(

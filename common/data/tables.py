@@ -50,8 +50,9 @@ def read(key: str, folder: Path) -> Source:
         )
     items_path, relations_path = _find(folder, "items"), _find(folder, "relations")
     rating: dict[str, Kind] = {"rating": "number"} if "rating" in _columns(events_path) else {}
-    events = conform.interactions(_read(events_path, _INTERACTIONS | rating))
+    events = _read(events_path, _INTERACTIONS | rating)
     _refuse_milliseconds(events_path, events)
+    events = conform.interactions(events)
     items = _read_items(items_path) if items_path else None
     relations = [_read(relations_path, _RELATIONS)] if relations_path else []
     return Source(
@@ -141,7 +142,8 @@ def _conversion(table: pl.DataFrame, name: str, kind: Kind) -> pl.Expr:
 
 
 def _refuse_milliseconds(path: Path, events: pl.DataFrame) -> None:
-    latest = events["timestamp"].cast(pl.Int64).max()
-    if isinstance(latest, int) and latest >= _LAST_SECOND:
+    latest = events.select(pl.col("timestamp").abs().max()).item()
+    if latest >= _LAST_SECOND:
         cure = "Divide milliseconds by 1,000 (microseconds by 1,000,000) before saving the table."
-        malformed(path, "Unix seconds", f"{latest}, which lies beyond the year 5000", cure, column="timestamp")
+        found = f"{latest:.0f}, which lies over 3,000 years from 1970"
+        malformed(path, "Unix seconds", found, cure, column="timestamp")

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from common.data.negatives import seeded
 from common.data.scenarios import COLD_USER_EVENTS
-from common.data.splits import leave_one_out
 from common.errors import UserError, nearest
-from common.types import Sequences, Split
+from common.types import Cases, Sequences, Split
 
 OVERALL, COLD_USERS, FEW_SHOT = "overall", "cold-users", "few-shot-"
 MOST_COLD_USERS = 500
@@ -69,7 +68,10 @@ def view(split: Split, scenario: str) -> View:
 def _few_shot(split: Split, count: int) -> View:
     users = split["val"]["user"]
     if count > len(users):
-        raise UserError(f"--data.scenario {FEW_SHOT}{count} asks for {count} users", f"There are {len(users)}.")
+        raise UserError(
+            f"--data.scenario {FEW_SHOT}{count} asks for {count} users, but only {len(users)} have a validation case",
+            f"Choose {FEW_SHOT}{len(users)} or fewer." if len(users) else "Choose another scenario.",
+        )
     kept = _mask(split, _drawn(users, count))
     trained = kept[split["test"]["user"]]
     return View(
@@ -89,7 +91,7 @@ def _cold_users(split: Split) -> View:
         raise UserError(f"--data.scenario {COLD_USERS} needs ten users or more", f"There are {len(users)}.")
     cold = _mask(split, _drawn(exact, wanted) if len(exact) else _drawn(users, wanted))
     if not len(exact):
-        split = leave_one_out(_newest(sequences, cold))
+        split = _truncated(split, cold)
     return View(
         f"{COLD_USERS} ({'three events' if len(exact) else 'truncated'}, {int(cold.sum())})",
         without_training(split, cold),
@@ -110,16 +112,29 @@ def users_seen(trained: Split, tested: Split) -> int:
     return int((seen > granted).sum())
 
 
-def _newest(sequences: Sequences, users: Bool[Tensor, "u_plus_1"]) -> Sequences:
-    """Sequences in which ``users`` have only their last three events."""
-    offsets = sequences["offsets"]
-    lengths = offsets.diff()
-    kept_lengths = torch.where(users, lengths.clamp(max=COLD_USER_EVENTS), lengths)
-    position = torch.arange(int(offsets[-1]))
-    kept = position >= torch.repeat_interleave(offsets[1:] - kept_lengths, lengths)
-    shorter = torch.zeros_like(offsets)
-    torch.cumsum(kept_lengths, 0, out=shorter[1:])
-    return Sequences(offsets=shorter, items=sequences["items"][kept], times=sequences["times"][kept])
+def _truncated(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
+    """The split in which ``users`` have only their last three events, with the same cases in the same order."""
+    sequences = split["sequences"]
+    offsets, lengths = sequences["offsets"], sequences["offsets"].diff()
+    removed = torch.where(users, (lengths - COLD_USER_EVENTS).clamp(min=0), 0)
+    kept = torch.arange(int(offsets[-1])) >= torch.repeat_interleave(offsets[:-1] + removed, lengths)
+    gone = removed.cumsum(0)
+
+    start = offsets[:-1] + removed - gone
+
+    def moved(cases: Cases) -> Cases:
+        return Cases(user=cases["user"], position=cases["position"] - gone[cases["user"]])
+
+    return Split(
+        sequences=Sequences(
+            offsets=torch.cat([start, offsets[-1:] - gone[-1:]]),
+            items=sequences["items"][kept],
+            times=sequences["times"][kept],
+        ),
+        train_end=torch.maximum(split["train_end"] - gone, start),
+        val=moved(split["val"]),
+        test=moved(split["test"]),
+    )
 
 
 def _drawn(users: Int[Tensor, "n"], count: int) -> Int[Tensor, "k"]:

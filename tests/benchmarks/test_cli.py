@@ -1,6 +1,8 @@
 """A mistake ends in one message that names the cure, and exit code 2."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,10 +37,16 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
     return run
 
 
-def test_help_names_every_command_without_importing_torch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["--help", "list"])
+def test_what_needs_no_tensor_does_not_import_torch(command: str) -> None:
+    code = f"import sys; from benchmarks.cli import main; sys.exit(main(['{command}']) or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "list"])

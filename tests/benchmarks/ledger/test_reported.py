@@ -101,7 +101,7 @@ def test_a_file_of_another_form_is_refused_at_its_place(tmp_path: Path, before: 
 def test_slices_that_a_file_may_name_are_those_of_a_split() -> None:
     sequences = Sequences(offsets=torch.tensor([0, 0, 3]), items=torch.tensor([1, 2, 3]), times=torch.tensor([1, 2, 3]))
     known = slices(leave_one_out(sequences), 3)
-    assert set(known) | {"overall", "trained_user", "other_user"} == SLICES
+    assert set(known) | {"overall", "history_0", "trained_user", "other_user"} == SLICES
 
 
 @pytest.mark.parametrize("name", [name for name in suite_names() if "paper" in name])

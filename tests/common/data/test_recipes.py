@@ -60,5 +60,5 @@ def test_a_recipe_must_fit_the_source() -> None:
 
 def test_own_data_go_by_a_name_of_their_own() -> None:
     assert find_data_set("my-shop_2", own=True).recipes[0].name == "5-core"
-    with pytest.raises(UserError, match=r"no data set '\.\./x'"):
+    with pytest.raises(UserError, match=r"'\.\./x' cannot name"):
         find_data_set("../x", own=True)

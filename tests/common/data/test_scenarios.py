@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from common.data.scenarios import HEAD, HISTORY_BUCKETS, TAIL, popularity_rank, slices
+from common.data.splits import ready_made
 from common.types import Split
 from tests.fixtures.histories import random_histories, split_of, training_items
 
@@ -56,9 +57,17 @@ def test_popularity_ranks_are_midranks() -> None:
 
 def test_deciles_and_history_buckets_partition_the_cases(split: Split) -> None:
     masks = slices(split, ITEMS)
+    assert "history_0" not in masks
     for prefix in ("popularity_decile_", "history_"):
         together = torch.stack([mask for name, mask in masks.items() if name.startswith(prefix)])
         assert (together.sum(0) == 1).all()
+
+
+def test_targets_without_a_history_have_a_bucket_of_their_own() -> None:
+    sequences = split_of([[1], [1, 2, 3]])["sequences"]
+    masks = slices(ready_made(sequences, torch.tensor([2, 0, 1, 2])), 3)
+    assert masks["history_0"].tolist() == [True, False]
+    assert masks["history_1-5"].tolist() == [False, True]
 
 
 def test_head_users_are_the_fifth_with_most_training_events(split: Split) -> None:

@@ -44,7 +44,7 @@ def test_ties_are_counted_within_users_only() -> None:
         "id_ascending": 1.0,
         "id_ascending_in_source": 1.0,
     }
-    assert "100.0%" in tie_warnings(ties)["tied-order"]
+    assert "100.0%" in tie_warnings(ties | {"pairs": 10})["tied-order"]
 
 
 def test_the_order_of_the_source_shows_through_a_new_order() -> None:
@@ -55,9 +55,20 @@ def test_the_order_of_the_source_shows_through_a_new_order() -> None:
     assert ties["id_ascending_in_source"] == 1.0
 
 
-@pytest.mark.parametrize(("share", "warns"), [(None, False), (0.45, False), (0.55, False), (0.44, True), (0.6, True)])
-def test_only_an_unfair_order_warns(share: float | None, warns: bool) -> None:
-    assert bool(tie_warnings({"id_ascending": share, "pairs": 10})) == warns
+@pytest.mark.parametrize(
+    ("share", "pairs", "warns"),
+    [
+        (None, 0, False),
+        (0.451, 10_000, False),
+        (0.549, 10_000, False),
+        (0.44, 10_000, True),
+        (0.6, 1_000, True),
+        (0.6, 100, False),
+        (0.0, 1, False),
+    ],
+)
+def test_only_an_unfair_order_warns(share: float | None, pairs: int, warns: bool) -> None:
+    assert bool(tie_warnings({"id_ascending": share, "pairs": pairs})) == warns
 
 
 def test_ties_of_nobody_are_no_ties() -> None:

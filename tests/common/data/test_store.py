@@ -108,8 +108,12 @@ def test_missing_parts_name_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"`recbench prepare ml-1m --recipe lrd --root {tmp_path}`"):
-        find_store(tmp_path, "ml-1m", "lrd")
+    with pytest.raises(UserError, match=f"`recbench prepare ml-1m --recipe 5-core --root {tmp_path}`"):
+        find_store(tmp_path, "ml-1m", "5-core")
+    with pytest.raises(UserError, match="Did you mean '5-core'"):
+        find_store(tmp_path, "ml-1m", "5core")
+    with pytest.raises(UserError, match="Name one that is there"):
+        find_store(tmp_path, "ml-1m", store="5-core-0123456789ab")
 
 
 def test_of_several_stores_one_must_be_named(tmp_path: Path) -> None:

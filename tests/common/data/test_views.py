@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from common.data.scenarios import COLD_USER_EVENTS
+from common.data.splits import ready_made
 from common.data.views import users_seen, view
 from common.errors import UserError
 from common.types import Cases, Split
@@ -66,8 +67,18 @@ def test_users_with_three_events_are_the_cold_ones() -> None:
     assert histories_of(seen.split, seen.split["test"]) == histories_of(split, split["test"])
 
 
-def test_where_nobody_is_cold_drawn_users_keep_their_last_three_events() -> None:
-    split = split_of(LONG)
+def partly_held_out() -> Split:
+    """A ready-made split that tests two users in three."""
+    sequences = split_of(LONG)["sequences"]
+    last = sequences["offsets"][1:] - 1
+    part = torch.zeros_like(sequences["items"])
+    part[last[1:][torch.arange(USERS) % 3 > 0]] = 2
+    part[(part == 2).nonzero().flatten() - 1] = 1
+    return ready_made(sequences, part)
+
+
+@pytest.mark.parametrize("split", [split_of(LONG), partly_held_out()], ids=["leave_one_out", "ready_made"])
+def test_where_nobody_is_cold_drawn_users_keep_their_last_three_events(split: Split) -> None:
     seen = view(split, "cold-users")
     assert seen.test is not None
     assert seen.val is not None
@@ -85,7 +96,7 @@ def test_where_nobody_is_cold_drawn_users_keep_their_last_three_events() -> None
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        ("few-shot-100", "asks for 100 users\nThere are 80"),
+        ("few-shot-100", "asks for 100 users, but only 80 have a validation case\nChoose few-shot-80 or fewer"),
         ("few-shot-0", "is not a scenario"),
         ("cold-user", "Did you mean 'cold-users'"),
     ],
