@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import at_least
+from common.nn.decay import biases_apart
 from common.nn.losses import bpr_max_loss
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
@@ -218,6 +219,4 @@ class LRD(TextReader):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights, which decay, and biases, which do not."""
-        biases = [value for name, value in self.named_parameters() if "bias" in name]
-        weights = [value for name, value in self.named_parameters() if "bias" not in name]
-        return [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+        return biases_apart(self)

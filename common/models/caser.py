@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.models.base import SequentialRecommender
+from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding, UserEmbedding
+from common.nn.initial import initialise_weights
 from common.nn.losses import Objective
 from common.types import PAD, SequenceBatch
 
@@ -42,9 +44,10 @@ class Caser(SequentialRecommender):
       over targets and a mean over the window's negatives. For users with fewer events than a window, the authors'
       code trains on padding as a target; here such targets are left out.
     * ``prefix``: follows ReChorus (github.com/THUwangcy/ReChorus), as LRD's baselines do: a linear map from 2d to d,
-      the input table as output table, no item bias, one target per history, no dropout. ReChorus pads the window on
-      the right, this implementation on the left. Train it on ``instances: prefix`` with the objective ``bpr``,
-      ``max_history`` 20, ``max_height`` 5, and ``padding`` masked, since ReChorus's padding row is zero.
+      the input table as output table, no item bias, one target per history, no dropout, no L2 on biases; tables and
+      linear maps start from N(0, 0.01²). ReChorus pads the window on the right, this implementation on the left. Train
+      it on ``instances: prefix`` with the objective ``bpr``, ``max_history`` 20, ``max_height`` 5, and ``padding``
+      masked, since ReChorus trains no padding row.
 
     Users without training events, and the unknown user 0, have the mean user vector.
 
@@ -66,7 +69,7 @@ class Caser(SequentialRecommender):
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.
         lr: Learning rate of Adam.
-        weight_decay: L2 coefficient of Adam, on all parameters.
+        weight_decay: L2 coefficient of Adam.
 
     Raises:
         UserError: If it is trained on whole sequences, whose histories contain their targets.
@@ -115,7 +118,14 @@ class Caser(SequentialRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws each table of width ``w`` from N(0, 1/w²) and zeroes item biases; linear maps keep PyTorch's values."""
+        """Draws each table of width ``w`` from N(0, 1/w²) and zeroes item biases; ``prefix`` draws as ReChorus does.
+
+        Maps that are not mentioned, convolutions among them, keep PyTorch's values.
+        """
+        if self.project is not None:
+            for part in (self.item_embedding, self.user_embedding, self.hidden, self.project):
+                initialise_weights(part, "normal")
+            return
         for table in (self.item_embedding, self.user_embedding, self.output_embedding):
             nn.init.normal_(table.weight, std=1 / table.embedding_dim)
             if table.padding_idx is not None:
@@ -156,6 +166,10 @@ class Caser(SequentialRecommender):
     def output_bias(self) -> Float[Tensor, "i_plus_1"] | None:
         """Item biases, shape ``(num_items + 1,)``; ``prefix`` has none."""
         return None if self.item_bias is None else self.item_bias.table().squeeze(1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in ``prefix`` with biases apart."""
+        return super().parameter_groups() if self.project is None else biases_apart(self)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The objective over the targets of all windows, each against the negatives of its window."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from common.errors import UserError, at_least
 from common.models.base import SequentialRecommender
 from common.nn.adagrad import Adagrad
+from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
@@ -42,8 +43,7 @@ class GRU4Rec(SequentialRecommender):
     * ``allpos``: the same network with back-propagation through the whole sequence, which the authors advise for
       user histories. Needs ``instances: sequence``.
     * ``prefix``: follows LRD's code, for comparison with LRD: item vectors narrower than the state, a linear map
-      without bias between them, no item bias. LRD's code exempts biases from weight decay; this implementation does
-      not. Needs ``instances: prefix``.
+      without bias between them, no item bias, no weight decay of biases. Needs ``instances: prefix``.
 
     Evaluation replays the given history from a zero state; an empty history has the zero state.
 
@@ -105,7 +105,9 @@ class GRU4Rec(SequentialRecommender):
         )
         at_least(1, num_extras=num_extras)
         if weight_decay and variant == "session":
-            raise UserError(f"--model.weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos.")
+            raise UserError(
+                f"--model.weight_decay is {weight_decay} in the session variant", "Leave it at 0, or train allpos."
+            )
         self.save_hyperparameters()
         self.variant = variant
         self.num_extras, self.sample_alpha, self.logq, self.elu = num_extras, sample_alpha, logq, elu
@@ -247,6 +249,10 @@ class GRU4Rec(SequentialRecommender):
             elu=self.elu,
         )
         return loss * (rows / self.num_slots)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in ``prefix`` with biases apart."""
+        return biases_apart(self) if self.variant == "prefix" else super().parameter_groups()
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adagrad in ``session``, Adam elsewhere."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.models.base import SequentialRecommender
 from common.nn.attention import CausalAttention, PackedHistory, PostNormBlock, SASRecBlock
+from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
 from common.nn.initial import Initial, initialise_weights
@@ -35,13 +36,15 @@ class SASRecSwitches(NamedTuple):
     """Added to variances by layer norms."""
     initial: Initial = "glorot"
     """How weights start."""
+    biases_decay: bool = True
+    """L2 covers biases."""
 
 
 VARIANTS: dict[SASRecVariant, SASRecSwitches] = {
     "original": SASRecSwitches(),
     "allmrec": SASRecSwitches(sees_padding=True, project=True, initial="xavier_normal"),
     "gsasrec": SASRecSwitches(scaled=False, tied=False, eps=1e-5, initial="framework"),
-    "lrd": SASRecSwitches(scaled=False, post_norm=True, eps=1e-5, initial="normal"),
+    "lrd": SASRecSwitches(scaled=False, post_norm=True, eps=1e-5, initial="normal", biases_decay=False),
 }
 
 
@@ -65,8 +68,9 @@ class SASRec(SequentialRecommender):
       layer-norm epsilon. Train it with ``objective="gbce"`` and 256 negatives: A. Petrov and C. Macdonald, "gSASRec",
       RecSys 2023 (https://arxiv.org/abs/2308.07192).
     * ``lrd`` (github.com/ysh-1998/LRD, after ReChorus): post-norm blocks; no √d, no final norm, no dropout on
-      embeddings and attention weights; weights start from N(0, 0.01²). Its right-padded histories with positions
-      counted backwards are the same function of the events. It is trained on prefixes with BPR.
+      embeddings and attention weights; weights start from N(0, 0.01²); no L2 on biases. Its right-padded histories with
+      positions counted backwards are the same function of the events. Train it on prefixes with BPR, ``betas`` (0.9,
+      0.999).
 
     Args:
         num_items: Number of items of the catalogue.
@@ -133,3 +137,7 @@ class SASRec(SequentialRecommender):
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """Vectors that states are compared with: the input table where tied."""
         return (self.output_embedding or self.item_embedding).table()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in ``lrd`` with biases apart."""
+        return super().parameter_groups() if self.switches.biases_decay else biases_apart(self)

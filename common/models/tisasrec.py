@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.models.base import SequentialRecommender
 from common.nn.attention import AttentionMaps, PackedHistory, PostNormBlock, SASRecBlock
+from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
 from common.nn.initial import initialise_weights
@@ -115,8 +116,8 @@ class TiSASRec(SequentialRecommender):
     ``lrd`` follows github.com/ysh-1998/LRD (after ReChorus) instead in these points: post-norm blocks; no √d, no
     final norm, no dropout except on the results of a block's parts; the distance of each pair is divided by the unit
     and rounded down; weights start from N(0, 0.01²). LRD's unit never exceeds 65,535 seconds, so on data with a
-    resolution of days all users share that unit: pass ``max_unit=65_535`` for parity. LRD's L2 also covers the linear
-    maps.
+    resolution of days all users share that unit: pass ``max_unit=65_535`` for parity, and ``betas`` (0.9, 0.999). L2
+    covers everything but biases.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -132,7 +133,7 @@ class TiSASRec(SequentialRecommender):
         calibration: The ``t`` of gBCE.
         score_penalty: Weight of BPR-max's penalty on negative scores.
         lr: Learning rate of Adam.
-        weight_decay: L2 coefficient of all tables.
+        weight_decay: L2 coefficient, of the tables or as in LRD.
         betas: Decay rates of Adam's moments.
     """
 
@@ -159,7 +160,7 @@ class TiSASRec(SequentialRecommender):
         super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay, betas)
         self.save_hyperparameters()
         self.max_history, self.time_span, self.max_unit = max_history, time_span, max_unit
-        original = variant == "original"
+        self.original = original = variant == "original"
         self.item_embedding = ItemEmbedding(num_items, width)
         self.position_keys = nn.Embedding(max_history, width)
         self.position_values = nn.Embedding(max_history, width)
@@ -204,7 +205,9 @@ class TiSASRec(SequentialRecommender):
         return smallest_gap(times, self.max_unit)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Embedding tables with L2, all other parameters without."""
+        """Embedding tables with L2, all other parameters without; in ``lrd`` biases without."""
+        if not self.original:
+            return biases_apart(self)
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
         ids = {id(table) for table in tables}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]

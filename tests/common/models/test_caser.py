@@ -122,6 +122,14 @@ def test_masked_padding_wins_no_maximum() -> None:
     assert not features[1].any()
 
 
+def test_prefix_starts_as_rechorus_does() -> None:
+    model = _small(variant="prefix", padding="masked", width=64)
+    for name, weight in model.named_parameters():
+        drawn = not name.startswith(("vertical", "horizontal"))
+        assert (float(weight.detach().std()) == pytest.approx(0.01, rel=0.2)) == drawn, name
+    assert not model.item_embedding.weight[0].any()
+
+
 def test_unknown_users_have_the_mean_vector_of_trained_users() -> None:
     model, catalogue = _small().eval(), toy.catalogue()
     catalogue["train"]["offsets"][-1] = catalogue["train"]["offsets"][-2]
