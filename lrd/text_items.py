@@ -95,10 +95,16 @@ class TextItemEmbedding(EntityEmbedding):
             UserError: If there are none, or of another width.
         """
         vectors = catalogue.get("text_vectors")
-        if vectors is None or vectors.size(1) != self.language.size(1):
+        if vectors is None:
             raise UserError(
-                "There are no item vectors of the width that the model was made for.",
-                "Give --data.text_encoder, for example minilm; the same in training and evaluation.",
+                "Items carry their texts, but there are no item vectors.",
+                "Give --data.text_encoder, for example minilm.",
+            )
+        if vectors.size(1) != self.language.size(1):
+            raise UserError(
+                f"The item vectors have shape {tuple(vectors.shape)}; the model was made for "
+                f"{tuple(self.language.shape)}.",
+                "Give the text encoder that the model was trained with.",
             )
         self.language[: len(vectors)] = vectors
 
@@ -121,6 +127,7 @@ class TextSASRec(TextReader, SASRec):
         objective: Training loss.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
+        betas: Decay rates of Adam's moments.
     """
 
     information_set = frozenset({"order", "text"})
@@ -137,6 +144,7 @@ class TextSASRec(TextReader, SASRec):
         objective: Objective = "bpr",
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(
             num_items,
@@ -149,6 +157,7 @@ class TextSASRec(TextReader, SASRec):
             objective=objective,
             lr=lr,
             weight_decay=weight_decay,
+            betas=betas,
         )
         self.save_hyperparameters()
         vectors = TextItemEmbedding(num_items, width, text_width)

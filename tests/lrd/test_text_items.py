@@ -1,7 +1,9 @@
 """Items that carry their text."""
 
+import pytest
 import torch
 
+from common.errors import UserError
 from common.models.sasrec import SASRec
 from common.types import Catalogue
 from lrd.text_items import TextItemEmbedding, TextSASRec
@@ -43,3 +45,14 @@ def test_projection_learns() -> None:
     assert isinstance(model.item_embedding, TextItemEmbedding)
     assert model.item_embedding.project.weight.grad is not None
     assert model.item_embedding.project.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("width", "says"), [(None, "no item vectors"), (4, r"\(41, 4\); the model was made for \(41, 5\)")]
+)
+def test_vectors_that_are_missing_or_of_another_width_are_refused(width: int | None, says: str) -> None:
+    known = toy.catalogue()
+    if width:
+        known["text_vectors"] = VECTORS[:, :width]
+    with pytest.raises(UserError, match=says):
+        TextItemEmbedding(toy.NUM_ITEMS, 8, 5).attach(known)
