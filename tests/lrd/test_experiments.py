@@ -1,9 +1,11 @@
 """What the shipped rows of LRD take from its authors, and which of them do without."""
 
+from typing import Any
+
 import pytest
 
 from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml
-from benchmarks.launch.rows import read_suite
+from benchmarks.launch.suites import read_suite
 from benchmarks.sweeps.space import find_space
 
 ROWS = [name for name in experiment_names() if name.rpartition("/")[2].startswith(("rcf", "kda"))]
@@ -31,3 +33,14 @@ def test_discovery_in_made_worlds_is_judged_beside_its_controls() -> None:
     judged = {f"kda_lrd{control}" for control in ("", "_permuted", "_random", "_uniform")}
     (report,) = suite.reports
     assert judged <= set(suite.methods) & set(report["methods"])
+
+
+@pytest.mark.parametrize("dataset", ["amazon-electronics", "amazon-office", "ml-100k", "synthetic"])
+def test_baselines_after_lrds_code_are_set_as_there(dataset: str) -> None:
+    def arguments(method: str) -> dict[str, Any]:
+        given: dict[str, Any] = read_yaml(find_experiment(f"{dataset}/{method}"))["model"]["init_args"]
+        return given
+
+    assert arguments("tisasrec_lrd")["max_unit"] == 65_535
+    assert arguments("sasrec_lrd")["betas"] == arguments("tisasrec_lrd")["betas"] == [0.9, 0.999]
+    assert arguments("caser_prefix")["padding"] == "masked"
