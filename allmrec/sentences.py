@@ -59,6 +59,8 @@ class TextTower(nn.Module):
         self.unit = unit
         while not unit and isinstance(model[-1], Normalize):
             del model[-1]
+        if trained:
+            drop_pooler(getattr(model[0], "auto_model", model))
         self.name = name
         self.model: nn.Module = model if trained else Frozen(model)
         self.trained = trained
@@ -91,8 +93,8 @@ class TextTower(nn.Module):
 
     def forward(self, items: Int[Tensor, "n"]) -> Float[Tensor, "n w"]:
         """Vectors of items, of which some may be the same."""
-        distinct, place = items.unique(return_inverse=True)
         if self.trained:
+            distinct, place = items.unique(return_inverse=True)
             return self._encode(distinct)[place]
         if self.table is None:
             self.table = self._frozen_table(items.device)
@@ -154,3 +156,9 @@ class TextTower(nn.Module):
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+def drop_pooler(model: nn.Module) -> None:
+    """Removes BERT's pooler of the first token, which sentence models do not use, and so would never learn."""
+    if hasattr(model, "pooler"):
+        setattr(model, "pooler", None)  # noqa: B010

@@ -44,8 +44,6 @@ class LayeredTower(TextTower):
             transformer = cast(Any, self.model)[0]
             lower, transformer.model = split_layers(transformer.auto_model, trained_layers, name)
             self.lower = Frozen(lower)
-        elif trained_layers is None:
-            drop_pooler(cast(Any, self.model)[0].auto_model)
         self.states: Float[Tensor, "m w"] | None = None
 
     def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
@@ -138,12 +136,4 @@ def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.M
     below, above = cast(Any, found[0]), cast(Any, found[1])
     below.layer, above.layer = below.layer[: count - top], above.layer[count - top :]
     upper.embeddings = GivenStates()
-    for part in (model, upper):
-        drop_pooler(part)
     return model, upper
-
-
-def drop_pooler(model: nn.Module) -> None:
-    """Removes BERT's pooler of the first token, which sentence models do not use."""
-    if hasattr(model, "pooler"):
-        setattr(model, "pooler", None)  # noqa: B010

@@ -49,8 +49,9 @@ def test_layers_below_are_run_once_for_all(sbert: str, monkeypatch: pytest.Monke
     assert sum(counts) == len(catalogue()["titles"])
 
 
-def test_gradient_reaches_every_parameter_of_the_upper_part(sbert: str) -> None:
-    tower = build(sbert, 1)
+@pytest.mark.parametrize("trained", [1, None])
+def test_gradient_reaches_every_parameter_that_learns(sbert: str, trained: int | None) -> None:
+    tower = build(sbert, trained)
     (tower(torch.tensor([3, 5])) ** 2).sum().backward()
     assert all(parameter.grad is not None for parameter in tower.parameters())
 
