@@ -20,7 +20,7 @@ from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.stage1 import text_marks
-from allmrec.stage2 import Projection
+from allmrec.stage2 import Projection, slot_vectors
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender, drawn_negatives
@@ -170,16 +170,13 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """States of users, of length 1, shape ``(b, 1, width)``."""
         prompts = self.prompts(batch)
-        pasts = [slots[1:] for slots in prompts.slots]
-        items = torch.tensor([item for past in pasts for item in past], dtype=torch.long, device=self.device)
-        lengths = torch.tensor([len(past) for past in pasts], device=self.device)
-        users = self.project_user(self.collaborative.user_vectors(batch))
-        distinct, place = items.unique(return_inverse=True)
-        # Slots of a row: the user's, then those of the history.
-        starts = (lengths + 1).cumsum(0) - lengths - 1
-        soft = users.new_zeros(len(items) + len(users), users.size(1)).index_copy(0, starts, users)
-        others = torch.ones(len(soft), dtype=torch.bool, device=self.device).index_fill(0, starts, False)
-        soft = soft.index_copy(0, others.nonzero()[:, 0], self.project_item(self.joint[distinct])[place])
+        soft = slot_vectors(
+            prompts,
+            self.joint,
+            self.project_item,
+            lambda: self.project_user(self.collaborative.user_vectors(batch)),
+        )
+        assert soft is not None
         states = self.user_head(self.reader.read(Tokens.of(prompts.ids, self.device), soft))
         return F.normalize(states, dim=1)[:, None] / self.temperature
 
