@@ -120,7 +120,8 @@ class ALLMRecStage1(SequentialRecommender):
             weight_recommendation=weight_recommendation,
         )
         self.text_encoder = self.tower.name
-        self.positions, self.vectors = positions, vectors
+        self.positions = positions
+        self.vectors: Literal["items", "texts"] = vectors
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the items' texts.
@@ -153,7 +154,8 @@ class ALLMRecStage1(SequentialRecommender):
     def joint_vectors(self) -> JointVectors:
         """Both latents of every item, without dropout, computed once after each training step; row 0 is zero."""
         if self._joint is None:
-            self._joint = self._encoded()
+            both = self._encoded("items"), self._encoded("texts")
+            self._joint = JointVectors(*both, self.tower.name, self.collaborative.digest)
         return self._joint
 
     @torch.no_grad()
@@ -186,7 +188,7 @@ class ALLMRecStage1(SequentialRecommender):
         """Item vectors decoded from joint vectors, computed once after each training step."""
         if self._decoded is None:
             with torch.no_grad():
-                self._decoded = self.alignment.items.decoder(getattr(self.joint_vectors(), self.vectors))
+                self._decoded = self.alignment.items.decoder(self._encoded(self.vectors))
         return self._decoded
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
@@ -197,12 +199,10 @@ class ALLMRecStage1(SequentialRecommender):
         self._joint = self._decoded = None
 
     @torch.no_grad()
-    def _encoded(self) -> JointVectors:
-        e = self.alignment.items.encode(self.collaborative.item_vectors())
-        q = self.alignment.texts.encode(self.tower.all(self.device))
-        first = torch.zeros(1, dtype=torch.long, device=self.device)
-        both = e.index_fill(0, first, 0.0), q.index_fill(0, first, 0.0)
-        return JointVectors(*both, self.tower.name, self.collaborative.digest)
+    def _encoded(self, side: Literal["items", "texts"]) -> Float[Tensor, "i_plus_1 z"]:
+        known = self.collaborative.item_vectors() if side == "items" else self.tower.all(self.device)
+        latent: Tensor = getattr(self.alignment, side).encode(known)
+        return latent.index_fill(0, torch.zeros(1, dtype=torch.long, device=self.device), 0.0)
 
     def _learnt(self, batch: SequenceBatch) -> tuple[Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
         """User vectors before each learnt item, and which of them have one."""

@@ -31,6 +31,7 @@ def sbert(tmp_path_factory: pytest.TempPathFactory) -> str:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
     fast.save_pretrained(folder / "bert")
     sizes: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(6)
     BertModel(BertConfig(vocab_size=len(entries), intermediate_size=16, **sizes)).save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"))
     SentenceTransformer(modules=[transformer, Pooling(12)], device="cpu").save(str(folder / "sbert"))
@@ -65,6 +66,13 @@ def test_tower_says_what_the_library_says(sbert: str) -> None:
     torch.testing.assert_close(tower.all(torch.device("cpu"))[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
 
 
+def test_gradient_reaches_every_parameter(sbert: str) -> None:
+    model = build(sbert, match_negatives=True)
+    model.loss(training_batch(negatives=1))["loss"].backward()
+    assert any(name.startswith("tower") for name, _ in model.named_parameters())
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 def test_each_distinct_item_is_encoded_once(sbert: str, encoded: list[int]) -> None:
     model, batch = build(sbert, positions="all", match_negatives=True), training_batch(6, negatives=1)
     model.loss(batch)
@@ -80,13 +88,14 @@ def test_frozen_texts_are_encoded_once_for_all(sbert: str, encoded: list[int]) -
     assert {name.split(".")[0] for name in model.state_dict()} == {"alignment"}
 
 
-def test_a_tested_model_leaves_its_vectors_without_encoding_anew(
+def test_texts_are_encoded_once_for_the_vectors_that_a_model_leaves_and_not_to_rank_by_e(
     sbert: str, encoded: list[int], tmp_path: Path
 ) -> None:
     model = build(sbert).eval()
+    model.score(evaluation_batch())
+    assert not encoded
     for _ in range(2):
-        model.score(evaluation_batch())
-    model.write_artifacts(tmp_path)
+        model.write_artifacts(tmp_path)
     assert sum(encoded) == NUM_ITEMS + 1
     joint = model.joint_vectors()
     model.loss(training_batch())
