@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from benchmarks.runs import LAST
@@ -32,6 +33,24 @@ def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
     best = ModelCheckpoint(folder, Path(WEIGHTS).stem, monitor=monitor, mode=mode, enable_version_counter=False)
     last = ModelCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
     return [best, last]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that a kill never leaves half of one.
+
+    Lightning's own writes it into the folder of temporary files, which may lie on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Writes ``path`` completely or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            torch.save(checkpoint, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def stamp_of(manifest: Manifest) -> dict[str, str]:

@@ -13,7 +13,7 @@ from benchmarks.configuration import Plan, RunCLI, models_named
 from benchmarks.description import Origin, describe, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.runs import CONFIG, ORIGIN, RESULT, UNDER, Result, hash_of, read_result
+from benchmarks.runs import CONFIG, ORIGIN, RESULT, UNDER, Result, alone, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
 from benchmarks.train import finish, prepare_folder, quieten
@@ -51,6 +51,7 @@ def evaluate(
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
         force: Repeat an evaluation that is already done.
     """
+    quieten()
     own = read_result(run)
     if scenario and (data or ORIGIN in own.data):
         raise UserError("A test on another data set is a scenario of its own.", "Give --scenario or --data.")
@@ -73,7 +74,6 @@ def evaluate(
     trainer.test(model, module, verbose=False)
     if not trainer.is_global_zero:
         return
-    prepare_folder(plan, None)
     result = replace(
         describe(plan, module, model, record, monitor, origin_of(own, cli, module)),
         imputed_time=imputed,
@@ -81,9 +81,11 @@ def evaluate(
         parameters=own.parameters,
         seconds=own.seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
-        checkpoint=own.checkpoint or str(run),
+        checkpoint=own.checkpoint or str(run.resolve()),
     )
-    finish(plan.folder, result, record, [])
+    with alone(plan.folder):
+        prepare_folder(plan, None)
+        finish(plan.folder, result, record, [])
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
 
 
@@ -131,7 +133,14 @@ def scenario_of_training(run: Path) -> str:
 def trained_run(run: Path) -> Path:
     """The run folder that holds the weights of a run: its own or, for an evaluation, that of the evaluated run."""
     checkpoint = read_result(run).checkpoint
-    return Path(checkpoint) if checkpoint else run
+    if not checkpoint:
+        return run
+    # A folder of runs may have been moved as a whole.
+    places = [Path(checkpoint), run.parent / Path(checkpoint).name]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise UserError(f"{run} is a test of {checkpoint}, which is not there.", "Name the run that was trained.")
 
 
 def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | None:

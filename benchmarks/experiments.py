@@ -31,8 +31,8 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
         UserError: If it is not valid YAML.
     """
     try:
-        return parse_yaml(path.read_text())
-    except yaml.YAMLError as error:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
 
 

@@ -112,10 +112,10 @@ def read_result(folder: Path) -> Result:
     if not path.is_file():
         state = "was not finished" if (folder / CONFIG).is_file() else "is not a run folder"
         raise UserError(f"{folder} {state}: it has no {RESULT}.", "Name a folder runs/<data set>/<method>/<run id>.")
-    return parse_result(path.read_text(), path)
+    return parse_result(path.read_bytes(), path)
 
 
-def parse_result(text: str, path: Path) -> Result:
+def parse_result(text: str | bytes, path: Path) -> Result:
     """Parses a ``result.json``.
 
     Args:
@@ -131,7 +131,9 @@ def parse_result(text: str, path: Path) -> Result:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
         return Result(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"{path} cannot be read: {error}.", "Run it again with --force.") from error
+        raise UserError(
+            f"{path} cannot be read: {error}.", "Delete it: the same run or suite makes it again."
+        ) from error
 
 
 def find_runs(folders: Iterable[Path]) -> Iterator[Path]:
@@ -162,8 +164,12 @@ def locked(path: Path, busy: UserError) -> Iterator[int]:
     with path.open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed the file since it was opened.
+            held = os.path.samestat(os.fstat(stream.fileno()), path.stat())
         except OSError as error:
             raise busy from error
+        if not held:
+            raise busy
         yield stream.fileno()
 
 
@@ -263,6 +269,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:

@@ -16,8 +16,8 @@ from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
 from benchmarks.launch.plan import SuiteRun, not_applicable, plan
 from benchmarks.launch.reports import Report, reports_of
-from benchmarks.launch.rows import read_suite
 from benchmarks.launch.schedule import Schedule
+from benchmarks.launch.suites import read_suite
 from benchmarks.launch.task import Launcher
 from benchmarks.launch.view import LiveView, plan_lines, status_lines
 from benchmarks.leaderboard.command import tables_of

@@ -18,10 +18,19 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
-from benchmarks.callbacks import STAMP, NoiseSeed, RunRecord, checkpoints, stamp_of, training_summary
+from benchmarks.callbacks import (
+    STAMP,
+    AtomicCheckpointIO,
+    NoiseSeed,
+    RunRecord,
+    checkpoints,
+    stamp_of,
+    training_summary,
+)
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.description import describe, parameter_counts, reads_unrecorded_time
 from benchmarks.environment import forget_peak_memory, peak_memory
@@ -46,6 +55,7 @@ from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS, load_checkpoint
 
+HELP = "`recbench run --help` describes the options of the Trainer."
 NOT_LOGGED = "Early stopping conditioned on metric"
 """How Lightning's message begins if the monitored metric is not logged."""
 
@@ -59,8 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     quieten()
     cli = RunCLI(arguments)
     plan = cli.plan
-    if (plan.folder / RESULT).is_file() and not cli.config.force:
-        say(f"Already done: {plan.folder} (--force runs it again).")
+    if is_done(cli, plan):
         return
     if cli.config.wandb:
         # Fails before files of an earlier run are removed.
@@ -69,9 +78,17 @@ def main(arguments: Sequence[str]) -> None:
     try:
         result = launch_within_memory(cli, plan)
     except MisconfigurationException as error:
-        raise UserError(str(error), "`recbench run --help` describes the options of the Trainer.") from error
+        raise UserError(str(error), HELP) from error
     if result is not None:
         say("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
+
+
+def is_done(cli: RunCLI, plan: Plan) -> bool:
+    """Whether a run is done and must not be repeated, which is said."""
+    done = (plan.folder / RESULT).is_file() and not cli.config.force
+    if done:
+        say(f"Already done: {plan.folder} (--force runs it again).")
+    return done
 
 
 def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
@@ -127,7 +144,9 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     model.attach(data.catalogue)
     # The processes of a run on several devices share its folder; the first one prepares and locks it.
     with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]  # Lightning sets it by name
-        prepare_folder(plan, resume)
+        # Another process may have finished it since this one began.
+        if not rank_zero_only.rank and is_done(cli, plan):  # type: ignore[attr-defined]  # Lightning sets it by name
+            return None
         return train_and_test(cli, plan, data, model, resume, imputed)
 
 
@@ -142,7 +161,9 @@ def train_and_test(
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = NoiseSeed(int(plan.config["seed_everything"]))
-    trainer = make_trainer(cli, plan, [noise, record, *checkpoints(plan.folder, monitor, mode)])
+    callbacks = [noise, record, *checkpoints(plan.folder, monitor, mode)]
+    trainer = make_trainer(cli, plan, callbacks, resumed=resume is not None)
+    prepare_folder(plan, resume)
     try:
         fit(trainer, model, data, plan.folder, resume)
     except SystemExit as stop:
@@ -233,6 +254,10 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
         if not str(error).startswith(NOT_LOGGED):
             raise
         raise UserError(str(error), "Name a metric of validation with --early_stopping.monitor.") from error
+    except ValueError as error:
+        if "val_check_interval" not in str(error):
+            raise
+        raise UserError(" ".join(str(error).split()), HELP) from error
     if not trainer.fast_dev_run and not (folder / WEIGHTS).is_file():  # type: ignore[attr-defined]  # Lightning sets it by name
         raise UserError(
             "Training ended before its first validation, so no checkpoint was chosen.",
@@ -291,10 +316,14 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
         write_atomically(plan.folder / CONFIG, yaml.safe_dump(plan.config, sort_keys=False))
 
 
-def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
-    """The configured Trainer, with the run's loggers and callbacks."""
+def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resumed: bool = False) -> L.Trainer:
+    """The configured Trainer, with the run's loggers and callbacks.
+
+    Raises:
+        UserError: If it refuses an option.
+    """
     given = cli.config_init.trainer.logger
-    loggers: list[Logger] = [MetricsFile(plan.folder)]
+    loggers: list[Logger] = [MetricsFile(plan.folder, resumed)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     if cli.config.tensorboard:
         loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))
@@ -302,7 +331,13 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback]) -> L.Trai
         loggers.append(wandb_logger(plan, cli.config.suite))
     bars: list[L.Callback] = [RichProgressBar()] if cli.config_init.trainer.enable_progress_bar is not False else []
     cli.trainer_defaults = {"callbacks": [*bars, *callbacks]}
-    return cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
+    try:
+        trainer = cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"The Trainer refuses an option: {error}", HELP) from error
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
 
 
 class MetricsFile(CSVLogger):
@@ -310,11 +345,12 @@ class MetricsFile(CSVLogger):
 
     Args:
         folder: Run folder.
+        resumed: Whether the run continues an earlier one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed: bool) -> None:
         self.earlier: list[dict[str, Any]] = []
-        if (folder / METRICS).is_file():
+        if resumed and (folder / METRICS).is_file():
             with (folder / METRICS).open(newline="") as stream:
                 # Lightning deletes the file.
                 self.earlier = [{key: value for key, value in row.items() if value} for row in csv.DictReader(stream)]

@@ -47,7 +47,9 @@ def at_least(
     for name, value in values.items():
         if value is not None and value < least:
             cure = f"give {least} or more."
-            raise UserError(f"{_option(options, name)} is {value}", f"{reason}: {cure}" if reason else cure.capitalize())
+            raise UserError(
+                f"{_option(options, name)} is {value}", f"{reason}: {cure}" if reason else cure.capitalize()
+            )
 
 
 def above_zero(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:

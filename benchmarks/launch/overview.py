@@ -15,17 +15,8 @@ from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.reports import is_reported
-from benchmarks.launch.rows import (
-    Suite,
-    SuiteRow,
-    experiment_of,
-    key_of,
-    model_of,
-    read_suite,
-    recipe_of,
-    rows_of,
-    seeds_of,
-)
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of
+from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, finished, shipped_times
 from benchmarks.runs import CONFIG, ORIGIN, flat
 from benchmarks.standins import STANDIN, find_standin

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import Suite, SuiteRow, experiment_of, key_of, model_of, rows_of, seeds_of
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, rows_of, seeds_of
+from benchmarks.launch.suites import Suite
 from benchmarks.runs import LAST, RESULT
 from common.errors import UserError
 
@@ -79,7 +80,6 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     Raises:
         UserError: If a store or an experiment is missing.
     """
-    from benchmarks.configuration import RunCLI
     from benchmarks.train import quieten
 
     quieten()
@@ -94,7 +94,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
             arguments = [*arguments_of(suite, dataset, row, seed, earlier), f"--data.root={root}", f"--runs={runs}"]
             if (dataset, row.key) not in parsed:
-                parsed[dataset, row.key] = RunCLI(arguments)
+                parsed[dataset, row.key] = _parsed(arguments, f"{dataset}/{row.label}")
             folders = {other: str(entry.folder) for other, entry in earlier.items()}
             cli = parsed[dataset, row.key].with_seed(seed, folders)
             # Neither a value that the experiment already has nor another seed of a closed form makes a new run.
@@ -114,6 +114,15 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     return sorted(unique.values(), key=lambda entry: entry.wave)
 
 
+def _parsed(arguments: Sequence[str], label: str) -> RunCLI:
+    from benchmarks.configuration import RunCLI
+
+    try:
+        return RunCLI(arguments)
+    except UserError as error:
+        raise UserError(f"{label}: {error.what}", error.cure) from error
+
+
 def arguments_of(suite: Suite, dataset: str, row: SuiteRow, seed: int, earlier: Mapping[str, SuiteRun]) -> list[str]:
     """Arguments of ``recbench run`` for a row of a suite, without those that say where.
 
@@ -126,6 +135,8 @@ def arguments_of(suite: Suite, dataset: str, row: SuiteRow, seed: int, earlier: 
     """
     return [
         f"--config={experiment_of(dataset, row.method)}",
+        # A method that is named by its file may have been written for other data.
+        f"--data.dataset={key_of(dataset)}",
         f"--seed_everything={seed}",
         f"--name={row.label}",
         *options_of(suite, row),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.launch.plan import State, SuiteRun
-from benchmarks.launch.rows import REPORTS, Suite, key_of, recipe_of
+from benchmarks.launch.rows import key_of, recipe_of
+from benchmarks.launch.suites import REPORTS, Suite
 from benchmarks.runs import hash_of
 from common.errors import UserError, nearest
 

@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import EXPERIMENTS, find_experiment, find_suite, read_yaml
+from benchmarks.experiments import EXPERIMENTS, find_experiment, read_yaml
+from benchmarks.launch.suites import Suite
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
 """Options whose values lead to separate tables, so that a row keeps its label under each."""
-VARIANT = {"of", "options", "with"}
-REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
-"""Commands that a suite can run as reports, and the file that each writes last."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """The content of a suite file.
-
-    Attributes:
-        about: Its purpose, in one line.
-        datasets: Keys of the data sets, or ``KEY/RECIPE`` for the store of one recipe.
-        methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
-        seeds: Seeds of each method; a closed-form method uses only the first.
-        options: Options of every run.
-        optional: Methods that some of the data sets may lack.
-        changes: Options of single methods and their variants, by method, for example the paper's training settings.
-        vary: Options and further values: each method also runs with each value, one change at a time. A change of data
-            also applies to the method's predecessors.
-        variants: Further rows by label: ``of`` names the method, ``options`` what is changed, and ``with`` replaces
-            predecessors by other rows.
-        across: Data sets on which each of ``methods`` is also tested, without training on them; methods that know items
-            by their ids are left out.
-        reports: Commands to run once the runs that they need are done: ``analyse`` and ``generate`` with the labels of
-            their ``methods``, ``speed`` with its ``name``; each with ``options``.
-        seeds_llm: The ``seeds`` used by methods that contain a language model; all when empty.
-    """
-
-    about: str
-    datasets: list[str]
-    methods: list[str]
-    seeds: list[int] = field(default_factory=lambda: [1])
-    options: dict[str, Any] = field(default_factory=dict)
-    optional: list[str] = field(default_factory=list)
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    vary: dict[str, list[Any]] = field(default_factory=dict)
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    across: list[str] = field(default_factory=list)
-    seeds_llm: list[int] = field(default_factory=list)
-    reports: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,54 +38,6 @@ class SuiteRow:
     def table(self) -> str:
         """What distinguishes it from rows with the same label in other tables."""
         return ", ".join(str(self.options[option]) for option in OWN_TABLE if option in self.options)
-
-
-def read_suite(path: Path) -> Suite:
-    """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
-
-    ``options`` are inherited one by one, and null leaves an inherited one out; anything else is replaced as a whole.
-
-    Raises:
-        UserError: If it is not a suite file, or the other suite does not exist.
-    """
-    values = read_yaml(path)
-    if isinstance(values, dict) and "like" in values:
-        name = values.pop("like")
-        beside = path.with_name(f"{name}.yaml")
-        other = beside if beside.is_file() else find_suite(str(name))
-        inherited = asdict(read_suite(other))
-        usual, own = inherited["options"], values.get("options", {})
-        left_out = [name for name in usual if name in own and own[name] is None]
-        options = {name: value for name, value in (usual | own).items() if name not in left_out}
-        values = inherited | values | {"options": options}
-    known = set(Suite.__dataclass_fields__)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is not a suite file.", "A suite has about, datasets and methods.")
-    for key in values:
-        if key not in known:
-            raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, known))
-    for key in ("about", "datasets", "methods"):
-        if not values.get(key):
-            raise UserError(f"{path}: the suite has no {key}.", "A suite has about, datasets and methods.")
-    for key in ("datasets", "methods", "seeds"):
-        if not isinstance(values.get(key, []), list):
-            raise UserError(f"{path}: {key} is {values[key]!r}, expected a list.", f"Write {key}: [{values[key]}].")
-    for label, variant in values.get("variants", {}).items():
-        if "of" not in variant or not set(variant) <= VARIANT:
-            raise UserError(f"{path}: the variant {label} is malformed.", "A variant has of, options and with.")
-    for report in values.get("reports", []):
-        command = report.get("command") if isinstance(report, dict) else report
-        if not isinstance(report, dict) or command not in REPORTS:
-            cure = f"Write {{command: …}}. {nearest(str(command), REPORTS)}"
-            raise UserError(f"{path}: {command!r} is not a command for reports.", cure)
-        needed = "name" if command == "speed" else "methods"
-        if not {"command", needed} <= set(report) <= {"command", needed, "options"}:
-            cure = f"A report with command {command} has {needed} and options."
-            raise UserError(f"{path}: the report {report} is malformed.", cure)
-    suite = Suite(**values)
-    if not set(suite.seeds_llm) <= set(suite.seeds):
-        raise UserError(f"{path}: seeds_llm {suite.seeds_llm} are not all among the seeds {suite.seeds}.", "Add them.")
-    return suite
 
 
 def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_experiment, find_suite
-from benchmarks.launch.rows import read_suite
+from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin

@@ -15,7 +15,8 @@ from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
-from benchmarks.launch.rows import experiment_of, key_of, model_of, read_suite, rows_of
+from benchmarks.launch.rows import experiment_of, key_of, model_of, rows_of
+from benchmarks.launch.suites import read_suite
 from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.standins import STANDIN
 from common.data.recipes import DATASETS

@@ -1,5 +1,6 @@
 """A finished run is scored again with its own weights, as a new result."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def test_a_leaderboard_takes_both(finished: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(finished), "--protocol", "sampled-19", "--runs", str(tmp_path)]) == 0
     results = [read_result(folder) for folder in find_runs([tmp_path, finished])]
     assert [table.protocol for table in build_tables(results)] == ["full", "sampled-19", "sampled-99"]
+
+
+def test_an_evaluation_finds_the_weights_of_a_folder_of_runs_that_was_moved(
+    floor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    trained = runs / "synthetic" / floor.parent.name / floor.name
+    shutil.copytree(floor, trained)
+    assert main(["evaluate", str(trained), "--protocol", "sampled-19"]) == 0
+    runs.rename(tmp_path / "moved")
+    (evaluation,) = set((tmp_path / "moved" / "synthetic" / floor.parent.name).iterdir()) - {
+        tmp_path / "moved" / "synthetic" / floor.parent.name / floor.name
+    }
+    assert main(["evaluate", str(evaluation), "--protocol", "full-unmasked"]) == 0
+    shutil.rmtree(evaluation.with_name(floor.name))
+    assert main(["evaluate", str(evaluation), "--protocol", "sampled-99"]) == 2
+    assert "which is not there" in capsys.readouterr().err
 
 
 def test_an_evaluation_is_not_repeated(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
-from benchmarks.experiments import EXPERIMENTS, find_suite
+from benchmarks.experiments import EXPERIMENTS, find_experiment, find_suite
 from benchmarks.launch.plan import plan
-from benchmarks.launch.rows import read_suite, rows_of
+from benchmarks.launch.rows import rows_of
+from benchmarks.launch.suites import read_suite
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.made_suites import patched, suite_file
@@ -151,6 +152,36 @@ def test_a_file_that_is_no_suite_is_refused_by_its_name(tmp_path: Path, text: st
     (tmp_path / "toy.yaml").write_text(text)
     with pytest.raises(UserError, match=f"toy.yaml{message}"):
         read_suite(tmp_path / "toy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": ["a"]}, r"options is \['a'\], expected a mapping"),
+        ({"vary": {"model.lr": 0.1}}, "vary, model.lr is 0.1, expected a list"),
+        ({"changes": {"sasrec": 3}}, "changes, sasrec is 3, expected a mapping"),
+        ({"variants": {"x": {"of": "sasrec", "options": ["a"]}}}, "the variant x is malformed"),
+        ({"methods": [1]}, "methods holds 1, expected a name"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"across": "synthetic"}, r"across is 'synthetic', expected a list.\nWrite across: \[synthetic\]"),
+        ({"like": "toy"}, "the suite is like itself"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_suite(suite_file(tmp_path, **changes))
+
+
+def test_a_method_written_for_other_data_runs_on_those_of_the_suite(root: Path, tmp_path: Path) -> None:
+    method = str(find_experiment("ml-100k/sasrec"))
+    (entry,) = plan(read_suite(suite_file(tmp_path, methods=[method], seeds=[1])), root, tmp_path)
+    assert RunCLI(entry.arguments).plan.manifest.dataset == "synthetic"
+
+
+def test_a_mistake_in_an_option_names_the_row(root: Path, tmp_path: Path) -> None:
+    suite = read_suite(suite_file(tmp_path, vary={"model.lr": [0.01]}))
+    with pytest.raises(UserError, match=r"synthetic/popularity-lr-0.01: Popularity has no argument 'lr'"):
+        plan(suite, root, tmp_path)
 
 
 def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from benchmarks.__main__ import main
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.overview import finished_settings, overview
 from benchmarks.launch.plan import plan
-from benchmarks.launch.rows import read_suite, rows_of
+from benchmarks.launch.rows import rows_of
+from benchmarks.launch.suites import read_suite
 from benchmarks.runs import read_result
 from common.data.schema import Manifest
 from common.errors import UserError

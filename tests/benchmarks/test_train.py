@@ -14,12 +14,13 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from benchmarks.__main__ import main
-from benchmarks.callbacks import NoiseSeed
+from benchmarks.callbacks import AtomicCheckpointIO, NoiseSeed
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
+from common.models.floors import Popularity
 from common.models.sasrec import SASRec
-from common.types import SequenceBatch
+from common.types import Catalogue, SequenceBatch
 from tests.benchmarks.conftest import options
 from tests.benchmarks.outside import weights
 
@@ -206,6 +207,42 @@ def test_a_run_folder_is_written_by_one_process_at_a_time(
     assert "Another process is working" in capsys.readouterr().err
     assert (folder / "result.json").is_file()
     assert main([*arguments, "--force"]) == 0
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_left_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--config", "synthetic/popularity", *options(root, tmp_path)]
+    attach = Popularity.attach
+
+    def overtaken(self: Popularity, catalogue: Catalogue) -> None:
+        attach(self, catalogue)
+        with monkeypatch.context() as patch:
+            patch.setattr(Popularity, "attach", attach)
+            assert main(arguments) == 0
+
+    monkeypatch.setattr(Popularity, "attach", overtaken)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("Run folder") == 1
+    assert (only(tmp_path / "synthetic" / "popularity") / "result.json").is_file()
+
+
+def test_an_option_that_the_trainer_refuses_leaves_no_folder(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--trainer.strategy=dpp", "--trainer.devices=two"):
+        assert main(["run", "--config", "synthetic/popularity", *options(root, tmp_path, option)]) == 2
+        assert "The Trainer refuses an option" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    with pytest.raises(AttributeError):
+        AtomicCheckpointIO().save_checkpoint({"step": lambda: 2}, path)
+    assert torch.load(path) == {"step": 1}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_peak_of_memory_is_that_of_one_run() -> None:

@@ -13,7 +13,7 @@ from benchmarks.experiments import experiment_names, suite_names
 from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
-from benchmarks.launch.rows import Suite
+from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import clock, durations, estimate, shipped_suite_times, shipped_times
 from tests.benchmarks.conftest import options
 

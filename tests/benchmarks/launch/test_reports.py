@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.launch.overview import finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.reports import reports_of
-from benchmarks.launch.rows import read_suite
+from benchmarks.launch.suites import read_suite
 from benchmarks.runs import RESULT
 from tests.benchmarks.made_suites import patched, suite_file
 

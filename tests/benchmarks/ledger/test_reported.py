@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import find_suite, suite_names
-from benchmarks.launch.rows import read_suite
+from benchmarks.launch.suites import read_suite
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.ledger.schema import SLICES
 from common.data.recipes import DATASETS

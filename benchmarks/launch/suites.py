@@ -1,0 +1,148 @@
+"""Suite files: what they may say, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.experiments import find_suite, read_yaml
+from common.errors import UserError, nearest
+
+REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
+"""Commands that a suite can run as reports, and the file that each writes last."""
+LISTS: dict[str, type] = {
+    "datasets": str,
+    "methods": str,
+    "optional": str,
+    "across": str,
+    "seeds": int,
+    "seeds_llm": int,
+    "reports": dict,
+}
+"""Keys of a suite that hold lists, and the type of their entries."""
+MAPPINGS: dict[str, type] = {"options": object, "changes": dict, "vary": list, "variants": dict}
+"""Keys of a suite that hold mappings, and the type of their values."""
+WORDS = {str: "a name", int: "a whole number", dict: "a mapping", list: "a list"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The content of a suite file.
+
+    Attributes:
+        about: Its purpose, in one line.
+        datasets: Keys of the data sets, or ``KEY/RECIPE`` for the store of one recipe.
+        methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
+        seeds: Seeds of each method; a closed-form method uses only the first.
+        options: Options of every run.
+        optional: Methods that some of the data sets may lack.
+        changes: Options of single methods and their variants, by method, for example the paper's training settings.
+        vary: Options and further values: each method also runs with each value, one change at a time. A change of data
+            also applies to the method's predecessors.
+        variants: Further rows by label: ``of`` names the method, ``options`` what is changed, and ``with`` replaces
+            predecessors by other rows.
+        across: Data sets on which each of ``methods`` is also tested, without training on them; methods that know items
+            by their ids are left out.
+        reports: Commands to run once the runs that they need are done: ``analyse`` and ``generate`` with the labels of
+            their ``methods``, ``speed`` with its ``name``; each with ``options``.
+        seeds_llm: The ``seeds`` used by methods that contain a language model; all when empty.
+    """
+
+    about: str
+    datasets: list[str]
+    methods: list[str]
+    seeds: list[int] = field(default_factory=lambda: [1])
+    options: dict[str, Any] = field(default_factory=dict)
+    optional: list[str] = field(default_factory=list)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    across: list[str] = field(default_factory=list)
+    seeds_llm: list[int] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_suite(path: Path) -> Suite:
+    """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
+
+    ``options`` are inherited one by one, and null leaves an inherited one out; anything else is replaced as a whole.
+
+    Raises:
+        UserError: If it is not a suite file, the other suite does not exist, or one inherits from itself.
+    """
+    return Suite(**_values(path, ()))
+
+
+def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """The checked content of a suite file; ``heirs`` inherit from it."""
+    if path in heirs:
+        raise UserError(f"{path}: the suite is like itself.", "Change `like`.")
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not a suite file.", "A suite has about, datasets and methods.")
+    like = values.pop("like", None)
+    _check_types(path, values)
+    if like is not None:
+        beside = path.with_name(f"{like}.yaml")
+        inherited = _values(beside if beside.is_file() else find_suite(str(like)), (*heirs, path))
+        usual, own = inherited["options"], values.get("options", {})
+        left_out = [name for name in usual if name in own and own[name] is None]
+        options = {name: value for name, value in (usual | own).items() if name not in left_out}
+        values = inherited | values | {"options": options}
+    for key in ("about", "datasets", "methods"):
+        if not values.get(key):
+            raise UserError(f"{path}: the suite has no {key}.", "A suite has about, datasets and methods.")
+    values = asdict(Suite(**values))
+    if not values["seeds"]:
+        raise UserError(f"{path}: seeds is empty.", "Name one at least.")
+    if not set(values["seeds_llm"]) <= set(values["seeds"]):
+        what = f"seeds_llm {values['seeds_llm']} are not all among the seeds {values['seeds']}"
+        raise UserError(f"{path}: {what}.", "Add them.")
+    return values
+
+
+def _check_types(path: Path, values: Mapping[str, Any]) -> None:
+    for key in values:
+        if key not in Suite.__dataclass_fields__:
+            raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, Suite.__dataclass_fields__))
+    for key, kind in LISTS.items():
+        entries = values.get(key, [])
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: {key} is {entries!r}, expected a list.", f"Write {key}: [{entries}].")
+        for entry in entries:
+            if not isinstance(entry, kind):
+                cure = "Write {command: …}." if key == "reports" else f"Write {WORDS[kind]} there."
+                raise UserError(f"{path}: {key} holds {entry!r}, expected {WORDS[kind]}.", cure)
+    for key, kind in MAPPINGS.items():
+        entries = values.get(key, {})
+        if not isinstance(entries, dict):
+            raise UserError(f"{path}: {key} is {entries!r}, expected a mapping.", f"Write {key}: {{NAME: VALUE}}.")
+        for name, entry in entries.items():
+            if not isinstance(entry, kind):
+                cure = f"Write {WORDS[kind]} there."
+                raise UserError(f"{path}: {key}, {name} is {entry!r}, expected {WORDS[kind]}.", cure)
+    for label, variant in values.get("variants", {}).items():
+        parts = (variant.get(part, {}) for part in ("options", "with"))
+        if "of" not in variant or not set(variant) <= {"of", "options", "with"} or not all(map(_is_mapping, parts)):
+            cure = "A variant has of (a method), options and with (mappings)."
+            raise UserError(f"{path}: the variant {label} is malformed.", cure)
+    for report in values.get("reports", []):
+        _check_report(path, report)
+
+
+def _check_report(path: Path, report: Mapping[str, Any]) -> None:
+    command = report.get("command")
+    if command not in REPORTS:
+        cure = f"Write {{command: …}}. {nearest(str(command), REPORTS)}"
+        raise UserError(f"{path}: {command!r} is not a command for reports.", cure)
+    needed = "name" if command == "speed" else "methods"
+    known = {"command", needed} <= set(report) <= {"command", needed, "options"}
+    if not known or not _is_mapping(report.get("options", {})):
+        cure = f"A report with command {command} has {needed} and options (a mapping)."
+        raise UserError(f"{path}: the report {report} is malformed.", cure)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
