@@ -29,7 +29,7 @@ class _MeanForUntrained(nn.Embedding):
         Args:
             trained: Whether each id has a training event, shape ``(num_entities + 1,)``; entry 0 is ignored.
         """
-        self.trained = trained.to(self.weight.device).index_fill(0, torch.zeros(1, dtype=torch.long), False)
+        self.trained = F.pad(trained[1:], (1, 0)).to(self.weight.device)
 
     def table(self) -> Float[Tensor, "n_plus_1 d"]:
         """The whole table, shape ``(num_entities + 1, width)``, as scoring sees it."""

@@ -41,3 +41,10 @@ def test_nothing_trained_gives_zeros_rather_than_nan() -> None:
     embedding = UserEmbedding(2, 3).eval()
     embedding.mark_trained(torch.zeros(3, dtype=torch.bool))
     assert embedding.table().abs().sum() == 0
+
+
+def test_marks_go_where_the_table_is() -> None:
+    embedding = ItemEmbedding(2, 3).to("meta")
+    embedding.mark_trained(torch.tensor([True, True, False]))
+    assert embedding.trained is not None
+    assert embedding.trained.device == embedding.weight.device
