@@ -35,6 +35,11 @@ def in_threads(step: Callable[[PieceT], None], pieces: Sequence[PieceT], device:
         with torch.inference_mode(inference), torch.no_grad():
             step(piece)
 
-    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        # Read to the end, so that an error is raised here.
-        deque(pool.map(alone, pieces), maxlen=0)
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            # Read to the end, so that an error is raised here.
+            deque(pool.map(alone, pieces), maxlen=0)
+    finally:
+        # Threads that are made later start with the number that any thread set last.
+        torch.set_num_threads(threads)

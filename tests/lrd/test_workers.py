@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
@@ -29,6 +30,8 @@ def test_each_piece_is_taken_once_in_the_modes_of_the_caller(
     assert taken == Counter(range(20))
     assert modes == expected
     assert torch.get_num_threads() == threads
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads
 
 
 @torch.no_grad()
