@@ -75,15 +75,17 @@ def _consecutive(train: Sequences, values: Int[Tensor, "i_plus_1"] | None = None
 def _since_related(train: Sequences, edges: Int[Tensor, "m 2"], num_items: int) -> Float[Tensor, "k"]:
     """Ages of the newest earlier event that an edge leads from, for all events that have one."""
     items, times = train["items"].long(), train["times"].long()
-    keys = edges[:, 0] * (num_items + 1) + edges[:, 1]
+    # Below every pair, so that each has a last key that is not above it.
+    lowest = edges.new_full((1,), -1)
+    keys = torch.cat([lowest, edges[:, 0] * (num_items + 1) + edges[:, 1]]).sort().values
     place = torch.arange(len(items)) - train["offsets"].long()[event_users(train)]
     waiting, found = torch.arange(len(items)), [times.new_empty(0, 2)]
     for lag in range(1, int(place.max()) + 1 if len(place) else 1):
         waiting = waiting[place[waiting] >= lag]
         earlier = waiting - lag
-        related = torch.isin(items[earlier] * (num_items + 1) + items[waiting], keys)
+        pairs = items[earlier] * (num_items + 1) + items[waiting]
+        related = keys[torch.searchsorted(keys, pairs, right=True) - 1] == pairs
         found.append(torch.stack([times[waiting], times[earlier]], dim=1)[related])
         waiting = waiting[~related]
-    pairs = torch.cat(found)
-    pairs = pairs[pairs[:, 0] > pairs[:, 1]]
-    return log_age(pairs[:, 0], pairs[:, 1])
+    now, then = torch.cat(found).T
+    return log_age(now[now > then], then[now > then])
