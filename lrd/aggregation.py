@@ -64,20 +64,23 @@ class FourierDecay(nn.Module):
         UserError: If that is less than 2.
     """
 
-    frequencies: Tensor
+    steps: Tensor
 
     def __init__(self, num_relations: int, num_points: int = 64) -> None:
         super().__init__()
         at_least(2, BACKBONE, num_points=num_points)
+        self.num_points = num_points
         self.real = nn.Parameter(torch.empty(num_relations, num_points // 2 + 1))
         self.imaginary = nn.Parameter(torch.empty(num_relations, num_points // 2 + 1))
-        frequencies = 2 * math.pi * torch.arange(num_points // 2 + 1, dtype=torch.float64) / num_points
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        # Whole numbers, which no change of the module's type rounds.
+        self.register_buffer("steps", torch.arange(num_points // 2 + 1), persistent=False)
 
     def forward(self, age: Float[Tensor, "b l"]) -> Float[Tensor, "b r l"]:
-        """Decay factors in [0, 1] at logarithmic ages, shape ``(b, r, l)``."""
-        phase = age[..., None] * self.frequencies.to(age.dtype)
-        wave = phase.cos() @ self.real.T - phase.sin() @ self.imaginary.T
+        """Decay factors in [0, 1] at logarithmic ages, shape ``(b, r, l)``; phases have at least single precision."""
+        kind = self.real.dtype
+        steps = self.steps.to(torch.promote_types(kind, torch.float32))
+        phase = age[..., None] * (2 * math.pi / self.num_points * steps)
+        wave = phase.cos().to(kind) @ self.real.T - phase.sin().to(kind) @ self.imaginary.T
         return (wave / (2 * self.real.size(1))).clamp(0, 1).transpose(1, 2)
 
 
@@ -112,6 +115,8 @@ class RelationEncoder(nn.Module):
         self.contract = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
+        # Under several processes every parameter that asks for a gradient must get one.
+        self.requires_grad_(rounds > 0)
 
     def forward(self, x: Float[Tensor, "n r d"]) -> Float[Tensor, "n r d"]:
         """Mixes the ``r`` summaries of each of ``n`` candidates, shape ``(n, r, d)``."""

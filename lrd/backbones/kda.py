@@ -77,5 +77,5 @@ class KDA(RCF):
         """Weight of each event by relation and age."""
         now = query_time(batch, self.clock)[:, None].expand_as(batch["history"])
         age = log_age(now, batch["history_time"]).masked_fill(batch["history"] == PAD, 0)
-        weights: Tensor = self.curves(age.to(self.relations.dtype))
+        weights: Tensor = self.curves(age)
         return weights

@@ -60,6 +60,17 @@ def test_decay_is_the_clamped_inverse_transform_over_conjugate_pairs(seed: int, 
     )
 
 
+def test_decay_in_half_precision_is_near_the_exact_one() -> None:
+    curves = FourierDecay(3)
+    torch.nn.init.normal_(curves.real, std=2.0)
+    torch.nn.init.normal_(curves.imaginary, std=2.0)
+    age = 30 * torch.rand(4, 50)
+    exact = curves(age)
+    half = curves.bfloat16()(age)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, atol=0.01, rtol=0)
+
+
 def test_rounds_share_their_weights_and_equal_a_naive_block() -> None:
     encoder = RelationEncoder(width=8, rounds=2, heads=2).eval()
     x = torch.randn(3, 4, 8)
@@ -71,6 +82,14 @@ def test_rounds_share_their_weights_and_equal_a_naive_block() -> None:
     mixed = [(query[..., h] @ key[..., h].transpose(1, 2) / 2).softmax(-1) @ value[..., h] for h in heads]  # √4 = 2
     block = encoder.contract(encoder.expand(torch.cat(mixed, -1)).relu())
     torch.testing.assert_close(once(x), encoder.norm(x + block))
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_parameters_ask_for_a_gradient_if_they_get_one(rounds: int) -> None:
+    encoder, x = RelationEncoder(width=8, rounds=rounds), torch.randn(3, 4, 8, requires_grad=True)
+    encoder(x).sum().backward()
+    for parameter in encoder.parameters():
+        assert parameter.requires_grad == (parameter.grad is not None) == bool(rounds)
 
 
 @pytest.mark.parametrize(
