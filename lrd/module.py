@@ -14,11 +14,13 @@ from common.nn.losses import bpr_max_loss
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
-from lrd.graph import Graph
+from lrd.graph import Graph, known_attributes
 from lrd.kge import distmult, kge_loss
-from lrd.reader import TextReader
+from lrd.text_model import TextModel
 from lrd.spread import COLLAPSED, RelationSpread
 
+AT_A_TIME = 2**17
+"""Candidates that an accelerator scores at a time: few enough for its memory, and enough to be kept busy."""
 _MINUS_ONE = "What the authors' code means by -1 is `released`, and `auto` is the same of training events alone"
 
 
@@ -39,7 +41,7 @@ class RelationalBatch(SequenceBatch, total=False):
     triplets: TripletBatch
 
 
-class LRD(TextReader):
+class LRD(TextModel):
     """A relation-aware recommender trained jointly on three objectives, with or without latent relations.
 
     ``L = L_rec + γ L_kge + λ L_lrd``: BPR over next items, DistMult over the triplets of the graph, and the discovery
@@ -60,8 +62,8 @@ class LRD(TextReader):
         weight_kge: The paper's γ; with 0 nothing is learnt from triplets. ``auto`` is triplets / training events,
             ``released`` the authors' triplets / all events, those held out among them (-1 in their code).
         weight_lrd: The paper's λ; with 0 nothing is discovered, and latent relations are free rows.
-        cache_candidates: Candidates scored at a time by each thread in evaluation, so that their relation vectors
-            stay in cache.
+        cache_candidates: Candidates scored at a time by each thread of a CPU in evaluation, so that their relation
+            vectors stay in cache.
         lr: Learning rate of Adam; the authors take 1e-4 for RCF and 1e-3 for KDA.
         weight_decay: L2 coefficient, not applied to biases.
     """
@@ -118,14 +120,17 @@ class LRD(TextReader):
             self.weight_kge.fill_(len(graph.triplets) / events)
         self.learns_triplets = bool(self.weight_kge)
         self.backbone.attach(catalogue, graph, self.learns_triplets)
-        if not catalogue["relations"] or not (self.learns_triplets or self.backbone.starts_from_graph):
+        learns = self.learns_triplets or self.backbone.starts_from_graph
+        if not (catalogue["relations"] and learns):
             self.information_set -= {"graph"}
+        if not (known_attributes(catalogue) and (learns or self.backbone.include_values)):
+            self.information_set -= {"attributes"}
         if self.discovery and self.spread is not None:
             self.discovery.attach(catalogue)
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
-        """Scores candidates, so few at a time that their relation vectors stay in cache."""
-        return self.backbone.score(batch, self.cache_candidates)
+        """Scores candidates, on a CPU so few at a time that their relation vectors stay in cache."""
+        return self.backbone.score(batch, self.cache_candidates if self.device.type == "cpu" else AT_A_TIME)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts.

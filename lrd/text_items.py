@@ -15,7 +15,7 @@ from common.models.sasrec import SASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
 from common.types import Catalogue, SequenceBatch
-from lrd.reader import TextReader
+from lrd.text_model import TextModel
 
 
 class EntityEmbedding(ItemEmbedding):
@@ -113,7 +113,7 @@ class TextItemEmbedding(EntityEmbedding):
         return table
 
 
-class TextSASRec(TextReader, SASRec):
+class TextSASRec(TextModel, SASRec):
     """SASRec as LRD's authors run it, with text added to the item vectors (:class:`TextItemEmbedding`).
 
     Args:

@@ -45,6 +45,8 @@ TIMES = {"event_times", "query_time"}
     [
         (lambda: model(), BASE),
         (lambda: model(weight_kge=0.0), BASE - {"graph"}),
+        (lambda: model(RCF(8, heads=2, include_values=False)), BASE),
+        (lambda: model(RCF(8, heads=2, include_values=False), weight_kge=0.0), BASE - {"graph", "attributes"}),
         (lambda: model(KDA(8, heads=2)), BASE | TIMES),
         (lambda: model(KDA(8, heads=2), weight_kge=0.0), BASE | TIMES),
         (lambda: model(KDA(8, heads=2, clock="last_event")), BASE | {"event_times"}),
@@ -126,10 +128,11 @@ def test_texts_are_projected_once_a_step_with_the_gradients_of_every_look_up() -
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_no_item_relations_are_no_graph() -> None:
+@pytest.mark.parametrize(("part", "read"), [("relations", "graph"), ("attributes", "attributes")])
+def test_what_is_not_there_is_not_read(part: str, read: str) -> None:
     found = model()
-    found.attach(catalogue(relations={}))
-    assert "graph" not in found.information_set
+    found.attach(catalogue(**{part: {}}))
+    assert found.information_set == BASE - {read}
 
 
 @pytest.mark.parametrize("kind", ["discovery", "sasrec"])
@@ -165,6 +168,19 @@ def test_the_unknown_are_scored_with_means_of_items_and_of_users() -> None:
         torch.testing.assert_close(backbone.users(cold)[0], backbone.users.weight[1 : toy.NUM_USERS].mean(0))
         values = torch.tensor([toy.NUM_ITEMS + 2])
         torch.testing.assert_close(backbone.entities(values), backbone.entities.weight[values])
+
+
+def test_an_accelerator_scores_in_one_piece_what_a_cpu_scores_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, batch, pieces = model(KDA(8, heads=2), cache_candidates=8).eval(), toy.full_batch(), []
+    made.attach(catalogue())
+    batch = {**batch, "candidates": torch.arange(1, 11).expand(len(batch["history"]), -1)}
+    made.backbone.pooling.register_forward_hook(lambda *_: pieces.append(1))
+    with torch.no_grad():
+        small = made.score(batch)
+        assert len(pieces) == 2 * len(batch["history"])
+        monkeypatch.setattr(LRD, "device", torch.device("cuda"))
+        torch.testing.assert_close(made.score(batch), small)
+    assert len(pieces) == 2 * len(batch["history"]) + 1
 
 
 def test_scores_under_autocast_are_near_those_without() -> None:

@@ -16,7 +16,7 @@ from common.types import Catalogue
 DIGEST = "texts_digest"
 
 
-class TextReader(Recommender):
+class TextModel(Recommender):
     """A model that may read vectors of item texts; its checkpoints refuse those of another encoder or file."""
 
     texts_digest: Tensor
