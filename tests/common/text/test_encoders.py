@@ -132,6 +132,27 @@ def test_raw_numbers_npy_and_safetensors_agree(tmp_path: Path, number_type: str)
         np.testing.assert_array_equal(loaded.numpy(), vectors.astype("float32"))
 
 
+@pytest.mark.parametrize(("kind", "other"), [("float32", "float64"), ("float64", "float32")])
+def test_raw_numbers_of_the_other_type_are_refused(tmp_path: Path, kind: str, other: str) -> None:
+    path = tmp_path / "feat.GPT"
+    (0.02 * np.random.default_rng(0).normal(size=(4, 6))).astype(kind).tofile(path)
+    with pytest.raises(UserError, match=rf"of sizes that no vectors have.\nWrite file:.*:{kind} instead"):
+        PrecomputedVectors(path, other).encode(TEXTS)
+
+
+def test_bytes_behind_the_last_raw_number_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "feat.GPT"
+    path.write_bytes(np.ones((4, 3)).tobytes() + b"\n")
+    with pytest.raises(UserError, match="97 bytes of float64 numbers, no multiple"):
+        PrecomputedVectors(path, "float64").encode(TEXTS)
+
+
+def test_zeros_are_no_vectors(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.zeros((4, 3)))
+    with pytest.raises(UserError, match="nothing but zeros"):
+        PrecomputedVectors(tmp_path / "v.npy").encode(TEXTS)
+
+
 def test_complex_numbers_are_no_vectors(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.zeros((4, 3), dtype=complex))
     with pytest.raises(UserError, match="complex"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from urllib3 import HTTPResponse
 
 from common.errors import UserError
 from common.text.cache import text_vectors
@@ -46,6 +47,8 @@ class Endpoint(BaseHTTPRequestHandler):
         if server.mode == "empty":
             rows = [{**row, "embedding": []} for row in rows]
         kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
+        if server.mode == "twice":
+            rows[1]["index"] = 0
         if server.mode == "wider later" and server.asked > 1:
             kept = [{**row, "embedding": [1.0, 2.0, 3.0]} for row in kept]
         failed = {"error": {"message": "no such model"}}
@@ -86,11 +89,24 @@ def test_endpoint_is_asked_in_batches_and_again_when_busy(endpoint: Server, mode
     assert endpoint.asked == (2 if mode == "well" else 3)
 
 
-@pytest.mark.parametrize(("mode", "says"), [("refuse", "401"), ("half", "answered 2 vectors for 4 texts")])
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("refuse", "401"),
+        ("half", "answered 2 vectors for 4 texts"),
+        ("twice", r"more than one of index \[0\], none of index \[1\]"),
+    ],
+)
 def test_endpoint_that_fails_is_a_clear_error(endpoint: Server, mode: str, says: str) -> None:
     endpoint.mode = mode
     with pytest.raises(UserError, match=says):
         EndpointEncoder("m", backoff=0.0).encode(TEXTS)
+
+
+@pytest.mark.parametrize(("wished", "waits"), [("3", 3), ("21600", 60), (None, None)])
+def test_a_server_that_wishes_a_pause_gets_a_minute_at_most(wished: str | None, waits: float | None) -> None:
+    answer = HTTPResponse(status=429, headers={"Retry-After": wished} if wished else {})
+    assert EndpointEncoder("m").retry.new().get_retry_after(answer) == waits
 
 
 @pytest.mark.parametrize("key", [None, "", " \r\n"])
