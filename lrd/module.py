@@ -16,8 +16,8 @@ from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph, known_attributes
 from lrd.kge import distmult, kge_loss
-from lrd.text_model import TextModel
 from lrd.spread import COLLAPSED, RelationSpread
+from lrd.text_model import TextModel
 
 AT_A_TIME = 2**17
 """Candidates that an accelerator scores at a time: few enough for its memory, and enough to be kept busy."""

@@ -130,8 +130,8 @@ def test_texts_are_projected_once_a_step_with_the_gradients_of_every_look_up() -
 
 @pytest.mark.parametrize(("part", "read"), [("relations", "graph"), ("attributes", "attributes")])
 def test_what_is_not_there_is_not_read(part: str, read: str) -> None:
-    found = model()
-    found.attach(catalogue(**{part: {}}))
+    found, changes = model(), dict[str, Any]({part: {}})
+    found.attach(catalogue(**changes))
     assert found.information_set == BASE - {read}
 
 
