@@ -46,7 +46,7 @@ class CollaborativeFilter(Frozen[Recommender]):
                 f"{type(model).__name__} has no user and item vectors to align",
                 "Choose SASRec, GRU4Rec, NextItNet, Caser, TiSASRec or NCF as collaborative filter.",
             )
-        super().__init__(model, training=dropout)
+        super().__init__(model, follows_training=dropout)
         self.width = self.item_vectors().size(1)
 
     @cached_property

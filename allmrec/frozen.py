@@ -19,19 +19,19 @@ class Frozen(nn.Module, Generic[ModuleT]):
     Args:
         module: What is frozen.
         movable: Whether it follows the owner to a device; not so if its parts lie on several.
-        training: Whether it is in training mode while its owner is, with dropout and gradient checkpointing.
+        follows_training: Whether it is in training mode while its owner is, with dropout and gradient checkpointing.
     """
 
-    def __init__(self, module: ModuleT, movable: bool = True, training: bool = False) -> None:
+    def __init__(self, module: ModuleT, movable: bool = True, follows_training: bool = False) -> None:
         super().__init__()
         # A list hides the module from torch, which registers attributes that are modules.
         self._held = [module.requires_grad_(False).eval()]
-        self.movable, self.trains = movable, training
+        self.movable, self.follows_training = movable, follows_training
 
     @property
     def module(self) -> ModuleT:
         """What is frozen, in the mode that it is wanted in: Lightning sets modes without calling ``train``."""
-        module, mode = self._held[0], self.training and self.trains
+        module, mode = self._held[0], self.training and self.follows_training
         return module if module.training == mode else module.train(mode)
 
     @property

@@ -96,7 +96,7 @@ class FrozenLLM(SlottedModel):
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         placed = device_map is not None or quantization != "none"
-        super().__init__(name, model, tokenizer, movable=not placed, training=gradient_checkpointing)
+        super().__init__(name, model, tokenizer, movable=not placed, follows_training=gradient_checkpointing)
         self.weights: Weights = weights
         self.end_id = end_token(tokenizer, name)
         self.sharded = False

@@ -36,7 +36,7 @@ class SlottedModel(Frozen[PreTrainedModel]):
         model: The model.
         tokenizer: Its tokenizer.
         movable: Whether the model follows its owner to a device.
-        training: Whether it is in training mode while its owner is.
+        follows_training: Whether it is in training mode while its owner is.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class SlottedModel(Frozen[PreTrainedModel]):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         movable: bool = True,
-        training: bool = False,
+        follows_training: bool = False,
     ) -> None:
-        super().__init__(model, movable, training)
+        super().__init__(model, movable, follows_training)
         self.name = name
         self.tokenizer = tokenizer
         tokenizer.add_special_tokens({"additional_special_tokens": list(SLOTS)}, replace_extra_special_tokens=False)

@@ -113,7 +113,7 @@ class TALLRec(ChoiceRanker):
             {name.replace(".", "/"): p for name, p in model.module.named_parameters() if "lora_" in name}
         ).float()
         # For the dropout of the additions; the language model has none.
-        model.trains = True
+        model.follows_training = True
 
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Loads the additions for another data set, whose items are known by their titles."""

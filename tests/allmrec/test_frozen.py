@@ -7,9 +7,9 @@ from allmrec.frozen import Frozen
 
 
 class Owner(nn.Module):
-    def __init__(self, inner: nn.Module, movable: bool = True, training: bool = False) -> None:
+    def __init__(self, inner: nn.Module, movable: bool = True, follows_training: bool = False) -> None:
         super().__init__()
-        self.inner = Frozen(inner, movable, training)
+        self.inner = Frozen(inner, movable, follows_training)
 
 
 def test_owner_does_not_list_it() -> None:
@@ -27,7 +27,7 @@ def test_it_follows_the_owner_unless_it_must_stay() -> None:
 
 
 def test_only_what_shall_train_follows_its_owner_s_mode() -> None:
-    still, following = Owner(nn.Dropout()), Owner(nn.Dropout(), training=True)
+    still, following = Owner(nn.Dropout()), Owner(nn.Dropout(), follows_training=True)
     for mode in (True, False, True):
         # As Lightning sets modes after a validation, which calls no `train`.
         for module in (*still.modules(), *following.modules()):
