@@ -92,7 +92,7 @@ class FrozenLLM(SlottedModel):
                     output_loading_info=True,
                 )
                 model = loaded[0]
-                refuse_missing(name, loaded[1])
+                refuse_missing(name, *loaded)
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         placed = device_map is not None or quantization != "none"

@@ -48,7 +48,7 @@ class FrozenReader(SlottedModel):
             config = without_dropout(AutoConfig.from_pretrained(place))
             dtype = dtype_of(precision, config)
             model, report = AutoModel.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True)
-            refuse_missing(place, report)
+            refuse_missing(place, model, report)
         super().__init__(place, model, tokenizer)
         self.given_name, self.pooling = name, pooling
         with torch.no_grad():

@@ -144,8 +144,8 @@ def loading(name: str) -> Iterator[None]:
     Raises:
         UserError: If the model cannot be loaded.
     """
-    check_folder(name)
     try:
+        check_folder(name)
         yield
     except Exception as error:
         if isinstance(error, UserError) or is_oom_error(error):
@@ -153,11 +153,12 @@ def loading(name: str) -> Iterator[None]:
         raise unreachable(name, error) from error
 
 
-def refuse_missing(name: str, report: Mapping[str, Any]) -> None:
+def refuse_missing(name: str, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
     """Checks that a model's files hold all its weights, except a pooler, which is never read.
 
     Args:
         name: Name or folder of the model.
+        model: The model, as it was loaded.
         report: What Transformers says of the loading.
 
     Raises:
@@ -165,9 +166,11 @@ def refuse_missing(name: str, report: Mapping[str, Any]) -> None:
     """
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
+        kind, held = type(model).__name__, " or ".join(model.config.architectures or ["model of no given kind"])
         raise UserError(
-            f"the files of language model {name!r} lack {len(missing)} of its weights, {missing[0]} among them",
-            "Download it whole with `hf download NAME --local-dir FOLDER`.",
+            f"the files of language model {name!r}, a {held}, lack {len(missing)} weights of a {kind}, {missing[0]} "
+            "among them",
+            "Choose another model, or download this one whole with `hf download NAME --local-dir FOLDER`.",
         )
 
 
@@ -179,7 +182,7 @@ def check_folder(name: str) -> None:
     """
     folder = Path(name)
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")):
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"language model folder {name} does not exist", "Give an existing folder, or a hub name.")
         return
     files = {path.name for path in folder.iterdir()}

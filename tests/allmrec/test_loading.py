@@ -14,6 +14,7 @@ from transformers import (
     BartForCausalLM,
     BertConfig,
     BertLMHeadModel,
+    BertModel,
     BloomConfig,
     GPTNeoConfig,
     MambaConfig,
@@ -45,17 +46,29 @@ def damaged(copy: Path, kind: str) -> None:
         weights.write_bytes(weights.read_bytes()[:2000])
     elif kind == "tokenizer":
         (copy / "tokenizer.json").write_text("{}")
+    elif kind == "index":
+        weights.rename(copy / "model-00001-of-00001.safetensors")
+        (copy / "model.safetensors.index.json").write_text('{"weight_map": ')
     else:
         kept = {name: value for name, value in load_file(weights).items() if "layers.1." not in name}
         save_file(kept, weights, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("weights", "damaged"), ("tokenizer", "damaged"), ("layers", "lack 9 of its weights")]
+    ("kind", "said"),
+    [("weights", "damaged"), ("tokenizer", "damaged"), ("index", "damaged"), ("layers", "lack 9 weights of a Llama")],
 )
 def test_a_damaged_folder_is_told_and_nothing_is_random(copy: Path, kind: str, said: str) -> None:
     damaged(copy, kind)
     with pytest.raises(UserError, match=said):
+        FrozenLLM(str(copy))
+
+
+def test_an_encoder_is_told_what_it_is(copy: Path) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    BertModel(BertConfig(vocab_size=vocabulary, num_attention_heads=2, **small)).save_pretrained(copy)
+    with pytest.raises(UserError, match="a BertModel, lack 6 weights of a BertLMHeadModel"):
         FrozenLLM(str(copy))
 
 
@@ -84,7 +97,7 @@ def other_family(kind: str, vocabulary: int) -> PreTrainedModel:
     return BertLMHeadModel(BertConfig(**layers, **sizes))
 
 
-@pytest.mark.parametrize(("kind", "why"), [("bart", "by .* nats"), ("bert", "RuntimeError"), ("mamba", "RuntimeError")])
+@pytest.mark.parametrize(("kind", "why"), [("bart", "by .* nats"), ("bert", "RuntimeError"), ("mamba", "IndexError")])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_family_that_scores_answers_otherwise_beside_others_is_refused(
     copy: Path,
