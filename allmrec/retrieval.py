@@ -129,7 +129,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         at_least(0, shown_history=shown_history)
-        at_least(1, max_title_tokens=max_title_tokens)
+        at_least(1, max_title_tokens=max_title_tokens, latent=latent, width=width, rows=rows)
         above_zero(temperature=temperature)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)

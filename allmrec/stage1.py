@@ -13,7 +13,7 @@ from torch import Tensor
 from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS, TextTower
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.base import Recommender, SequentialRecommender, drawn_negatives
 from common.types import PAD, Catalogue, SequenceBatch
 
@@ -101,6 +101,9 @@ class ALLMRecStage1(SequentialRecommender):
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        at_least(1, latent=latent)
+        at_least(0, weight_item=weight_item, weight_text=weight_text)
+        at_least(0, weight_matching=weight_matching, weight_recommendation=weight_recommendation)
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set

@@ -18,6 +18,7 @@ from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
 from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
+from common.errors import above_zero, at_least
 from common.models.base import Recommender
 from common.models.finished import finished_model
 from common.types import Catalogue, SequenceBatch
@@ -144,6 +145,8 @@ class ALLMRecStage2(ChoiceRanker):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        at_least(1, latent=latent)
+        above_zero(repetition_penalty=repetition_penalty)
         model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing, llm_weights)
         super().__init__(
             num_items,

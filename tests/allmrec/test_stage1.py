@@ -213,6 +213,13 @@ def test_texts_of_special_tokens_alone_are_refused(sbert: str, most: int) -> Non
     assert max(map(len, tower.ids)) == 2
 
 
+@pytest.mark.parametrize("option", [{"latent": 0}, {"weight_item": -0.5}, {"weight_text": -0.1}])
+def test_senseless_numbers_are_refused(sbert: str, option: dict[str, float]) -> None:
+    ((name, value),) = option.items()
+    with pytest.raises(UserError, match=f"{name} is {value}"):
+        ALLMRecStage1(NUM_ITEMS, sasrec(), sbert, **option)  # type: ignore[arg-type]  # values of several types
+
+
 def test_data_without_texts_is_refused(sbert: str) -> None:
     with pytest.raises(UserError, match="no item texts"):
         TextTower(sbert).attach(["", ""])

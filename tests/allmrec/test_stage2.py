@@ -61,6 +61,13 @@ def test_training_lowers_the_loss_through_the_projections_alone(
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"project_user", "project_item"}
 
 
+@pytest.mark.parametrize("option", [{"latent": 0}, {"repetition_penalty": 0.0}])
+def test_senseless_numbers_are_refused(joint: str, option: dict[str, float]) -> None:
+    ((name, value),) = option.items()
+    with pytest.raises(UserError, match=f"{name} is {value}"):
+        ALLMRecStage2(NUM_ITEMS, sasrec(), joint, "facebook/opt-125m", **option)  # type: ignore[arg-type]  # of several types
+
+
 @pytest.mark.parametrize("activation", ["leaky_relu", "gelu"])
 def test_projected_vectors_start_smaller_than_words(activation: Literal["leaky_relu", "gelu"]) -> None:
     torch.manual_seed(0)
