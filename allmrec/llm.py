@@ -73,8 +73,8 @@ class FrozenLLM(SlottedModel):
     ) -> None:
         bits = quantization_config(quantization)
         if bits is not None and device_map is None and torch.cuda.is_available():
-            # Quantised weights are placed as they are loaded, before the processes of a node part ways.
-            device_map = {"": int(os.environ.get("LOCAL_RANK", 0))}
+            # Quantised weights are placed as they are loaded, before a trainer says where each process of a node works.
+            device_map = {"": int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))}
         with loading(name):
             tokenizer = AutoTokenizer.from_pretrained(name)
             config = without_dropout(AutoConfig.from_pretrained(name))

@@ -150,9 +150,32 @@ def test_hub_name_without_network_says_how_to_download(monkeypatch: pytest.Monke
         FrozenLLM("facebook/opt-125m")
 
 
-def test_absent_folder_is_no_hub_name() -> None:
+@pytest.mark.parametrize("name", ["./nowhere", "runs/llm/opt"])
+def test_absent_folder_is_no_hub_name(name: str) -> None:
     with pytest.raises(UserError, match="does not exist"):
-        FrozenLLM("./nowhere")
+        FrozenLLM(name)
+
+
+@pytest.mark.parametrize("told", [{"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, {"SLURM_LOCALID": "1"}])
+def test_each_process_of_a_node_has_quantised_weights_on_its_own_gpu(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    places = []
+
+    def load(*_: object, device_map: dict[str, int], **__: object) -> None:
+        places.append(device_map)
+        raise OSError("no GPU here")
+
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, rank in told.items():
+        monkeypatch.setenv(name, rank)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("allmrec.llm.quantization_config", lambda _: object())
+    monkeypatch.setattr("allmrec.llm.AutoModelForCausalLM.from_pretrained", load)
+    with pytest.raises(UserError, match="no GPU here"):
+        FrozenLLM(folders["opt"], quantization="8bit")
+    assert places == [{"": 1}]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
