@@ -100,7 +100,7 @@ class Composer:
         self.max_history = max_history
         self.shown = shown
         self.titles, self.cut_titles = readable(llm, titles, max_title_tokens)
-        self.answers = llm.answer_ids([style.answer(title) for title in self.titles])
+        self.answers = llm.answer_ids([style.answer(title) for title in self.titles], behind=style.ask(""))
 
     def __call__(
         self, history: Int[Tensor, "b l"], candidates: Int[Tensor, "b c"], user: bool = True, soft: bool = True

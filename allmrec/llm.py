@@ -148,12 +148,24 @@ class FrozenLLM(SlottedModel):
         rows = super().prompt_ids(texts)
         return [row[:-1] if row[-1:] == [self.end_id] and len(row) > 1 else row for row in rows]
 
-    def answer_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of answers, each with the end token behind."""
-        if not texts:
-            return []
-        rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [[*row, self.end_id] for row in rows]
+    def answer_ids(self, texts: Sequence[str], behind: str = "") -> list[list[int]]:
+        """Tokens of answers, each with the end token behind.
+
+        Args:
+            texts: The answers.
+            behind: The end of a prompt: some tokenizers, such as Llama 2's, put a space in front of a text alone.
+
+        Raises:
+            UserError: If answers have no tokens of their own behind the prompt.
+        """
+        whole = [behind, *(behind + text for text in texts)]
+        front, *rows = self.tokenizer(whole, add_special_tokens=False)["input_ids"]
+        if any(row[: len(front)] != front for row in rows):
+            raise UserError(
+                f"the tokenizer of {self.name!r} joins the last word of a prompt with an answer",
+                "Choose another language model.",
+            )
+        return [[*row[len(front) :], self.end_id] for row in rows]
 
     def logits(
         self, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, "b t"], keep: int

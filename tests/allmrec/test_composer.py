@@ -22,6 +22,15 @@ def test_slots_name_the_user_then_history_then_candidates(llm: FrozenLLM) -> Non
     assert counts == [len(row) for row in prompts.slots]
 
 
+def test_answers_have_the_tokens_that_they_have_behind_a_prompt(llm: FrozenLLM) -> None:
+    style = PromptStyle()
+    composer = Composer(llm, style, TITLES)
+    for title, answer in zip(composer.titles, composer.answers, strict=True):
+        prompt = style.compose(TITLES[1:3], TITLES[4:7])
+        alone, whole = llm.prompt_ids([prompt, prompt + style.answer(title)])
+        assert [*whole, llm.end_id] == [*alone, *answer]
+
+
 def test_newest_items_are_shown(opt: FrozenLLM) -> None:
     prompts = Composer(opt, PromptStyle(), TITLES, max_history=2)(HISTORY, SHOWN, user=False)
     assert prompts.slots == [[2, 3, 8, 9, 10], [6, 7, 11, 12, 13]]

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.decoders import Metaspace as MetaspaceDecoder
 from tokenizers.models import BPE, WordLevel
-from tokenizers.pre_tokenizers import ByteLevel, Punctuation, WhitespaceSplit
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Punctuation, WhitespaceSplit
 from tokenizers.pre_tokenizers import Sequence as Steps
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
@@ -51,6 +52,19 @@ def bpe_tokenizer(texts: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
+def piece_tokenizer(texts: Sequence[str], entries: Sequence[str]) -> Tokenizer:
+    """Pieces of words behind a beginning token; as in Llama 2, a mark stands for spaces and in front of any text."""
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer, tokenizer.decoder = Metaspace(), MetaspaceDecoder()
+    trainer = BpeTrainer(vocab_size=200, special_tokens=list(entries), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    # Llama 2 marks words without parting them.
+    tokenizer.pre_tokenizer = None  # type: ignore[assignment]  # the library's stubs know no absence
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return tokenizer
+
+
 def model(family: str, vocabulary: int, context: int = 512, **sizes: int) -> PreTrainedModel:
     common: dict[str, Any] = {
         "vocab_size": vocabulary,
@@ -79,13 +93,15 @@ def save(folder: Path, built: PreTrainedModel, tokenizer: Tokenizer, begin: str 
 
 
 def build(folder: Path, family: str, context: int = 512) -> str:
-    """A folder with a tiny model: words for OPT and Llama, byte pairs and no beginning for Qwen2; only OPT pads."""
+    """A folder with a tiny model: words for OPT, pieces for Llama, byte pairs and no beginning for Qwen2; OPT pads."""
     sentence = (
         "One of these items comes next : \" The one they will buy is stands for a person's taste So far bought ,."
     )
     words = sorted({*WORDS, *"".join(c if c.isalnum() else " " for c in sentence).split()})
     if family == "qwen2":
         tokenizer, begin = bpe_tokenizer([*TITLES, sentence]), None
+    elif family == "llama":
+        tokenizer, begin = piece_tokenizer([*TITLES, sentence], ["<s>", "<pad>", "</s>", "<unk>"]), "<s>"
     else:
         entries = ["<s>", "<pad>", "</s>", "<unk>", *"\",.:'", *words]
         tokenizer, begin = word_tokenizer({word: i for i, word in enumerate(entries)}), "<s>"
