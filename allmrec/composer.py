@@ -117,7 +117,7 @@ class Composer:
             UserError: If a prompt does not fit even without history.
         """
         user = user and self.shown.user
-        pasts = self._pasts(history)
+        pasts = newest(history, self.max_history)
         shown: list[list[int]] = candidates.tolist()
         ids, shortened = fitted(
             self.llm,
@@ -130,7 +130,8 @@ class Composer:
         if not soft:
             return Prompts(ids, [[] for _ in ids], shortened)
         front, joint = [USER_SLOT] if user else [], self.shown.joint
-        slots = [[*front, *(past + items if joint else [])] for past, items in zip(pasts, shown, strict=True)]
+        rows = zip(map(self._ordered, pasts), shown, strict=True)
+        slots = [[*front, *(past + items if joint else [])] for past, items in rows]
         return Prompts(ids, slots, shortened)
 
     def sizes(self) -> Sizes:
@@ -151,7 +152,7 @@ class Composer:
         Raises:
             UserError: If a prompt does not fit even without history.
         """
-        pasts, question = self._pasts(history), plain(self.llm, question)
+        pasts, question = newest(history, self.max_history), plain(self.llm, question)
         ids, shortened = fitted(
             self.llm,
             lambda row: self._profile(pasts[row], soft) + question,
@@ -160,22 +161,23 @@ class Composer:
             "a prompt with this question and no history",
             "Ask a shorter question, or choose a model with a longer context.",
         )
-        return Prompts(ids, [[USER_SLOT, *past] if soft else [] for past in pasts], shortened)
+        slots = [[USER_SLOT, *self._ordered(past)] if soft else [] for past in pasts]
+        return Prompts(ids, slots, shortened)
 
-    def _pasts(self, history: Int[Tensor, "b l"]) -> list[list[int]]:
-        """The items of each history that its prompt shows, in their order there."""
-        pasts = newest(history, self.max_history)
-        if not self.shown.in_order:
-            for past in pasts:
-                past.sort()
-                Random(str(past)).shuffle(past)
-        return pasts
+    def _ordered(self, past: list[int]) -> list[int]:
+        """What a prompt shows of a history, oldest first, in the order in which it does."""
+        if self.shown.in_order:
+            return past
+        mixed = sorted(past)
+        Random(str(mixed)).shuffle(mixed)
+        return mixed
 
     def _profile(self, past: list[int], soft: bool) -> str:
-        return self.style.profile([self.titles[item] for item in past], soft)
+        return self.style.profile([self.titles[item] for item in self._ordered(past)], soft)
 
     def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
-        history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in (past, items))
+        rows = (self._ordered(past), items)
+        history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in rows)
         return self.style.compose(history, candidates, user, soft, self.shown.joint)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from allmrec.composer import UNTITLED, USER_SLOT, Composer, prompt_order
+from allmrec.composer import UNTITLED, USER_SLOT, Composer, Shown, prompt_order
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import PromptStyle
 from common.errors import DataError, UserError
@@ -81,6 +81,15 @@ def test_long_prompt_loses_its_oldest_items_and_no_candidate(tmp_path: Path) -> 
     assert prompts.shortened == [False, True]
     assert all(len(row) + most <= context for row, most in zip(prompts.ids, longest, strict=True))
     assert prompts.ids[1] == free(HISTORY[1:, 1:], SHOWN[1:]).ids[0]
+
+
+def test_long_prompt_loses_its_oldest_items_in_whatever_order_it_shows_them(tmp_path: Path) -> None:
+    mixed = Shown(in_order=False)
+    free = Composer(FrozenLLM(build(tmp_path / "wide", "opt"), "fp32"), PromptStyle(), TITLES, shown=mixed)
+    history, shown = torch.tensor([[1, 2, 3, 4, 5, 6, 7]]), SHOWN[1:]
+    context = len(free(history, shown).ids[0]) + max(len(free.answers[item]) for item in shown[0].tolist()) - 1
+    llm = FrozenLLM(build(tmp_path / "narrow", "opt", context), "fp32")
+    assert Composer(llm, PromptStyle(), TITLES, shown=mixed)(history, shown)[:2] == free(history[:, 1:], shown)[:2]
 
 
 def test_candidates_that_do_not_fit_are_an_error_with_counts(tmp_path: Path) -> None:
