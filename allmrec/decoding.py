@@ -7,7 +7,8 @@ stand side by side in one row behind the prompt, and a mask keeps each candidate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from inspect import signature
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,16 +71,24 @@ def read_prefix(llm: FrozenLLM, prompts: Sequence[Sequence[int]], soft: Float[Te
 @torch.no_grad()
 def read(llm: FrozenLLM, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, "b t"]) -> Prefix:
     """Reads vectors, padded on the left or within, and keeps their keys and values."""
+    # A DynamicCache keeps every position; a sliding-window cache would evict the prompt.
+    cache = DynamicCache()
     answer = llm(
         inputs_embeds=embeddings,
         attention_mask=real.long(),
         position_ids=positions(real),
         logits_to_keep=1,
-        # A DynamicCache keeps every position; a sliding-window cache would evict the prompt.
-        past_key_values=DynamicCache(),
-        use_cache=True,
+        **filling(llm, cache),
     )
-    return Prefix(answer.past_key_values, real, precise(answer.logits[:, -1]))
+    if not {"cache", "past_key_values"} & answer.keys():
+        raise RuntimeError("the model keeps no keys and values of what it reads")
+    return Prefix(cache, real, precise(answer.logits[:, -1]))
+
+
+def filling(llm: FrozenLLM, cache: Cache) -> dict[str, Any]:
+    """Arguments with which a model reads a cache and adds to it; Transformers renames one in version 5.40."""
+    name = "cache" if "cache" in signature(llm.module.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
 class Packed(NamedTuple):
@@ -135,8 +144,7 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
         inputs_embeds=embeddings,
         attention_mask=packed_mask(prefix.real, pack, embeddings.dtype),
         position_ids=prefix.real.sum(1, keepdim=True) + pack.step,
-        past_key_values=prefix.cache,
-        use_cache=True,
+        **filling(llm, prefix.cache),
     )
     prefix.cache.crop(-pack.ids.size(1))
     following = [[token for candidate in row for token in candidate[1:]] for row in answers]
@@ -216,7 +224,7 @@ def greedy(
     ended = [False] * len(limits)
     penalty = torch.ones_like(prefix.logits)
     penalty[:, list(penalised)] = repetition_penalty
-    logits, cache, real = prefix.logits, prefix.cache, prefix.real
+    logits, real = prefix.logits, prefix.real
     while True:
         scores = torch.where(logits > 0, logits / penalty, logits * penalty)
         tokens = scores.argmax(1)
@@ -235,8 +243,7 @@ def greedy(
             attention_mask=real.long(),
             # Beyond the context only in rows that have ended, while others write on.
             position_ids=(real.sum(1, keepdim=True) - 1).clamp(max=llm.context - 1),
-            past_key_values=cache,
-            use_cache=True,
+            **filling(llm, prefix.cache),
         )
-        logits, cache = precise(answer.logits[:, -1]), answer.past_key_values
+        logits = precise(answer.logits[:, -1])
     return written

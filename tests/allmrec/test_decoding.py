@@ -85,6 +85,15 @@ def test_a_prefix_serves_again_after_likelihoods_and_writes_as_if_fresh(llm: Fro
     assert greedy(llm, prefix, [6] * 3) == greedy(llm, read_prefix(llm, prompts.ids, soft), [6] * 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_caches_are_passed_as_transformers_wants_them(opt: FrozenLLM, caplog: pytest.LogCaptureFixture) -> None:
+    prompts, soft, answers = asked(opt, [0])
+    prefix = read_prefix(opt, prompts.ids, soft)
+    likelihoods(opt, prefix, answers)
+    greedy(opt, prefix, [2])
+    assert not caplog.records
+
+
 def test_scorers_follow_their_definitions() -> None:
     given = Likelihoods(torch.tensor([[-6.0, -4.0]]), torch.tensor([[3, 1]]))
     null = Likelihoods(torch.tensor([[-9.0, -4.5]]), given.tokens)
