@@ -18,6 +18,9 @@ from common.data.negatives import seeded
 from common.data.views import OVERALL
 from common.types import PAD, Cases, Catalogue, SequenceBatch, Split
 
+CHUNK = 65_536
+"""Instances whose lengths are looked up together: whole histories of all would take gigabytes."""
+
 
 class PromptDataset(PrefixDataset):
     """One instance per user, its last training item, or one per item; candidates are redrawn in every epoch.
@@ -76,8 +79,11 @@ class PromptDataset(PrefixDataset):
 
     def lengths(self) -> Int[Tensor, "n"]:
         """Length of each instance's titles in this epoch: those of its prompt, and the target's again as the answer."""
-        batch, (items, most) = self.instances(torch.arange(len(self))), self.sizes
-        shown = items[self.negatives().long()].sum(1) + items[batch["targets"][:, 0]]
+        return torch.cat([self._lengths(rows) for rows in torch.arange(len(self)).split(CHUNK)])
+
+    def _lengths(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+        batch, (items, most) = self.instances(rows), self.sizes
+        shown = items[self.negatives()[rows].long()].sum(1) + items[batch["targets"][:, 0]]
         recent = items[batch["history"].flip(1)[:, :most]].sum(1)
         return shown + recent + items[batch["targets"][:, 0]]
 
