@@ -154,6 +154,11 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the arguments, and turns a parser error into one readable message."""
         assert isinstance(args, list)
+        options = [argument.partition("=")[0].replace(".init_args", "") for argument in args]
+        for name in LINKED:
+            if f"--model.{name}" in options:
+                cure = f"Set --data.{name}." if name == "max_history" else "Leave it out."
+                raise UserError(f"--model.{name} is what the data say.", cure)
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -163,6 +168,13 @@ class RunCLI(LightningCLI):
             raise explain(parser, error, {"model": Recommender, "data": SequenceDataModule}) from error
         if self.config.model is None:
             raise UserError(*NO_MODEL)
+        if not {"--model", "--model.class_path"}.isdisjoint(options) and "--name" not in options:
+            # The name in a file belongs to the file's own class.
+            self.config.name = None
+        # The number 1 is one batch, 1.0 is all of them.
+        if repr(self.config.trainer.limit_test_batches) not in ("None", "1.0"):
+            cure = "Give --data.test_users, which draws the same users for every run."
+            raise UserError("--trainer.limit_test_batches would leave out some test cases.", cure)
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 from argparse import ArgumentError, ArgumentParser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from common.errors import UserError, nearest
 
@@ -14,6 +14,7 @@ UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (\S+)")
 UNKNOWN_CLASS = re.compile(r'Parser key "(\w+)".*Expected a dot import path string: (\S+)', re.DOTALL)
 UNKNOWN_ARGUMENT = re.compile(r"Problem with given class_path '(\S+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_KEY = re.compile(r"Group '(\w+)' does not accept option '([^']+)'")
+NO_DATASET = re.compile(r'Parser key "data".*\bdataset=None', re.DOTALL)
 KEY = re.compile(r'Parser key "([\w.]+)":')
 WRONG_VALUE = re.compile(r"Expected an? (.+?)\. Got value: (.*)")
 NO_SUBTYPE = re.compile(r"Subtypes: \[(.+)\]\s+Errors:.*?Given value: (.*?)(?:\n|$)", re.DOTALL)
@@ -52,6 +53,8 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         prefix = f"--{group}."
         valid = [name.removeprefix(prefix) for name in _options(parser) if name.startswith(prefix)]
         return UserError(f"--{group} has no option {option!r}.", nearest(option, valid))
+    if NO_DATASET.search(text):
+        return UserError("--data.dataset is missing.", "Name a data set; `recbench list datasets` shows them.")
     innermost = KEY.split(text)[-1]
     if found := WRONG_VALUE.search(innermost) or NO_SUBTYPE.search(innermost):
         expected, value = found.groups()
@@ -67,13 +70,11 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
 
 
-def concrete(base: type) -> Iterator[type]:
+def concrete(base: type) -> Iterable[type]:
     """All subclasses of ``base`` that can be instantiated, including itself."""
-    if not inspect.isabstract(base):
-        yield base
+    own = [] if inspect.isabstract(base) else [base]
     children: list[type] = base.__subclasses__()
-    for child in children:
-        yield from concrete(child)
+    return dict.fromkeys([*own, *(kind for child in children for kind in concrete(child))])
 
 
 def _named(keys: list[str], parser: ArgumentParser) -> str:
@@ -88,7 +89,8 @@ def _expected(types: str, value: str) -> str:
     choices = [name for listed in re.findall(r"Literal\[(.+?)\]", types) for name in re.findall(r"[^\s',]+", listed)]
     if choices:
         return nearest(value, set(choices))
-    plain = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>|typing\.", r"\1", types).replace("Sequence", "list")
+    plain = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>|typing\.", r"\1", types)
+    plain = re.sub(r"\bSequence\b", "list", plain)
     kinds = [name for name in plain.split(", ") if name != "NoneType"]
     return f"Give a value of type {' or '.join(kinds)}" + (", or null." if "NoneType" in plain else ".")
 
@@ -102,7 +104,7 @@ def _parameters(path: str) -> Iterable[str]:
 def _nearest_option(option: str, parser: ArgumentParser) -> str:
     valid = _options(parser)
     head, _, inner = option.partition(".")
-    heads = {name.partition(".")[0] for name in valid}
+    heads = {name.partition(".")[0] for name in valid if "." in name}
     if inner and head not in heads:
         return nearest(option, {f"{known}.{inner}" for known in heads})
     longer = [name for name in valid if name.startswith(option)]

@@ -47,10 +47,16 @@ def leaderboard(
         if name not in INFORMATION:
             raise UserError(f"--reads: no method can read {name!r}.", nearest(name, INFORMATION))
     everything = gather(runs or [Path("runs")])
+    datasets = {run.result.dataset for run in everything}
+    if dataset is not None and datasets and dataset not in datasets:
+        raise UserError(f"There is no finished run on {dataset!r}.", nearest(dataset, datasets))
     found = [run for run in everything if dataset in (None, run.result.dataset)]
     if reads is not None:
         found = [run for run in found if set(run.result.information_set) <= set(reads)]
     if protocol is not None:
+        protocols = {name for run in found for name in run.result.protocols}
+        if protocols and protocol not in protocols:
+            raise UserError(f"No run was tested under {protocol!r}.", nearest(protocol, protocols))
         found = [run for run in found if protocol in run.result.protocols]
     if not found:
         raise UserError("There is no finished run to show.", "Train one with `recbench run`, or name other folders.")

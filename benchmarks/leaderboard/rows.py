@@ -276,6 +276,9 @@ def _of(key: str, protocol: str) -> bool:
 
 
 def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
+    marks = _marks(runs, key, protocol)
+    # A seed that was tuned on is no evidence, unless there is nothing else to show.
+    runs = [run for run in runs if not _tuned_on(run)] or runs
     first = runs[0]
     prefix, primary = f"test/{protocol}/", primary_metric(protocol)
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
@@ -288,7 +291,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
         share=None,
         information_set=tuple(first.information_set),
         floor=first.closed_form,
-        marks=_marks(runs, key, protocol),
+        marks=marks,
         costs=_costs(runs),
         runs=tuple(sorted(runs, key=lambda run: run.seed)),
         slices={slice: cell_of(runs, name) for slice, name in keys.items() if name in first.metrics},

@@ -67,7 +67,8 @@ def submit(run: Path, *, out: Path | None = None) -> None:
         for name, data in files.items():
             archive.writestr(name, data)
     # What another machine would refuse is refused here, before it is submitted.
-    verify(Finished(result, path, files))
+    verify(Finished(result, run, files))
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content.getvalue())
     part.replace(path)

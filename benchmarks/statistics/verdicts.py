@@ -21,6 +21,8 @@ from scipy import stats
 from benchmarks.statistics.bootstrap import RESAMPLES, by_user, resampled_deviations
 
 LEVEL = 0.05
+COMPARED_SEEDS = 3
+"""Seeds from which on their spread widens the interval of a difference; with fewer it compares checkpoints."""
 _PAIRS = 256
 
 
@@ -45,7 +47,8 @@ class Verdicts:
 
     Attributes:
         difference: Difference of the means.
-        low: Lower end of its uncorrected 95 % interval: over seeds or over users, whichever is wider.
+        low: Lower end of its uncorrected 95 % interval: over seeds or over users, whichever is wider; over users alone
+            if a row has fewer than three seeds.
         high: Upper end of the interval.
         separated: Whether both rows take part in verdicts, and the Holm-corrected p-values of Welch's t, of the
             studentised bootstrap and of both sources together are below 0.05.
@@ -84,7 +87,8 @@ def compare(
     reach = stats.t.ppf(1 - LEVEL / 2, freedom) * seed_error
     pair_inside = inside[first] & inside[second]
     # A row with too few seeds only has an interval over users.
-    reach = np.where(pair_inside, reach, 0.0)
+    enough = np.array([row.fixed or len(row.seeds) >= COMPARED_SEEDS for row in rows])
+    reach = np.where(enough[first] & enough[second], reach, 0.0)
     low, high = difference + np.minimum(low, -reach), difference + np.maximum(high, reach)
     p_both = two_sided(difference, *joined((seed_error, freedom), (error, np.full(len(error), users - 1.0))))
     separated = pair_inside.copy()

@@ -63,8 +63,11 @@ def load_checkpoint(path: Path, cure: str) -> dict[str, Any]:
         raise UserError(f"There is no checkpoint {path}.", cure)
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}", cure) from error
+        # What PyTorch says is about options of its own.
+        raise UserError(f"{path} is not a checkpoint, or is damaged.", cure) from error
 
 
 def descendants(cls: type[T]) -> Iterator[type[T]]:

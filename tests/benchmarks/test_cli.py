@@ -82,6 +82,10 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--name", "../up"], "Use letters"),
         (["--model", "SASRek", "--data.dataset", "synthetic"], "Did you mean 'SASRec'?"),
         (["--data.dataset", "synthetic"], "No model is given"),
+        (["--model", "SASRec"], "--data.dataset is missing"),
+        (["--config", "synthetic/sasrec", "--model.max_history", "10"], "Set --data.max_history"),
+        (["--config", "synthetic/sasrec", "--model.init_args.num_items=10"], "is what the data say"),
+        (["--config", "synthetic/sasrec", "--trainer.limit_test_batches=1"], "Give --data.test_users"),
         ([], "No model is given"),
         (["synthetic/sasrec"], "Did you mean `--config synthetic/sasrec`?"),
         (["--config", "synthetic/sasrec", "--modle.width", "3"], "Did you mean '--model.width'?"),
@@ -195,7 +199,7 @@ def test_a_file_where_the_runs_folder_should_be(complaint: Complaint, root: Path
 def test_a_checkpoint_that_is_none(complaint: Complaint, root: Path, tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
     path = str(tmp_path / "x.ckpt")
-    assert "cannot be read" in complaint(
+    assert "is not a checkpoint, or is damaged" in complaint(
         "run", "--config", "synthetic/sasrec", "--ckpt_path", path, *options(root, tmp_path)
     )
 

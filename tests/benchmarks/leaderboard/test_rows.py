@@ -124,7 +124,9 @@ def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
     row = build_table(apart, "full").rows[0]
     assert (row.rank, row.marks) == (1, ())
     row = build_table(among, "full").rows[0]
-    assert (row.rank, row.seeds, row.marks) == (None, 5, ("tuned on one of its seeds",))
+    assert (row.rank, row.seeds, row.marks) == (None, 4, ("tuned on one of its seeds",))
+    alone = build_table([made_result("a", 0.5, 2, tuning=tuning)], "full").rows[0]
+    assert (alone.rank, alone.seeds) == (None, 1)
 
 
 def test_stand_in_is_marked_and_a_real_model_is_not() -> None:

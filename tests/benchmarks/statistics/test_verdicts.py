@@ -73,6 +73,16 @@ def test_two_seeds_are_a_comparison_of_checkpoints() -> None:
     assert verdicts.low[0, 1] > 0.3
 
 
+def test_the_spread_of_three_seeds_widens_an_interval_without_a_verdict() -> None:
+    rows = [evidence(0.16, spread=0.05, seeds=3), evidence(0.12, spread=0.05)]
+    error, freedom = welch(rows, np.array([0]), np.array([1]))
+    verdicts = compare(rows, USERS, (False, True), resamples=500)
+    assert not verdicts.separated.any()
+    assert verdicts.low[0, 1] == pytest.approx(
+        np.mean(rows[0].seeds) - np.mean(rows[1].seeds) - stats.t.ppf(0.975, freedom[0]) * error[0]
+    )
+
+
 def test_interval_is_the_wider_one_and_turns_with_the_pair() -> None:
     verdicts = compare([evidence(0.16, spread=0.05), evidence(0.12, spread=0.05)], USERS, BOTH, resamples=1000)
     error, freedom = welch([evidence(0.16, spread=0.05), evidence(0.12, spread=0.05)], np.array([0]), np.array([1]))
