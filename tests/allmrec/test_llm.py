@@ -11,7 +11,7 @@ from lightning import LightningModule
 from torch.nn.functional import cross_entropy
 
 from allmrec.decoding import greedy, likelihoods, read_prefix
-from allmrec.llm import IGNORED, FrozenLLM, labelled
+from allmrec.llm import IGNORED, FrozenLLM, Quantization, labelled
 from allmrec.prompts import SLOTS, PromptStyle
 from allmrec.tokens import Tokens
 from common.errors import UserError
@@ -182,6 +182,16 @@ def test_each_process_of_a_node_has_quantised_weights_on_its_own_gpu(
 def test_quantisation_without_bitsandbytes_says_what_to_install(folders: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"recbench\[quant\]"):
         FrozenLLM(folders["opt"], quantization="8bit")
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_quantised_weights_score_about_as_whole_ones(folders: dict[str, str], quantization: Quantization) -> None:
+    pytest.importorskip("bitsandbytes")
+    whole, small = FrozenLLM(folders["opt"], "fp32"), FrozenLLM(folders["opt"], "fp32", quantization)
+    ids, answers = whole.prompt_ids(["One of these"]), [whole.answer_ids([' "sea"', ' "red wolf"'])]
+    totals = [likelihoods(llm, read_prefix(llm, ids, None), answers).total.cpu() for llm in (whole, small)]
+    assert not torch.equal(*totals)
+    torch.testing.assert_close(totals[1], totals[0], rtol=0.1, atol=0.0)
 
 
 def test_tokenizer_without_end_token_is_refused(tmp_path: Path) -> None:
