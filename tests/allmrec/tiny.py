@@ -59,7 +59,7 @@ def piece_tokenizer(texts: Sequence[str], entries: Sequence[str]) -> Tokenizer:
     trainer = BpeTrainer(vocab_size=200, special_tokens=list(entries), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     # Llama 2 marks words without parting them.
-    tokenizer.pre_tokenizer = None  # type: ignore[assignment]  # the library's stubs know no absence
+    tokenizer.pre_tokenizer = None
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return tokenizer
