@@ -9,14 +9,15 @@ from benchmarks.runs import Result
 
 def summary_lines(result: Result) -> list[str]:
     """A line about the training of a run, and one line of metrics per protocol."""
-    seconds = result.seconds
-    training = result.training
-    lines = [
-        f"{result.dataset} / {result.method}, seed {result.seed}: {training.get('epochs', 0)} epochs, "
-        f"stopped by {training.get('stopped', 'evaluation')}, "
-        f"{seconds.get('train', 0):.1f} s training, {seconds.get('test', 0):.1f} s test"
-        + (", undertrained" if training.get("undertrained") else "")
-    ]
+    seconds, training = result.seconds, result.training
+    how = "closed form"
+    if not result.closed_form:
+        epochs = training.get("epochs", 0)
+        how = f"{epochs} epoch{'' if epochs == 1 else 's'}, stopped by {training.get('stopped', 'evaluation')}, "
+        how += f"{seconds.get('train', 0):.1f} s training"
+    late = ", undertrained" if training.get("undertrained") else ""
+    place = f"{result.dataset} / {result.method}, seed {result.seed}"
+    lines = [f"{place}: {how}, {seconds.get('test', 0):.1f} s test{late}"]
     for protocol in result.protocols:
         own = f"test/{protocol}/{OVERALL}"
         keys = {name: f"{own}/{name}" for name in SHOWN}

@@ -384,6 +384,8 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*log_every_n_steps.*",
+        # Evaluation counts every case once, whatever the number of devices.
+        ".*Using `DistributedSampler` with the dataloaders.*",
         ".*LeafSpec.*",
         "MLFlow only allows .* special characters.*",
     ):

@@ -56,7 +56,9 @@ def sweep(
 
         refuse_hours(hours)
     from benchmarks.sweeps.trial import as_arguments, check
+    from benchmarks.train import quieten
 
+    quieten()
     check(found, here, with_data=backend == "optuna" and not dry_run)
     if backend == "wandb":
         _with_wandb(found, here, folder, trials, dry_run)
