@@ -349,13 +349,11 @@ class SequentialRecommender(Recommender):
 
     def match_all(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n i_plus_1"]:
         """Scores the whole table against ``states``."""
-        bias = self.output_bias()
-        return torch.nn.functional.linear(states, self.output_table(), bias)
+        return torch.nn.functional.linear(states, self.output_table(), self.output_bias())
 
     def item_logits(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n i_plus_1"]:
         """Scores of the whole table as logits of a softmax over items: ``-inf`` for padding."""
-        logits = self.match_all(states)
-        return logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), -torch.inf)
+        return torch.nn.functional.pad(self.match_all(states)[:, 1:], (1, 0), value=-torch.inf)
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the last state."""
@@ -376,16 +374,15 @@ class SequentialRecommender(Recommender):
             return {"loss": softmax_loss(self.item_logits(states), targets)}
         negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[keep]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
-        return {
-            "loss": pairwise_loss(
-                self.objective,
-                scores[:, 0],
-                scores[:, 1:],
-                num_items=self.num_items,
-                calibration=self.calibration,
-                score_penalty=self.score_penalty,
-            )
-        }
+        loss = pairwise_loss(
+            self.objective,
+            scores[:, 0],
+            scores[:, 1:],
+            num_items=self.num_items,
+            calibration=self.calibration,
+            score_penalty=self.score_penalty,
+        )
+        return {"loss": loss}
 
 
 def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
