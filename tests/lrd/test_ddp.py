@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.runs import find_runs, read_result
 from tests.benchmarks.conftest import options
-from tests.benchmarks.test_processes import process
+from tests.benchmarks.outside import process
 
 
 def test_uniform_relations_have_no_layers_without_gradients(root: Path, tmp_path: Path) -> None:
