@@ -79,12 +79,17 @@ class Parameter:
 
     @property
     def first(self) -> Any:  # noqa: ANN401
-        """A valid value, to check the space with."""
+        """The value of a first trial."""
+        return self.samples[0]
+
+    @property
+    def samples(self) -> list[Any]:
+        """Values to check the space with: all choices, or the least value of a range."""
         if self.kind == "categorical":
-            return self.keys["values"][0]
+            return list(self.keys["values"])
         if self.fixed or self.kind == "int_uniform":
-            return self.keys["value" if self.fixed else "min"]
-        return self._bounds[0]
+            return [self.keys["value" if self.fixed else "min"]]
+        return [self._bounds[0]]
 
     @property
     def _bounds(self) -> tuple[float, float]:
@@ -197,7 +202,7 @@ def read_space(path: Path) -> Space:
         UserError: If the file is not a search space.
     """
     values = read_yaml(path)
-    if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict):
+    if not isinstance(values, dict) or not isinstance(values.get("parameters"), dict) or not values["parameters"]:
         raise UserError(f"{path} is not a search space.", "It needs command, method, metric and parameters.")
     for key in values:
         if key not in KEYS:
@@ -271,6 +276,8 @@ def _require_range(keys: Mapping[str, Any], place: str) -> None:
     for key in ("min", "max", "q"):
         if key in keys and (isinstance(keys[key], bool) or not isinstance(keys[key], (int, float))):
             raise UserError(f"{place}: {key} is {keys[key]!r}, not a number.", "Write 1.0e-4: YAML reads 1e-4 as text.")
+    if keys.get("q", 1) <= 0:
+        raise UserError(f"{place}: q is {keys['q']}.", "Give a step above 0.")
     if "min" in keys and keys["min"] > keys["max"]:
         raise UserError(f"{place}: min {keys['min']} is above max {keys['max']}.", "Swap them, or give a value.")
     if "values" in keys and not (isinstance(keys["values"], list) and keys["values"]):

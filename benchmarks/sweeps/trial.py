@@ -78,7 +78,7 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
 
 
 def check(space: Space, options: Sequence[str], with_data: bool = False) -> None:
-    """Parses one configuration of the space.
+    """Parses as many configurations of the space as show every choice of each parameter once.
 
     Args:
         space: What is searched.
@@ -89,7 +89,11 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
         UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), or the data
             are missing.
     """
-    cli = RunCLI([*space.arguments, *options, *as_arguments({p.name: p.first for p in space.parameters})])
+    if space.method == "grid":
+        space.grid()
+    for place in range(max(len(parameter.samples) for parameter in space.parameters)):
+        values = {p.name: p.samples[min(place, len(p.samples) - 1)] for p in space.parameters}
+        cli = RunCLI([*space.arguments, *options, *as_arguments(values)])
     if with_data:
         _ = cli.plan
 

@@ -89,6 +89,8 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
         ({"parameters": {"model.lr": {"values": 0.1}}}, "not a list"),
         ({"parameters": {"model.lr": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "above 0"),
         ({"parameters": 3}, "is not a search space"),
+        ({"parameters": {}}, "is not a search space"),
+        ({"parameters": {"model.lr": {"distribution": "q_uniform", "min": 0.1, "max": 0.5, "q": 0}}}, "q is 0"),
     ],
 )
 def test_mistakes(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -99,6 +101,8 @@ def test_mistakes(changes: dict[str, object], message: str, tmp_path: Path) -> N
 def test_an_unknown_parameter_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'dropout'"):
         check(read_space(written(tmp_path, parameters={"model.dropuot": {"values": [0.1]}})), [])
+    with pytest.raises(UserError, match="'wide' is not a valid value"):
+        check(read_space(written(tmp_path, parameters={"model.width": {"values": [16, "wide"]}})), [])
 
 
 def test_a_grid_of_ranges_is_refused(tmp_path: Path) -> None:
