@@ -56,7 +56,7 @@ def piece_tokenizer(texts: Sequence[str], entries: Sequence[str]) -> Tokenizer:
     """Pieces of words behind a beginning token; as in Llama 2, a mark stands for spaces and in front of any text."""
     tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True))
     tokenizer.pre_tokenizer, tokenizer.decoder = Metaspace(), MetaspaceDecoder()
-    trainer = BpeTrainer(vocab_size=200, special_tokens=list(entries), show_progress=False)
+    trainer = BpeTrainer(vocab_size=300, special_tokens=list(entries), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     # Llama 2 marks words without parting them.
     tokenizer.pre_tokenizer = None
@@ -101,7 +101,7 @@ def build(folder: Path, family: str, context: int = 512) -> str:
     if family == "qwen2":
         tokenizer, begin = bpe_tokenizer([*TITLES, sentence]), None
     elif family == "llama":
-        tokenizer, begin = piece_tokenizer([*TITLES, sentence], ["<s>", "<pad>", "</s>", "<unk>"]), "<s>"
+        tokenizer, begin = piece_tokenizer([*TITLES, "untitled", sentence], ["<s>", "<pad>", "</s>", "<unk>"]), "<s>"
     else:
         entries = ["<s>", "<pad>", "</s>", "<unk>", *"\",.:'", *words]
         tokenizer, begin = word_tokenizer({word: i for i, word in enumerate(entries)}), "<s>"
