@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Any, get_args
@@ -19,8 +18,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import common.models
-from benchmarks.experiments import TRAINER, find_experiment, parse_yaml, read_yaml
-from benchmarks.messages import explain
+from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked, with_config_files
+from benchmarks.experiments import TRAINER, parse_yaml
+from benchmarks.messages import explain, own_mistake, refused
 from benchmarks.runs import config_id, method_of, run_id
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
@@ -32,8 +32,6 @@ from common.models.base import Recommender
 from common.models.finished import descendants
 from common.text.encoders import open_encoder
 
-LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
-"""Model arguments that come from the data."""
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")
 """Settings of one call, which ``config.yaml`` leaves out; it leaves out loggers as well, since they may hold keys."""
 VECTORS = "vectors_sha256"
@@ -154,11 +152,7 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the arguments, and turns a parser error into one readable message."""
         assert isinstance(args, list)
-        options = [argument.partition("=")[0].replace(".init_args", "") for argument in args]
-        for name in LINKED:
-            if f"--model.{name}" in options:
-                cure = f"Set --data.{name}." if name == "max_history" else "Leave it out."
-                raise UserError(f"--model.{name} is what the data say.", cure)
+        refuse_linked(options := option_names(args))
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -320,64 +314,6 @@ def models_named(class_path: str) -> list[type[Recommender]]:
 def closed_form(class_path: str) -> bool:
     """Whether a model of this class, given by path or short name, needs no training."""
     return any(kind.closed_form for kind in models_named(class_path))
-
-
-def own_mistake(error: BaseException | None) -> UserError | None:
-    """The :class:`UserError` behind an error, if any: the parser wraps what a constructor raises."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def refused(error: BaseException) -> UserError:
-    """The message of a constructor about an argument, without the parser's text around it."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return UserError(f"{error}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")
-
-
-def with_config_files(arguments: Sequence[str]) -> list[str]:
-    """Replaces shipped names after ``--config`` by their files; one ``--config`` may be followed by several.
-
-    >>> with_config_files(["--trainer.max_epochs", "3"])
-    ['--trainer.max_epochs', '3']
-    """
-    result: list[str] = []
-    reading = False
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if option in ("--config", "-c"):
-            reading = not equals
-            result += ["--config", str(find_experiment(value))] if equals else []
-        elif reading and not argument.startswith("-"):
-            result += ["--config", str(find_experiment(argument))]
-        else:
-            reading = False
-            result.append(argument)
-    return result
-
-
-def data_class(arguments: Sequence[str]) -> str:
-    """The data class that a command line asks for, by options or in files; the last one counts.
-
-    An unknown class is ignored here: the parser reports it.
-
-    >>> data_class(["--data=PromptDataModule", "--data.dataset=synthetic"])
-    'PromptDataModule'
-    """
-    chosen = SequenceDataModule.__name__
-    for argument, following in pairwise([*arguments, ""]):
-        option, equals, value = argument.partition("=")
-        value = value if equals else following
-        if option in ("--data", "--data.class_path"):
-            chosen = value
-        elif option == "--config" and Path(value).is_file():
-            content = read_yaml(Path(value))
-            data = content.get("data") if isinstance(content, dict) else None
-            chosen = data.get("class_path", chosen) if isinstance(data, dict) else chosen
-    classes: list[type[SequenceDataModule]] = [SequenceDataModule, *descendants(SequenceDataModule)]
-    known = {cls.__name__ for cls in classes}
-    return chosen if chosen.rpartition(".")[2] in known else SequenceDataModule.__name__
 
 
 def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:

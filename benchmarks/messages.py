@@ -70,6 +70,20 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
 
 
+def own_mistake(error: BaseException | None) -> UserError | None:
+    """The :class:`UserError` behind an error, if any: the parser wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def refused(error: BaseException) -> UserError:
+    """The message of a constructor about an argument, without the parser's text around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return UserError(f"{error}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")
+
+
 def concrete(base: type) -> Iterable[type]:
     """All subclasses of ``base`` that can be instantiated, including itself."""
     own = [] if inspect.isabstract(base) else [base]

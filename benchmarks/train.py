@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
@@ -36,6 +34,7 @@ from benchmarks.description import describe, parameter_counts, reads_unrecorded_
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.experiments import read_yaml
 from benchmarks.loggers.account import wandb_mode
+from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.runs import (
@@ -338,34 +337,6 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resumed: 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer
-
-
-class MetricsFile(CSVLogger):
-    """Writes ``metrics.csv`` without a second copy of the configuration; a resumed run continues the file.
-
-    Args:
-        folder: Run folder.
-        resumed: Whether the run continues an earlier one.
-    """
-
-    def __init__(self, folder: Path, resumed: bool) -> None:
-        self.earlier: list[dict[str, Any]] = []
-        if resumed and (folder / METRICS).is_file():
-            with (folder / METRICS).open(newline="") as stream:
-                # Lightning deletes the file.
-                self.earlier = [{key: value for key, value in row.items() if value} for row in csv.DictReader(stream)]
-        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]  # Lightning declares two types
-        """Logs metrics, at first behind what was logged before the step at which the run goes on."""
-        kept = [row for row in self.earlier if step is not None and int(row["step"]) < step]
-        self.experiment.metrics += kept
-        self.earlier = []
-        super().log_metrics(dict(metrics), step)
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
-        """Does nothing: they are in ``config.yaml``."""
 
 
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:

@@ -10,6 +10,7 @@ import stat
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -153,7 +154,8 @@ def _verify(path: Path, url: str, lock: Path, md5: str | None, size: int | None,
 
 def _digest(path: Path, algorithm: str) -> str:
     with reading(path, "Verifying") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        new = partial(hashlib.new, algorithm, usedforsecurity=False)
+        return hashlib.file_digest(stream, new).hexdigest()  # type: ignore[arg-type]  # BinaryIO declares no readinto
 
 
 def _recorded(lock: Path) -> dict[str, dict[str, str | int]]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.configuration import Plan, RunCLI, with_config_files, without_secrets
+from benchmarks.arguments import with_config_files
+from benchmarks.configuration import Plan, RunCLI, without_secrets
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runs import config_id, find_runs, read_result, run_id, write_atomically
 from common.errors import UserError
