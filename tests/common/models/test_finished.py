@@ -41,5 +41,5 @@ def test_folders_without_a_model_are_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'Unheard', which is unknown"):
         finished_model(run)
     (run / WEIGHTS).write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a checkpoint, or is damaged"):
         finished_model(run)
