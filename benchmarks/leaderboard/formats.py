@@ -184,11 +184,14 @@ def _footnotes(table: Table) -> list[str]:
         notes.append("*above floor*: share closed of the gap between the best floor that reads no more and 1.")
     if any(row.rank is None for row in table.rows):
         notes.append(f"Rows with fewer than {RANKED_SEEDS} seeds ({RANKED_SEEDS_LLM} with an LLM) have no rank.")
-    if any(row.standing for row in table.rows):
+    if any(row.standing and row.standing.ranks for row in table.rows):
         notes.append(
             "*ranks*: the ranks that a row may have; rows that share a letter under *tie* are not separated (Welch's t "
-            "over seeds and paired bootstrap over users, both with Holm's correction over all pairs). *vs best*: "
-            "difference from the best row with its uncorrected 95 % interval; without a rank, it only compares "
-            "checkpoints."
+            "over seeds and paired bootstrap over users, both with Holm's correction over all pairs)."
+        )
+    if any(row.standing for row in table.rows):
+        notes.append(
+            "*vs best*: difference from the best row with its uncorrected 95 % interval; without a rank, it only "
+            "compares checkpoints."
         )
     return [" ".join(notes), ""]
