@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from common.data.events import encode
-from common.types import Sequences
+from common.data.splits import event_users, is_training
+from common.types import Sequences, Split
 
 HISTORY = 20
 """Number of newest history items that link rates consider, as in LRD's released analysis."""
@@ -86,13 +87,11 @@ def link_rates(
     return {name: float(mask.mean()) if len(mask) else 0.0 for name, mask in masks.items()}
 
 
-def training_targets(sequences: Sequences, train_end: torch.Tensor, limit: int, seed: int) -> NDArray[np.int64]:
+def training_targets(split: Split, limit: int, seed: int) -> NDArray[np.int64]:
     """Returns the positions of training events with a history, or a seeded sample of ``limit`` of them."""
-    offsets = sequences["offsets"]
-    place = torch.arange(sequences["items"].numel())
-    first = torch.repeat_interleave(offsets[:-1], offsets.diff())
-    end = torch.repeat_interleave(train_end, offsets.diff())
-    places = place[(place > first) & (place < end)].numpy()
+    users = event_users(split["sequences"])
+    place = torch.arange(len(users))
+    places = place[(place > split["sequences"]["offsets"][users]) & is_training(split)].numpy()
     if len(places) <= limit:
         return places
     return np.sort(np.random.default_rng(seed).choice(places, limit, replace=False))

@@ -226,7 +226,7 @@ def _describe_graph(
     values = {column.name: graph.value_ids(column) for column in attributes}
     known = {name: ids for name, ids in values.items() if ids.any()}
     sequences = split["sequences"]
-    places = {"train": graph.training_targets(sequences, split["train_end"], LINK_SAMPLE, seed)}
+    places = {"train": graph.training_targets(split, LINK_SAMPLE, seed)}
     places |= {"val": split["val"]["position"].numpy(), "test": split["test"]["position"].numpy()}
     return {
         "recipe": recipe.relations,

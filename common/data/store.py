@@ -24,7 +24,6 @@ from torch import Tensor
 
 from common.data.graph import value_ids
 from common.data.recipes import DATASETS
-from common.data.scenarios import train_counts
 from common.data.schema import Manifest
 from common.data.splits import build_sequences, is_training
 from common.data.templates import attribute_words
@@ -140,13 +139,14 @@ class Store:
         """Returns everything known about items, with the training events of a split or of a view of one."""
         parts, items = events or self.split(), self.items()
         attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
+        train = _training_events(parts)
         return Catalogue(
             num_users=self.manifest.num_users,
             num_items=self.manifest.num_items,
             num_interactions=self.manifest.num_interactions,
             time=self.manifest.time,
-            train=_training_events(parts),
-            train_count=train_counts(parts, self.manifest.num_items),
+            train=train,
+            train_count=torch.bincount(train["items"], minlength=self.manifest.num_items + 1),
             titles=["", *items["title"].to_list()],
             texts=["", *items["text"].to_list()],
             text_cache=self.text_cache,

@@ -118,8 +118,8 @@ def _truncated(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
     offsets, lengths = sequences["offsets"], sequences["offsets"].diff()
     removed = torch.where(users, (lengths - COLD_USER_EVENTS).clamp(min=0), 0)
     kept = torch.arange(int(offsets[-1])) >= torch.repeat_interleave(offsets[:-1] + removed, lengths)
+    # Of a user and all users before.
     gone = removed.cumsum(0)
-
     start = offsets[:-1] + removed - gone
 
     def moved(cases: Cases) -> Cases:

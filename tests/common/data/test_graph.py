@@ -63,7 +63,7 @@ def test_training_targets_have_a_history_and_are_training_events() -> None:
     split = split_of(histories)
     offsets, ends = split["sequences"]["offsets"].tolist(), split["train_end"].tolist()
     expected = [place for user in range(1, 11) for place in range(offsets[user] + 1, ends[user])]
-    assert training_targets(split["sequences"], split["train_end"], 10_000, 0).tolist() == expected
-    sample = training_targets(split["sequences"], split["train_end"], 5, 0)
+    assert training_targets(split, 10_000, 0).tolist() == expected
+    sample = training_targets(split, 5, 0)
     assert len(sample) == 5
     assert set(sample.tolist()) <= set(expected)
