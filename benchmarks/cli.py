@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from benchmarks.allocator import keep_freed_memory
 from common.errors import UserError, failure_number, nearest
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    keep_freed_memory()
     try:
         dispatch(arguments)
     except SystemExit as stop:

@@ -82,7 +82,7 @@ class LRD(TextModel):
         discovery: LatentRelationDiscovery | None = None,
         weight_kge: float | Literal["auto", "released"] = "auto",
         weight_lrd: float = 10.0,
-        cache_candidates: int = 128,
+        cache_candidates: int = 400,
         lr: float = 1e-4,
         weight_decay: float = 1e-6,
     ) -> None:

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _here = threading.local()
+_ALIGNMENT = 16
+"""Candidates come in multiples of this, so that every row of a buffer is one of whole vectors of the processor."""
 
 
 class Rounds:
@@ -19,7 +21,7 @@ class Rounds:
     the views it needs are made here, since at this size an allocation or a view costs as much as the arithmetic.
 
     Args:
-        candidates: ``n``.
+        candidates: ``n``, a multiple of 16.
         relations: ``r``.
         width: Width ``d`` of a summary.
         heads: Attention heads.
@@ -44,7 +46,8 @@ class Rounds:
 
     @classmethod
     def of_thread(cls, candidates: int, relations: int, width: int, heads: int, like: Tensor) -> Rounds:
-        """The memory of the calling thread, allocated again when the sizes change."""
+        """The memory of the calling thread for at least ``candidates``, allocated again when the sizes change."""
+        candidates = -(-candidates // _ALIGNMENT) * _ALIGNMENT
         # Tensors made in inference mode serve only there.
         key = candidates, relations, width, heads, like.dtype, like.device, torch.is_inference_mode_enabled()
         if getattr(_here, "key", None) != key:
@@ -62,7 +65,7 @@ class Rounds:
         norm: nn.LayerNorm,
     ) -> Float[Tensor, "n r d"]:
         """Applies the block ``rounds`` times to the ``r`` summaries of each of ``n`` candidates."""
-        self.summaries.copy_(x.permute(2, 1, 0))
+        summaries = self.summaries[..., : len(x)].copy_(x.permute(2, 1, 0))
         weight = query_key_value.weight.clone()
         weight[: len(self.x)] *= self.scale
         expand_bias, contract_bias = expand.bias[:, None], contract.bias[:, None]
@@ -72,7 +75,7 @@ class Rounds:
             torch.addmm(expand_bias, expand.weight, self.mixed, out=self.hidden).relu_()
             self.x.add_(contract_bias).addmm_(contract.weight, self.hidden)
             self._normalise(norm)
-        return self.summaries.permute(2, 1, 0).clone()
+        return summaries.permute(2, 1, 0).clone()
 
     def _attend(self) -> None:
         """``mixed = softmax(query · key) value`` per head and candidate, the scale being in the query."""

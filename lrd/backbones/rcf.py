@@ -168,8 +168,8 @@ class RCF(nn.Module):
 
 
 def _grid(place: Tensor, size: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of a matrix with at most ``size`` entries each, of as few rows as that takes."""
+    """Blocks of a matrix with at most ``size`` entries each, of as few rows as that takes, and of like widths."""
     height, width = place.shape
-    rows, columns = max(1, size // width), min(size, width)
+    rows, columns = max(1, size // width), -(-width // -(-width // size))
     for row, column in product(range(0, height, rows), range(0, width, columns)):
         yield slice(row, row + rows), slice(column, column + columns)
