@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from benchmarks.allocator import keep_freed_memory
+from benchmarks.processor import settle
 from common.errors import UserError, failure_number, nearest
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    keep_freed_memory()
     try:
         dispatch(arguments)
     except SystemExit as stop:
@@ -117,6 +116,7 @@ def dispatch(arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise UserError(f"recbench has no command {name!r}.", nearest(name, COMMANDS))
     function = _function(name)
+    settle()
     if COMMANDS[name].parses_itself:
         function(rest)
         return
