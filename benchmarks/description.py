@@ -82,7 +82,6 @@ def describe(
             "split": settings["split"],
             "time": plan.manifest.time,
             "leakage": plan.manifest.splits.get(settings["split"], {}).get("leakage"),
-            "graph_snapshot": plan.manifest.graph.get("snapshot"),
             "post_hoc_graph": data.post_hoc_graph,
         }
         | ({} if origin is None else origin.data),

@@ -170,14 +170,13 @@ class SequenceDataModule(L.LightningDataModule):
         Raises:
             UserError: If there is no such protocol.
         """
-        full = protocol in FULL
         return {
             "data": self.manifest.fingerprint,
             "split": self.split,
             "protocol": protocol,
-            "candidates": "catalogue" if full else self.store.candidates_hash(self.split, protocol),
+            "candidates": "catalogue" if protocol in FULL else self.store.candidates_hash(self.split, protocol),
             "masking": "seen" if self._masks_seen(protocol) else "none",
-            "test_users": "all" if self.test_users is None else self.test_users,
+            "test_users": self._test_users(),
         } | ({} if self.scenario == OVERALL else {"scenario": self.view.scenario})
 
     @property
@@ -191,6 +190,12 @@ class SequenceDataModule(L.LightningDataModule):
         # Preparation makes this split of recorded times only; here the user has allowed imputed ones.
         sequences = self.store.split()["sequences"]
         return global_temporal(sequences, cut_times(sequences, QUANTILES))
+
+    def _test_users(self) -> int | Literal["all"]:
+        if self.test_users is None:
+            return "all"
+        cases = len(self.events["test"]["user"]) if self.view.test is None else int(self.view.test.sum())
+        return self.test_users if self.test_users < cases else "all"
 
     def _masks_seen(self, protocol: str) -> bool:
         # Where users return to items, a seen item may be the target.

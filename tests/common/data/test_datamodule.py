@@ -202,6 +202,7 @@ def test_protocol_fields_tell_protocols_splits_and_test_users_apart(make: Make) 
     assert fields("full")["masking"] != fields("full-unmasked")["masking"]
     assert fields("sampled-9")["candidates"] == make().manifest.hashes["candidates-leave_one_out-sampled-9.safetensors"]
     assert fields("full") != make(test_users=5).protocol_fields("full")
+    assert fields("full") == make(test_users=33).protocol_fields("full") == make(test_users=34).protocol_fields("full")
     assert fields("full") != make(split="global_temporal").protocol_fields("full")
 
 
