@@ -29,7 +29,7 @@ def test_backbone_and_lrd_are_tuned_over_the_same_ranges(base: str) -> None:
 
 
 def test_discovery_in_made_worlds_is_judged_beside_its_controls() -> None:
-    suite = read_suite(find_suite("lrd-synthetic-worlds"))
+    suite = read_suite(find_suite("lrd-synthetic-discovery"))
     judged = {f"kda_lrd{control}" for control in ("", "_permuted", "_random", "_uniform")}
     (report,) = suite.reports
     assert judged <= set(suite.methods) & set(report["methods"])
