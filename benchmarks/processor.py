@@ -18,7 +18,8 @@ def settle() -> None:
     keep_freed_memory()
     # A command that computes has imported PyTorch with its module; the others do not wait for it.
     if (torch := sys.modules.get("torch")) is not None:
-        # Weights that nothing uses decay below 1e-38, where a processor takes a hundred times as long for a product.
+        # Weights that nothing uses, and Adam's averages for items that few batches hold, decay below 1e-38, where a
+        # processor takes ten to a hundred times as long.
         torch.set_flush_denormal(True)
 
 

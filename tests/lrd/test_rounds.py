@@ -18,7 +18,7 @@ def encoder() -> RelationEncoder:
     return encoder
 
 
-@pytest.mark.parametrize("sets", [1, 7])
+@pytest.mark.parametrize("sets", [1, 7, 16, 33])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_rounds_without_gradient_are_those_with_it(
     encoder: RelationEncoder, mode: Callable[[], AbstractContextManager[None]], sets: int
