@@ -124,9 +124,11 @@ class RelationEncoder(nn.Module):
         if not (torch.is_grad_enabled() or self.training or x.is_cuda or torch.is_autocast_enabled(x.device.type)):
             return self._without_gradients(x)
         n, r, d = x.shape
+        # Apart, because the gradients of parts of one product would be copied into one tensor.
+        weights, heads = self.query_key_value.weight.split(d), (n, r, self.heads, d // self.heads)
         for _ in range(self.rounds):
-            qkv = self.query_key_value(x).view(n, r, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).reshape(n, r, d)
+            query, key, value = (F.linear(x, weight).view(heads).transpose(1, 2) for weight in weights)
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(n, r, d)
             x = self.norm(x + self.dropout(self.contract(self.expand(mixed).relu())))
         return x
 
