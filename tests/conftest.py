@@ -13,8 +13,10 @@ settings.load_profile("recbench")
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def fresh() -> None:
+    """The random state and the arithmetic of a new process, whatever earlier tests have set."""
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
