@@ -125,9 +125,9 @@ class RelationEncoder(nn.Module):
             return self._without_gradients(x)
         n, r, d = x.shape
         # Apart, because the gradients of parts of one product would be copied into one tensor.
-        weights, heads = self.query_key_value.weight.split(d), (n, r, self.heads, d // self.heads)
+        weights, by_head = self.query_key_value.weight.split(d), (n, r, self.heads, d // self.heads)
         for _ in range(self.rounds):
-            query, key, value = (F.linear(x, weight).view(heads).transpose(1, 2) for weight in weights)
+            query, key, value = (F.linear(x, weight).view(by_head).transpose(1, 2) for weight in weights)
             mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(n, r, d)
             x = self.norm(x + self.dropout(self.contract(self.expand(mixed).relu())))
         return x

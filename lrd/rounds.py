@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import ceil
 
 import torch
 from jaxtyping import Float
@@ -47,7 +48,7 @@ class Rounds:
     @classmethod
     def of_thread(cls, candidates: int, relations: int, width: int, heads: int, like: Tensor) -> Rounds:
         """The memory of the calling thread for at least ``candidates``, allocated again when the sizes change."""
-        candidates = -(-candidates // _ALIGNMENT) * _ALIGNMENT
+        candidates = ceil(candidates / _ALIGNMENT) * _ALIGNMENT
         # Tensors made in inference mode serve only there.
         key = candidates, relations, width, heads, like.dtype, like.device, torch.is_inference_mode_enabled()
         if getattr(_here, "key", None) != key:

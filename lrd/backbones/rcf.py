@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from math import ceil
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -170,6 +171,6 @@ class RCF(nn.Module):
 def _grid(place: Tensor, size: int) -> Iterator[tuple[slice, slice]]:
     """Blocks of a matrix with at most ``size`` entries each, of as few rows as that takes, and of like widths."""
     height, width = place.shape
-    rows, columns = max(1, size // width), -(-width // -(-width // size))
+    rows, columns = max(1, size // width), ceil(width / ceil(width / size))
     for row, column in product(range(0, height, rows), range(0, width, columns)):
         yield slice(row, row + rows), slice(column, column + columns)
