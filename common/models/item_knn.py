@@ -19,8 +19,9 @@ _BLOCK_NONZEROS = 1 << 24
 def user_item_matrix(train: Sequences, num_items: int) -> sparse.csr_array:
     """Binary matrix of the items in each user's training events, shape ``(num_users + 1, num_items + 1)``."""
     offsets, items = train["offsets"].cpu().numpy(), train["items"].cpu().numpy()
+    # Summing duplicates sorts and shortens the arrays in place, which must not be the catalogue's.
     matrix = sparse.csr_array(
-        (np.ones(len(items), np.float32), items, offsets), shape=(len(offsets) - 1, num_items + 1)
+        (np.ones(len(items), np.float32), items, offsets), shape=(len(offsets) - 1, num_items + 1), copy=True
     )
     matrix.sum_duplicates()
     matrix.data[:] = 1.0

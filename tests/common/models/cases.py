@@ -15,7 +15,8 @@ method breaks on purpose is switched off by naming the reason in ``exceptions``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -55,6 +56,13 @@ class ModelCases:
     def scores(self, model: Recommender, batch: SequenceBatch) -> Tensor:
         with torch.inference_mode():
             return model.score(batch) if "candidates" in batch else model.score_catalogue(batch)
+
+    def test_attaching_leaves_the_catalogue_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = toy.catalogue(returning=True)
+        before = deepcopy(known)
+        monkeypatch.setattr(toy, "catalogue", lambda: known)
+        self.build()
+        assert all(map(torch.equal, tensors(known), tensors(before)))
 
     def test_permuted_candidates_permute_scores(self) -> None:
         model, batch = self.build(), toy.sampled_batch()
@@ -185,6 +193,15 @@ class SequentialCases(TrainedCases):
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
         assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def tensors(part: object) -> Iterator[Tensor]:
+    """All tensors within nested mappings."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from tensors(value)
 
 
 def registered() -> set[type[Recommender]]:

@@ -1,11 +1,14 @@
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 from scipy.optimize import minimize
 
 from common.models.base import Recommender
-from common.models.feature_floor import FeatureFloor, conditional_logit
+from common.models.feature_floor import WINDOWS, FeatureFloor, conditional_logit
 from common.models.floors import DAY
-from common.types import SequenceBatch
+from common.types import Catalogue, SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import ModelCases
 
@@ -25,10 +28,21 @@ class TestFeatureFloorWithoutTimes(TestFeatureFloor):
     arguments = {"use_times": False}
 
 
-def _features(**arguments: object) -> dict[str, torch.Tensor]:
-    model = FeatureFloor(toy.NUM_ITEMS, **arguments)  # type: ignore[arg-type]  # values of several types
-    model.attach(toy.catalogue())
+def _features(known: Catalogue) -> dict[str, torch.Tensor]:
+    model = FeatureFloor(toy.NUM_ITEMS)
+    model.attach(known)
     return dict(model.features(toy.full_batch()))
+
+
+def _users(known: Catalogue) -> list[list[int]]:
+    offsets, items = known["train"]["offsets"].tolist(), known["train"]["items"].tolist()
+    return [items[start:end] for start, end in pairwise(offsets)]
+
+
+def _cosine(users: list[list[int]], one: int, other: int) -> float:
+    with_one, with_other = ({user for user, items in enumerate(users) if item in items} for item in (one, other))
+    both = len(with_one & with_other) * (one != other)
+    return both / math.sqrt(len(with_one) * len(with_other)) if both else 0.0
 
 
 def test_there_are_at_most_twenty_features() -> None:
@@ -41,8 +55,10 @@ def test_there_are_at_most_twenty_features() -> None:
     assert len(list(model.features(toy.full_batch()))) == 20 == len(model.weights)
 
 
-def test_features_agree_with_loops() -> None:
-    features, batch, known = _features(), toy.full_batch(), toy.catalogue()
+@pytest.mark.parametrize("returning", [False, True])
+def test_features_of_times_and_links_agree_with_loops(returning: bool) -> None:
+    known, batch = toy.catalogue(returning), toy.full_batch()
+    features = _features(toy.catalogue(returning))
     events = list(zip(known["train"]["items"].tolist(), known["train"]["times"].tolist(), strict=True))
     now, history = int(batch["target_time"][5]), [i for i in batch["history"][5].tolist() if i]
     category = known["attributes"]["category"].tolist()
@@ -51,7 +67,7 @@ def test_features_agree_with_loops() -> None:
         times = [t for i, t in events if i == item and t < now]
         expected = {
             "popularity": len(times),
-            "popular_7d": sum(t >= now - 7 * DAY for t in times),
+            **{f"popular_{days}d": sum(t >= now - days * DAY for t in times) for days in WINDOWS},
             "age": (now - min(times)) / DAY if times else 0,
             "rest": (now - max(times)) / DAY if times else 0,
             "complement_history": sum((j, item) in links for j in history),
@@ -62,6 +78,22 @@ def test_features_agree_with_loops() -> None:
         assert features["repeat"][5, item] == (item in history)
         assert features["unborn"][5, item] == (not times)
         assert features["complement_last"][5, item] == ((history[-1], item) in links)
+        assert features["category_last"][5, item] == (category[history[-1]] == category[item])
+
+
+@pytest.mark.parametrize("returning", [False, True])
+def test_features_of_co_occurrence_agree_with_loops(returning: bool) -> None:
+    users, features = _users(toy.catalogue(returning)), _features(toy.catalogue(returning))
+    steps = [step for items in users for step in pairwise(items)]
+    for row in range(toy.NUM_USERS):
+        history = [item for item in toy.full_batch()["history"][row].tolist() if item]
+        for item in range(1, toy.NUM_ITEMS + 1):
+            expected = {
+                "next": math.log1p(steps.count((history[-1], item))),
+                "cosine_last": _cosine(users, history[-1], item),
+                "cosine_history": sum(_cosine(users, j, item) for j in history),
+            }
+            assert {name: features[name][row, item].item() for name in expected} == pytest.approx(expected, abs=1e-4)
 
 
 def test_weights_are_those_of_another_optimiser() -> None:

@@ -21,9 +21,16 @@ def events(user: int) -> tuple[Tensor, Tensor]:
     return _CYCLE[(2 * user + steps) % 38], DAY * (1000 + 3 * user + steps)
 
 
-def catalogue() -> Catalogue:
-    """Every key of a catalogue; all events of all users are training events."""
+def catalogue(returning: bool = False) -> Catalogue:
+    """Every key of a catalogue; all events of all users are training events.
+
+    Args:
+        returning: Whether each user ends, a day later, with its first item again.
+    """
     rows = [events(user) for user in range(NUM_USERS)]
+    if returning:
+        rows = [(torch.cat([items, items[:1]]), torch.cat([times, times[-1:] + DAY])) for items, times in rows]
+    lengths = torch.tensor([len(items) for items, _ in rows])
     items = torch.cat([row[0] for row in rows])
     ids = torch.arange(NUM_ITEMS + 1)
     return {
@@ -31,7 +38,7 @@ def catalogue() -> Catalogue:
         "num_items": NUM_ITEMS,
         "time": "real",
         "train": {
-            "offsets": torch.cat([torch.zeros(2, dtype=torch.long), _LENGTHS.cumsum(0)]),
+            "offsets": torch.cat([torch.zeros(2, dtype=torch.long), lengths.cumsum(0)]),
             "items": items,
             "times": torch.cat([row[1] for row in rows]),
         },
