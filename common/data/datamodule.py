@@ -28,7 +28,7 @@ from common.data.scenarios import slices
 from common.data.sessions import SessionDataset
 from common.data.splits import QUANTILES, cut_times, global_temporal
 from common.data.store import find_store
-from common.data.views import OVERALL, View, users_seen, view
+from common.data.views import OVERALL, View, users_seen, view, with_training
 from common.errors import DataError, UserError, at_least
 from common.types import Catalogue, SequenceBatch, Split
 
@@ -202,9 +202,13 @@ class SequenceDataModule(L.LightningDataModule):
         return FULL.get(protocol, False) and not self.manifest.has_repeats
 
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
-        """Masks of the standard slices over the test cases of the stored ranks, in their order."""
+        """Masks of the standard slices over the test cases of the stored ranks, in their order.
+
+        Counts are those of the training, wherever the model is tested: an item that it never saw stays unseen.
+        """
         cases = ranks["case_id"].long()
-        masks = slices(self.events, self.num_items) | self.training.slices
+        split = with_training(self.events, self.training.split)
+        masks = slices(split, self.num_items) | self.training.slices
         return {name: mask[cases] for name, mask in masks.items()}
 
     def train_dataloader(self) -> Loader:

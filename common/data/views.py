@@ -106,6 +106,15 @@ def without_training(split: Split, users: Bool[Tensor, "u_plus_1"]) -> Split:
     return {**split, "train_end": torch.where(users, start, split["train_end"])}
 
 
+def with_training(tested: Split, trained: Split) -> Split:
+    """The events and cases of ``tested`` with the training events of ``trained``, none of which ``tested`` withholds.
+
+    Whoever has training events is then truncated in neither split, so that they are the same events in both.
+    """
+    lengths = trained["train_end"] - trained["sequences"]["offsets"][:-1]
+    return {**tested, "train_end": tested["sequences"]["offsets"][:-1] + lengths}
+
+
 def users_seen(trained: Split, tested: Split) -> int:
     """Number of users with more training events in ``trained`` than in ``tested``; both must be of one store."""
     seen, granted = (part["train_end"] - part["sequences"]["offsets"][:-1] for part in (trained, tested))

@@ -220,6 +220,20 @@ def test_slices_follow_the_order_of_the_stored_ranks(make: Make) -> None:
     assert torch.equal(short, (position - data.events["sequences"]["offsets"][user]) <= 5)
 
 
+@pytest.mark.parametrize("trained", ["few-shot-5", "cold-users"])
+def test_slices_count_what_was_trained_on_wherever_a_model_is_tested(make: Make, trained: str) -> None:
+    data, learnt = make(), make(scenario=trained)
+    data.keep_training(trained)
+    cases = {"case_id": torch.arange(len(data.events["test"]["user"]))}
+    masks, usual, of_training = data.slices(cases), make().slices(cases), learnt.slices(cases)
+    target = data.events["sequences"]["items"][data.events["test"]["position"]]
+    assert torch.equal(masks["unseen_target"], learnt.catalogue["train_count"][target] == 0)
+    assert any(not torch.equal(masks[name], usual[name]) for name in usual)
+    of_history = {"tied_in_time", "repeat_target", "cold_user", *(name for name in usual if name.startswith("history"))}
+    for name, mask in masks.items():
+        assert torch.equal(mask, (usual if name in of_history else of_training)[name]), name
+
+
 def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> None:
     histories = random_histories(NUM_USERS, NUM_ITEMS, 12)
     shuffled = [items[:-2] + items[:-3:-1] if len(items) > 2 else items for items in histories]

@@ -5,7 +5,7 @@ import torch
 
 from common.data.scenarios import COLD_USER_EVENTS
 from common.data.splits import ready_made
-from common.data.views import users_seen, view
+from common.data.views import users_seen, view, with_training
 from common.errors import UserError
 from common.types import Cases, Split
 from tests.fixtures.histories import random_histories, split_of, training_items
@@ -123,3 +123,17 @@ def test_a_training_has_seen_what_a_scenario_withholds_exactly_where_their_event
     assert users_seen(view(split, trained).split, view(split, tested).split) == expected
     if trained == tested or tested == "overall":
         assert not expected
+
+
+@pytest.mark.parametrize("histories", [LONG, random_histories(USERS, ITEMS, 6)])
+@pytest.mark.parametrize("trained", ["overall", "cold-users", "few-shot-5", "few-shot-20"])
+@pytest.mark.parametrize("tested", ["overall", "cold-users", "few-shot-5", "few-shot-20"])
+def test_a_test_has_its_own_histories_and_the_events_of_the_training(
+    histories: list[list[int]], trained: str, tested: str
+) -> None:
+    learnt, seen = (view(split_of(histories), name).split for name in (trained, tested))
+    if users_seen(learnt, seen):
+        return
+    both = with_training(seen, learnt)
+    assert training_items(both) == training_items(learnt)
+    assert histories_of(both, both["test"]) == histories_of(seen, seen["test"])
