@@ -123,20 +123,19 @@ class FeatureFloor(ClosedFormRecommender):
             yield name, torch.where(born, (now[:, None] - since).double() / DAY, 0).float().log1p_()
 
     def fit(self, batches: Iterable[SequenceBatch]) -> None:
-        """Fits the weights on sampled cases, of which the first ``MAX_CASES`` are read.
+        """Fits the weights on sampled cases, of which the first ``MAX_CASES`` are read; each counts once.
 
         Args:
             batches: Evaluation batches with ``candidates``, the target in column 0.
         """
-        cases, ids = [], torch.zeros(0, dtype=torch.long)
+        cases: dict[int, Tensor] = {}
         for batch in batches:
-            fresh = ~torch.isin(batch["case_id"], ids)
             columns = [values.gather(1, batch["candidates"].long().cpu()) for _, values in self.features(batch)]
-            cases.append(torch.stack(columns, dim=2)[fresh.cpu()])
-            ids = torch.cat([ids, batch["case_id"][fresh]])
-            if len(ids) >= MAX_CASES:
+            # A batch that was filled up holds cases twice.
+            cases |= zip(batch["case_id"].tolist(), torch.stack(columns, dim=2), strict=True)
+            if len(cases) >= MAX_CASES:
                 break
-        weights = conditional_logit(torch.cat(cases), self.ridge)
+        weights = conditional_logit(torch.stack(list(cases.values())), self.ridge)
         self.weights = torch.nn.functional.pad(weights, (0, MAX_FEATURES - len(weights))).float().to(self.device)
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:

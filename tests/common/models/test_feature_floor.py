@@ -1,9 +1,11 @@
 import math
 from itertools import pairwise
 
+import lightning as L
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch.utils.data import DataLoader
 
 from common.models.base import Recommender
 from common.models.feature_floor import WINDOWS, FeatureFloor, conditional_logit
@@ -32,6 +34,20 @@ def _features(known: Catalogue) -> dict[str, torch.Tensor]:
     model = FeatureFloor(toy.NUM_ITEMS)
     model.attach(known)
     return dict(model.features(toy.full_batch()))
+
+
+class _Data(L.LightningDataModule):
+    """Serves the toy world's cases for validation and test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.catalogue = toy.catalogue()
+
+    def case_loader(self, phase: str, protocol: str) -> DataLoader[SequenceBatch]:
+        return toy.loader(toy.sampled_batch())
+
+    def test_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self.case_loader("test", "sampled-19")
 
 
 def _users(known: Catalogue) -> list[list[int]]:
@@ -117,14 +133,26 @@ def test_a_feature_that_does_not_vary_has_no_weight() -> None:
     assert weights[0] != 0
 
 
-def test_repeated_cases_of_a_padded_batch_count_once() -> None:
+def test_each_case_counts_once() -> None:
     model, batch = FeatureFloor(toy.NUM_ITEMS), toy.sampled_batch()
     model.attach(toy.catalogue())
     model.fit([batch])
     weights = model.weights.clone()
-    repeated: SequenceBatch = {**batch}
-    model.fit([batch, repeated])
-    assert torch.equal(model.weights, weights)
+    assert weights.any()
+    rows = torch.cat([torch.arange(toy.NUM_USERS), torch.tensor([3, 3, 3, 7])])
+    filled: SequenceBatch = {k: v[rows] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}  # type: ignore[assignment]  # a comprehension loses the keys
+    for batches in ([filled], [batch, batch], [filled, batch]):
+        model.fit(batches)
+        assert torch.equal(model.weights, weights)
+
+
+def test_a_trainer_fits_the_weights_before_it_tests() -> None:
+    fitted, model = FeatureFloor(toy.NUM_ITEMS), FeatureFloor(toy.NUM_ITEMS)
+    fitted.attach(toy.catalogue())
+    fitted.fit([toy.sampled_batch()])
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.test(model, datamodule=_Data(), verbose=False)
+    assert torch.equal(model.weights, fitted.weights)
 
 
 def test_last_event_clock_reads_no_query_time() -> None:
