@@ -166,9 +166,7 @@ def conditional_logit(features: Float[Tensor, "m c f"], ridge: float) -> Float[T
         value.backward()
         return value
 
-    # Evaluation runs in inference mode, which has to be left to compute gradients.
-    with torch.inference_mode(False), torch.enable_grad():
-        optimiser.step(loss)
+    optimiser.step(loss)
     return weights.detach() / torch.where(scale > 0, scale, torch.inf)
 
 
