@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
 
+from common.data.delimited import malformed
 from common.data.progress import reading
 from common.data.schema import INTERACTIONS, ITEMS, RELATIONS
 from common.types import TimeKind
@@ -21,6 +22,8 @@ RELATION_NAMES = {
 """The suite's names for the relations of Amazon's dumps and their copies."""
 
 _BLOCK = 1 << 20
+# Under these names an attribute would be lost: stores write the first themselves and read the others otherwise.
+_OURS = ("text", "raw_id", "category_leaf")
 
 
 def content_hash(paths: Iterable[Path]) -> str:
@@ -63,6 +66,32 @@ def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
     missing = [pl.lit("").alias(name) for name in ITEMS if name not in table.columns]
     extra = [name for name in table.columns if name not in ITEMS]
     return table.with_columns(missing).select(pl.col(*ITEMS, *extra).cast(pl.String).fill_null(""))
+
+
+def item_names(path: Path, names: Mapping[str, str]) -> dict[str, str]:
+    """Returns what each column of a file of items is called here, by its name in the file.
+
+    A column ``text`` is the description where there is no other.
+
+    Args:
+        path: The file.
+        names: What the file's reader calls each column, by its name in the file.
+
+    Raises:
+        DataError: If two columns get the same name, or one gets a name that has another meaning here.
+    """
+    text = "text" if "description" in names.values() else "description"
+    chosen = {spelt: text if name == "text" else name for spelt, name in names.items()}
+    earlier: dict[str, str] = {}
+    for spelt, name in chosen.items():
+        if name in _OURS:
+            expected, found = "an attribute under another name", f"{name!r}, which has a meaning of its own here"
+            malformed(path, expected, found, "Rename that column, or leave it out.", column=spelt)
+        if name in earlier:
+            expected, found = f"one column for {name!r}", f"{earlier[name]!r} as well"
+            malformed(path, expected, found, "Rename one of the two, or leave it out.", column=spelt)
+        earlier[name] = spelt
+    return chosen
 
 
 def relations(*tables: pl.DataFrame) -> pl.DataFrame:

@@ -14,13 +14,12 @@ from common.data.delimited import Delimited, Kind, malformed, require
 from common.data.movielens import genre_column
 from common.data.schema import Source
 
-_ITEM_NAMES = {
-    "movie_title": "title",
-    "name": "title",
-    "categories": "category",
-    "release_year": "year",
+_USUAL = {
+    "title": ("title", "movie_title", "name"),
+    "category": ("category", "categories"),
+    "year": ("year", "release_year"),
 }
-_GENRES = {"class", "genre", "genres"}
+_GENRES = ("genres", "genre", "class")
 _TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
@@ -32,8 +31,9 @@ def matches(folder: Path) -> bool:
 def read(key: str, folder: Path) -> Source:
     """Reads atomic files that share one stem.
 
-    Token columns of items are attributes or, under the usual names, title, category, brand and description; genres
-    become one column each as in MovieLens; numbers are left out. Relations come from ``.kg``, whose entities are items
+    Token columns of items are attributes or, under the usual names, title, category, brand and description; of several
+    columns with usual names for one thing, the others are attributes. Genres become one column each as in MovieLens;
+    numbers are left out. Relations come from ``.kg``, whose entities are items
     themselves or are mapped by ``.link``; triplets that touch another entity are left out.
 
     Args:
@@ -99,21 +99,33 @@ def _read_items(path: Path) -> pl.DataFrame:
     # A year is a number in RecBole and an attribute here; other numbers are left out.
     wanted = [name for name, kind in types.items() if kind.startswith("token") or name in ("year", "release_year")]
     columns.update({name: "optional text" for name in wanted if name != "item_id"})
+    genres = next((name for name in _GENRES if name in columns), None)
+    names = conform.item_names(path, _named([name for name in columns if name != genres]))
     table = _table(path, types, columns, unique="item_id")
-    genres = [name for name in columns if name in _GENRES]
-    table = table.with_columns(column for name in genres for column in _genre_columns(table[name])).drop(genres)
-    renamed = {name: _ITEM_NAMES[name] for name in columns if name in _ITEM_NAMES}
-    return table.rename({"item_id": "item"} | renamed)
+    if genres is not None:
+        table = table.with_columns(_genre_columns(table[genres])).drop(genres)
+    return table.rename(names)
+
+
+def _named(columns: list[str]) -> dict[str, str]:
+    """Returns what each column is called here; the first of several usual names stands for the thing itself."""
+    names = {name: name for name in columns} | {"item_id": "item"}
+    for ours, usual in _USUAL.items():
+        first = next((name for name in usual if name in columns), None)
+        if first is not None:
+            names[first] = ours
+    return names
 
 
 def _genre_columns(genres: pl.Series) -> list[pl.Series]:
-    lists = genres.str.split(" ")
-    occurring = lists.explode().drop_nulls().unique().sort()
+    spelt = genres.str.split(" ").explode().drop_nulls().unique().sort()
+    # Genres that are spelt in two ways share a column.
+    columns = {genre: genre_column(genre) for genre in spelt if genre}
+    lists = genres.str.split(" ").list.eval(pl.element().replace(columns))
     yes, no = pl.lit("1"), pl.lit("")
     return [
-        pl.select(pl.when(lists.list.contains(genre)).then(yes).otherwise(no)).to_series().alias(genre_column(genre))
-        for genre in occurring
-        if genre
+        pl.select(pl.when(lists.list.contains(name)).then(yes).otherwise(no)).to_series().alias(name)
+        for name in dict.fromkeys(columns.values())
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from common.data import conform
-from common.data.delimited import Delimited, Kind, require
+from common.data.delimited import Delimited, Kind, malformed, require
 from common.data.schema import ReadySplit, Source
 
 _EVENTS: dict[str, Kind] = {"user_id": "text", "item_id": "text", "time": "number"}
@@ -45,6 +45,9 @@ def read(key: str, folder: Path) -> Source:
         meta, relations = _read_meta(files[-1])
     texts = _text_files(folder)
     if texts:
+        if meta is not None and "title" in meta.columns:
+            expected, found = f"no title beside the texts of {texts[0].name}", "one"
+            malformed(files[-1], expected, found, "Rename that column, or leave it out.", column="i_title")
         files.extend(texts)
         titles = _read_titles(*texts)
         meta = titles if meta is None else meta.join(titles, "item", "left", maintain_order="left")
@@ -81,6 +84,8 @@ def _read_meta(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     separator, header = _header(path)
     attributes = [name for name in header if name.startswith("i_")]
     related = [name for name in header if name.startswith("r_")]
+    names = {name: name.removeprefix("i_").lower() for name in attributes}
+    names = conform.item_names(path, {"item_id": "item"} | names)
     columns: dict[str, Kind] = {"item_id": "text"}
     columns.update(dict.fromkeys(attributes, "optional text"))
     columns.update(dict.fromkeys(related, "text"))
@@ -88,7 +93,7 @@ def _read_meta(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     table = layout.read(path)
     items = table.select(
         pl.col("item_id").alias("item"),
-        *(pl.col(name).replace("0", "").alias(name.removeprefix("i_").lower()) for name in attributes),
+        *(pl.col(name).replace("0", "").alias(names[name]) for name in attributes),
     )
     triplets = [
         table.select(

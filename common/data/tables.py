@@ -31,8 +31,8 @@ def read(key: str, folder: Path) -> Source:
 
     * ``interactions``: ``user`` (or ``user_id``), ``item`` (or ``item_id``), ``timestamp`` and, if there is one,
       ``rating``. Times are Unix seconds, or dates in Parquet; positions 0, 1, 2, … of a user make the time ordinal.
-    * ``items``, optional: ``item`` and any of ``title``, ``description``, ``category``, ``brand``; each further column
-      is an attribute.
+    * ``items``, optional: ``item`` and any of ``title``, ``description`` (or ``text``), ``category``, ``brand``; each
+      further column is an attribute.
     * ``relations``, optional: ``head``, ``relation``, ``tail``.
 
     Args:
@@ -102,7 +102,8 @@ def _read_items(path: Path) -> pl.DataFrame:
     # The item column has two possible names and is not an attribute under either.
     attributes = [name for name in _columns(path) if name not in ("item", "item_id")]
     columns.update(dict.fromkeys(attributes, "optional text"))
-    return _read(path, columns, unique="item")
+    names = conform.item_names(path, {name: name for name in columns})
+    return _read(path, columns, unique="item").rename(names)
 
 
 def _read_parquet(

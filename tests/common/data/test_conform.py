@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.data import conform
 from common.data.schema import INTERACTIONS, ITEMS, RELATIONS
+from common.errors import DataError
 
 
 def events(times: dict[str, list[int]]) -> pl.DataFrame:
@@ -36,6 +37,28 @@ def test_items_cover_what_occurs_and_keep_their_order() -> None:
     assert table.columns == [*ITEMS, "size"]
     assert table["item"].to_list() == ["b", "a", "c", "d"]
     assert table["size"].to_list() == ["L", "", "", ""]
+
+
+def test_a_text_is_the_description_where_there_is_no_other() -> None:
+    assert conform.item_names(Path("items"), {"a": "item", "b": "text"}) == {"a": "item", "b": "description"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["item", "text", "description"], "items, column 'text': expected an attribute under another name"),
+        (["item", "raw_id"], "column 'raw_id': .* found 'raw_id', which has a meaning of its own"),
+        (["item", "category_leaf"], "column 'category_leaf': .*\nRename that column"),
+    ],
+)
+def test_names_under_which_an_attribute_would_be_lost_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        conform.item_names(Path("items"), {name: name for name in names})
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(DataError, match="column 'B': expected one column for 'brand', found 'b' as well"):
+        conform.item_names(Path("items"), {"b": "brand", "B": "brand"})
 
 
 def test_relations_lose_repeats_under_their_common_name() -> None:

@@ -38,6 +38,31 @@ def test_items_get_the_names_of_the_schema(tmp_path: Path) -> None:
     assert items.filter(pl.col("item") == "i15")["title"].item() == ""
 
 
+def with_items(folder: Path, header: str, *rows: str) -> Path:
+    path = raw.write(folder) / "small.item"
+    path.write_text("\n".join([header, *rows]) + "\n", "utf-8")
+    return folder
+
+
+def test_the_first_usual_name_counts_and_other_columns_stay_as_they_are(tmp_path: Path) -> None:
+    header = "item_id:token\tname:token\ttitle:token_seq\tclass:token_seq\tgenre:token_seq\tcategories:token"
+    items = recbole.read("small", with_items(tmp_path, header, "i1\tN\tT\tA B\tDrama\tC")).items
+    first = {name: value for name, value in items.row(0, named=True).items() if value}
+    assert first == {"item": "i1", "title": "T", "name": "N", "class": "A B", "genre_drama": "1", "category": "C"}
+
+
+def test_genres_spelt_in_two_ways_share_a_column(tmp_path: Path) -> None:
+    rows = ["i1\tSci-Fi Drama", "i2\tsci-fi", "i3\tDrama"]
+    items = recbole.read("small", with_items(tmp_path, "item_id:token\tgenre:token_seq", *rows)).items
+    assert [name for name in items.columns if name.startswith("genre_")] == ["genre_drama", "genre_sci_fi"]
+    assert items["genre_sci_fi"].to_list()[:3] == ["1", "1", ""]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"small\.item, column 'item': expected one column for 'item', found 'item_id'"):
+        recbole.read("small", with_items(tmp_path, "item_id:token\titem:token", "i1\tx"))
+
+
 def test_relations_get_the_names_of_the_suite(tmp_path: Path) -> None:
     relations = recbole.read("small", raw.write(tmp_path)).relations
     assert dict(relations["relation"].value_counts().rows()) == {"complement": 14, "substitute": 14, "made_of": 1}

@@ -78,6 +78,8 @@ def test_comma_separated_folder_reads_alike(tmp_path: Path) -> None:
         ("train.csv", "\t11", "\tx11", r"train\.csv, line 2, column 'time': expected a finite number, found 'x11"),
         ("item_meta.csv", "\n14\t", "\n15\t", r"item_meta\.csv, line 3, column 'item_id': .* found '15'"),
         ("item_meta.csv", "[9, ", "[9, B0", r"item_meta\.csv, line 9, column 'r_complement': expected a list"),
+        ("item_meta.csv", "i_Size", "i_BRAND", r"item_meta\.csv, column 'i_BRAND': .* found 'i_brand' as well"),
+        ("item_meta.csv", "i_Size", "i_title", r"item_meta\.csv, column 'i_title': .* beside the texts of Small\.text"),
         ("Small.text", "\nB014", "\nB015", r"Small\.text, line 3, column 'id': .* found 'B015'"),
     ],
 )

@@ -56,6 +56,23 @@ def test_a_repeated_position_is_no_ordinal_time(tmp_path: Path) -> None:
     assert tables.read("own", tmp_path).time == "real"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_own_text_is_the_description(tmp_path: Path, suffix: Literal["csv", "parquet"]) -> None:
+    items = raw.frames()["items"].with_columns(text="title").drop("title")
+    raw.write(tmp_path, suffix)
+    items.write_csv(tmp_path / "items.csv") if suffix == "csv" else items.write_parquet(tmp_path / "items.parquet")
+    source = tables.read("own", tmp_path)
+    assert source.items.columns == ["item", "title", "description", "category", "brand", "size"]
+    assert source.items["description"].to_list() == [*items["text"], ""]
+
+
+def test_a_name_that_is_taken_is_refused_with_file_and_column(tmp_path: Path) -> None:
+    raw.write(tmp_path)
+    (tmp_path / "items.csv").write_text("item,raw_id\n1,a\n")
+    with pytest.raises(DataError, match=r"items\.csv, column 'raw_id': expected an attribute under another name"):
+        tables.read("own", tmp_path)
+
+
 def test_milliseconds_are_refused_with_the_cure(tmp_path: Path) -> None:
     frame = raw.frames()["interactions"].with_columns(pl.col("timestamp") * 1000)
     frame.write_csv(tmp_path / "interactions.csv")
