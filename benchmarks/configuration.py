@@ -21,7 +21,7 @@ import common.models
 from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked, with_config_files
 from benchmarks.experiments import TRAINER, parse_yaml
 from benchmarks.messages import explain, own_mistake, refused
-from benchmarks.runs import config_id, method_of, run_id
+from benchmarks.runs import CHECKPOINT, config_id, method_of, read_result, run_id
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
@@ -250,7 +250,6 @@ class Plan:
         manifest: Manifest of its store.
         method: Label of the method.
         run_id: Id of the run.
-        config_id: Id shared by all runs of the same configuration.
         predecessors: Run ids by method, and the id of a stand-in language model.
         predecessor_folders: The folders of the predecessors, for which their names stand in the model's arguments.
         folder: The run folder.
@@ -260,7 +259,6 @@ class Plan:
     manifest: Manifest
     method: str
     run_id: str
-    config_id: str
     predecessors: dict[str, str]
     predecessor_folders: dict[str, str]
     folder: Path
@@ -298,11 +296,27 @@ class Plan:
             manifest=store.manifest,
             method=method,
             run_id=name,
-            config_id=config_id(config, store.manifest.fingerprint, predecessors),
             predecessors=predecessors,
             predecessor_folders=folders,
             folder=Path(cli.config.runs) / data["dataset"] / method / name,
         )
+
+    @cached_property
+    def lineage(self) -> dict[str, str]:
+        """The configuration ids of the predecessors, which must be done; a stand-in language model only has an id.
+
+        Raises:
+            UserError: If a predecessor is not done.
+        """
+        return {
+            role: self.predecessors[role] if role == STANDIN else read_result(Path(folder)).config_id
+            for role, folder in self.predecessor_folders.items()
+        }
+
+    @property
+    def config_id(self) -> str:
+        """Id shared by all runs of the same configuration; a test of a finished run has that of the run."""
+        return self.lineage.get(CHECKPOINT) or config_id(self.config, self.manifest.fingerprint, self.lineage)
 
 
 def models_named(class_path: str) -> list[type[Recommender]]:

@@ -89,6 +89,7 @@ def describe(
         closed_form=model.closed_form and not plan.config["predecessors"],
         environment=environment(),
         predecessors=plan.predecessors,
+        lineage=plan.lineage,
         tuning=plan.config.get("tuning") or {},
         language_model=model.language_model,
         text_encoder=model.text_encoder or encoder_of(model, settings),

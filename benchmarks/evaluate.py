@@ -13,7 +13,7 @@ from benchmarks.configuration import Plan, RunCLI, models_named
 from benchmarks.description import Origin, describe, reads_unrecorded_time
 from benchmarks.environment import peak_memory
 from benchmarks.experiments import read_yaml
-from benchmarks.runs import CONFIG, ORIGIN, RESULT, UNDER, Result, alone, hash_of, read_result
+from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, RESULT, UNDER, Result, alone, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
 from benchmarks.train import finish, prepare_folder, quieten
@@ -62,7 +62,7 @@ def evaluate(
     if data:
         changes += across(RunCLI(["--config", str(run / CONFIG)]), scenario_of_training(run), data)
     cli, module, model = load_run(run, changes, data is not None)
-    plan = plan_of_test(cli, own.run_id)
+    plan = plan_of_test(cli, own.run_id, run)
     if (plan.folder / RESULT).is_file() and not force:
         write(f"Already done: {plan.folder} (--force repeats it).")
         return
@@ -89,11 +89,18 @@ def evaluate(
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
 
 
-def plan_of_test(cli: RunCLI, tested: str) -> Plan:
-    """The plan of a test of the run ``tested``; its id depends on the run and on everything that the test changes."""
-    roles = {"checkpoint": tested}
+def plan_of_test(cli: RunCLI, tested: str, run: Path) -> Plan:
+    """The plan of a test of a run; its id depends on the run and on everything that the test changes.
+
+    Args:
+        cli: The configuration of the test.
+        tested: Id of the run.
+        run: Its folder.
+    """
+    roles, folder = {CHECKPOINT: tested}, {CHECKPOINT: str(run)}
     name = hash_of(cli.plan.run_id, roles)
-    return replace(cli.plan, run_id=name, folder=cli.plan.folder.with_name(name), predecessors=roles)
+    place = cli.plan.folder.with_name(name)
+    return replace(cli.plan, run_id=name, folder=place, predecessors=roles, predecessor_folders=folder)
 
 
 def across(trained: RunCLI, scenario: str, data: str) -> list[str]:

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.standins import STANDIN
 from common.errors import UserError
 
 RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 LAST = "last.ckpt"
 LOCK = ".lock"
+CHECKPOINT = "checkpoint"
+"""The role of a finished run in its evaluations."""
 ORIGIN, UNDER = "trained_on", "trained_under"
 """Keys of a result's ``data`` for the data set and the scenario of the training, if the test used others."""
 
@@ -46,7 +47,8 @@ class Result:
 
     Attributes:
         run_id: Hash of configuration, data fingerprint and predecessors.
-        config_id: The same without the seed and the settings that only matter for testing.
+        config_id: The same without seeds and without the settings that only matter for testing; that of the training
+            for an evaluation of a finished run.
         method: Label of the method, as the leaderboard prints it.
         dataset: Key of the data set.
         seed: Seed of weights, order and training negatives.
@@ -64,6 +66,7 @@ class Result:
         peak_memory: Peak bytes of ``host`` (the process) and ``device`` (allocated).
         environment: Code revision, versions and hardware.
         predecessors: Ids of the runs that this run builds on, by role.
+        lineage: The ``config_id`` of each; a stand-in language model only has an id.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
         language_model: Name of the language model inside the method; ``standin…`` for one that the suite trained.
         text_encoder: Name of the encoder behind the text vectors that the method reads.
@@ -90,6 +93,7 @@ class Result:
     peak_memory: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     predecessors: dict[str, str] = field(default_factory=dict)
+    lineage: dict[str, str] = field(default_factory=dict)
     checkpoint: str | None = None
     language_model: str | None = None
     text_encoder: str | None = None
@@ -249,17 +253,19 @@ def method_of(config: Mapping[str, Any]) -> str:
     return str(config.get("name") or config["model"]["class_path"].rpartition(".")[2].lower())
 
 
-def config_id(config: Mapping[str, Any], fingerprint: str, predecessors: Mapping[str, str]) -> str:
+def config_id(config: Mapping[str, Any], fingerprint: str, lineage: Mapping[str, str]) -> str:
     """The id shared by all runs of one configuration, whatever their seeds and test protocols.
 
-    Of their predecessors, only a stand-in language model counts: it has no seeds.
+    Args:
+        config: The configuration.
+        fingerprint: That of the data.
+        lineage: The same id of each predecessor, and the id of a stand-in language model, which has no seeds.
     """
     values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
     data = dict(values.get("data") or {})
     testing = ("seed", "test_protocols", "test_users", "eval_batch_size")
     data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key not in testing}
-    own = {STANDIN: predecessors[STANDIN]} if STANDIN in predecessors else {}
-    return hash_of(values | {"data": data} | own, fingerprint)
+    return hash_of(values | {"data": data}, fingerprint, lineage)
 
 
 def write_atomically(path: Path, text: str) -> None:

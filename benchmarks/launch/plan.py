@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, rows_of, seeds_of
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of
 from benchmarks.launch.suites import Suite
 from benchmarks.runs import LAST, RESULT
+from common.data.store import find_store
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     from benchmarks.train import quieten
 
     quieten()
+    for other in suite.across:
+        find_store(root, key_of(other), recipe_of(other).get("data.recipe"))
     entries: dict[tuple[str, str, int], SuiteRun] = {}
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
     parsed: dict[tuple[str, str], RunCLI] = {}
@@ -202,7 +205,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
     if not transferable(cli.config.model.class_path):
         return
     changes = across(cli, cli.config.data.init_args.scenario, other)
-    plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id)
+    plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id, entry.folder)
     if (stages := plan.manifest.stages) and stages[-1]["items_without_text"] == stages[-1]["items"] > 0:
         raise UserError(
             f"No item of {other} has a text, but {entry.method} knows items of other data sets only by their texts.",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.results import OVERALL, SLICE
-from benchmarks.runs import RANKS, RESULT, Result, find_runs, hash_of, read_result
+from benchmarks.runs import CHECKPOINT, RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.cases import COLUMNS
 from common.metrics.functional import hit_rate, mrr, ndcg
@@ -165,7 +165,7 @@ def _repaired(runs: Sequence[Finished], known: Sequence[Finished]) -> list[Finis
     """The runs, with damaged ones replaced by evaluations among all ``known`` runs."""
     evaluations: dict[str, list[Finished]] = defaultdict(list)
     for other in known:
-        evaluations[other.result.predecessors.get("checkpoint", "")].append(other)
+        evaluations[other.result.predecessors.get(CHECKPOINT, "")].append(other)
     repaired: dict[Path, Finished] = {}
     for run in runs:
         able = [other for other in evaluations[run.result.run_id] if run.protocol_ids <= other.protocol_ids]

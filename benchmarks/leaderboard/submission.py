@@ -3,8 +3,8 @@
 A file proves that its overall metrics follow from its ranks, and its ids from its configuration, data and
 predecessors. It does not prove that this configuration produced the ranks: its row is *self-reported* until a run of
 the same configuration elsewhere falls inside its interval, then *replayed*. What a file cannot prove is taken on trust:
-metrics of slices (only the store knows their users and items), metrics that do not follow from ranks, the information
-set, costs, the course of training, and whether the method is a floor.
+metrics of slices (only the store knows their users and items), metrics that do not follow from ranks, the
+configurations of predecessors, the information set, costs, the course of training, and whether the method is a floor.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.leaderboard.replays import MISSED, REPLAYED
 from benchmarks.leaderboard.sources import TOLERANCE, Finished
 from benchmarks.results import OVERALL, slice_metrics
 from benchmarks.runs import (
+    CHECKPOINT,
     CONFIG,
     METRICS,
     RANKS,
@@ -156,9 +157,11 @@ def _verify_ids(run: Finished) -> None:
             "Pack the training run, not its evaluation.",
         )
     name = run_id(config, fingerprint, predecessors)
+    lineage = result.lineage | {role: its_id for role, its_id in predecessors.items() if role == STANDIN}
+    made_from = lineage.get(CHECKPOINT) if result.checkpoint else config_id(config, fingerprint, lineage)
     known = {
         "run id": (result.run_id, hash_of(name, result.predecessors) if result.checkpoint else name),
-        "configuration id": (result.config_id, config_id(config, fingerprint, predecessors)),
+        "configuration id": (result.config_id, made_from),
         "seed": (result.seed, config["seed_everything"]),
         "data set": (result.dataset, config["data"]["init_args"]["dataset"]),
         "method": (result.method, method_of(config)),

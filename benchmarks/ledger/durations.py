@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.rows import Cell, Row, users_per_second
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.runs import CONFIG, Result
+from benchmarks.runs import CHECKPOINT, CONFIG, Result
 from benchmarks.standins import STANDIN
 
 RATIOS = {"train_ratio": "train_minutes", "inference_ratio": "case_seconds"}
@@ -45,8 +45,8 @@ class Durations:
     def train_minutes(self, run: Result) -> float | None:
         """Minutes of training of a run and all its predecessors, a stand-in language model aside."""
         made_from = {role: name for role, name in run.predecessors.items() if role != STANDIN}
-        if "checkpoint" in made_from:
-            trained = self.found.get(made_from["checkpoint"])
+        if CHECKPOINT in made_from:
+            trained = self.found.get(made_from[CHECKPOINT])
             return None if trained is None else self.train_minutes(trained.result)
         earlier = [self.found[name].result for name in made_from.values() if name in self.found]
         minutes = [self.train_minutes(other) for other in earlier]

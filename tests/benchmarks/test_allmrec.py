@@ -58,6 +58,7 @@ def hit(result: Result) -> float:
 
 def test_runs_name_what_they_are_made_from(results: dict[str, Result], standin: Path) -> None:
     made_from = results["allmrec"].predecessors
+    assert results["allmrec"].lineage["allmrec_stage1"] == results["allmrec_stage1"].config_id
     assert made_from == {
         "sasrec_allmrec": results["sasrec_allmrec"].run_id,
         "allmrec_stage1": results["allmrec_stage1"].run_id,

@@ -73,7 +73,8 @@ def test_no_vector_file_leaves_ids_as_they_are(root: Path, tmp_path: Path) -> No
 
 def test_seeds_and_test_protocols_share_a_configuration() -> None:
     same = config(seed_everything=5, data__init_args__test_protocols=["sampled-99"])
-    assert config_id(same, "f", {}) == config_id(config(), "f", {"sasrec": "a"})
+    assert config_id(same, "f", {}) == config_id(config(), "f", {})
+    assert config_id(config(), "f", {"sasrec": "a"}) != config_id(config(), "f", {"sasrec": "b"})
     assert config_id(config(trainer__max_epochs=4), "f", {}) != config_id(config(), "f", {})
     assert config_id(config(), "f", {"standin": "a"}) != config_id(config(), "f", {})
 

@@ -102,6 +102,7 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
         (changed(run_id="0a1b"), True, "its run id is 0a1b"),
         (changed(config_id="0a1b"), True, "its configuration id is 0a1b"),
         (changed(predecessors={"sasrec": "0a1b"}), True, "its run id is"),
+        (changed(lineage={"sasrec": "0a1b"}), True, "its configuration id is"),
         (changed(seed=7), True, "its seed is 7"),
         (changed(dataset="ml-1m"), True, "its data set is ml-1m"),
         (changed(method="tisasrec"), True, "its method is tisasrec"),
