@@ -67,6 +67,8 @@ def suite(
     if name is None:
         raise UserError("No suite is named.", "Name one, or give --list for all.")
     at_least(1, "", jobs=jobs, threads=threads)
+    if address is not None and launcher == "local":
+        raise UserError("--address is that of a Ray cluster, but the runs are started here.", "Add --launcher ray.")
     path = find_suite(name)
     content = read_suite(path)
     suite_folder, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)

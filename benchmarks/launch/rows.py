@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -73,7 +74,7 @@ def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
         ending, data = f"-{option.rpartition('.')[2]}-{value}", option.startswith("data.")
         for method, needed in needs.items():
             if data or method in listed:
-                label = label_of(method) + ("" if option in OWN_TABLE else ending)
+                label = label_of(method) + ("" if option in OWN_TABLE else _as_label(ending))
                 others = {other: other + ending if data else other for other in needed}
                 rows[method + ending] = SuiteRow(method + ending, label, method, own[method] | {option: value}, others)
     for label, variant in suite.variants.items():
@@ -169,6 +170,11 @@ def label_of(method: str) -> str:
         return method
     name: str = read_yaml(find_experiment(method)).get("name") or Path(method).stem
     return name
+
+
+def _as_label(ending: str) -> str:
+    """What may stand in the name of a folder; paths and names of encoders also have other characters."""
+    return re.sub(r"[^\w.+-]+", "-", ending).rstrip("-")
 
 
 def _shipped(dataset: str, method: str) -> Path:

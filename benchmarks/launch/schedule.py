@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.launch.journal import Journal
 from benchmarks.launch.task import Launcher, Task
+from benchmarks.runs import LOCK, is_locked
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ class Schedule:
                 self._drop_blocked()
                 self._start_ready()
                 tick()
-                for task, code in self.launcher.wait(POLL) if self.running else ():
+                if not self.running:
+                    time.sleep(POLL)
+                    continue
+                for task, code in self.launcher.wait(POLL):
                     self._ended(self.running.pop(task.run_id), code)
             tick()
         finally:
@@ -109,9 +113,13 @@ class Schedule:
         for entry, number in list(self.waiting):
             # A run that wants more devices than there are gets all of them.
             fits = busy + self._devices(entry) <= self.jobs or not busy
-            if not fits or not self.done.issuperset(entry.after):
+            # What another suite works on is waited for.
+            if not fits or not self.done.issuperset(entry.after) or is_locked(entry.folder / LOCK):
                 continue
             self.waiting.remove((entry, number))
+            if entry.state == "done":
+                self.done.add(entry.folder)
+                continue
             busy += self._devices(entry)
             resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
             resume = ("--ckpt_path=last",) if resumed else ()

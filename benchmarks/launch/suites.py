@@ -68,6 +68,7 @@ def read_suite(path: Path) -> Suite:
     """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
 
     ``options`` are inherited one by one, and null leaves an inherited one out; anything else is replaced as a whole.
+    Seeds of its own are those of all methods, unless it says which are meant for language models.
 
     Raises:
         UserError: If it is not a suite file, the other suite does not exist, or one inherits from itself.
@@ -90,6 +91,8 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
         usual, own = inherited["options"], values.get("options", {})
         left_out = [name for name in usual if name in own and own[name] is None]
         options = {name: value for name, value in (usual | own).items() if name not in left_out}
+        if "seeds" in values:
+            del inherited["seeds_llm"]
         values = inherited | values | {"options": options}
     for key in ("about", "datasets", "methods"):
         if not values.get(key):

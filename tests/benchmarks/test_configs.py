@@ -17,6 +17,7 @@ from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
 from benchmarks.launch.rows import experiment_of, key_of, model_of, rows_of
 from benchmarks.launch.suites import read_suite
+from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM
 from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.standins import STANDIN
 from common.data.recipes import DATASETS
@@ -110,6 +111,7 @@ def test_suite_names_shipped_experiments(name: str) -> None:
     rows = {experiment_of(data, method) for data in suite.datasets for method in needed}
     assert rows <= shipped
     assert suite.about
+    assert all(LABEL.fullmatch(row.label) for data in suite.datasets for row in rows_of(suite, data))
 
 
 @pytest.mark.parametrize("name", [n for n in suite_names() if "-paper" in n or n in TINY])
@@ -177,9 +179,11 @@ def test_stage_2_is_as_wide_as_its_joint_vectors(name: str) -> None:
     assert all(row.options.get(latent) == below.options.get(latent) for row, below in pairs)
 
 
-@pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("baselines")])
-def test_baseline_suites_have_the_seeds_of_a_ranked_row(name: str) -> None:
-    assert len(set(read_suite(find_suite(name)).seeds)) >= 5
+@pytest.mark.parametrize("name", suite_names())
+def test_a_suite_of_several_seeds_has_those_of_ranked_rows(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    assert len(suite.seeds) == 1 or len(set(suite.seeds)) >= RANKED_SEEDS
+    assert len(suite.seeds) == 1 or not suite.seeds_llm or len(set(suite.seeds_llm)) >= RANKED_SEEDS_LLM
 
 
 def test_data_without_a_graph_are_refused_to_lrd(

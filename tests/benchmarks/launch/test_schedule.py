@@ -1,6 +1,7 @@
 """Runs start when what they need is done and a device is free; failures are tried once more and stop only heirs."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from benchmarks.launch.plan import SuiteRun
 from benchmarks.launch.schedule import MISTAKE, Attempt, Schedule
 from benchmarks.launch.task import KILLED, Task
 from benchmarks.launch.view import progress, status_lines
+from benchmarks.runs import LOCK, locked
 from common.errors import UserError
 
 
@@ -209,3 +211,22 @@ def test_a_run_under_way_is_running_as_long_as_its_suite_is(tmp_path: Path) -> N
         # The first was begun by a suite that is no more.
         assert states() == ["to do", "to do", "running"]
     assert states() == ["to do", "to do", "to do"]
+
+
+def test_a_run_of_another_suite_is_waited_for_and_not_repeated(tmp_path: Path) -> None:
+    shared = entry(tmp_path, "shared")
+    heir = entry(tmp_path, "heir", shared)
+    shared.folder.mkdir()
+    launcher, waited = Fake(tmp_path), 0
+
+    def tick() -> None:
+        nonlocal waited
+        waited += 1
+        if waited == 2:
+            (shared.folder / "result.json").touch()
+            held.close()
+
+    with ExitStack() as held:
+        held.enter_context(locked(shared.folder / LOCK, UserError("busy", "Wait.")))
+        assert Schedule([shared, heir], launcher, tmp_path, 1).run(tick) == []
+    assert launcher.started == ["heir"]
