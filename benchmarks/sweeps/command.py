@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def sweep(
         from benchmarks.sweeps.agents import refuse_hours
 
         refuse_hours(hours)
-    from benchmarks.sweeps.trial import as_arguments, check
+    from benchmarks.sweeps.trial import as_arguments, check, selection
     from benchmarks.train import quieten
 
     quieten()
@@ -72,7 +73,10 @@ def sweep(
         first = as_arguments({parameter.name: parameter.first for parameter in found.parameters})
         write(shlex.join(["recbench", "run", *found.arguments, *shared, *first]))
         return
-    study = open_study(found, folder, seed, [*found.arguments, *shared[1:]])
+    values = f"parameters={json.dumps(found.source['parameters'], sort_keys=True, default=str)}"
+    study = open_study(
+        found, folder, seed, [*found.arguments, *shared[1:], *selection(found.metric, found.goal), values]
+    )
     search(found, study, folder, Budget(trials, hours), here)
     cost = spent(study)
     sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours.\n")

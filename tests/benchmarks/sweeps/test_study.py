@@ -65,6 +65,25 @@ def test_a_search_goes_on_with_the_options_it_was_begun_with(tmp_path: Path) -> 
         open_study(space, tmp_path, options=["--a=9"])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": {"name": "val/hr@10", "goal": "maximize"}},
+        {"parameters": {"model.lr": {"values": [0.1, 0.2]}}},
+    ],
+)
+def test_a_search_does_not_go_on_with_another_metric_or_space(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object]
+) -> None:
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs"), "--options", "trainer.max_epochs=1"]
+    begun = {"parameters": {"model.lr": {"values": [0.001, 0.01]}}}
+    space_of(tmp_path, **begun)
+    assert main(["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", *places]) == 0
+    space_of(tmp_path, **begun | change)
+    assert main(["sweep", str(tmp_path / "toy.yaml"), "--trials", "2", *places]) == 2
+    assert "was begun with" in capsys.readouterr().err
+
+
 def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     study = open_study(space, tmp_path)
