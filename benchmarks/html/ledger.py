@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.html.section import ASSETS, aligned, filled, now, section
+from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
 from benchmarks.ledger.judge import LedgerEntry
@@ -28,19 +29,20 @@ VERDICTS = {
 LEFT = ("data set", "slice", "method", "metric", "verdict", "why", "runs")
 
 
-def write_ledger(runs: Sequence[Finished], root: Path, folder: Path) -> Path:
+def write_ledger(runs: Sequence[Finished], root: Path, folder: Path, judged: Sequence[Table] = ()) -> Path:
     """Writes ``ledger.html``.
 
     Args:
         runs: Finished runs.
         root: Folder of the stores, whose statistics are also compared.
         folder: Folder for the page.
+        judged: Tables of all runs that have verdicts already, which take seconds.
 
     Returns:
         Path of the page.
     """
     papers = [read_paper(REPORTED / f"{name}.yaml") for name in paper_names()]
-    found = entries_of(papers, runs, root)
+    found = entries_of(papers, runs, root, judged)
     counts = Counter(entry.verdict for entries in found.values() for entry in entries)
     buttons = [
         f'<button type="button" data-verdict="{verdict}" aria-current="false"><b>{verdict}</b> '

@@ -72,7 +72,8 @@ def leaderboard(
         from benchmarks.html.page import write_page
 
         # The ledger is given all runs: what a filter leaves out is not missing.
-        write_ledger(everything, root, html)
+        whole = dataset is None and protocol is None and reads is None
+        write_ledger(everything, root, html, tables if whole else ())
         write(str(write_page(tables, found, html)))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))

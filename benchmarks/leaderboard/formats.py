@@ -51,7 +51,8 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
         flat |= dict(zip(("rank_low", "rank_high"), record["ranks"] or (None, None), strict=True))
         flat |= dict(zip(("lead", "lead_low", "lead_high"), record["lead"] or (None, None, None), strict=True))
         flat |= record["costs"]
-        cells = record["metrics"] | {f"{name}/{record['primary']}": record["slices"][name] for name in slices}
+        own = {name: record["slices"][name] for name in slices if name in record["slices"]}
+        cells = record["metrics"] | {f"{name}/{record['primary']}": cell for name, cell in own.items()}
         for metric, cell in cells.items():
             writer.writerow(record | flat | {"metric": metric} | cell)
     return stream.getvalue()

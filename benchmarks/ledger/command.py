@@ -15,7 +15,7 @@ from typing import Any, Literal
 from benchmarks.cli import write
 from benchmarks.columns import markdown
 from benchmarks.leaderboard.command import gather, tables_of
-from benchmarks.leaderboard.rows import SMALL_SLICE
+from benchmarks.leaderboard.rows import SMALL_SLICE, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.judge import Ledger, LedgerEntry, Prepared
 from benchmarks.ledger.reported import REPORTED, Claim, Paper, ReportedFigure, paper_names, read_paper
@@ -59,18 +59,22 @@ def ledger(
     write(_markdown(entries, notes) if format == "md" else {"csv": _csv, "json": _json}[format](entries))
 
 
-def entries_of(papers: Sequence[Paper], runs: Sequence[Finished], root: Path) -> dict[str, list[LedgerEntry]]:
+def entries_of(
+    papers: Sequence[Paper], runs: Sequence[Finished], root: Path, judged: Sequence[Table] = ()
+) -> dict[str, list[LedgerEntry]]:
     """Every figure and ordering of the papers next to ours, by paper.
 
     Args:
         papers: The papers.
         runs: Finished runs.
         root: Folder of the stores.
+        judged: Tables of all runs that have verdicts already, each of a slice whose other tables are among them.
     """
     asked = {place for one in papers for place in one.places}
     keys = {place.dataset for place in asked} | {copy for one in papers for own in one.copies.values() for copy in own}
     mine = [run for run in runs if run.result.dataset in keys]
-    book = Ledger(mine, _tables(mine, {place.slice for place in asked}), store_figures(root))
+    slices = {place.slice for place in asked} - {table.slice for table in judged}
+    book = Ledger(mine, [*judged, *_tables(mine, slices)], store_figures(root))
     return {one.name: book.entries(one) for one in papers}
 
 
@@ -85,7 +89,7 @@ def store_figures(root: Path) -> list[Prepared]:
     return found
 
 
-def _tables(found: list[Finished], slices: set[str]) -> list[Any]:
+def _tables(found: list[Finished], slices: set[str]) -> list[Table]:
     known = {key.split("/")[2] for run in found for key in run.result.cases}
     return [table for slice in sorted(slices & known) for table in tables_of(found, slice=slice)]
 

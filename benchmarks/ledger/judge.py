@@ -268,10 +268,12 @@ def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) ->
         row: Our row, which says how many seeds it needs.
     """
     needed = RANKED_SEEDS if row is None else row.needed
-    if ours.reach is None or ours.n < needed:
+    # Another seed would not change a floor.
+    reach = 0.0 if row is not None and row.floor else ours.reach
+    if reach is None or ours.n < needed:
         return "inconclusive", f"fewer than {needed} seeds"
     low, high = printed.value * (1 - printed.tolerance), printed.value * (1 + printed.tolerance)
-    start, end = ours.mean - ours.reach, ours.mean + ours.reach
+    start, end = ours.mean - reach, ours.mean + reach
     if low <= start and end <= high:
         return "reproduced", ""
     if end < low or start > high:

@@ -101,7 +101,7 @@ def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
         rows = [_flat(record_of(table, row)) for row in table.rows]
         columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
         content = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
-        run.log({f"leaderboard/{table.dataset}/{table.protocol}": content})
+        run.log({f"leaderboard/{table.dataset}/{table.protocol}/{table.scenario}/{table.protocol_id}": content})
     run.finish()
 
 

@@ -51,3 +51,8 @@ def test_csv_and_json_hold_the_same_figures() -> None:
     figures = {(r["method"], name): cell["mean"] for r in records for name, cell in r["metrics"].items()}
     assert {(row["method"], row["metric"]): float(row["mean"]) for row in rows} == figures
     assert {row["std"] for row in rows if row["method"] == "popularity"} == {""}
+
+
+def test_csv_leaves_out_a_slice_that_no_run_has() -> None:
+    tables = build_tables(RESULTS)
+    assert as_csv(tables, ["tied_in_time"]) == as_csv(tables)

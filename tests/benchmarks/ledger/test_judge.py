@@ -202,6 +202,14 @@ def test_a_language_model_needs_fewer_seeds(tmp_path: Path, capsys: pytest.Captu
     assert figure(found, "caser")["why"] == "fewer than 5 seeds"
 
 
+def test_a_floor_needs_one_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA | {"closed_form": True})
+    made_run(tmp_path / "runs", "caser", 0.9, **DATA | {"closed_form": True})
+    found = records(tmp_path, capsys)
+    assert figure(found)["verdict"] == "reproduced"
+    assert figure(found, "caser")["verdict"] == "not reproduced"
+
+
 def test_of_several_configurations_none_is_picked_by_its_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

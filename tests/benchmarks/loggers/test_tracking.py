@@ -89,12 +89,17 @@ def test_no_file_holds_the_key(tracked: Path) -> None:
 def test_a_leaderboard_is_a_table_of_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    log_leaderboard(build_tables([made_result("a", 0.1), made_result("b", 0.2)]), "toys", tmp_path)
+    # Both tables must be kept, although they are of one data set and one protocol.
+    cold = made_result("a", 0.1, fields={"scenario": "cold-users"})
+    tables = build_tables([made_result("a", 0.1), made_result("b", 0.2), cold])
+    log_leaderboard(tables, "toys", tmp_path)
     wandb.teardown()
     seen = Offline(tmp_path)
     assert (seen.run.run_group, seen.run.job_type) == ("toys", "leaderboard")
-    assert [row["leaderboard/toy/full/nrows"] for row in seen.history] == [2]
-    (file,) = tmp_path.rglob("*.table.json")
+    rows = {name: value for row in seen.history for name, value in row.items() if name.endswith("/nrows")}
+    assert rows == {f"leaderboard/toy/full/{t.scenario}/{t.protocol_id}/nrows": len(t.rows) for t in tables}
+    assert sorted(rows.values()) == [1, 2]
+    (file,) = [path for path in tmp_path.rglob("*.table.json") if "overall" in path.parts]
     table = json.loads(file.read_text())
     assert [row[table["columns"].index("method")] for row in table["data"]] == ["b", "a"]
 
@@ -111,7 +116,7 @@ def test_a_suite_logs_its_runs_and_its_table(root: Path, tmp_path: Path, monkeyp
     assert {run.run.job_type for run in cards.values()} == {"popularity", "item_knn"}
     board = Offline(tmp_path / "runs" / "suites" / file.stem)
     assert (board.run.run_group, board.run.job_type) == (file.stem, "leaderboard")
-    (content,) = (tmp_path / "runs" / "suites").rglob("*full*.table.json")
+    (content,) = [path for path in (tmp_path / "runs" / "suites").rglob("*.table.json") if "full" in path.parts]
     table = json.loads(content.read_text())
     methods = {row[table["columns"].index("method")] for row in table["data"]}
     assert methods == {"popularity", "item_knn"}
