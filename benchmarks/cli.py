@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from argparse import ArgumentError
@@ -92,6 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("Interrupted.", 1, debug)
     except UserError as error:
         return _complain(str(error), 2, debug)
+    except BrokenPipeError:
+        # Who read the output has seen enough, as `head` has; Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if (number := failure_number(error)) in USER_FIXABLE:
             what, cure = USER_FIXABLE[number]

@@ -80,7 +80,11 @@ def _folder(path: Path) -> str:
 def _stores(root: Path) -> dict[str, str]:
     found = {}
     for manifest in sorted(root.glob("*/*/manifest.json")):
-        values = jsonlib.loads(manifest.read_text())
-        counts = ", ".join(f"{values[f'num_{name}']:,} {name}" for name in ("users", "items", "interactions"))
-        found[str(manifest.parent.relative_to(root))] = f"{counts}, {values['time']} time"
+        name = str(manifest.parent.relative_to(root))
+        try:
+            values = jsonlib.loads(manifest.read_text())
+            counts = ", ".join(f"{values[f'num_{name}']:,} {name}" for name in ("users", "items", "interactions"))
+            found[name] = f"{counts}, {values['time']} time"
+        except (ValueError, KeyError):
+            found[name] = "DAMAGED: delete it, and prepare it again"
     return found or {"none": "`recbench prepare DATASET` makes one"}

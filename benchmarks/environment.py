@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
 
 def code_revision() -> dict[str, Any]:
     """Commit of the checkout and whether it has uncommitted changes; ``None`` for an installed package."""
-    here = Path(__file__).resolve().parent
+    here, file = Path(__file__).resolve().parent, Path(__file__).name
 
     def git(*arguments: str) -> str | None:
         try:
@@ -34,6 +34,9 @@ def code_revision() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    # An installed package may lie inside another project's checkout.
+    if git("ls-files", "--error-unmatch", file) is None:
+        return {"sha": None, "dirty": None}
     status = git("status", "--porcelain")
     return {"sha": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 

@@ -91,8 +91,9 @@ def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | N
     """The existing store of real data to add models to, if it is the only one: nothing is fetched again."""
     if dataset == "synthetic":
         return None
-    folders = (path.parent for path in (root / dataset).glob(f"{recipe or '[!.]*'}-*/manifest.json"))
-    fitting = [store for store in map(read_store, folders) if store.manifest.arguments["seed"] == seed]
+    stores = [read_store(path.parent) for path in (root / dataset).glob("[!.]*/manifest.json")]
+    manifests = ((store, store.manifest) for store in stores)
+    fitting = [store for store, m in manifests if recipe in (None, m.recipe) and m.arguments["seed"] == seed]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -19,6 +19,7 @@ from benchmarks.speed.llm import measure_llm
 from benchmarks.speed.timing import best
 from benchmarks.speed.training import measure_lrd, measure_rank, measure_train
 from benchmarks.train import quieten
+from common.errors import at_least
 
 Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines", "llm"]
 DEFAULTS = {
@@ -72,6 +73,7 @@ def speed(
         shape: Size of `llm`: `opt-125m`, `opt-1.3b` or `opt-6.7b`.
     """
     quieten()
+    at_least(1, "", repeats=repeats, test_users=test_users, max_epochs=max_epochs, patience=patience)
     sizes = {"users": users, "items": items, "interactions": interactions}
     world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
     key, _, recipe = (dataset or DEFAULTS[name]).partition("/")

@@ -238,3 +238,28 @@ def test_internal_errors_exit_with_1(
     assert "Traceback" not in capsys.readouterr().err
     assert main(["run", "--config", "synthetic/popularity", "--debug", *options(root, tmp_path)]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_reading_gets_no_complaint() -> None:
+    command = [sys.executable, "-m", "benchmarks", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == ""
+        assert run.wait() == 1
+
+
+def test_measuring_less_than_once_is_refused(complaint: Complaint) -> None:
+    assert "--repeats is 0" in complaint("speed", "rank", "--repeats", "0")
+
+
+def test_an_address_needs_a_cluster(complaint: Complaint) -> None:
+    assert "--launcher ray" in complaint("suite", "quickstart", "--address", "host:6379")
+
+
+def test_a_damaged_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine" / "5-core-0").mkdir(parents=True)
+    (tmp_path / "mine" / "5-core-0" / "manifest.json").write_text('{"num_users": ')
+    assert main(["doctor", "--root", str(tmp_path)]) == 0
+    assert "mine/5-core-0  DAMAGED" in capsys.readouterr().out

@@ -1,9 +1,12 @@
 """A result names what made the vectors of texts that its method reads."""
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import environment
 from benchmarks.description import encoder_of
 from common.models.sasrec import SASRec
 
@@ -28,3 +31,19 @@ def test_the_encoder_is_that_of_the_data_where_the_method_reads_texts(
     kind: type[SASRec], settings: dict[str, Any], encoder: str | None
 ) -> None:
     assert encoder_of(kind(num_items=4, max_history=2, width=4), settings) == encoder
+
+
+def test_the_commit_is_that_of_the_code_and_not_of_a_project_that_it_is_installed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "b", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    installed = tmp_path / "environment.py"
+    installed.touch()
+    monkeypatch.setattr(environment, "__file__", str(installed))
+    assert environment.code_revision() == {"sha": None, "dirty": None}
+    subprocess.run(["git", "add", installed.name], cwd=tmp_path, check=True)
+    assert environment.code_revision()["dirty"]

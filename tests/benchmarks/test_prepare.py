@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress, TaskID
 
 from benchmarks.__main__ import main
-from benchmarks.prepare import STEPS, fingerprint, prepare
+from benchmarks.prepare import STEPS, _known, fingerprint, prepare
 from benchmarks.runs import read_result
 from common.data import synthetic
 from common.data.recipes import FIVE_CORE, Recipe
@@ -168,6 +168,13 @@ def test_vectors_are_added_to_a_store_whose_source_is_gone(tmp_path: Path) -> No
     # Another seed is another store, and that one needs the source.
     with pytest.raises(UserError, match="mine"):
         prepare("mine", root=root, encoder=encoder, seed=1)
+
+
+def test_models_are_added_to_the_store_of_the_recipe_that_is_named(tmp_path: Path) -> None:
+    folder, root = tables.write(tmp_path / "raw"), tmp_path / "stores"
+    longer = prepare("mine", source=folder, root=root, recipe="5-core-repeats")
+    assert _known(root, "mine", "5-core-repeats", 0) == longer
+    assert _known(root, "mine", "5-core", 0) is None
 
 
 @pytest.mark.real_data
