@@ -35,17 +35,25 @@ class _MeanForUntrained(nn.Embedding):
         """The whole table, shape ``(num_entities + 1, width)``, as scoring sees it."""
         if self.training or self.trained is None:
             return self.weight
-        share = self.trained.to(self.weight.dtype)
-        mean = share @ self.weight / share.sum().clamp(min=1)
-        return torch.where(self.kept(self.trained)[:, None], self.weight, mean)
+        return torch.where(self.kept(self.trained)[:, None], self.weight, self.mean(self.trained))
+
+    def mean(self, trained: Bool[Tensor, "n_plus_1"]) -> Float[Tensor, "d"]:
+        """Mean vector of the trained rows, shape ``(width,)``."""
+        share = trained.to(self.weight.dtype)
+        return share @ self.weight / share.sum().clamp(min=1)
 
     def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
         """Rows that scoring uses as they are."""
         return trained
 
     def forward(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """Looks up vectors, shape ``(..., width)``."""
-        return F.embedding(ids, self.table(), self.padding_idx if self.training else None)
+        """Looks up vectors, shape ``(..., width)``; only the rows that are asked for are replaced."""
+        # A subclass may make its table from more than the weights.
+        own_table = type(self).table is not _MeanForUntrained.table
+        if self.training or self.trained is None or own_table:
+            return F.embedding(ids, self.table(), self.padding_idx if self.training else None)
+        kept = self.kept(self.trained)[ids]
+        return torch.where(kept[..., None], F.embedding(ids, self.weight), self.mean(self.trained))
 
 
 class ItemEmbedding(_MeanForUntrained):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from common.nn.embedding import ItemEmbedding, UserEmbedding
@@ -14,6 +15,32 @@ def test_untrained_items_have_the_mean_vector_outside_training() -> None:
     mean = (weight[1] + weight[3]) / 2
     torch.testing.assert_close(embedding.eval().table(), torch.stack([weight[0], weight[1], mean, weight[3]]))
     torch.testing.assert_close(embedding(torch.tensor([[2, 1]])), torch.stack([mean, weight[1]])[None])
+
+
+@pytest.mark.parametrize("kind", [ItemEmbedding, UserEmbedding])
+def test_a_lookup_picks_from_the_table_without_making_it(
+    kind: type[ItemEmbedding | UserEmbedding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = kind(30, 4).eval()
+    embedding.mark_trained(torch.arange(31) % 3 > 0)
+    ids = torch.randint(0, 31, (5, 7))
+    expected = embedding.table()[ids]
+    monkeypatch.setattr(embedding, "table", None)
+    assert torch.equal(embedding(ids), expected)
+
+
+class Doubled(ItemEmbedding):
+    """A table of twice the weights."""
+
+    def table(self) -> torch.Tensor:
+        return 2 * super().table()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_lookup_picks_from_the_table_of_a_subclass(training: bool) -> None:
+    embedding, ids = Doubled(3, 4).train(training), torch.tensor([3, 2, 0])
+    _marked(embedding)
+    assert torch.equal(embedding(ids), embedding.table()[ids])
 
 
 def test_training_sees_the_plain_table() -> None:
