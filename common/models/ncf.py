@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from common.errors import UserError
 from common.models.base import Recommender, drawn_negatives
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.types import PAD, SequenceBatch
+
+Halves: TypeAlias = tuple[Tensor | None, Tensor | None]
+"""What is given to the product and to the tower; ``None`` for the one that a variant lacks."""
 
 
 class NCF(Recommender):
@@ -96,18 +99,29 @@ class NCF(Recommender):
 
     def pair(self, users: Int[Tensor, "b"], items: Int[Tensor, "x c"]) -> Float[Tensor, "b c"]:
         """Logits of users with their items, shape ``(b, c)``; ``x`` is ``b``, or 1 for items shared by all users."""
+        product = None if self.variant == "mlp" else self.item_product(items)
+        tower = None if self.variant == "gmf" else self.item_tower(items)
+        return self.match(self.map_users(users), (product, tower))
+
+    def map_users(self, users: Int[Tensor, "b"]) -> Halves:
+        """Vectors of users, weighted as the product's output does, and what they add to the tower's first layer."""
+        product = None if self.variant == "mlp" else self.user_product(users) * self.product_output.weight
+        if self.variant == "gmf":
+            return product, None
+        # The first layer is linear in [user; item]: each side is mapped once and added for every pair.
+        first: nn.Linear = self.tower[0]  # type: ignore[assignment]  # a ModuleList forgets it
+        return product, F.linear(self.user_tower(users), first.weight.chunk(2, dim=1)[0], first.bias)
+
+    def match(self, users: Halves, items: Halves) -> Float[Tensor, "b c"]:
+        """Logits of mapped users with the vectors of their items, each ``(x, c, d)``, as in :meth:`pair`."""
         logits: Tensor = self.bias
-        if self.variant != "mlp":
-            weighted = self.user_product(users) * self.product_output.weight
-            vectors = self.item_product(items)
-            shared = len(items) == 1
+        (weighted, mapped), (vectors, inputs) = users, items
+        if weighted is not None and vectors is not None:
+            shared = len(vectors) == 1
             logits = logits + (weighted @ vectors[0].T if shared else torch.einsum("bd,bcd->bc", weighted, vectors))
-        if self.variant != "gmf":
+        if mapped is not None and inputs is not None:
             first: nn.Linear = self.tower[0]  # type: ignore[assignment]  # a ModuleList forgets it
-            # The first layer is linear in [user; item]: each side is mapped once and added for every pair.
-            user_map, item_map = first.weight.chunk(2, dim=1)
-            mapped = F.linear(self.user_tower(users), user_map, first.bias)
-            hidden = F.relu(mapped[:, None] + F.linear(self.item_tower(items), item_map))
+            hidden = F.relu(mapped[:, None] + F.linear(inputs, first.weight.chunk(2, dim=1)[1]))
             for layer in list(self.tower)[1:]:
                 hidden = F.relu(layer(hidden))
             logits = logits + self.tower_output(hidden).squeeze(2)
@@ -118,12 +132,15 @@ class NCF(Recommender):
         return self.pair(batch["user_id"], batch["candidates"])
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
-        """Logits of every item, ``catalogue_chunk`` at a time, each item mapped once per batch."""
+        """Logits of every item, ``catalogue_chunk`` at a time, each user and each item mapped once per batch."""
         scores = self.bias.new_empty(len(batch["user_id"]), self.num_items + 1)
+        users = self.map_users(batch["user_id"])
+        product = None if self.variant == "mlp" else self.item_product.table()
+        tower = None if self.variant == "gmf" else self.item_tower.table()
         for start in range(0, self.num_items + 1, self.catalogue_chunk):
-            end = min(start + self.catalogue_chunk, self.num_items + 1)
-            items = torch.arange(start, end, device=self.device)
-            scores[:, start:end] = self.pair(batch["user_id"], items[None])
+            rows = slice(start, start + self.catalogue_chunk)
+            chunk = None if product is None else product[None, rows], None if tower is None else tower[None, rows]
+            scores[:, rows] = self.match(users, chunk)
         return scores
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:

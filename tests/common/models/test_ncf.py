@@ -48,14 +48,29 @@ def test_tower_is_a_perceptron_of_both_vectors_side_by_side() -> None:
     torch.testing.assert_close(model.pair(users, items), expected)
 
 
+@pytest.mark.parametrize("variant", ["neumf", "gmf", "mlp"])
 @pytest.mark.parametrize("chunk", [1, 7, 512])
-def test_catalogue_equals_single_pairs(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = _random("neumf"), toy.full_batch()
+def test_catalogue_equals_pairs(
+    variant: Literal["neumf", "gmf", "mlp"], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = _random(variant), toy.full_batch()
+    model.attach(toy.catalogue())
     monkeypatch.setattr(NCF, "catalogue_chunk", chunk)
     scores = model.score_catalogue(batch)
+    chunks = torch.arange(toy.NUM_ITEMS + 1)[None].split(chunk, dim=1)
+    assert torch.equal(scores, torch.cat([model.pair(batch["user_id"], items) for items in chunks], dim=1))
     for user, item in ((1, 1), (4, 40), (20, 13)):
         pair = model.pair(torch.tensor([user]), torch.tensor([[item]]))
         torch.testing.assert_close(scores[user - 1, item], pair[0, 0])
+
+
+def test_catalogue_maps_users_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, looked_up = _random("neumf"), []
+    monkeypatch.setattr(NCF, "catalogue_chunk", 7)
+    for table in (model.user_product, model.user_tower):
+        table.register_forward_hook(lambda table, *_: looked_up.append(table))
+    model.score_catalogue(toy.full_batch())
+    assert looked_up == [model.user_product, model.user_tower]
 
 
 def test_loss_is_log_loss_over_all_pairs() -> None:
