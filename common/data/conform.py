@@ -22,6 +22,8 @@ RELATION_NAMES = {
 """The suite's names for the relations of Amazon's dumps and their copies."""
 
 _BLOCK = 1 << 20
+# In seconds this is the year 5138, in milliseconds 1973.
+_LAST_SECOND = 100_000_000_000
 # Under these names an attribute would be lost: stores write the first themselves and read the others otherwise.
 _OURS = ("text", "raw_id", "category_leaf")
 
@@ -49,6 +51,23 @@ def interactions(table: pl.DataFrame) -> pl.DataFrame:
     if "rating" not in table.columns:
         table = table.with_columns(rating=pl.lit(None))
     return table.select([pl.col(name).cast(dtype) for name, dtype in INTERACTIONS.items()])
+
+
+def require_seconds(path: Path, times: pl.Series) -> None:
+    """Refuses times of which one lies too far from 1970 for Unix seconds.
+
+    Args:
+        path: The file.
+        times: Its column of times, under the name that it has there.
+
+    Raises:
+        DataError: If a time is too large.
+    """
+    too_far = times.filter(times.abs() >= _LAST_SECOND)
+    if len(too_far):
+        cure = "Divide milliseconds by 1,000 (microseconds by 1,000,000) before saving the file."
+        found = f"{too_far[0]:.0f}, which lies over 3,000 years from 1970"
+        malformed(path, "Unix seconds", found, cure, column=times.name)
 
 
 def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:

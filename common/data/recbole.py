@@ -90,6 +90,7 @@ def _read_events(path: Path) -> pl.DataFrame:
     if "rating" in types:
         columns["rating"] = "number"
     table = _table(path, types, columns)
+    conform.require_seconds(path, table["timestamp"])
     return table.rename({"user_id": "user", "item_id": "item"})
 
 

@@ -76,6 +76,7 @@ def _read_part(path: Path) -> tuple[pl.DataFrame, list[list[str]]]:
     shipped: dict[str, Kind] = {"neg_items": "text"} if "neg_items" in header else {}
     layout = Delimited({**_EVENTS, **shipped}, separator=separator, quoted=separator == ",")
     table = layout.read(path)
+    conform.require_seconds(path, table["time"])
     negatives = _ids(path, layout, table, "neg_items").to_list() if shipped else []
     return table.select(user="user_id", item="item_id", timestamp=pl.col("time").cast(pl.Int64)), negatives
 

@@ -17,8 +17,6 @@ _SUFFIXES = (".parquet", ".csv", ".tsv")
 _INTERACTIONS: dict[str, Kind] = {"user": "text", "item": "text", "timestamp": "number"}
 _RELATIONS: dict[str, Kind] = {"head": "text", "relation": "text", "tail": "text"}
 _OTHER_NAMES = {"user_id": "user", "item_id": "item"}
-# In seconds this is the year 5138, in milliseconds 1973.
-_LAST_SECOND = 100_000_000_000
 
 
 def matches(folder: Path) -> bool:
@@ -51,7 +49,7 @@ def read(key: str, folder: Path) -> Source:
     items_path, relations_path = _find(folder, "items"), _find(folder, "relations")
     rating: dict[str, Kind] = {"rating": "number"} if "rating" in _columns(events_path) else {}
     events = _read(events_path, _INTERACTIONS | rating)
-    _refuse_milliseconds(events_path, events)
+    conform.require_seconds(events_path, events["timestamp"])
     events = conform.interactions(events)
     items = _read_items(items_path) if items_path else None
     relations = [_read(relations_path, _RELATIONS)] if relations_path else []
@@ -140,11 +138,3 @@ def _conversion(table: pl.DataFrame, name: str, kind: Kind) -> pl.Expr:
         return column.cast(pl.Float64, strict=False)
     text = column.cast(pl.String)
     return text.fill_null("") if kind == "optional text" else pl.when(text != "").then(text).alias(name)
-
-
-def _refuse_milliseconds(path: Path, events: pl.DataFrame) -> None:
-    latest = events.select(pl.col("timestamp").abs().max()).item()
-    if latest >= _LAST_SECOND:
-        cure = "Divide milliseconds by 1,000 (microseconds by 1,000,000) before saving the table."
-        found = f"{latest:.0f}, which lies over 3,000 years from 1970"
-        malformed(path, "Unix seconds", found, cure, column="timestamp")

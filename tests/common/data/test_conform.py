@@ -31,6 +31,15 @@ def test_interactions_cut_fractions_and_know_no_rating() -> None:
     assert table.rows() == [("u", "i", 1, None)]
 
 
+@pytest.mark.parametrize("finer", [1_000, 1_000_000])
+def test_times_finer_than_seconds_are_refused_with_the_cure(finer: int) -> None:
+    seconds = pl.Series("time", [0.0, -3.0, 1_700_000_000.5])
+    conform.require_seconds(Path("train"), seconds)
+    with pytest.raises(DataError, match="train, column 'time': expected Unix seconds, found 17000000005") as caught:
+        conform.require_seconds(Path("train"), seconds * finer)
+    assert "Divide milliseconds by 1,000" in caught.value.cure
+
+
 def test_items_cover_what_occurs_and_keep_their_order() -> None:
     known = pl.DataFrame({"item": ["b", "a"], "size": ["L", None]})
     table = conform.items(known, pl.Series(["c", "a"]), pl.Series(["d", "c"]))

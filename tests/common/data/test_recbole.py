@@ -89,6 +89,7 @@ def test_content_hash_covers_the_graph(tmp_path: Path) -> None:
         ("inter", "user_id:token", "user_id", r"line 1, column 'user_id': expected name:type"),
         ("inter", "timestamp:float", "time:float", r"line 1, column 'timestamp:token': expected a header"),
         ("inter", "\t11", "\tsoon", r"line 2, column 'timestamp': expected a finite number, found 'soon"),
+        ("inter", ".0\t", "000000.0\t", r"small\.inter, column 'timestamp': expected Unix seconds"),
         ("inter", "\ti", " i", r"line 1|line 2"),
         ("item", "\ni2\t", "\ni1\t", r"line 3, column 'item_id': expected a value that no earlier line has"),
         ("kg", "\talso_view", " also_view", r"line 3: expected 3 columns separated by tabs, found 2"),

@@ -76,6 +76,8 @@ def test_comma_separated_folder_reads_alike(tmp_path: Path) -> None:
         ("dev.csv", "neg_items", "negatives\tneg_items", r"dev\.csv, line 2: expected 5 columns .* found 4"),
         ("train.csv", "time", "day", r"train\.csv, line 1, column 'time': expected a header"),
         ("train.csv", "\t11", "\tx11", r"train\.csv, line 2, column 'time': expected a finite number, found 'x11"),
+        ("train.csv", "\t11", "\t11000", r"train\.csv, column 'time': expected Unix seconds"),
+        ("test.csv", "\t11", "\t11000", r"test\.csv, column 'time': expected Unix seconds"),
         ("item_meta.csv", "\n14\t", "\n15\t", r"item_meta\.csv, line 3, column 'item_id': .* found '15'"),
         ("item_meta.csv", "[9, ", "[9, B0", r"item_meta\.csv, line 9, column 'r_complement': expected a list"),
         ("item_meta.csv", "i_Size", "i_BRAND", r"item_meta\.csv, column 'i_BRAND': .* found 'i_brand' as well"),
