@@ -15,8 +15,8 @@ from benchmarks.cli import write
 from benchmarks.evaluate import load_run
 from benchmarks.html.relations import draw, page
 from benchmarks.runs import read_result, write_atomically
+from common.data.datasets import EvaluationDataset
 from common.errors import UserError, at_least
-from common.models.chunking import split_rows
 from common.types import PAD
 from lrd.agreement import agreement
 from lrd.analysis import (
@@ -138,9 +138,9 @@ def explanations(
 ) -> list[dict[str, Any]]:
     """Why some test users get their first recommendation: its strongest link to an item of their history, if any."""
     dataset = module.case_loader("test", "full").dataset
-    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:users]  # type: ignore[arg-type]  # `Dataset` declares no length
-    batch = dataset.__getitems__(chosen.tolist())  # type: ignore[attr-defined]  # ours answers lists of rows
-    batch = next(split_rows(batch, len(chosen)))
+    assert isinstance(dataset, EvaluationDataset)
+    chosen = torch.randperm(len(dataset.rows), generator=torch.Generator().manual_seed(seed))[:users]
+    batch = dataset.batch_of(dataset.rows[chosen])
     with torch.inference_mode():
         items = model.recommend(batch)["items"][:, 0]
     tokens, titles = module.store.user_tokens(), module.catalogue["titles"]

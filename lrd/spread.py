@@ -30,7 +30,7 @@ class RelationSpread(Metric):
     """Mean entropy of ``q``, and the largest share of pairs that have the same most probable relation.
 
     A share of 1 means that every pair has the same relation, and nothing was discovered. A case counts once, however
-    often a batch or a process is filled up with it, and sums run over cases in the order of their ids.
+    often batches are repeated to make the shares of processes equal, and sums run over cases in the order of their ids.
 
     Args:
         num_relations: Number of relations.

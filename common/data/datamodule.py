@@ -241,7 +241,7 @@ class SequenceDataModule(L.LightningDataModule):
         return [self.case_loader("test", protocol) for protocol in self.test_protocols]
 
     def case_loader(self, phase: Literal["val", "test"], protocol: str) -> Loader:
-        """Cases of ``phase`` under ``protocol``, in batches of equal shape.
+        """Cases of ``phase`` under ``protocol``, in batches.
 
         Raises:
             UserError: If there is no such protocol.
@@ -263,7 +263,7 @@ class SequenceDataModule(L.LightningDataModule):
             rows=self._drawn_cases(phase, len(cases["user"])),
             batch_size=self.eval_batch_size,
         )
-        return self._loader(dataset, self.eval_batch_size)
+        return self._loader(dataset, None)
 
     def predict_dataloader(self) -> Loader:
         """Users ``predict_users`` (all if None) with their whole history; the query time is now.

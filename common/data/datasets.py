@@ -226,7 +226,10 @@ class WindowDataset(TrainingDataset):
 
 
 class EvaluationDataset(Dataset[SequenceBatch]):
-    """Evaluation cases: a user's events before the case's position are the history, the event there the target.
+    """Batches of evaluation cases: events before a case's position are the history, the event there is the target.
+
+    An index stands for a whole batch, so that processes share batches, not cases: what a model computes for a case
+    depends, in the last bits, on the rows beside it, and these are the same for any number of processes.
 
     Args:
         sequences: All events, held-out ones included.
@@ -236,8 +239,7 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         candidates: Items ``(m, c)``, without the target, to rank the target against; None for full ranking.
         mask_seen: Whether full ranking leaves out the user's earlier items.
         rows: Cases to evaluate, by index; None for all.
-        batch_size: Number of rows to which a short batch is filled by repeating its cases, so that all batches have
-            one shape and per-case results do not depend on the number of processes; 0 leaves it short.
+        batch_size: Cases in a batch; the last one has the rest.
     """
 
     def __init__(
@@ -249,7 +251,7 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         candidates: Int[Tensor, "m c"] | None = None,
         mask_seen: bool = True,
         rows: Int[Tensor, "r"] | None = None,
-        batch_size: int = 0,
+        batch_size: int = 256,
     ) -> None:
         self.sequences = sequences
         self.cases = cases
@@ -258,16 +260,18 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         self.candidates = candidates
         self.mask_seen = mask_seen
         self.rows = torch.arange(len(cases["user"])) if rows is None else rows
-        self.batch_size = batch_size
+        self.batches = self.rows.split(batch_size)
 
     def __len__(self) -> int:
-        """Number of cases."""
-        return len(self.rows)
+        """Number of batches."""
+        return len(self.batches)
 
-    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
-        """The batch of the cases ``indices``, repeated up to ``batch_size``."""
-        case = self.rows[torch.as_tensor(indices)]
-        case = case[torch.arange(max(len(case), self.batch_size)) % len(case)]
+    def __getitem__(self, index: int) -> SequenceBatch:
+        """A batch."""
+        return self.batch_of(self.batches[index])
+
+    def batch_of(self, case: Int[Tensor, "b"]) -> SequenceBatch:
+        """The batch of some cases, by their index in the stored split."""
         user, position = self.cases["user"][case].long(), self.cases["position"][case].long()
         start = self.sequences["offsets"][user].long()
         history, history_time = last_events(self.sequences, start, position, self.max_history)
@@ -288,10 +292,6 @@ class EvaluationDataset(Dataset[SequenceBatch]):
         else:
             batch["seen"] = history.new_zeros((len(case), 0))
         return batch
-
-    def __getitem__(self, index: int) -> SequenceBatch:
-        """The batch of one case."""
-        return self.__getitems__([index])
 
 
 class HistoryDataset(Dataset[SequenceBatch]):

@@ -14,7 +14,7 @@ class CaseRanks(Metric):
     """Ranks of all test cases of one protocol; every metric derives from them.
 
     The cases of all processes are gathered, deduplicated, sorted by id and only then aggregated in float64, so that no
-    metric depends on the number of processes or on the repeated cases that fill the last batch.
+    metric depends on the number of processes or on the batches that are repeated to make their shares equal.
 
     Args:
         train_count: Training events of each item, shape ``(num_items + 1,)``, for the metrics of top lists.

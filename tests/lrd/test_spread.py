@@ -14,7 +14,7 @@ from tests.lrd.test_data import model_for, quiet_trainer
 def test_spread_is_that_of_a_loop_over_the_pairs_of_each_case_once() -> None:
     q, real = torch.randn(40, 3, 5).mul(2).softmax(-1), torch.rand(40, 3) < 0.7
     spread = RelationSpread(5)
-    # A last batch and a last process are filled up with what was there before.
+    # Shares of processes are made equal with what was there before.
     for part in torch.split(torch.tensor([*range(39, -1, -1), 0, 1]), 7):
         spread.update(part, q[part], real[part])
     pairs = q[real]

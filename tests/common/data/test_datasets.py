@@ -126,7 +126,7 @@ def test_full_ranking_leaves_out_each_earlier_item_once_and_never_the_target(
 ) -> None:
     split = split_of([*histories, [5, 5, 6, 5]])
     events, cases = split["sequences"]["items"].tolist(), split["test"]
-    batch = EvaluationDataset(split["sequences"], cases, width).__getitems__(range(len(cases["user"])))
+    batch = EvaluationDataset(split["sequences"], cases, width)[0]
     for row, (user, position) in enumerate(zip(cases["user"].tolist(), cases["position"].tolist(), strict=True)):
         earlier = events[split["sequences"]["offsets"][user] : position]
         seen = batch["seen"][row].tolist()
@@ -142,7 +142,7 @@ def test_sampled_candidates_have_the_target_in_front_of_the_stored_ones() -> Non
     split = split_of(random_histories(9, NUM_ITEMS, 8))
     stored = torch.arange(3 * len(split["val"]["user"]), dtype=torch.int32).reshape(-1, 3)
     dataset = EvaluationDataset(split["sequences"], split["val"], 4, "sampled-3", stored)
-    batch = dataset.__getitems__([2, 0])
+    batch = dataset.batch_of(torch.tensor([2, 0]))
     assert torch.equal(batch["candidates"][:, 0], batch["target"])
     assert torch.equal(batch["candidates"][:, 1:], stored[[2, 0]].long())
     assert batch["protocol"] == "sampled-3"
@@ -152,16 +152,15 @@ def test_sampled_candidates_have_the_target_in_front_of_the_stored_ones() -> Non
 def test_full_unmasked_leaves_nothing_out() -> None:
     split = split_of(random_histories(9, NUM_ITEMS, 8))
     batch = EvaluationDataset(split["sequences"], split["val"], 4, "full-unmasked", mask_seen=False)[0]
-    assert batch["seen"].shape == (1, 0)
+    assert batch["seen"].shape == (len(split["val"]["user"]), 0)
 
 
-def test_a_short_batch_repeats_its_cases_up_to_the_batch_size() -> None:
+def test_an_index_is_a_batch_and_the_last_has_the_rest() -> None:
     split = split_of(random_histories(30, NUM_ITEMS, 8))
-    rows = torch.tensor([1, 4, 6])
-    dataset = EvaluationDataset(split["sequences"], split["test"], 4, rows=rows, batch_size=8)
-    batch = dataset.__getitems__([0, 1, 2])
-    assert batch["case_id"].tolist() == [1, 4, 6, 1, 4, 6, 1, 4]
-    assert len(batch["seen"]) == len(batch["history"]) == 8
+    rows = torch.tensor([1, 4, 6, 7, 9])
+    dataset = EvaluationDataset(split["sequences"], split["test"], 4, rows=rows, batch_size=2)
+    assert len(dataset) == 3
+    assert [batch["case_id"].tolist() for batch in (dataset[i] for i in range(3))] == [[1, 4], [6, 7], [9]]
 
 
 def test_predictions_read_the_whole_history() -> None:

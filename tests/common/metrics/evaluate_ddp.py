@@ -1,74 +1,70 @@
-"""Evaluates a fixed model on 33 users with 1 to 4 processes; writes the figures of each run as JSON."""
+"""Evaluates a fixed model on some 30 users with 1 to 4 processes; writes the figures of each run as JSON."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
 
-from common.models.base import SequentialRecommender
-from common.nn.embedding import ItemEmbedding
+from common.data.datamodule import LazyLoader, as_is
+from common.data.datasets import EvaluationDataset
+from common.metrics.ranking import CaseRanks
+from common.models.sasrec import SASRec
 from common.types import SequenceBatch
+from tests.fixtures.histories import random_histories, split_of
 
-NUM_ITEMS, BATCH = 50, 4
+NUM_ITEMS, BATCH, LONGEST = 50, 4, 12
 
 
-class MeanOfHistory(SequentialRecommender):
+class Witness(SASRec):
+    """A model with random weights that also keeps the scores of each case, bit by bit.
+
+    Its scores depend on the rows beside a case: the longest history of a batch decides how many positions are read.
+    """
+
     def __init__(self, out: Path) -> None:
-        super().__init__(NUM_ITEMS)
+        super().__init__(NUM_ITEMS, LONGEST, width=24, num_heads=2)
         self.out = out
         self.train_count = torch.arange(NUM_ITEMS + 1)
-        self.item_embedding = ItemEmbedding(NUM_ITEMS, 8)
-        generator = torch.Generator().manual_seed(3)
-        # Coarse weights make ties, so that their handling is compared as well.
-        self.item_embedding.weight.data = torch.randint(-1, 2, (NUM_ITEMS + 1, 8), generator=generator).float()
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
+        self.scores: dict[str, str] = {}
 
-    def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
-        states: Tensor = self.item_embedding(batch["history"])
-        return states.sum(1, keepdim=True)
+    def _rank_target(self, batch: SequenceBatch, scores: Tensor | None = None) -> dict[str, Tensor]:
+        return super()._rank_target(batch, self._seen(batch, self.score(batch)))
+
+    def _rank_catalogue(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        self._seen(batch, self.score_catalogue(batch))
+        return super()._rank_catalogue(batch)
+
+    def _seen(self, batch: SequenceBatch, scores: Tensor) -> Tensor:
+        rows = zip(batch["case_id"].tolist(), scores.numpy(), strict=True)
+        self.scores |= {f"{batch['protocol']} {case}": row.tobytes().hex() for case, row in rows}
+        return scores
 
     def on_test_end(self) -> None:
-        metrics = {
-            name: {key: value.item() for key, value in ranks.metrics().items()}
-            for name, ranks in self.case_ranks.items()
+        def figures(ranks: CaseRanks) -> dict[str, float]:
+            return {key: value.item() for key, value in ranks.metrics().items()}
+
+        written = {
+            "metrics": {name: figures(ranks) for name, ranks in self.case_ranks.items()},
+            "table": {key: column.tolist() for key, column in self.case_ranks["full"].compute().items()},
+            "logged": {key: value.item() for key, value in self.trainer.callback_metrics.items()},
+            "scores": self.scores,
         }
-        table = {key: column.tolist() for key, column in self.case_ranks["full"].compute().items()}
-        logged = {key: value.item() for key, value in self.trainer.callback_metrics.items()}
-        if self.trainer.is_global_zero:
-            self.out.write_text(json.dumps({"metrics": metrics, "table": table, "logged": logged}))
+        self.out.with_name(f"{self.out.name}-{self.global_rank}.json").write_text(json.dumps(written))
 
 
-class Cases(Dataset[SequenceBatch]):
-    def __init__(self, protocol: str) -> None:
-        generator = torch.Generator().manual_seed(5)
-        self.protocol = protocol
-        self.items = torch.stack([torch.randperm(NUM_ITEMS, generator=generator) + 1 for _ in range(33)])
-
-    def __len__(self) -> int:
-        return 33
-
-    def __getitems__(self, rows: list[int]) -> SequenceBatch:
-        ids = torch.tensor(rows + rows[:1] * (BATCH - len(rows)))
-        items = self.items[ids]
-        batch: SequenceBatch = {
-            "user_id": ids + 1,
-            "history": items[:, 1:4],
-            "protocol": self.protocol,
-            "case_id": ids,
-            "target": items[:, 0],
-        }
-        if self.protocol == "full":
-            return {**batch, "seen": items[:, 1:4]}
-        return {**batch, "candidates": torch.cat([items[:, :1], items[:, 4:23]], dim=1)}
-
-
-def same(batch: Any) -> Any:  # noqa: ANN401 (DataLoader hands on whatever the data set gives)
-    return batch
+def loader_of(protocol: str) -> LazyLoader:
+    split = split_of(random_histories(40, NUM_ITEMS, LONGEST))
+    drawn = torch.randint(
+        1, NUM_ITEMS + 1, (len(split["test"]["user"]), 19), generator=torch.Generator().manual_seed(5)
+    )
+    candidates = None if protocol == "full" else drawn
+    dataset = EvaluationDataset(split["sequences"], split["test"], LONGEST, protocol, candidates, batch_size=BATCH)
+    return LazyLoader(dataset, batch_size=None, collate_fn=as_is)
 
 
 def main(folder: Path) -> None:
@@ -83,8 +79,10 @@ def main(folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loaders = [DataLoader(Cases(name), batch_size=BATCH, collate_fn=same) for name in ("full", "sampled-19")]
-        trainer.test(MeanOfHistory(folder / f"{devices}.json"), loaders, verbose=False)
+        torch.manual_seed(3)
+        trainer.test(
+            Witness(folder / str(devices)), [loader_of(name) for name in ("full", "sampled-19")], verbose=False
+        )
 
 
 if __name__ == "__main__":

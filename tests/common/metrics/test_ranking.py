@@ -64,9 +64,14 @@ def test_a_single_case_keeps_its_top_list() -> None:
 
 
 def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("evaluate_ddp.py")
-    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=120, capture_output=True)
-    alone, *others = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in (1, 2, 3, 4)]
-    assert len(alone["table"]["case_id"]) == 33
-    assert 0 < alone["metrics"]["full"]["ndcg@10"] < 1
-    assert all(other == alone for other in others)
+    script = [sys.executable, "-m", "tests.common.metrics.evaluate_ddp", tmp_path]
+    subprocess.run(script, check=True, timeout=120, capture_output=True)
+    alone, *others = [[json.loads(path.read_text()) for path in tmp_path.glob(f"{n}-*.json")] for n in (1, 2, 3, 4)]
+    assert [len(files) for files in others] == [2, 3, 4]
+    ((scores, figures),) = [(one.pop("scores"), one) for one in alone]
+    assert len(scores) == 2 * len(figures["table"]["case_id"]) > 50
+    assert 0 < figures["metrics"]["full"]["ndcg@10"] < 1
+    for files in others:
+        shared = [one.pop("scores") for one in files]
+        assert {case: bits for own in shared for case, bits in own.items()} == scores
+        assert all(one == figures for one in files)
