@@ -26,6 +26,10 @@ OBJECTIVES: dict[Variant, Objective] = {"session": "sampled_softmax", "prefix": 
 LEARNING_RATES: dict[Variant, float] = {"session": 0.05, "prefix": 1e-3, "allpos": 1e-3}
 """Learning rate of each variant where none is given: of Adagrad in ``session``, of Adam in the others."""
 
+SLOTS = "slots"
+"""Checkpoint key of what ``session`` carries from step to step."""
+_CARRIED = ("slot_user", "slot_next", "slot_state", "num_slots")
+
 
 class GRU4Rec(SequentialRecommender):
     """Scores items by the last state of a GRU over the history: ``r_i = h · w_i + b_i``.
@@ -163,10 +167,26 @@ class GRU4Rec(SequentialRecommender):
         uniform = torch.rand(self.num_extras, dtype=torch.float64, device=self.device)
         return torch.searchsorted(self.popularity, uniform, right=True)
 
-    def on_train_epoch_start(self) -> None:
-        """Starts every epoch from zero states."""
-        super().on_train_epoch_start()
-        self.reset_slots()
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the states that the next step goes on from; of several processes, those of the first."""
+        super().on_save_checkpoint(checkpoint)
+        if self.variant == "session":
+            checkpoint[SLOTS] = {name: getattr(self, name) for name in _CARRIED}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the states that were saved within an epoch."""
+        for name, value in checkpoint.get(SLOTS, {}).items():
+            setattr(self, name, value)
+
+    def on_train_start(self) -> None:
+        """Moves states from a checkpoint to the model's device."""
+        self.slot_user, self.slot_next = self.slot_user.to(self.device), self.slot_next.to(self.device)
+        self.slot_state = self.slot_state.to(self.device)
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Starts every epoch from zero states; one that is resumed goes on from those that it had."""
+        if batch_idx == 0:
+            self.reset_slots()
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """States of a replay from the zero state: at every position in ``allpos``, otherwise only after the last."""

@@ -1,17 +1,24 @@
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.stats import chisquare
 from torch import Tensor
 
+from common.data.datamodule import LazyLoader, as_is
+from common.data.datasets import EpochSampler
+from common.data.sessions import SessionDataset
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.gru4rec import GRU4Rec, Variant
 from common.nn.adagrad import Adagrad
 from common.nn.losses import Objective
-from common.types import SequenceBatch
+from common.types import SequenceBatch, Split
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
 
@@ -114,8 +121,41 @@ def test_an_epoch_starts_from_zero_states() -> None:
     model, items, users = _model(), torch.tensor([3, 4]), torch.tensor([1, 2])
     first = model.advance(users, items, items)
     assert not torch.equal(model.advance(users, items, items), first)
-    model.on_train_epoch_start()
+    model.on_train_batch_start(next(toy.session_batches()), 0)
     assert torch.equal(model.advance(users, items, items), first)
+
+
+class Noise(L.Callback):
+    """The same extras and dropout in a step, whatever came before."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, *rest: object) -> None:
+        torch.manual_seed(trainer.global_step)
+
+
+def _sessions() -> LazyLoader:
+    sequences = toy.catalogue(returning=True)["train"]
+    none = {"user": torch.zeros(0, dtype=torch.long), "position": torch.zeros(0, dtype=torch.long)}
+    split: Split = {"sequences": sequences, "train_end": sequences["offsets"][1:], "val": none, "test": none}  # type: ignore[typeddict-item]  # a plain dictionary of cases
+    dataset = SessionDataset(split, slots=8)
+    return LazyLoader(dataset, batch_size=None, sampler=EpochSampler(dataset, shuffle=False), collate_fn=as_is)
+
+
+def _trained(folder: Path, resume: Path | None = None) -> dict[str, Tensor]:
+    """Weights after 30 steps, with a checkpoint of each."""
+    torch.manual_seed(0)
+    model, keep = _model(dropout_hidden=0.2), ModelCheckpoint(folder, "{step}", save_top_k=-1, every_n_train_steps=1)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_steps=30, accelerator="cpu", callbacks=[Noise(), keep], **quiet)
+    trainer.fit(model, _sessions(), ckpt_path=resume, weights_only=True)
+    return model.state_dict()
+
+
+def test_a_training_resumed_at_any_step_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    whole, epoch = _trained(tmp_path), len(_sessions())
+    assert 20 < epoch < 28
+    for step in (1, 7, epoch - 1, epoch, epoch + 1):
+        rest = _trained(tmp_path / str(step), tmp_path / f"step={step}.ckpt")
+        assert all(torch.equal(rest[name], value) for name, value in whole.items()), step
 
 
 def test_a_user_who_starts_over_starts_from_zero() -> None:
