@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -28,6 +28,8 @@ _EXPECTED: dict[Kind, str] = {"text": "some text", "integer": "a whole number", 
 _SEPARATOR_NAMES = {"\t": "tabs", ",": "commas", "|": "'|'", "::": "'::'"}
 # Replaces a separator of two characters in memory; no such file contains this byte.
 _ONE_BYTE = "\x1f"
+# More characters than any value has; the csv module stops at 131,072 by default.
+_LONGEST = 2**31 - 1
 
 
 def malformed(
@@ -115,13 +117,18 @@ class Delimited:
         require(path, f"a file of columns {', '.join(self.columns)}")
         try:
             with working(f"Reading {path.name}", path.stat().st_size):
+                if self.quoted:
+                    self._check_quotes(path)
                 table = self._parse(path)
         except (PolarsError, UnicodeDecodeError) as error:
             self._blame(path, str(error).splitlines()[0])
         table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-        optional = [name for name, kind in self.columns.items() if kind == "optional text"]
-        table = table.with_columns(pl.col(optional).fill_null(""))
-        numbers = [name for name, kind in self.columns.items() if kind == "number"]
+        optional, needed, numbers = (
+            [name for name, kind in self.columns.items() if kind == wanted]
+            for wanted in ("optional text", "text", "number")
+        )
+        # A value of nothing but its quotes is empty as well.
+        table = table.with_columns(pl.col(optional).fill_null(""), pl.col(needed).replace("", None))
         broken = pl.any_horizontal(pl.all().is_null(), ~pl.col(numbers).is_finite()) if numbers else pl.all().is_null()
         if table.select(pl.any_horizontal(broken).any()).item():
             self._blame(path, "an empty value")
@@ -166,26 +173,59 @@ class Delimited:
     def _byte(self) -> str:
         return self.separator if len(self.separator) == 1 else _ONE_BYTE
 
-    def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        def lines() -> Iterator[str]:
-            with path.open("rb") as stream:
-                for number, raw in enumerate(stream, start=1):
-                    try:
-                        line = raw.decode("utf-8-sig" if number == 1 and self.encoding == "utf-8" else self.encoding)
-                    except UnicodeDecodeError as error:
-                        malformed(
-                            path,
-                            f"{self.encoding} text",
-                            f"byte 0x{raw[error.start]:02x} at position {error.start + 1}",
-                            f"Convert the file to {self.encoding}, or fetch an intact copy of it.",
-                            line=number,
-                        )
-                    yield line.replace(self.separator, self._byte) if len(self.separator) > 1 else line
+    def _lines(self, path: Path) -> Iterator[str]:
+        with path.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 and self.encoding == "utf-8" else self.encoding)
+                except UnicodeDecodeError as error:
+                    malformed(
+                        path,
+                        f"{self.encoding} text",
+                        f"byte 0x{raw[error.start]:02x} at position {error.start + 1}",
+                        f"Convert the file to {self.encoding}, or fetch an intact copy of it.",
+                        line=number,
+                    )
+                yield line.replace(self.separator, self._byte) if len(self.separator) > 1 else line
 
+    def _records(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """Yields the last line of each record, and its values."""
+        read: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in self._lines(path):
+                read.append(line)
+                yield line
+
+        csv.field_size_limit(_LONGEST)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        reader = csv.reader(lines(), delimiter=self._byte, quoting=quoting)
-        for values in reader:
+        reader = csv.reader(lines(), delimiter=self._byte, quoting=quoting, strict=True)
+        while True:
+            first = reader.line_num + 1
+            read.clear()
+            try:
+                values = next(reader, None)
+            except csv.Error:
+                _refuse_record(path, first, read)
+            if values is None:
+                return
+            odd = [line.count('"') % 2 for line in read]
+            # The csv module takes a quote within a value for text, the parser for one that opens or closes.
+            if self.quoted and (sum(odd) % 2 or odd[0] != (len(read) > 1)):
+                _refuse_record(path, first, read)
             yield reader.line_num, values
+
+    def _check_quotes(self, path: Path) -> None:
+        """Refuses quotes that do not balance: the parser gives up without a line, or takes rows for a value."""
+        with path.open("rb") as stream:
+            if not any(line.count(b'"') % 2 for line in stream):
+                return
+        first = 1
+        for line, values in self._records(path):
+            # Whoever writes tabs seldom quotes: such a value is a stray quote, rows, and the next stray quote.
+            if self.separator == "\t" and any("\t" in value and "\n" in value for value in values):
+                _refuse_quote(path, first, f"a value that goes on to line {line}")
+            first = line + 1
 
     def _blame(self, path: Path, reason: str) -> NoReturn:
         """Raises for the first line that deviates from the layout, or with ``reason`` if none does."""
@@ -220,6 +260,20 @@ class Delimited:
                     column=raw,
                 )
         return [wanted.get(raw, "") for raw in header]
+
+
+def _refuse_record(path: Path, first: int, lines: Sequence[str]) -> NoReturn:
+    """Raises for the lines of a record that the csv module cannot read."""
+    broken = next((line for line in lines if "\r" in line.rstrip("\r\n")), None)
+    if broken is not None:
+        found, cure = f"a carriage return in {broken!r}", "Save the file with line breaks of one kind."
+        malformed(path, "lines that end with a line break", found, cure, line=first + lines.index(broken))
+    _refuse_quote(path, first, repr(lines[0].rstrip("\r\n")))
+
+
+def _refuse_quote(path: Path, line: int, found: str) -> NoReturn:
+    cure = 'Enclose the whole value in quotes and write each quote within it twice: "5"" nails".'
+    malformed(path, "quotes that balance", found, cure, line=line)
 
 
 def _fits(value: str, kind: Kind) -> bool:

@@ -1,4 +1,5 @@
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from common.data.delimited import Delimited, is_utf8, malformed
 from common.errors import DataError
 
 CELLS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+QUOTED = {mark: Delimited({"a": "text", "b": "optional text"}, mark, quoted=True) for mark in (",", "\t")}
 ROWS = st.lists(st.tuples(CELLS, CELLS, st.integers(-(2**62), 2**62)), min_size=1, max_size=8)
 
 
@@ -63,3 +65,65 @@ def test_long_findings_are_cut(path: Path) -> None:
     with pytest.raises(DataError) as caught:
         malformed(path, "little", "x" * 10_000, line=3, column="a")
     assert len(caught.value.what) < 250 + len(str(path))
+
+
+@pytest.mark.parametrize("separator", QUOTED)
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["x|y", 'x|5" nails', "x|y"], 3),
+        (['x|5" nails', 'x|6" bolts', "x|y"], 2),
+        (["x|y", 'x|"The" nails', "x|y"], 3),
+        (['x|"in|""two"""', 'x|"nails', "x|y"], 3),
+        (["x|y", 'x|"nails', "x|y"], 3),
+        (["x|y", 'x"|"y', 'x|"y"', "x|y"], 3),
+        (["x|y", 'x|"nails', "x|y", 'x|"bolts"'], 3),
+    ],
+)
+def test_the_first_line_whose_quotes_do_not_balance_is_named(
+    path: Path, separator: str, rows: list[str], line: int
+) -> None:
+    path.write_text("\n".join(["a|b", *rows, ""]).replace("|", separator))
+    with pytest.raises(DataError, match=f"line {line}: expected quotes that balance, found '"):
+        QUOTED[separator].read(path)
+
+
+@pytest.mark.parametrize("columns", [("a", "b"), ("b", "a")])
+def test_rows_between_two_stray_quotes_are_no_value_where_tabs_separate(path: Path, columns: tuple[str, str]) -> None:
+    rows = [columns, ("x", "1"), ('"y', "2"), ("z", '3"'), ("x", "4")]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"line 3: .* found a value that goes on to line 4"):
+        QUOTED["\t"].read(path)
+
+
+@given(st.lists(st.tuples(st.text('"ab', min_size=1), st.text('"a ')), min_size=1, max_size=8))
+def test_no_quote_swallows_a_row_where_tabs_separate(path: Path, rows: list[tuple[str, str]]) -> None:
+    path.write_text("".join("\t".join(row) + "\n" for row in [("a", "b"), *rows]))
+    with suppress(DataError):
+        assert len(QUOTED["\t"].read(path)) == len(rows)
+
+
+@pytest.mark.parametrize("separator", QUOTED)
+def test_quoted_line_breaks_and_quotes_in_pairs_are_read(path: Path, separator: str) -> None:
+    path.write_text('a|b\nx|"two\n""lines"""\ny|5" x 6"\nz|""\n'.replace("|", separator))
+    assert QUOTED[separator].read(path).rows() == [("x", 'two\n"lines"'), ("y", '5" x 6"'), ("z", "")]
+
+
+def test_a_value_of_nothing_but_quotes_is_empty(path: Path) -> None:
+    path.write_text('a,b\nx,y\n"",y\n')
+    with pytest.raises(DataError, match="line 3, column 'a': expected some text, found ''"):
+        QUOTED[","].read(path)
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_long_value_hides_no_fault(path: Path, quoted: bool) -> None:
+    path.write_text(f"n,b\n1,{'x' * 200_000}\none,y\n")
+    with pytest.raises(DataError, match="line 3, column 'n': expected a whole number, found 'one'"):
+        Delimited({"n": "integer", "b": "text"}, ",", quoted=quoted).read(path)
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_carriage_returns_alone_are_no_line_breaks(path: Path, quoted: bool) -> None:
+    path.write_bytes(b"n,b\r1,x\r2,y\r")
+    with pytest.raises(DataError, match="line 1: expected lines that end with a line break"):
+        Delimited({"n": "integer", "b": "text"}, ",", quoted=quoted).read(path)

@@ -97,6 +97,8 @@ def test_a_quoted_line_break_does_not_shift_the_line_named(tmp_path: Path) -> No
         ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,,2\n", "line 3, column 'item': expected some text"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,b,2,3\n", "line 3: expected 3 columns .* found 4"),
+        ("interactions.csv", 'user,item,timestamp\na,b,1\n"",b,2\n', "line 3, column 'user': expected some text"),
+        ("items.csv", 'item,title\n1,a\n2,5" nails\n3,b\n', r"items\.csv, line 3: expected quotes that balance"),
         ("items.csv", "item,title\n1,a\n2,b\n1,c\n", "line 4, column 'item': .* found '1'"),
         ("relations.csv", "head,tail\n1,2\n", "line 1, column 'relation'"),
         ("relations.csv", "", "found an empty file"),
