@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from allmrec.ablations import Ablation
@@ -107,8 +108,12 @@ class ALLMRecControl(ALLMRecStage2):
         users = self.other_user[batch["user_id"].cpu() - 1]
         end, start = self.train_events["offsets"][users + 1], self.train_events["offsets"][users]
         place = end[:, None] + torch.arange(-batch["history"].size(1), 0)
-        history = self.train_events["items"][place.clamp(min=0)].masked_fill(place < start[:, None], PAD)
-        return {**batch, "user_id": users.to(self.device), "history": history.long().to(self.device)}
+        items, times = (
+            self.train_events[column][place.clamp(min=0)].masked_fill(place < start[:, None], PAD).long()
+            for column in ("items", "times")
+        )
+        theirs: SequenceBatch = {"user_id": users, "history": items, "history_time": times}
+        return {**batch, **move_data_to_device(theirs, self.device)}
 
 
 class JointDot(SequentialRecommender):

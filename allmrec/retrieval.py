@@ -136,8 +136,8 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self.information_set = self.information_set | self.collaborative.module.information_set
         self.reader = FrozenReader(reader, pooling, precision)
         self.language_model, self.context = self.reader.title, self.reader.context
-        self.project_user = Projection(self.collaborative.width, self.reader.embedding.weight, "leaky_relu")
-        self.project_item = Projection(latent, self.reader.embedding.weight, "gelu")
+        self.project_user = Projection(self.collaborative.width, self.reader.embedding, "leaky_relu")
+        self.project_item = Projection(latent, self.reader.embedding, "gelu")
         self.user_head = nn.Linear(self.reader.state_width, width)
         self.item_head = nn.Linear(self.reader.state_width, width)
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)

@@ -32,20 +32,20 @@ class Projection(nn.Module):
 
     Args:
         width: Width of the vectors.
-        tokens: The model's token vectors.
+        words: The model's token vectors; some models, such as Gemma, scale them when they read them.
         activation: ``leaky_relu`` for users, ``gelu`` for items, as in the released code; the paper says MLP.
     """
 
-    def __init__(self, width: int, tokens: Float[Tensor, "v t"], activation: Literal["leaky_relu", "gelu"]) -> None:
+    def __init__(self, width: int, words: nn.Embedding, activation: Literal["leaky_relu", "gelu"]) -> None:
         super().__init__()
-        token_width = tokens.size(1)
+        token_width = words.embedding_dim
         self.inner = nn.Linear(width, token_width)
         self.norm = nn.LayerNorm(token_width)
         self.activation = nn.LeakyReLU() if activation == "leaky_relu" else nn.GELU()
         self.outer = nn.Linear(token_width, token_width)
         nn.init.xavier_normal_(self.inner.weight)
-        size = tokens.detach().float().square().mean().sqrt().item()
-        nn.init.xavier_normal_(self.outer.weight, gain=size)
+        size = words.weight.detach().float().square().mean().sqrt().item()
+        nn.init.xavier_normal_(self.outer.weight, gain=size * float(getattr(words, "embed_scale", 1.0)))
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n t"]:
@@ -164,8 +164,8 @@ class ALLMRecStage2(ChoiceRanker):
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)
         self.information_set = self.information_set | self.collaborative.module.information_set
-        self.project_user = Projection(self.collaborative.width, self.llm.embedding.weight, "leaky_relu")
-        self.project_item = Projection(latent, self.llm.embedding.weight, "gelu")
+        self.project_user = Projection(self.collaborative.width, self.llm.embedding, "leaky_relu")
+        self.project_item = Projection(latent, self.llm.embedding, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
         self.ablation: Ablation = ablation

@@ -85,8 +85,8 @@ class MLPLLM(ChoiceRanker):
         self.collaborative = CollaborativeFilter(collaborative)
         self.information_set = self.information_set | self.collaborative.module.information_set
         width = self.collaborative.width
-        self.project_user = Projection(width, self.llm.embedding.weight, "leaky_relu")
-        self.project_item = Projection(width, self.llm.embedding.weight, "gelu")
+        self.project_user = Projection(width, self.llm.embedding, "leaky_relu")
+        self.project_item = Projection(width, self.llm.embedding, "gelu")
         self.register_buffer("vectors", torch.zeros(num_items + 1, width), persistent=False)
 
     def attach(self, catalogue: Catalogue) -> None:

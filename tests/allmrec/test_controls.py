@@ -66,9 +66,11 @@ def test_shuffled_users_have_another_user_s_vector_whatever_their_company(runs: 
     others = model.others(batch)
     assert sorted(model.other_user.tolist()) == list(range(1, NUM_USERS + 1))
     assert not (others["user_id"] == batch["user_id"]).any()
-    for user, history in zip(others["user_id"].tolist(), others["history"].tolist(), strict=True):
-        events = known["train"]["items"][known["train"]["offsets"][user] : known["train"]["offsets"][user + 1]]
-        assert history == [0, *events.tolist()]
+    train = known["train"]
+    for row, user in enumerate(others["user_id"].tolist()):
+        events = slice(train["offsets"][user], train["offsets"][user + 1])
+        assert others["history"][row].tolist() == [0, *train["items"][events].tolist()]
+        assert others["history_time"][row].tolist() == [0, *train["times"][events].tolist()]
     vectors = model.user_vectors(batch)
     alone: Any = {key: value[2:3] if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     torch.testing.assert_close(model.user_vectors(alone), vectors[2:3])

@@ -1,5 +1,7 @@
 """Stage 2: what is trained, what is scored, and what changes neither."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import Composer, Prompts
@@ -68,13 +71,20 @@ def test_senseless_numbers_are_refused(joint: str, option: dict[str, float]) -> 
         ALLMRecStage2(NUM_ITEMS, sasrec(), joint, "facebook/opt-125m", **option)  # type: ignore[arg-type]  # of several types
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.nn.Embedding, partial(Gemma3TextScaledWordEmbedding, padding_idx=0, embed_scale=16)]
+)
 @pytest.mark.parametrize("activation", ["leaky_relu", "gelu"])
-def test_projected_vectors_start_smaller_than_words(activation: Literal["leaky_relu", "gelu"]) -> None:
+def test_projected_vectors_start_smaller_than_words(
+    activation: Literal["leaky_relu", "gelu"], kind: Callable[..., torch.nn.Embedding]
+) -> None:
     torch.manual_seed(0)
-    tokens = 0.05 * torch.randn(1000, 256)
+    words = kind(1000, 256)
+    torch.nn.init.normal_(words.weight, std=0.05)
+    read = words(torch.arange(1000)).square().mean().sqrt().item()
     # Either activation halves the mean square of what layer norm gives.
-    projected = Projection(50, tokens, activation)(7 * torch.randn(400, 50))
-    assert projected.square().mean().sqrt().item() == pytest.approx(0.05 / 2**0.5, rel=0.15)
+    projected = Projection(50, words, activation)(7 * torch.randn(400, 50))
+    assert projected.square().mean().sqrt().item() == pytest.approx(read / 2**0.5, rel=0.15)
 
 
 def test_slots_hold_projected_vectors_in_order(folders: dict[str, str], joint: str) -> None:
