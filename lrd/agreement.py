@@ -24,23 +24,27 @@ Labels = NDArray[np.int64]
 _PROBED = 20_000
 
 
-def adjusted_mutual_information(truth: Labels, found: Labels, resamples: int = 200, seed: int = 0) -> dict[str, float]:
+def adjusted_mutual_information(
+    truth: Labels, found: Labels, groups: Labels, resamples: int = 200, seed: int = 0
+) -> dict[str, float]:
     """Adjusted mutual information of two labellings, with a 95 % interval.
 
-    The interval is the estimate ± 1.96 times the standard deviation over random halves of the pairs (delete-half
-    jackknife). A bootstrap draws pairs twice, which agree with themselves, and so would overstate the information.
+    The interval is the estimate ± 1.96 times the standard deviation over random halves of the groups (delete-half
+    jackknife): pairs of one target are not independent. A bootstrap draws pairs twice, which agree with themselves,
+    and so would overstate the information.
 
     Source: N. X. Vinh, J. Epps, J. Bailey, "Information Theoretic Measures for Clusterings Comparison", JMLR 2010,
     https://jmlr.org/papers/v11/vinh10a.html. It is 0 in expectation for independent labels, 1 for equal partitions.
 
-    >>> adjusted_mutual_information(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3]), resamples=0)
+    >>> adjusted_mutual_information(np.array([0, 0, 1, 1]), np.array([7, 7, 3, 3]), np.arange(4), resamples=0)
     {'ami': 1.0}
     """
     estimate = float(adjusted_mutual_info_score(truth, found))
     if not resamples:
         return {"ami": estimate}
     rng = np.random.default_rng(seed)
-    halves = [rng.permutation(len(truth))[: len(truth) // 2] for _ in range(resamples)]
+    names, group = np.unique(groups, return_inverse=True)
+    halves = [np.isin(group, rng.permutation(len(names))[: len(names) // 2]) for _ in range(resamples)]
     margin = 1.96 * float(np.std([adjusted_mutual_info_score(truth[half], found[half]) for half in halves]))
     return {"ami": estimate, "low": estimate - margin, "high": estimate + margin}
 
@@ -85,11 +89,12 @@ def agreement(
         "k_means": k_means,
         "untrained": infer(untrained(model.discovery, seed), related, model.backbone.entities).argmax(1).numpy(),
     }
+    targets = related[:, 1].numpy()
     read = probe(model, truth, trained_pairs, vectors, seed)
     if read is not None:
         labellings["probe"] = read
     return {
-        name: adjusted_mutual_information(labels, values, resamples, seed) | {"pairs": float(len(labels))}
+        name: adjusted_mutual_information(labels, values, targets, resamples, seed) | {"pairs": float(len(labels))}
         for name, values in labellings.items()
     }
 

@@ -44,10 +44,20 @@ def model() -> LRD:
 
 
 def test_information_is_one_for_equal_partitions_and_near_zero_for_random_labels() -> None:
-    labels = np.random.default_rng(0).integers(0, 5, 2000)
-    assert adjusted_mutual_information(labels, (labels + 2) % 5)["low"] > 0.999
-    chance = adjusted_mutual_information(labels, np.random.default_rng(1).integers(0, 5, 2000))
+    labels, each = np.random.default_rng(0).integers(0, 5, 2000), np.arange(2000)
+    assert adjusted_mutual_information(labels, (labels + 2) % 5, each)["low"] > 0.999
+    chance = adjusted_mutual_information(labels, np.random.default_rng(1).integers(0, 5, 2000), each)
     assert chance["low"] < 0 < chance["high"] < 0.02
+
+
+def test_pairs_of_one_target_are_no_further_evidence() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 300)
+    found = np.where(rng.random(300) < 0.5, labels, rng.integers(0, 5, 300))
+    once = adjusted_mutual_information(labels, found, np.arange(300))
+    again = adjusted_mutual_information(*(np.repeat(values, 4) for values in (labels, found, np.arange(300))))
+    assert again["ami"] == pytest.approx(once["ami"], abs=0.02)
+    assert again["high"] - again["low"] == pytest.approx(once["high"] - once["low"], rel=0.15)
 
 
 def test_only_pairs_related_in_truth_count() -> None:
