@@ -148,6 +148,7 @@ class PromptDataModule(SequenceDataModule):
         test_protocols: Protocols of the test.
         test_users: Number of test users.
         val_users: Number of validation users.
+        allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches.
         seed: Seed of the order of instances and of their candidates.
         scenario: Who is trained on and who is tested, as in :class:`SequenceDataModule`.
@@ -170,6 +171,7 @@ class PromptDataModule(SequenceDataModule):
         test_protocols: Sequence[str] = ("sampled-19",),
         test_users: int | None = None,
         val_users: int | None = None,
+        allow_imputed_time: bool = False,
         num_workers: int = 0,
         seed: int = 0,
         scenario: str = OVERALL,
@@ -190,6 +192,7 @@ class PromptDataModule(SequenceDataModule):
             test_protocols=test_protocols,
             test_users=test_users,
             val_users=val_users,
+            allow_imputed_time=allow_imputed_time,
             num_workers=num_workers,
             seed=seed,
             scenario=scenario,

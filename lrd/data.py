@@ -65,6 +65,7 @@ class RelationalDataModule(SequenceDataModule):
         val_protocol: Protocol of validation.
         test_protocols: Protocols of the test.
         test_users: Number of test users.
+        val_users: Number of validation users.
         allow_imputed_time: Whether times that were not recorded may serve where recorded ones are needed.
         num_workers: Processes that build batches.
         seed: Seed of the order of instances, of negatives, triplets and corruptions, and of what controls draw.
@@ -99,6 +100,7 @@ class RelationalDataModule(SequenceDataModule):
         val_protocol: str = "full",
         test_protocols: Sequence[str] = ("full",),
         test_users: int | None = None,
+        val_users: int | None = None,
         allow_imputed_time: bool = False,
         num_workers: int = 0,
         seed: int = 0,
@@ -131,6 +133,7 @@ class RelationalDataModule(SequenceDataModule):
             val_protocol=val_protocol,
             test_protocols=test_protocols,
             test_users=test_users,
+            val_users=val_users,
             allow_imputed_time=allow_imputed_time,
             num_workers=num_workers,
             seed=seed,

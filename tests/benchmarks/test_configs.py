@@ -20,8 +20,10 @@ from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM
 from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.standins import STANDIN
+from common.data.datamodule import SequenceDataModule
 from common.data.recipes import DATASETS
 from common.errors import UserError
+from lrd.data import RelationalDataModule
 from tests.benchmarks.conftest import options
 
 IN_CHAINS = ("needs:", "llm: standin")
@@ -87,6 +89,12 @@ def test_what_is_not_said_of_data_is_the_default_of_their_class(tmp_path: Path, 
         if name not in ("dataset", "seed"):
             default = parameter.default
             assert data.init_args[name] == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize("kind", [PromptDataModule, RelationalDataModule])
+def test_data_modules_share_all_arguments_but_those_of_their_instances(kind: type[SequenceDataModule]) -> None:
+    shared, own = (set(inspect.signature(one).parameters) for one in (SequenceDataModule, kind))
+    assert shared - own <= {"instances", "num_targets", "min_history"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml")))
