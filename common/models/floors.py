@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,8 +18,6 @@ DAY = 86_400
 """Seconds per day."""
 Clock = Literal["query", "last_event"]
 """Time that a floor looks back from: that of the target event, or that of the user's last known event."""
-
-_EVENTS_PER_PASS = 1 << 22
 
 
 def query_time(batch: SequenceBatch, clock: Clock) -> Int[Tensor, "b"]:
@@ -32,39 +33,36 @@ def clock_information(clock: Clock) -> frozenset[str]:
 class EventLog:
     """Training events of all users in order of time.
 
-    Counts are made in passes of four million events, which bounds working memory.
+    A state of all items is kept after every ``num_items + 1`` events, which takes no more memory than the log. What
+    lies before a given time is the last state before it and fewer further events than a state has items, however long
+    the log is.
 
     Args:
         catalogue: Its ``train`` and ``num_items`` are read.
+        half_life: Seconds in which an event's weight is halved; infinite for plain counts.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, half_life: float = float("inf")) -> None:
         self.times, order = catalogue["train"]["times"].long().cpu().sort(stable=True)
         self.items = catalogue["train"]["items"].long().cpu()[order]
         self.width = catalogue["num_items"] + 1
+        self.half_life = half_life
+        # The time of each state is that of its last event; the first state has none.
+        self.marks = F.pad(self.times, (1, 0))[:: self.width]
 
-    def counts(self, before: Int[Tensor, "b"], half_life: float = float("inf")) -> Float[Tensor, "b i_plus_1"]:
-        """Events of each item before each time, halved in weight every ``half_life`` seconds.
-
-        Times are visited in order, so that each event is read once and each row follows from the previous one:
-        ``S_r = S_{r-1} · 2^{-(t_r - t_{r-1}) / h} + new events``, where nothing can overflow.
+    def counts(self, before: Int[Tensor, "b"]) -> Float[Tensor, "b i_plus_1"]:
+        """Weight of the events of each item before each time, which is their number for an infinite half-life.
 
         Args:
             before: Unix seconds, in any order.
-            half_life: Seconds; infinite for plain counts.
         """
-        moments, row = torch.unique(before.cpu().long(), return_inverse=True)
-        ends = torch.searchsorted(self.times, moments)
-        scores = torch.zeros(len(moments), self.width)
-        for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
-            events = torch.arange(start, min(start + _EVENTS_PER_PASS, int(ends[-1])))
-            rows = torch.searchsorted(ends, events, right=True)
-            ages = (moments[rows] - self.times[events]).double()
-            scores.view(-1).index_add_(0, rows * self.width + self.items[events], (-ages / half_life).exp2().float())
-        fading = (-moments.diff().double() / half_life).exp2().tolist()
-        for after, factor in enumerate(fading, start=1):
-            scores[after].add_(scores[after - 1], alpha=factor)
-        return scores[row]
+        moments, states, since = self._places(before)
+        # The first mark is no event's, and may be later than a moment.
+        scores = self._counted[states].mul_(self._weight((moments - self.marks[states]).clamp_min(0))[:, None])
+        # Row by row is four times as fast as one sum over all rows, whose index would outgrow the result.
+        for row, moment, events in zip(scores, moments, since, strict=True):
+            row.index_add_(0, self.items[events], self._weight(moment - self.times[events]))
+        return scores
 
     def first_times(self) -> Int[Tensor, "i_plus_1"]:
         """Time of each item's first event; the largest integer where it has none."""
@@ -73,14 +71,44 @@ class EventLog:
 
     def last_times(self, before: Int[Tensor, "b"]) -> Int[Tensor, "b i_plus_1"]:
         """Time of each item's last event before each time; -1 where there is none."""
-        moments, row = torch.unique(before.cpu().long(), return_inverse=True)
+        _, states, since = self._places(before)
+        latest = self._latest[states]
+        for row, events in zip(latest, since, strict=True):
+            row.scatter_reduce_(0, self.items[events], self.times[events], "amax")
+        return latest
+
+    @cached_property
+    def _counted(self) -> Float[Tensor, "s i_plus_1"]:
+        """Weights of the events before each state: those of the state before it, faded, and its block."""
+        counted = torch.zeros(len(self.marks), self.width)
+        for state, (times, items) in enumerate(self._blocks(), start=1):
+            faded = counted[state - 1] * self._weight(self.marks[state] - self.marks[state - 1])
+            counted[state] = faded.index_add_(0, items, self._weight(self.marks[state] - times))
+        return counted
+
+    @cached_property
+    def _latest(self) -> Int[Tensor, "s i_plus_1"]:
+        """Time of each item's last event before each state."""
+        latest = torch.full((len(self.marks), self.width), -1)
+        for state, (times, items) in enumerate(self._blocks(), start=1):
+            latest[state] = latest[state - 1].scatter_reduce(0, items, times, "amax")
+        return latest
+
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Times and items of the events between each state and the next."""
+        whole = len(self.times) - len(self.times) % self.width
+        return zip(*(events[:whole].view(-1, self.width) for events in (self.times, self.items)), strict=True)
+
+    def _places(self, before: Int[Tensor, "b"]) -> tuple[Int[Tensor, "b"], Int[Tensor, "b"], list[slice]]:
+        """The times, the last state before each, and the events in between."""
+        moments = before.cpu().long().contiguous()
         ends = torch.searchsorted(self.times, moments)
-        latest = torch.full((len(moments), self.width), -1)
-        for start in range(0, int(ends[-1]) if len(ends) else 0, _EVENTS_PER_PASS):
-            events = torch.arange(start, min(start + _EVENTS_PER_PASS, int(ends[-1])))
-            cells = torch.searchsorted(ends, events, right=True) * self.width + self.items[events]
-            latest.view(-1).scatter_reduce_(0, cells, self.times[events], "amax")
-        return latest.cummax(0).values[row]
+        return moments, ends // self.width, [slice(end - end % self.width, end) for end in ends.tolist()]
+
+    def _weight(self, ages: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        if self.half_life == float("inf"):
+            return torch.ones(ages.shape)
+        return (-ages.double() / self.half_life).exp2().float()
 
 
 class Popularity(ClosedFormRecommender):
@@ -114,15 +142,16 @@ class _TimeFloor(ClosedFormRecommender):
 
     log_of_events: EventLog
 
-    def __init__(self, num_items: int, clock: Clock) -> None:
+    def __init__(self, num_items: int, clock: Clock, half_life: float = float("inf")) -> None:
         super().__init__(num_items)
         self.clock: Clock = clock
+        self.half_life = half_life
         self.information_set = clock_information(clock)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Sorts the training events by time."""
         super().attach(catalogue)
-        self.log_of_events = EventLog(catalogue)
+        self.log_of_events = EventLog(catalogue, self.half_life * DAY)
 
 
 class RecentPopularity(_TimeFloor):
@@ -156,14 +185,12 @@ class DecayPopularity(_TimeFloor):
     """
 
     def __init__(self, num_items: int, half_life: float = 30.0, clock: Clock = "query") -> None:
-        super().__init__(num_items, clock)
+        super().__init__(num_items, clock, half_life)
         self.save_hyperparameters()
-        self.half_life = half_life
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Weighted events of each item."""
-        now = query_time(batch, self.clock)
-        return self.log_of_events.counts(now, half_life=self.half_life * DAY).to(self.device)
+        return self.log_of_events.counts(query_time(batch, self.clock)).to(self.device)
 
 
 class NewestFirst(_TimeFloor):

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.metrics.ranking import CaseRanks
-from common.models import floors
 from common.models.closed_form import ClosedFormRecommender
 from common.models.floors import DAY, DecayPopularity, EventLog, NewestFirst, Popularity, RecentPopularity
 from common.types import Catalogue, SequenceBatch
@@ -120,13 +119,26 @@ def test_decay_neither_overflows_nor_vanishes_over_many_half_lives() -> None:
     assert scores[2] == [2**-1.0, 0, 0, 0]
 
 
-def test_many_events_are_counted_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, until = EventLog(toy.catalogue()), torch.tensor([1010, 1030, 1005]) * DAY
-    whole = log.counts(until), log.last_times(until)
-    monkeypatch.setattr(floors, "_EVENTS_PER_PASS", 7)
-    assert torch.equal(log.counts(until), whole[0])
-    assert torch.equal(log.last_times(until), whole[1])
-    assert whole[0].sum() > 50
+def test_states_within_the_log_agree_with_a_loop() -> None:
+    known = toy.catalogue(returning=True)
+    times, items = known["train"]["times"], known["train"]["items"]
+    log, moments = EventLog(known), torch.cat([times, times + 1])[torch.randperm(2 * len(times))]
+    assert len(log.marks) == 5
+    earlier = [items[times < moment] for moment in moments]
+    expected = torch.stack([torch.bincount(part, minlength=toy.NUM_ITEMS + 1) for part in earlier])
+    assert torch.equal(log.counts(moments), expected.float())
+    latest = torch.full_like(expected, -1)
+    for row, moment in zip(latest, moments, strict=True):
+        for item, time in zip(items.tolist(), times.tolist(), strict=True):
+            row[item] = max(int(row[item]), time) if time < moment else row[item]
+    assert torch.equal(log.last_times(moments), latest)
+
+
+def test_decay_of_a_row_does_not_depend_on_the_rest_of_the_batch() -> None:
+    log, moments = EventLog(toy.catalogue(), half_life=2.0 * DAY), torch.tensor([1010, 1030, 1005, 990]) * DAY
+    together = log.counts(moments)
+    assert torch.equal(together, torch.cat([log.counts(moment[None]) for moment in moments]))
+    assert together[:3].sum(1).min() > 0
 
 
 class StaticScores(ClosedFormRecommender):
