@@ -42,8 +42,8 @@ class SuiteRow:
 
 
 def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:
-    """The seeds of a row."""
-    inside = "llm" in model_of(dataset, row.method).get("init_args", {})
+    """The seeds of a row; a reader that a suite names is a language model, the usual one a sentence encoder."""
+    inside = "llm" in model_of(dataset, row.method).get("init_args", {}) or "model.reader" in row.options
     return suite.seeds_llm if inside and suite.seeds_llm else suite.seeds
 
 

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
-from benchmarks.configuration import RunCLI, whole_numbers_first
+from benchmarks.configuration import LABEL, RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
@@ -148,6 +148,7 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
         forms |= {f"lrd-{data}{kind}" for data in ("synthetic", "ml-100k", "office", "paper")}
     forms |= {f"lrd-{data}-sensitivity" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
     forms |= {f"lrd-{data}-relations" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
+    forms |= {f"allmrec-{data}-few-shot" for data in ("synthetic", "ml-100k", "beauty", "games")}
     forms |= {f"allmrec-{data}-generation" for data in ("synthetic", "ml-100k", "paper")}
     forms |= {f"allmrec-{data}-speed" for data in ("synthetic", "ml-100k", "beauty", "paper")}
     forms |= {f"allmrec-{data}-dimensions" for data in ("synthetic", "beauty", "paper")}
