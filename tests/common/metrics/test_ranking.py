@@ -64,7 +64,7 @@ def test_a_single_case_keeps_its_top_list() -> None:
 
 
 def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path) -> None:
-    script = [sys.executable, "-m", "tests.common.metrics.evaluate_ddp", tmp_path]
+    script: list[str | Path] = [sys.executable, "-m", "tests.common.metrics.evaluate_ddp", tmp_path]
     subprocess.run(script, check=True, timeout=120, capture_output=True)
     alone, *others = [[json.loads(path.read_text()) for path in tmp_path.glob(f"{n}-*.json")] for n in (1, 2, 3, 4)]
     assert [len(files) for files in others] == [2, 3, 4]
