@@ -108,12 +108,10 @@ def _pairs(
 
 def _separated(rates: NDArray[np.float64], error: NDArray[np.float64], users: int) -> NDArray[np.bool_]:
     """The verdict on each pair, by the rule of :func:`benchmarks.statistics.verdicts.compare` for one pair."""
-    verdicts = []
-    for (one, other), user_error in zip(rates, error, strict=True):
-        rows = [Evidence(tuple(one), np.empty(0)), Evidence(tuple(other), np.empty(0))]
-        seed_error, freedom = welch(rows, np.array([0]), np.array([1]))
-        difference = np.array([one.mean() - other.mean()])
-        sources = (seed_error, freedom), (np.array([user_error]), np.array([users - 1.0]))
-        p = [two_sided(difference, *source)[0] for source in (*sources, joined(*sources))]
-        verdicts.append(bool(max(p) < LEVEL))
-    return np.array(verdicts)
+    rows = [Evidence(tuple(seeds), np.empty(0)) for pair in rates for seeds in pair]
+    first = np.arange(0, len(rows), 2)
+    sources = welch(rows, first, first + 1), (error, np.full_like(error, users - 1))
+    difference = -np.diff(rates.mean(2), axis=1)[:, 0]
+    p = [two_sided(difference, *source) for source in (*sources, joined(*sources))]
+    separated: NDArray[np.bool_] = np.max(p, axis=0) < LEVEL
+    return separated

@@ -39,9 +39,7 @@ _HOST = "https://files.grouplens.org/datasets/movielens"
 ARCHIVES: dict[str, Archive] = {
     "ml-100k": Archive(f"{_HOST}/ml-100k.zip", "ml-100k", "0e33842e24a9c977be4e0107933c0723", 4_924_029),
     "ml-1m": Archive(f"{_HOST}/ml-1m.zip", "ml-1m", "c4d9eecfca2ab87c1945afe126590906"),
-    "ml-10m": Archive(f"{_HOST}/ml-10m.zip", "ml-10M100K", "ce571fd55effeba0271552578f2648bd"),
     "ml-20m": Archive(f"{_HOST}/ml-20m.zip", "ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", 198_702_078),
-    "ml-25m": Archive(f"{_HOST}/ml-25m.zip", "ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
     "ml-32m": Archive(f"{_HOST}/ml-32m.zip", "ml-32m", "d472be332d4daa821edc399621853b57", 238_950_008),
     # GroupLens replaces this archive now and then, so it has no lasting checksum.
     "ml-latest-small": Archive(f"{_HOST}/ml-latest-small.zip", "ml-latest-small"),
