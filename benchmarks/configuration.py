@@ -21,7 +21,7 @@ import common.models
 from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked, with_config_files
 from benchmarks.experiments import TRAINER, parse_yaml
 from benchmarks.messages import explain, own_mistake, refused
-from benchmarks.runs import CHECKPOINT, config_id, method_of, read_result, run_id
+from benchmarks.runs import CHECKPOINT, LABEL, config_id, method_of, read_result, run_id
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
@@ -47,7 +47,6 @@ SECRET = re.compile(
 )
 NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 """What PyTorch says when a processor or an accelerator runs out of memory."""
-LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
 OF_PAPERS: tuple[str, ...] = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items")
@@ -169,6 +168,9 @@ class RunCLI(LightningCLI):
         if repr(self.config.trainer.limit_test_batches) not in ("None", "1.0"):
             cure = "Give --data.test_users, which draws the same users for every run."
             raise UserError("--trainer.limit_test_batches would leave out some test cases.", cure)
+        if not (monitor := self.config.early_stopping.monitor).startswith("val/"):
+            cure = "Name a metric of validation, such as val/ndcg@10: it chooses the checkpoint that is tested."
+            raise UserError(f"--early_stopping.monitor is {monitor}.", cure)
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")

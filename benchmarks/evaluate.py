@@ -60,7 +60,7 @@ def evaluate(
     changes += [f"--data.scenario={scenario}"] if scenario else []
     changes += [f"--data.root={root}"] if root else []
     if data:
-        changes += across(RunCLI(["--config", str(run / CONFIG)]), scenario_of_training(run), data)
+        changes += across(RunCLI(["--config", str(run / CONFIG), store_of(own)]), scenario_of_training(run), data)
     cli, module, model = load_run(run, changes, data is not None)
     plan = plan_of_test(cli, own.run_id, run)
     if (plan.folder / RESULT).is_file() and not force:
@@ -182,7 +182,7 @@ def load_run(
     quieten()
     result = read_result(run)
     weights = trained_run(run) / WEIGHTS
-    cli = RunCLI(["--config", str(run / CONFIG), *changes])
+    cli = RunCLI(["--config", str(run / CONFIG), store_of(result), *changes])
     module, model = cli.build()
     if (trained := scenario_of_training(run)) != module.scenario:
         module.keep_training(trained)
@@ -198,6 +198,11 @@ def load_run(
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
     return cli, module, model.eval()
+
+
+def store_of(own: Result) -> str:
+    """The option that names the store of a finished run: its configuration need not, and more stores may have come."""
+    return f"--data.store={own.data['recipe']}-{own.data['fingerprint'][:12]}"
 
 
 def _untrained(cli: RunCLI) -> bool:

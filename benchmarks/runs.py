@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 LAST = "last.ckpt"
 LOCK = ".lock"
+LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+"""What a method or a search may be called: it names a folder."""
 CHECKPOINT = "checkpoint"
 """The role of a finished run in its evaluations."""
 ORIGIN, UNDER = "trained_on", "trained_under"
@@ -30,6 +33,8 @@ INFORMATION = (
 )  # fmt: skip
 """Everything that can be in an information set (PROTOCOL P9)."""
 
+NUMBERS = ("metrics", "cases", "seconds", "parameters", "peak_memory")
+"""Fields of a result that hold numbers by name."""
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
     "data.root", "data.num_workers",
@@ -133,6 +138,9 @@ def parse_result(text: str | bytes, path: Path) -> Result:
         values = json.loads(text)
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
+        for name in NUMBERS:
+            if not all(isinstance(value, int | float) for value in values.get(name, {}).values()):
+                raise ValueError(f"{name} holds something that is not a number")
         return Result(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(

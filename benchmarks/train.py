@@ -45,6 +45,8 @@ from benchmarks.runs import (
     RESULT,
     Result,
     alone,
+    flat,
+    identity,
     read_result,
     write_atomically,
 )
@@ -55,6 +57,8 @@ from common.models.base import Recommender
 from common.models.finished import WEIGHTS, load_checkpoint
 
 HELP = "`recbench run --help` describes the options of the Trainer."
+LIMITS = ("name", "trainer.max_", "data.test_", "data.eval_batch_size")
+"""Options, or their beginnings, in which a run may differ from one whose checkpoint it continues."""
 NOT_LOGGED = "Early stopping conditioned on metric"
 """How Lightning's message begins if the monitored metric is not logged."""
 
@@ -301,7 +305,24 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
             f"({str(stamp.get('fingerprint'))[:12]}), not {plan.manifest.dataset} ({plan.manifest.fingerprint[:12]}).",
             "Name a checkpoint trained on this store, or leave --ckpt_path out to start from scratch.",
         )
+    if path.parent.resolve() != plan.folder.resolve():
+        require_same_training(path, plan)
     return path
+
+
+def require_same_training(checkpoint: Path, plan: Plan) -> None:
+    """Checks that another run's checkpoint is one that this run could have written: only limits may differ.
+
+    Raises:
+        UserError: If it is not.
+    """
+    own, theirs = (flat(identity(config)) for config in (plan.config, read_yaml(checkpoint.parent / CONFIG)))
+    for name in sorted(own.keys() | theirs.keys()):
+        if not name.startswith(LIMITS) and own.get(name) != theirs.get(name):
+            raise UserError(
+                f"{checkpoint} was trained with {name} {theirs.get(name)}, not {own.get(name)}.",
+                "Name a checkpoint of the same training, or leave --ckpt_path out to start from scratch.",
+            )
 
 
 def prepare_folder(plan: Plan, resume: Path | None) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
-from benchmarks.configuration import LABEL, RunCLI, whole_numbers_first
+from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
@@ -19,6 +19,7 @@ from benchmarks.launch.rows import experiment_of, key_of, model_of, rows_of
 from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM
 from benchmarks.ledger.reported import REPORTED, read_paper
+from benchmarks.runs import LABEL
 from benchmarks.standins import STANDIN
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import DATASETS

@@ -83,7 +83,22 @@ def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
     assert "SASRec knows items by their ids" in capsys.readouterr().err
     own = ["--root", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     assert main(["evaluate", str(finished), *own]) == 2
-    assert "items and users are not those" in capsys.readouterr().err
+    assert "holds no prepared store" in capsys.readouterr().err
+
+
+def test_a_run_is_tested_on_its_own_store_whatever_was_prepared_since(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores, size = str(tmp_path / "stores"), ["--users", "60", "--items", "128", "--interactions", "560"]
+    prepare = ["prepare", "synthetic", *size, "--root", stores]
+    assert main([*prepare, "--recipe", "planted-half"]) == 0
+    assert main(["run", "--config", "synthetic/popularity", *options(tmp_path / "stores", tmp_path)]) == 0
+    (run,) = find_runs([tmp_path / "synthetic"])
+    # Of the same recipe, and of the one that is meant where none is named.
+    assert main([*prepare, "--recipe", "planted-half", "--seed", "1"]) == 0
+    assert main(prepare) == 0
+    assert main(["evaluate", str(run), "--protocol", "sampled-19"]) == 0
+    assert {read_result(found).data["recipe"] for found in find_runs([tmp_path / "synthetic"])} == {"planted-half"}
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
