@@ -119,7 +119,7 @@ def _nearest_option(option: str, parser: ArgumentParser) -> str:
     valid = _options(parser)
     head, _, inner = option.partition(".")
     heads = {name.partition(".")[0] for name in valid if "." in name}
-    if inner and head not in heads:
+    if inner and heads and head not in heads:
         return nearest(option, {f"{known}.{inner}" for known in heads})
     longer = [name for name in valid if name.startswith(option)]
     cure = f"Did you mean {longer[0]!r}?" if longer else nearest(option, valid)

@@ -51,6 +51,8 @@ def recommend(
                 f"{type(model).__name__} knows users by their id and cannot rank for a bare history.", "Give --user."
             )
         tokens = [token.strip() for token in history.split(",") if token.strip()]
+        if not tokens:
+            raise UserError("--history names no item.", "Give --history ITEM,ITEM,….")
         past = numbers_of(tokens, items["item"].to_list(), "item")
         histories = {"history": History(PAD, past, [int(time.time())] * len(past))}
     else:

@@ -86,7 +86,7 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     like = values.pop("like", None)
     _check_types(path, values)
     if like is not None:
-        beside = path.with_name(f"{like}.yaml")
+        beside = path.parent / (like if str(like).endswith(".yaml") else f"{like}.yaml")
         inherited = _values(beside if beside.is_file() else find_suite(str(like)), (*heirs, path))
         usual, own = inherited["options"], values.get("options", {})
         left_out = [name for name in usual if name in own and own[name] is None]

@@ -60,6 +60,8 @@ def submit(run: Path, *, out: Path | None = None) -> None:
     """
     result = read_result(run)
     path = out or Path(f"{result.dataset}-{result.method}-{result.run_id}{SUFFIX}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder.", "Name a file.")
     files = {name: (run / name).read_bytes() for name in (RESULT, RANKS, CONFIG, METRICS) if (run / name).is_file()}
     manifest = {"version": VERSION, "run_id": result.run_id, "files": {n: _hash(data) for n, data in files.items()}}
     content = BytesIO()

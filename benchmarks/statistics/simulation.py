@@ -17,6 +17,7 @@ from benchmarks.cli import write
 from benchmarks.columns import markdown
 from benchmarks.statistics.bootstrap import RESAMPLES, resampled_deviations
 from benchmarks.statistics.verdicts import LEVEL, Evidence, joined, two_sided, welch
+from common.errors import at_least
 
 USERS = (943, 4_905, 22_363)
 """Test cases of ML-100K, Office and Beauty."""
@@ -53,6 +54,8 @@ def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json
         seed: Seed of the simulation.
         json: Print JSON instead of a table.
     """
+    at_least(1, "", repetitions=repetitions)
+    at_least(0, "", seed=seed, gain=gain)
     settings = [
         Setting(users, sd, seeds, g) for users in USERS for sd in DEVIATIONS for seeds in SEEDS for g in (0, gain)
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.experiments import CONFIGS, EXPERIMENTS, as_yaml, find_experiment, read_yaml
+from benchmarks.runs import LABEL
 from common.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ HYPERBAND = {"min_iter": 1, "eta": 3}
 """Keys of early termination besides its type, and their defaults."""
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["maximize", "minimize"]
+NOT_SEARCHED = ("seed_everything", "name", "data.val_", "data.split", "data.scenario")
+"""Options, or their beginnings, that say what is compared or how."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +226,16 @@ def read_space(path: Path) -> Space:
     goal = metric["goal"]
     if goal not in ("maximize", "minimize"):
         raise UserError(f"{path}: there is no goal {goal!r}.", "Write maximize or minimize.")
+    study = str(values.get("name", path.stem))
+    if not LABEL.fullmatch(study):
+        cure = "Use letters, digits, '-', '_', '+' and '.'."
+        raise UserError(f"{path}: the name {study!r} is not a valid folder name.", cure)
+    for option in values["parameters"]:
+        if option.replace(".init_args", "").startswith(NOT_SEARCHED):
+            cure = "Leave it out: trials with other values cannot be compared."
+            raise UserError(f"{path} searches {option}.", cure)
     return Space(
-        name=str(values.get("name", path.stem)),
+        name=study,
         method=method,
         metric=name,
         goal=goal,

@@ -98,6 +98,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--data.recipe", "plantet"], "planted"),
         (["--config", "synthetic/sasrec", "--data.batch_size", "0"], "1 or more"),
         (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start from scratch"),
+        (["--config", "synthetic/sasrec", "--early_stopping.monitor", "train/loss"], "Name a metric of validation"),
     ],
 )
 def test_mistakes_of_a_run(arguments: list[str], cure: str, complaint: Complaint, root: Path, tmp_path: Path) -> None:
@@ -227,6 +228,15 @@ def test_a_checkpoint_of_other_data(complaint: Complaint, finished: Path, tmp_pa
     assert "trained on other data" in message
 
 
+def test_a_checkpoint_of_another_training(complaint: Complaint, finished: Path, root: Path, tmp_path: Path) -> None:
+    given = ["run", "--config", "synthetic/sasrec", "--ckpt_path", str(finished / "last.ckpt"), "--model.width=8"]
+    assert "trained with data.scenario overall, not cold-users" in complaint(
+        *given, *options(root, tmp_path), "--data.scenario=cold-users"
+    )
+    assert "trained with seed_everything 0, not 3" in complaint(*given, *options(root, tmp_path), "--seed_everything=3")
+    assert main([*given, *options(root, tmp_path), "--trainer.max_epochs=3"]) == 0
+
+
 def test_internal_errors_exit_with_1(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,8 +260,14 @@ def test_a_reader_that_stops_reading_gets_no_complaint() -> None:
         assert run.wait() == 1
 
 
-def test_measuring_less_than_once_is_refused(complaint: Complaint) -> None:
+def test_measuring_and_simulating_less_than_once_is_refused(complaint: Complaint) -> None:
     assert "--repeats is 0" in complaint("speed", "rank", "--repeats", "0")
+    assert "--repetitions is 0" in complaint("simulate", "--repetitions", "0")
+
+
+def test_a_folder_is_no_file_to_pack_a_run_in(complaint: Complaint, floor: Path, tmp_path: Path) -> None:
+    assert "is a folder" in complaint("submit", str(floor), "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_address_needs_a_cluster(complaint: Complaint) -> None:
