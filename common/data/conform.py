@@ -103,6 +103,9 @@ def item_names(path: Path, names: Mapping[str, str]) -> dict[str, str]:
     chosen = {spelt: text if name == "text" else name for spelt, name in names.items()}
     earlier: dict[str, str] = {}
     for spelt, name in chosen.items():
+        if not name.strip():
+            # So pandas writes the index of a table.
+            malformed(path, "a name for every column", "a column without one", "Name it, or leave it out.")
         if name in _OURS:
             expected, found = "an attribute under another name", f"{name!r}, which has a meaning of its own here"
             malformed(path, expected, found, "Rename that column, or leave it out.", column=spelt)

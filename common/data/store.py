@@ -203,7 +203,8 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
     Args:
         root: Folder of all stores.
         dataset: Key of the data set.
-        recipe: Name of the recipe; if None, any, and of several stores one of the data set's default recipe.
+        recipe: Name of the recipe, or the id of a store; if None, any, and of several stores one of the data set's
+            default recipe.
         store: Id of the store, or None for any.
 
     Raises:
@@ -211,7 +212,11 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
     """
     root = Path(root)
     found = sorted(path.parent for path in (root / dataset).glob("[!.]*/manifest.json"))
-    named = [path for path in found if store in (None, path.name) and recipe in (None, path.name.rpartition("-")[0])]
+    named = [
+        path
+        for path in found
+        if store in (None, path.name) and recipe in (None, path.name, path.name.rpartition("-")[0])
+    ]
     stores = [read_store(path) for path in named]
     _refuse_unknown(root, dataset)
     wanted = dataset + (f", recipe {recipe}" if recipe else "") + (f", store {store}" if store else "")
@@ -222,7 +227,7 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         stores = _of_default_recipe(dataset, stores)
     if len(stores) > 1:
         names = ", ".join(one.path.name for one in stores)
-        cure = f"Choose one with `--data.store ID`; a suite's file names a recipe as `{dataset}/RECIPE`."
+        cure = f"Choose one with `--data.store ID`; a suite's file names one as `{dataset}/ID`."
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", cure)
     return stores[0]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.data.synthetic_graph import FIRST_LATENT, IntArray
 from common.data.synthetic_rules import POPULARITY, TASTE, LongArray, Mix, Relatives, Shelf, Tastes
 from common.data.synthetic_world import HORIZON, PERIODS, START, World
-from common.errors import UserError
+from common.errors import UserError, at_least
 
 MIN_LENGTH = 3
 _MAX_LENGTH = 200
@@ -128,10 +128,11 @@ def draw_lengths(users: int, items: int, interactions: int, rng: np.random.Gener
     Raises:
         UserError: If users would have fewer than three events, or more than the items allow.
     """
-    if users < 1 or interactions < MIN_LENGTH * users:
+    at_least(1, "", users=users)
+    if interactions < MIN_LENGTH * users:
         raise UserError(
             f"interactions={interactions} is too few for users={users}: each user needs {MIN_LENGTH} or more.",
-            f"Ask for at least {MIN_LENGTH * max(users, 1)} interactions or for fewer users.",
+            f"Ask for at least {MIN_LENGTH * users} interactions or for fewer users.",
         )
     mean = interactions / users
     longest = min(max(_MAX_LENGTH, int(2 * mean)), items // 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _columns(path: Path) -> list[str]:
         except (PolarsError, OSError) as error:
             malformed(path, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return [name.strip('"') for name in stream.readline().rstrip("\r\n").split(_separator(path))]
+        return next(csv.reader([stream.readline().rstrip("\r\n")], delimiter=_separator(path)), [])
 
 
 def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) -> pl.DataFrame:
