@@ -121,6 +121,7 @@ def test_of_several_stores_one_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{first.path.name}, {second.path.name}"):
         find_store(tmp_path, "tiny")
     assert find_store(tmp_path, "tiny", store=second.path.name).path == second.path
+    assert find_store(tmp_path, "tiny", second.path.name).path == second.path
     assert find_store(tmp_path, "tiny", "5-core", first.path.name).manifest == first.manifest
 
 

@@ -73,6 +73,20 @@ def test_a_name_that_is_taken_is_refused_with_file_and_column(tmp_path: Path) ->
         tables.read("own", tmp_path)
 
 
+def test_a_column_without_a_name_is_refused(tmp_path: Path) -> None:
+    raw.write(tmp_path)
+    (tmp_path / "items.csv").write_text(",item,title\n0,1,a\n")
+    with pytest.raises(DataError, match=r"items\.csv: expected a name for every column"):
+        tables.read("own", tmp_path)
+
+
+def test_a_quoted_name_may_hold_the_separator(tmp_path: Path) -> None:
+    raw.write(tmp_path)
+    (tmp_path / "items.csv").write_text('item,title,"price, EUR"\n1,a,3\n')
+    items = tables.read("own", tmp_path).items
+    assert items.filter(pl.col("item") == "1")["price, EUR"].to_list() == ["3"]
+
+
 def test_milliseconds_are_refused_with_the_cure(tmp_path: Path) -> None:
     frame = raw.frames()["interactions"].with_columns(pl.col("timestamp") * 1000)
     frame.write_csv(tmp_path / "interactions.csv")
