@@ -92,8 +92,8 @@ def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | N
     if dataset == "synthetic":
         return None
     stores = [read_store(path.parent) for path in (root / dataset).glob("[!.]*/manifest.json")]
-    manifests = ((store, store.manifest) for store in stores)
-    fitting = [store for store, m in manifests if recipe in (None, m.recipe) and m.arguments["seed"] == seed]
+    named = [store for store in stores if recipe in (None, store.manifest.recipe)]
+    fitting = [store for store in named if store.manifest.arguments["seed"] == seed]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -84,6 +84,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     from benchmarks.train import quieten
 
     quieten()
+    # Checked here, because no row may be able to go there.
     for other in suite.across:
         find_store(root, key_of(other), recipe_of(other).get("data.recipe"))
     entries: dict[tuple[str, str, int], SuiteRun] = {}

@@ -131,7 +131,7 @@ class FeatureFloor(ClosedFormRecommender):
         cases: dict[int, Tensor] = {}
         for batch in batches:
             columns = [values.gather(1, batch["candidates"].long().cpu()) for _, values in self.features(batch)]
-            # A batch that was filled up holds cases twice.
+            # A case that comes again replaces itself.
             cases |= zip(batch["case_id"].tolist(), torch.stack(columns, dim=2), strict=True)
             if len(cases) >= MAX_CASES:
                 break
