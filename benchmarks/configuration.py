@@ -41,6 +41,8 @@ PARSERS: dict[str, LightningArgumentParser] = {}
 NO_MODEL = ("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
 SEEDS = 2**32
 """Number of seeds that all libraries accept."""
+TIME_READERS = {"event_times", "query_time"}
+"""The times that an information set may hold."""
 SECRET = re.compile(
     r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
@@ -330,6 +332,11 @@ def models_named(class_path: str) -> list[type[Recommender]]:
 def closed_form(class_path: str) -> bool:
     """Whether a model of this class, given by path or short name, needs no training."""
     return any(kind.closed_form for kind in models_named(class_path))
+
+
+def reads_times(class_path: str) -> bool:
+    """Whether a model of this class, given by path or short name, reads times of events or queries."""
+    return any(TIME_READERS & kind.information_set for kind in models_named(class_path))
 
 
 def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.callbacks import RunRecord
-from benchmarks.configuration import Plan
+from benchmarks.configuration import TIME_READERS, Plan
 from benchmarks.environment import environment
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
 from benchmarks.runs import Result, hash_of
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
-
-TIME_READERS = {"event_times", "query_time"}
 
 
 @dataclass(frozen=True)

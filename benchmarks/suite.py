@@ -71,7 +71,8 @@ def suite(
         raise UserError("--address is that of a Ray cluster, but the runs are started here.", "Add --launcher ray.")
     path = find_suite(name)
     content = read_suite(path)
-    suite_folder, left_out, entries = runs / "suites" / path.stem, not_applicable(content), plan(content, root, runs)
+    suite_folder, entries = runs / "suites" / path.stem, plan(content, root, runs)
+    left_out = not_applicable(content, root)
     entries += reports_of(content, entries, root, suite_folder)
     if dry_run or status:
         # Only the cluster itself knows how many devices it has.

@@ -15,7 +15,7 @@ from benchmarks.columns import aligned
 from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.reports import is_reported
-from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, finished, shipped_times
 from benchmarks.runs import CONFIG, ORIGIN, flat
@@ -107,7 +107,7 @@ def overview(
     data, done, left, reports = dict[str, str](), 0, list[tuple[float, bool]](), 0
     folder = runs / "suites" / name
     for dataset in suite.datasets:
-        rows = rows_of(suite, dataset)
+        rows = rows_of(suite, dataset, timeless(suite, dataset, root))
         data |= _stores(suite, dataset, rows, root)
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite
 from benchmarks.runs import LAST, RESULT
 from common.data.store import find_store
@@ -92,7 +92,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     parsed: dict[tuple[str, str], RunCLI] = {}
     tests: list[SuiteRun] = []
     for dataset, seed in product(suite.datasets, suite.seeds):
-        for row in rows_of(suite, dataset):
+        for row in rows_of(suite, dataset, timeless(suite, dataset, root)):
             if seed not in seeds_of(suite, dataset, row):
                 continue
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
@@ -174,11 +174,22 @@ def entry_of(
     )
 
 
-def not_applicable(suite: Suite) -> list[str]:
-    """Rows that cannot be tested on the other data sets, with the reason."""
+def not_applicable(suite: Suite, root: Path) -> list[str]:
+    """Rows that are left out, and rows that cannot be tested on the other data sets, with the reason.
+
+    Args:
+        suite: The suite.
+        root: Folder of the stores.
+    """
     from benchmarks.evaluate import transferable
 
-    return [
+    without_times = [
+        f"{key_of(dataset)}/{method}: not applicable: it reads times, which were not recorded"
+        for dataset in suite.datasets
+        for method in timeless(suite, dataset, root)
+        if method in suite.methods
+    ]
+    return without_times + [
         f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
         for other in suite.across
         for dataset in suite.datasets

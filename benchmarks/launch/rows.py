@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.experiments import EXPERIMENTS, find_experiment, read_yaml
 from benchmarks.launch.suites import Suite
+from common.data.store import find_store
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")
@@ -54,16 +55,40 @@ def model_of(dataset: str, method: str) -> dict[str, Any]:
     return model
 
 
-def rows_of(suite: Suite, dataset: str) -> list[SuiteRow]:
+def timeless(suite: Suite, dataset: str, root: Path) -> list[str]:
+    """Optional methods that read times, if the store of a data set has none that were recorded.
+
+    None if there is no such store, which planning refuses.
+    """
+    from benchmarks.configuration import reads_times
+
+    options = suite.options | recipe_of(dataset)
+    try:
+        store = find_store(root, key_of(dataset), options.get("data.recipe"), options.get("data.store"))
+    except UserError:
+        return []
+    if store.manifest.time == "real" or options.get("data.allow_imputed_time"):
+        return []
+    shipped = [method for method in suite.optional if _shipped(dataset, method).is_file()]
+    return [method for method in shipped if reads_times(str(model_of(dataset, method)["class_path"]))]
+
+
+def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[SuiteRow]:
     """All rows of a suite on one of its data sets, each after its predecessors.
 
     A recipe in the name of the data set becomes an option of every row; a suite that is ``like`` this one but on other
     data does not inherit it.
 
+    Args:
+        suite: The suite.
+        dataset: Its data set, as ``KEY`` or ``KEY/RECIPE``.
+        without: Methods to leave out, such as those that are :func:`timeless`.
+
     Raises:
         UserError: If an experiment or a row is missing, or needs itself.
     """
-    listed = [m for m in suite.methods if m not in suite.optional or _shipped(dataset, m).is_file()]
+    optional = [method for method in suite.optional if method in without or not _shipped(dataset, method).is_file()]
+    listed = [method for method in suite.methods if method not in optional]
     needs = with_needs(dataset, [*listed, *(variant["of"] for variant in suite.variants.values())])
     own = _changes(suite, dataset, needs)
     rows = {

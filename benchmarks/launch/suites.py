@@ -37,7 +37,7 @@ class Suite:
         methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
         seeds: Seeds of each method; a closed-form method uses only the first.
         options: Options of every run.
-        optional: Methods that some of the data sets may lack.
+        optional: Methods left out where a data set does not ship them, or where they read times that its store lacks.
         changes: Options of single methods and their variants, by method, for example the paper's training settings.
         vary: Options and further values: each method also runs with each value, one change at a time. A change of data
             also applies to the method's predecessors.

@@ -1,5 +1,6 @@
 """A tiny prepared world and a finished run, shared by the tests of the command line."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
+
+
+def without_times(root: Path, copy: Path) -> Path:
+    """A copy of all stores whose times count as imputed."""
+    shutil.copytree(root, copy)
+    for manifest in copy.rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"time": "real"', '"time": "imputed"'))
+    return copy
 
 
 def options(root: Path, runs: Path, *more: str) -> list[str]:

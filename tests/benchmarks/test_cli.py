@@ -16,7 +16,7 @@ from benchmarks.prepare import prepare
 from benchmarks.results import write_ranks
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
-from tests.benchmarks.conftest import options
+from tests.benchmarks.conftest import options, without_times
 from tests.fixtures import recbole
 
 Complaint = Callable[..., str]
@@ -140,10 +140,7 @@ def test_a_loss_that_is_no_number(
 
 
 def test_times_that_were_not_recorded(complaint: Complaint, root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root, tmp_path / "stores")
-    for manifest in (tmp_path / "stores").rglob("manifest.json"):
-        manifest.write_text(manifest.read_text().replace('"time": "real"', '"time": "imputed"'))
-    places = options(tmp_path / "stores", tmp_path, "--trainer.max_epochs=1")
+    places = options(without_times(root, tmp_path / "stores"), tmp_path, "--trainer.max_epochs=1")
     assert "allow_imputed_time" in complaint("run", "--config", "synthetic/tisasrec", *places)
     assert main(["run", "--config", "synthetic/tisasrec", "--data.allow_imputed_time=true", *places]) == 0
     (result,) = (tmp_path / "synthetic" / "tisasrec").rglob("result.json")

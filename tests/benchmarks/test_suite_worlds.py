@@ -15,6 +15,7 @@ from benchmarks.launch.suites import read_suite
 from benchmarks.runs import read_result
 from common.data.schema import Manifest
 from common.errors import UserError
+from tests.benchmarks.conftest import without_times
 from tests.benchmarks.made_suites import patched, suite_file
 
 
@@ -98,6 +99,22 @@ def test_methods_that_know_items_by_ids_are_told_to_be_left_out_there(
     other = replace(suite, methods=["recformer"], across=["synthetic/null-text"])
     with pytest.raises(UserError, match="recbench prepare synthetic --recipe null-text"):
         plan(other, worlds, tmp_path)
+
+
+def test_optional_methods_that_read_times_are_left_out_where_none_were_recorded(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content: dict[str, Any] = {"methods": ["popularity", "newest_first", "tisasrec"], "seeds": [1]}
+    file = suite_file(tmp_path, **content, optional=["tisasrec"])
+    suite, places = read_suite(file), ["--root", str(without_times(root, tmp_path / "stores"))]
+    told = "synthetic/tisasrec: not applicable: it reads times, which were not recorded"
+    assert main(["suite", str(file), *places, "--runs", str(tmp_path), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"# {told}\n")
+    methods = [entry.method for entry in plan(suite, tmp_path / "stores", tmp_path)]
+    assert methods == ["popularity", "newest_first"], "what is not optional stays, and says what it lacks"
+    assert overview("toy", suite, tmp_path / "stores", tmp_path, {}, {}).runs == 2
+    for stores, options in ((root, {}), (tmp_path / "stores", {"data.allow_imputed_time": True})):
+        assert len(plan(replace(suite, options=options), stores, tmp_path)) == 3
 
 
 def test_a_target_without_texts_is_refused_before_anything_runs(
