@@ -6,36 +6,48 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.models.base import SequentialRecommender
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective, softmax_loss
+from common.nn.packing import PackedRows
 from common.types import PAD, SequenceBatch
 
 
-class CausalConvolution(nn.Linear):
+class CausalConvolution(nn.Module):
     """A 1-D convolution that sees a position and earlier ones: ``y_t = Σ_j W_j x_{t − (k−1−j) D} + b``.
 
-    Positions before the first are zero vectors. Written as one linear map of the ``k`` shifted inputs side by side,
-    which on a CPU is three times as fast as ``nn.Conv1d`` with its transposed layout.
+    Before the first position of a history there are zero vectors. Written as one linear map of the ``k`` shifted inputs
+    side by side, which on a CPU is three times as fast as ``nn.Conv1d`` with its transposed layout, and can do without
+    padding.
 
     Args:
         width: Channels in and out.
-        kernel_size: ``k``; the weight is ``(width, k · width)``, oldest tap first.
+        kernel_size: ``k``; the weight of the map is ``(width, k · width)``, oldest tap first.
         dilation: ``D``.
     """
 
     def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
-        super().__init__(kernel_size * width, width)
+        super().__init__()
+        self.linear = nn.Linear(kernel_size * width, width)
         self.shifts = [dilation * tap for tap in reversed(range(kernel_size))]
 
-    def forward(self, inputs: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        """Convolves along positions, shape ``(b, l, width)``."""
-        padded = F.pad(inputs, (0, 0, self.shifts[0], 0))
-        taps = [padded[:, self.shifts[0] - shift :][:, : inputs.size(1)] for shift in self.shifts]
-        return super().forward(torch.cat(taps, dim=-1))
+    def forward(self, rows: Float[Tensor, "n d"], earlier: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Convolves packed histories.
+
+        Args:
+            rows: The positions of all histories, one history after the other.
+            earlier: How many positions each one's history has before it.
+        """
+        padded = F.pad(rows, (0, 0, self.shifts[0], 0))
+        taps = [
+            padded[self.shifts[0] - shift :][: len(rows)].masked_fill((earlier < shift)[:, None], 0)
+            for shift in self.shifts[:-1]
+        ]
+        result: Tensor = self.linear(torch.cat([*taps, rows], dim=-1))
+        return result
 
 
 class ResidualBlock(nn.Module):
@@ -54,10 +66,10 @@ class ResidualBlock(nn.Module):
         self.far = CausalConvolution(width, kernel_size, 2 * dilation)
         self.far_norm = nn.LayerNorm(width, eps=1e-8)
 
-    def forward(self, inputs: Float[Tensor, "b l d"], keep: Float[Tensor, "b l 1"]) -> Float[Tensor, "b l d"]:
-        """Adds the block's change to its input; positions where ``keep`` is 0 pass nothing on."""
-        near = F.relu(self.near_norm(self.near(inputs))) * keep
-        return inputs + F.relu(self.far_norm(self.far(near))) * keep
+    def forward(self, rows: Float[Tensor, "n d"], earlier: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Adds the block's change to packed rows; arguments as in :meth:`CausalConvolution.forward`."""
+        near = F.relu(self.near_norm(self.near(rows, earlier)))
+        return rows + F.relu(self.far_norm(self.far(near, earlier)))
 
 
 class NextItNet(SequentialRecommender):
@@ -68,7 +80,7 @@ class NextItNet(SequentialRecommender):
     (https://arxiv.org/abs/1808.05163). Defaults, blocks of type (b) and a separate output table follow the authors'
     code (github.com/fajieyuan/WSDM2019-nextitnet).
 
-    This implementation masks padding in the convolutions and in the loss, so that scores do not depend on the width
+    This implementation leaves padding out of the convolutions and the loss, so that scores do not depend on the width
     of a window and short histories are not used to predict padding. ``padding="released"`` restores the authors'
     treatment: padding is an item like any other, with a trained vector that flows through the convolutions, a class
     of the softmax, and (with the objective ``ce``) a target.
@@ -124,11 +136,13 @@ class NextItNet(SequentialRecommender):
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b l d"]:
         """States after each history position, shape ``(b, l, width)``."""
-        states = self.item_embedding(batch["history"])
-        real = batch["history"] != PAD if self.masked else torch.ones_like(batch["history"])
+        history = batch["history"]
+        real = history != PAD if self.masked else torch.ones_like(history, dtype=torch.bool)
+        packed = PackedRows(real)
+        rows, earlier = self.item_embedding(packed.pack(history)), packed.earlier
         for block in self.blocks:
-            states = block(states, real[..., None].to(states.dtype))
-        return F.relu(states) if self.final_relu else states
+            rows = block(rows, earlier)
+        return packed.unpack(F.relu(rows) if self.final_relu else rows)
 
     def output_table(self) -> Float[Tensor, "i_plus_1 d"]:
         """The table that states are compared with, separate from the input table."""

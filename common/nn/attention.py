@@ -1,27 +1,26 @@
 """Causal self-attention over histories, computed on real positions only.
 
-Histories are padded to a rectangle, and on sparse data most of it is padding. Everything that looks at one position
-at a time (maps, norms, dropout) therefore runs on packed rows, one for each real event; only the products of queries
-and keys use the rectangle.
+Everything that looks at one position at a time runs on packed rows, one for each real event; only the products of
+queries and keys use the rectangle.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.nn.dropout import Dropout
+from common.nn.packing import PackedRows
 from common.types import PAD
 
 
-class PackedHistory:
-    """A batch of right-aligned histories as packed rows, with conversions in both directions.
+class PackedHistory(PackedRows):
+    """A batch of right-aligned histories as packed rows, and which of them may attend to which.
 
     Attributes:
-        items: Item of each row, shape ``(n,)``, user by user, oldest first.
-        slots: Place of each row in the flattened rectangle, shape ``(n,)``.
+        items: Item of each row, shape ``(n,)``.
         positions: Index of each row into a table of ``max_history`` positions, shape ``(n,)``; the newest event of
             every history has the last.
         shape: ``(b, l)`` of the rectangle; ``l`` is cut to the longest history of the batch unless ``sees_padding``.
@@ -43,28 +42,16 @@ class PackedHistory:
             history = F.pad(history, (max_history - history.size(1), 0), value=PAD)
         elif (history != PAD).any():
             history = history[:, int((history != PAD).any(0).int().argmax()) :]
-        real = history != PAD
-        length = history.size(1)
-        self.shape = tuple(history.shape)
+        real, length = history != PAD, history.size(1)
+        super().__init__(real)
         self.sees_padding = sees_padding
-        self.slots = real.flatten().nonzero().squeeze(1)
-        self.items = history.flatten().index_select(0, self.slots)
+        self.items = self.pack(history)
         self.positions = self.slots % length + (max_history - length)
         hidden = torch.ones(1, 1, length, length, dtype=torch.bool, device=history.device).triu(1)
         if not sees_padding:
             # A padded query may attend to padded keys: its result is discarded, but a fully masked row would be NaN.
             hidden = hidden | (real[:, None, :, None] & ~real[:, None, None, :])
         self.mask = torch.zeros(hidden.shape, dtype=dtype, device=history.device).masked_fill_(hidden, -torch.inf)
-
-    def unpack(self, rows: Float[Tensor, "n d"], fill: Float[Tensor, "d"] | None = None) -> Float[Tensor, "b l d"]:
-        """Puts rows into the rectangle, shape ``(b, l, d)``; ``fill`` (default zero) goes into padded slots."""
-        count, width = self.shape[0] * self.shape[1], rows.size(1)
-        blank = rows.new_zeros(count, width) if fill is None else fill.to(rows.dtype).expand(count, width)
-        return blank.index_copy(0, self.slots, rows).view(*self.shape, width)
-
-    def pack(self, states: Shaped[Tensor, "b l d"]) -> Shaped[Tensor, "n d"]:
-        """Takes the real positions out of the rectangle, shape ``(n, d)``."""
-        return states.flatten(0, 1).index_select(0, self.slots)
 
 
 def attend(

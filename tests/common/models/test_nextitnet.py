@@ -29,13 +29,17 @@ class TestNextItNetReleased(TestNextItNet):
 
 
 @pytest.mark.parametrize("dilation", [1, 4])
-def test_convolution_equals_a_dilated_one_behind_a_zero_border(dilation: int) -> None:
-    convolution = CausalConvolution(6, 3, dilation)
-    kernel = convolution.weight.view(6, 3, 6).transpose(1, 2)
-    inputs = torch.randn(4, 11, 6)
-    padded = F.pad(inputs.transpose(1, 2), (2 * dilation, 0))
-    expected = F.conv1d(padded, kernel, convolution.bias, dilation=dilation).transpose(1, 2)
-    torch.testing.assert_close(convolution(inputs), expected)
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_convolution_equals_a_dilated_one_behind_a_zero_border(dilation: int, kernel_size: int) -> None:
+    convolution = CausalConvolution(6, kernel_size, dilation)
+    kernel = convolution.linear.weight.view(6, kernel_size, 6).transpose(1, 2)
+    histories = [torch.randn(length, 6) for length in (11, 1, 3, 9)]
+    expected = [
+        F.conv1d(F.pad(one.T, ((kernel_size - 1) * dilation, 0)), kernel, convolution.linear.bias, dilation=dilation).T
+        for one in histories
+    ]
+    earlier = torch.cat([torch.arange(len(one)) for one in histories])
+    torch.testing.assert_close(convolution(torch.cat(histories), earlier), torch.cat(expected))
 
 
 @pytest.mark.parametrize(("dilations", "field"), [((1,), 7), ((1, 2), 19), ((2, 1, 1), 25)])
@@ -43,24 +47,23 @@ def test_state_sees_exactly_the_receptive_field(dilations: tuple[int, ...], fiel
     model = NextItNet(9, width=6, dilations=dilations, final_relu=False)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
-    vectors = torch.randn(1, field + 5, 6, requires_grad=True)
+    vectors = torch.randn(field + 5, 6, requires_grad=True)
     states = vectors
     for block in model.blocks:
-        states = block(states, torch.ones(1, len(vectors[0]), 1))
-    states[0, -1].sum().backward()
+        states = block(states, torch.arange(len(vectors)))
+    states[-1].sum().backward()
     assert vectors.grad is not None
-    reached = vectors.grad[0].abs().sum(1).flip(0) > 0
+    reached = vectors.grad.abs().sum(1).flip(0) > 0
     assert bool(reached[field - 1])
     assert not bool(reached[field:].any())
 
 
 def test_normalises_channels_not_positions() -> None:
     block = NextItNet(9, width=6, dilations=(1,)).blocks[0]
-    vectors = torch.randn(1, 5, 6)
+    vectors, earlier = torch.randn(5, 6), torch.arange(5)
     scaled = vectors.clone()
-    scaled[:, -1] *= 100
-    ones = torch.ones(1, 5, 1)
-    torch.testing.assert_close(block(vectors, ones)[:, :-1], block(scaled, ones)[:, :-1])
+    scaled[-1] *= 100
+    torch.testing.assert_close(block(vectors, earlier)[:-1], block(scaled, earlier)[:-1])
 
 
 def test_final_relu_leaves_no_negative_state() -> None:
