@@ -140,6 +140,7 @@ class Popularity(ClosedFormRecommender):
 class _TimeFloor(ClosedFormRecommender):
     """A floor that looks back from a query time at the log of training events."""
 
+    information_set = clock_information("query")
     log_of_events: EventLog
 
     def __init__(self, num_items: int, clock: Clock, half_life: float = float("inf")) -> None:
