@@ -187,7 +187,7 @@ def not_applicable(suite: Suite, root: Path) -> list[str]:
         f"{key_of(dataset)}/{method}: not applicable: it reads times, which were not recorded"
         for dataset in suite.datasets
         for method in timeless(suite, dataset, root)
-        if method in suite.methods
+        if method in (*suite.floors, *suite.methods)
     ]
     return without_times + [
         f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"

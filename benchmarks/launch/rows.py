@@ -69,7 +69,7 @@ def timeless(suite: Suite, dataset: str, root: Path) -> list[str]:
         return []
     if store.manifest.time == "real" or options.get("data.allow_imputed_time"):
         return []
-    shipped = [method for method in suite.optional if _shipped(dataset, method).is_file()]
+    shipped = [method for method in (*suite.floors, *suite.optional) if _shipped(dataset, method).is_file()]
     return [method for method in shipped if reads_times(str(model_of(dataset, method)["class_path"]))]
 
 
@@ -87,9 +87,10 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
     Raises:
         UserError: If an experiment or a row is missing, or needs itself.
     """
-    optional = [method for method in suite.optional if method in without or not _shipped(dataset, method).is_file()]
-    listed = [method for method in suite.methods if method not in optional]
-    needs = with_needs(dataset, [*listed, *(variant["of"] for variant in suite.variants.values())])
+    optional = {*suite.floors, *suite.optional}
+    lacking = {method for method in optional if method in without or not _shipped(dataset, method).is_file()}
+    floors, methods = ([m for m in names if m not in lacking] for names in (suite.floors, suite.methods))
+    needs = with_needs(dataset, [*floors, *methods, *(variant["of"] for variant in suite.variants.values())])
     own = _changes(suite, dataset, needs)
     rows = {
         method: SuiteRow(method, label_of(method), method, own[method], {other: other for other in n})
@@ -98,7 +99,7 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
     for option, value in ((option, value) for option, values in suite.vary.items() for value in values):
         ending, data = f"-{option.rpartition('.')[2]}-{value}", option.startswith("data.")
         for method, needed in needs.items():
-            if data or method in listed:
+            if method in methods or option in OWN_TABLE or (data and method not in floors):
                 label = label_of(method) + ("" if option in OWN_TABLE else _as_label(ending))
                 others = {other: other + ending if data else other for other in needed}
                 rows[method + ending] = SuiteRow(method + ending, label, method, own[method] | {option: value}, others)

@@ -15,6 +15,7 @@ REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json
 LISTS: dict[str, type] = {
     "datasets": str,
     "methods": str,
+    "floors": str,
     "optional": str,
     "across": str,
     "seeds": int,
@@ -35,12 +36,13 @@ class Suite:
         about: Its purpose, in one line.
         datasets: Keys of the data sets, or ``KEY/RECIPE`` for the store of one recipe.
         methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
+        floors: Further methods that stand in every table; each is ``optional``.
         seeds: Seeds of each method; a closed-form method uses only the first.
         options: Options of every run.
         optional: Methods left out where a data set does not ship them, or where they read times that its store lacks.
         changes: Options of single methods and their variants, by method, for example the paper's training settings.
         vary: Options and further values: each method also runs with each value, one change at a time. A change of data
-            also applies to the method's predecessors.
+            also applies to the method's predecessors; one of recipe, scenario or split also to floors.
         variants: Further rows by label: ``of`` names the method, ``options`` what is changed, and ``with`` replaces
             predecessors by other rows.
         across: Data sets on which each of ``methods`` is also tested, without training on them; methods that know items
@@ -55,6 +57,7 @@ class Suite:
     methods: list[str]
     seeds: list[int] = field(default_factory=lambda: [1])
     options: dict[str, Any] = field(default_factory=dict)
+    floors: list[str] = field(default_factory=list)
     optional: list[str] = field(default_factory=list)
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)

@@ -120,6 +120,19 @@ def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: P
     assert options["sasrec-scenario-few-shot-20"] == options["sasrec"] | {"data.scenario": "few-shot-20"}
 
 
+def test_floors_stand_in_every_table_and_change_with_its_data_alone(tmp_path: Path) -> None:
+    vary = {"model.lr": [0.1], "data.max_history": [5], "data.scenario": ["few-shot-20"]}
+    path = suite_file(tmp_path, methods=["sasrec"], floors=["popularity", "nowhere"], vary=vary)
+    keys = {row.key for row in rows_of(read_suite(path), "synthetic")}
+    assert keys == {
+        *("popularity", "sasrec", "popularity-scenario-few-shot-20", "sasrec-scenario-few-shot-20"),
+        *("sasrec-lr-0.1", "sasrec-max_history-5"),
+    }
+    heir = tmp_path / "heir.yaml"
+    heir.write_text("{like: toy, methods: [gru4rec]}")
+    assert read_suite(heir).floors == ["popularity", "nowhere"], "methods of its own keep inherited floors"
+
+
 def test_seeds_of_language_models_are_among_the_seeds(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"seeds_llm \[3\] are not all among the seeds \[1, 2\]"):
         read_suite(suite_file(tmp_path, seeds_llm=[3]))
