@@ -41,6 +41,8 @@ PARSERS: dict[str, LightningArgumentParser] = {}
 NO_MODEL = ("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
 SEEDS = 2**32
 """Number of seeds that all libraries accept."""
+HIDDEN = "held_out_hidden"
+"""In an information set: negatives avoided held-out items, which thereby left a trace."""
 TIME_READERS = {"event_times", "query_time"}
 """The times that an information set may hold."""
 SECRET = re.compile(
@@ -316,6 +318,13 @@ class Plan:
             role: self.predecessors[role] if role == STANDIN else read_result(Path(folder)).config_id
             for role, folder in self.predecessor_folders.items()
         }
+
+    @cached_property
+    def inherited(self) -> frozenset[str]:
+        """What predecessors may not have seen: held-out items, as negatives, where one of them was trained so."""
+        folders = [folder for role, folder in self.predecessor_folders.items() if role != STANDIN]
+        known = {name for folder in folders for name in read_result(Path(folder)).information_set}
+        return frozenset(known & {HIDDEN})
 
     @property
     def config_id(self) -> str:

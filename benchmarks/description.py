@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.callbacks import RunRecord
-from benchmarks.configuration import TIME_READERS, Plan
+from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
 from benchmarks.environment import environment
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
 from benchmarks.runs import Result, hash_of
@@ -71,7 +71,7 @@ def describe(
         dataset=plan.manifest.dataset,
         seed=int(plan.config["seed_everything"]),
         protocols=protocols,
-        information_set=information_set(model, settings),
+        information_set=sorted(information_set(model, settings) | plan.inherited),
         metrics=metrics | record.top_metrics,
         cases=cases,
         data={
@@ -104,16 +104,16 @@ def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:
     return encoder if control == "text" else f"{control} in place of {encoder}"
 
 
-def information_set(model: Recommender, settings: dict[str, Any]) -> list[str]:
+def information_set(model: Recommender, settings: dict[str, Any]) -> set[str]:
     """Everything that a row has read, including what it learns through its data."""
     known = set(model.information_set)
     if "order" in known:
         known.add("history")
-    if settings["split"] == "leave_one_out" and "history" in known:
+    if settings["split"] == "leave_one_out" and known & {"history", "event_times"}:
         known.add("val_item")
     if settings["negatives"] == "complete" and not model.closed_form:
-        known.add("held_out_hidden")
-    return sorted(known)
+        known.add(HIDDEN)
+    return known
 
 
 def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:

@@ -41,7 +41,7 @@ MACHINE = {
     "data.recipe", "data.store",
     "trainer.accelerator", "trainer.strategy", "trainer.logger", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_checkpointing", "trainer.default_root_dir", "trainer.profiler",
-    "trainer.log_every_n_steps", "trainer.plugins", "trainer.barebones",
+    "trainer.log_every_n_steps", "trainer.barebones",
 }  # fmt: skip
 """Settings that say where and how to run, not what. They are not part of a run's identity; the data fingerprint is."""
 

@@ -6,10 +6,11 @@ import logging
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import yaml
@@ -316,13 +317,19 @@ def require_same_training(checkpoint: Path, plan: Plan) -> None:
     Raises:
         UserError: If it is not.
     """
-    own, theirs = (flat(identity(config)) for config in (plan.config, read_yaml(checkpoint.parent / CONFIG)))
+    own, theirs = map(settings_of, (plan.config, read_yaml(checkpoint.parent / CONFIG)))
     for name in sorted(own.keys() | theirs.keys()):
         if not name.startswith(LIMITS) and own.get(name) != theirs.get(name):
             raise UserError(
                 f"{checkpoint} was trained with {name} {theirs.get(name)}, not {own.get(name)}.",
                 "Name a checkpoint of the same training, or leave --ckpt_path out to start from scratch.",
             )
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides what a run computes, by dotted name: its settings, and the ids of its predecessors."""
+    earlier = {f"predecessors.{role}": Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
+    return flat(identity(config)) | earlier
 
 
 def prepare_folder(plan: Plan, resume: Path | None) -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from benchmarks.results import OVERALL
 from benchmarks.runs import Result
+from benchmarks.standins import STANDIN
 from common.errors import UserError
 
 PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
@@ -85,7 +86,8 @@ class Row:
             which the row closes; ``None`` if there is no such floor, or the row is a floor itself.
         information_set: What it reads.
         floor: Whether it is a floor.
-        marks: ``undertrained``, ``ties``, ``imputed time``, ``stand-in``, ``below floor <name>``, ``selected on …``.
+        marks: ``undertrained``, ``ties``, ``imputed time``, ``halved batches``, ``post-hoc graph``, ``tuned on …``,
+            ``stand-in LLM``, ``selected on …``, ``below floor <name>``, and the method's own.
         costs: Means over runs: ``train_seconds``, ``users_per_second``, ``memory`` and ``device_memory`` (peak
             bytes), ``trained`` and ``frozen`` (parameters), ``trials`` and ``hours`` of tuning; unknown costs are
             absent.
@@ -124,7 +126,7 @@ class Row:
     @property
     def eligible(self) -> bool:
         """Whether it has enough seeds for a rank, not counting one with which its configuration was tuned."""
-        return self.floor or sum(not _tuned_on(run) for run in self.runs) >= self.needed
+        return self.floor or _independent([run for run in self.runs if not _tuned_on(run)]) >= self.needed
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,15 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
     _refuse_mixture(results, protocol)
     key = f"test/{protocol}/{slice}"
     groups: dict[str, dict[int, Result]] = defaultdict(dict)
+    crowded: set[str] = set()
     for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
-        groups[result.config_id].setdefault(result.seed, result)
+        held = groups[result.config_id].setdefault(result.seed, result)
+        # A test of a finished run repeats it; another training, on other predecessors, does not.
+        if held.run_id != result.run_id and result.checkpoint is None:
+            crowded.add(result.config_id)
     labels = _labels(groups)
     primary = primary_metric(protocol)
-    rows = [_row(labels[name], list(runs.values()), key, protocol) for name, runs in groups.items()]
+    rows = [_row(labels[name], list(runs.values()), key, protocol, name in crowded) for name, runs in groups.items()]
     rows = sorted(rows, key=lambda row: (-_value(row, primary), row.method))
     floors = [row for row in rows if row.floor]
     first = results[0]
@@ -275,8 +281,8 @@ def _of(key: str, protocol: str) -> bool:
     return key.startswith(f"test/{protocol}/") and not key.endswith("/overall")
 
 
-def _row(label: str, runs: list[Result], key: str, protocol: str) -> Row:
-    marks = _marks(runs, key, protocol)
+def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool) -> Row:
+    marks = (*_marks(runs, key, protocol), *(["one of several runs of a seed"] if crowded else []))
     # A seed that was tuned on is no evidence, unless there is nothing else to show.
     runs = [run for run in runs if not _tuned_on(run)] or runs
     first = runs[0]
@@ -334,12 +340,21 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         f"undertrained ({late} of {len(runs)})": late > 0,
         f"ties {ties:.1%}": ties > MANY_TIES,
         "imputed time": any(run.imputed_time for run in runs),
+        "halved batches": any("batches_a_step" in run.training for run in runs),
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
         "tuned on one of its seeds": any(_tuned_on(run) for run in runs),
+        "seeds share a predecessor": _independent(runs) < len(runs),
         STAND_IN: (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }
     return tuple(dict.fromkeys([*first.marks, *(name for name, applies in marks.items() if applies)]))
+
+
+def _independent(runs: Sequence[Result]) -> int:
+    """How many runs share no predecessor: seeds on the same filter hide how much another one would change."""
+    roles = {role for run in runs for role in run.predecessors} - {STANDIN}
+    made_from = {role: [run.predecessors[role] for run in runs if role in run.predecessors] for role in roles}
+    return len(runs) - max((len(ids) - len(set(ids)) for ids in made_from.values()), default=0)
 
 
 def _tuned_on(run: Result) -> bool:

@@ -197,7 +197,12 @@ def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict
         return divided, described, warnings
     described["leave_one_out"]["leakage"] = splits.leakage(divided["leave_one_out"])
     cuts = splits.cut_times(sequences, splits.QUANTILES)
-    temporal = splits.global_temporal(sequences, cuts)
+    try:
+        temporal = splits.global_temporal(sequences, cuts)
+    except ValueError as error:
+        # A ready-made split need not follow time.
+        warnings["no-global-temporal"] = f"There is no split by time: {error}."
+        return divided, described, warnings
     if not len(temporal["val"]["user"]) or not len(temporal["test"]["user"]):
         warnings["no-global-temporal"] = f"No user has events before and after the cuts at times {cuts}."
         return divided, described, warnings

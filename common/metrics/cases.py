@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from common.metrics.functional import hit_rate, mrr, ndcg
@@ -42,15 +42,20 @@ def case_metrics(table: dict[str, Tensor], train_count: Int[Tensor, "i_plus_1"] 
     result = {}
     for k in CUTOFFS:
         if k < int(table["num_candidates"].min()):
-            result[f"hr@{k}"] = hit_rate(higher, equal, k).mean()
-            result[f"ndcg@{k}"] = ndcg(higher, equal, k).mean()
-    result["mrr"] = mrr(higher, equal).mean()
-    result["tie_share"] = (equal > 0).double().mean()
+            result[f"hr@{k}"] = _mean(hit_rate(higher, equal, k))
+            result[f"ndcg@{k}"] = _mean(ndcg(higher, equal, k))
+    result["mrr"] = _mean(mrr(higher, equal))
+    result["tie_share"] = _mean(equal > 0)
     if "top_items" in table and train_count is not None:
         length = table["top_items"].size(1)
         listed = table["top_items"][table["top_items"] > 0].long()
         result[f"coverage@{length}"] = (
             int((torch.bincount(listed) > 0).sum()) / torch.tensor(len(train_count) - 1.0).double()
         )
-        result[f"mean_popularity@{length}"] = train_count.to(listed.device)[listed].double().mean()
+        result[f"mean_popularity@{length}"] = _mean(train_count.to(listed.device)[listed])
     return result
+
+
+def _mean(values: Shaped[Tensor, "m"]) -> Float[Tensor, ""]:
+    """The mean in float64, the same for any number of threads, among which PyTorch divides long sums."""
+    return torch.tensor(values.double().cpu().numpy().mean())

@@ -94,6 +94,9 @@ class FeatureFloor(ClosedFormRecommender):
             # Items that share a value are linked through it.
             one_hot = _one_hot(values[name])
             self.links[name] = (one_hot, one_hot.T.tocsr())
+        for kind, tables in (("graph", known), ("attributes", values)):
+            if not any(chain[0].nnz for name, chain in self.links.items() if name in tables):
+                self.information_set -= {kind}
 
     def features(self, batch: SequenceBatch) -> Iterator[tuple[str, Float[Tensor, "b i_plus_1"]]]:
         """Yields the name and the values of each feature for the whole catalogue."""
@@ -135,7 +138,8 @@ class FeatureFloor(ClosedFormRecommender):
             cases |= zip(batch["case_id"].tolist(), torch.stack(columns, dim=2), strict=True)
             if len(cases) >= MAX_CASES:
                 break
-        weights = conditional_logit(torch.stack(list(cases.values())), self.ridge)
+        # As many whatever the size of a batch.
+        weights = conditional_logit(torch.stack(list(cases.values())[:MAX_CASES]), self.ridge)
         self.weights = torch.nn.functional.pad(weights, (0, MAX_FEATURES - len(weights))).float().to(self.device)
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:

@@ -83,12 +83,23 @@ def test_stage_1_leaves_its_joint_vectors(chain: dict[str, Path], results: dict[
 def test_a_filter_that_reads_no_history_may_have_been_given_a_shorter_one(
     chain: dict[str, Path], root: Path, tmp_path: Path
 ) -> None:
-    assert main(["run", "--config", "synthetic/ncf", *options(root, tmp_path, *QUICK, "--trainer.max_epochs=1")]) == 0
+    short = [*QUICK, "--trainer.max_epochs=1", "--data.negatives=complete"]
+    assert main(["run", "--config", "synthetic/ncf", *options(root, tmp_path, *short)]) == 0
     (filter_run,) = find_runs([tmp_path / "synthetic" / "ncf"])
     given = [*QUICK, "--trainer.max_epochs=1", f"--predecessors.sasrec_allmrec={filter_run}"]
     assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *given)]) == 0
     (run,) = find_runs([tmp_path / "synthetic" / "allmrec_stage1"])
-    assert "user_id" in read_result(run).information_set
+    known = read_result(run).information_set
+    assert {"user_id", "held_out_hidden"} <= set(known), "what its filter's negatives gave away is given away here, too"
+
+
+def test_a_checkpoint_made_from_another_filter_is_not_resumed(
+    chain: dict[str, Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(chain["sasrec_allmrec"], tmp_path / "other")
+    given = [f"--predecessors.sasrec_allmrec={other}", f"--ckpt_path={chain['allmrec_stage1'] / 'last.ckpt'}"]
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *QUICK, *given)]) == 2
+    assert "was trained with predecessors.sasrec_allmrec" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "value"), [("split", "global_temporal"), ("max_history", "7")])

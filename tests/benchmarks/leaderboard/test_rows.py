@@ -6,6 +6,7 @@ from scipy import stats
 
 from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import build_table, build_tables
+from benchmarks.runs import Result
 from common.errors import UserError
 from tests.benchmarks.made_results import made_result
 
@@ -127,6 +128,27 @@ def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
     assert (row.rank, row.seeds, row.marks) == (None, 4, ("tuned on one of its seeds",))
     alone = build_table([made_result("a", 0.5, 2, tuning=tuning)], "full").rows[0]
     assert (alone.rank, alone.seeds) == (None, 1)
+
+
+def test_seeds_on_one_predecessor_earn_no_rank() -> None:
+    def runs(filters: str) -> list[Result]:
+        own = [{"standin": "s", "sasrec": name} for name in filters]
+        return [made_result("a", 0.5, seed, predecessors=made_from) for seed, made_from in enumerate(own)]
+
+    apart, shared = (build_table(runs(filters), "full").rows[0] for filters in ("pqrst", "pqrsp"))
+    assert (apart.rank, apart.marks) == (1, ())
+    assert (shared.rank, shared.seeds, shared.marks) == (None, 5, ("seeds share a predecessor",))
+
+
+def test_runs_of_one_seed_on_several_predecessors_are_marked() -> None:
+    runs = [made_result("a", 0.5, run_id=name, predecessors={"sasrec": name}) for name in ("p", "q")]
+    row = build_table(runs, "full").rows[0]
+    assert (row.seeds, row.marks) == (1, ("one of several runs of a seed",))
+
+
+def test_batches_that_were_halved_are_marked() -> None:
+    runs = [made_result("a", 0.5, training={"batches_a_step": 2}), made_result("b", 0.4, training={"steps": 9})]
+    assert [row.marks for row in build_table(runs, "full").rows] == [("halved batches",), ()]
 
 
 def test_stand_in_is_marked_and_a_real_model_is_not() -> None:

@@ -151,6 +151,16 @@ def test_a_ready_made_split_keeps_order_ids_and_negatives() -> None:
     }
 
 
+def test_a_ready_made_split_that_does_not_follow_time_has_no_split_by_time() -> None:
+    recipe = choose_recipe(DATASETS["amazon-office"], "released", ready=True)
+    source = ready([["8", "7"], ["9", "9"]])
+    late = source.interactions.with_columns(timestamp=pl.lit(9, pl.Int64))
+    source = replace(source, interactions=late, time="real")
+    manifest, tables = build(DATASETS["amazon-office"], source, recipe, 0, lambda _: None)
+    assert set(tables.splits) == {"leave_one_out"}
+    assert "in order of time" in manifest.warnings["no-global-temporal"]
+
+
 def test_unique_negatives_keep_what_was_shipped_and_no_more_than_once() -> None:
     recipe = choose_recipe(DATASETS["amazon-office"], "released-unique", ready=True)
     tables = tables_of(ready([["8", "7"], ["9", "9"]]), recipe, DATASETS["amazon-office"])

@@ -20,6 +20,18 @@ def test_cutoffs_stay_below_the_number_of_candidates() -> None:
     assert names == {"hr@1", "hr@5", "hr@10", "ndcg@1", "ndcg@5", "ndcg@10"}
 
 
+def test_means_are_the_same_for_any_number_of_threads() -> None:
+    places = torch.arange(200_000) % 97
+    long = {"higher": places, "equal": places % 3, "num_candidates": torch.full_like(places, 100)}
+    kept = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        found.append({name: value.item() for name, value in case_metrics(long).items()})
+    torch.set_num_threads(kept)
+    assert found[0] == found[1] == found[2]
+
+
 def test_means_are_taken_in_double_precision() -> None:
     metrics = case_metrics(table([0, 1, 50], [0, 1, 0]))
     assert metrics["hr@1"].dtype == torch.float64

@@ -155,6 +155,33 @@ def test_a_trainer_fits_the_weights_before_it_tests() -> None:
     assert torch.equal(model.weights, fitted.weights)
 
 
+def test_what_the_data_lack_is_not_read() -> None:
+    known = toy.catalogue()
+    everything = FeatureFloor(toy.NUM_ITEMS)
+    everything.attach(known)
+    assert {"graph", "attributes"} <= everything.information_set
+    for kind, table in (("graph", "relations"), ("attributes", "attributes")):
+        model, without = FeatureFloor(toy.NUM_ITEMS), toy.catalogue()
+        without[table] = {}  # type: ignore[literal-required]  # one of two keys
+        model.attach(without)
+        assert everything.information_set - model.information_set == {kind}
+
+
+def test_as_many_cases_are_read_whatever_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.models.feature_floor.MAX_CASES", 7)
+    whole, model = toy.sampled_batch(), FeatureFloor(toy.NUM_ITEMS)
+    model.attach(toy.catalogue())
+    fitted = []
+    for size in (2, 5, len(whole["history"])):
+        parts = [
+            {key: value[rows] if isinstance(value, torch.Tensor) else value for key, value in whole.items()}
+            for rows in torch.arange(len(whole["history"])).split(size)
+        ]
+        model.fit(parts)  # type: ignore[arg-type]  # a comprehension loses the keys
+        fitted.append(model.weights.clone())
+    assert all(torch.equal(weights, fitted[0]) for weights in fitted)
+
+
 def test_last_event_clock_reads_no_query_time() -> None:
     assert FeatureFloor(3, clock="last_event").information_set == {"order", "graph", "attributes", "event_times"}
     assert FeatureFloor(3, use_times=False).information_set == {"order", "graph", "attributes"}
