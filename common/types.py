@@ -93,6 +93,8 @@ class Catalogue(TypedDict, total=False):
     """Training events only."""
     train_count: Int[Tensor, "i_plus_1"]
     """Number of training events of each item; 0 for padding and for items never trained on."""
+    least_events: int
+    """Training events that a user needs to be trained on: where instances have a history, one event makes none."""
     titles: list[str]
     """Title of each item, ``""`` where it has none; index 0 is padding."""
     texts: list[str]

@@ -143,7 +143,7 @@ class RelationalDataModule(SequenceDataModule):
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is known of items, with the chosen graph and, where there is an encoder, item vectors."""
-        known = self.store.catalogue(self.training.split)
+        known = self._known()
         known["relations"] = item_relations(known, self.graph_recipe, self.seed)
         if self.text_encoder is not None:
             encoder = open_encoder(self.text_encoder)

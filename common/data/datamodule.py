@@ -138,7 +138,7 @@ class SequenceDataModule(L.LightningDataModule):
     @cached_property
     def catalogue(self) -> Catalogue:
         """Everything known about items and training events, for ``Recommender.attach``."""
-        return self.store.catalogue(self.training.split)
+        return self._known()
 
     @cached_property
     def training(self) -> View:
@@ -279,6 +279,13 @@ class SequenceDataModule(L.LightningDataModule):
             )
         dataset = HistoryDataset(self.events["sequences"], users, self.max_history, int(time.time()))
         return self._loader(dataset, self.eval_batch_size)
+
+    def _known(self) -> Catalogue:
+        """What the store knows of the training, and what this way of making instances leaves out."""
+        return {
+            **self.store.catalogue(self.training.split),
+            "least_events": 1 + self.min_history if self.instances == "prefix" else 2,
+        }
 
     def _training_set(self, rank: int, world_size: int) -> TrainingDataset:
         sampler = None

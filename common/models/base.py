@@ -93,7 +93,7 @@ class Recommender(L.LightningModule, ABC):
             if isinstance(module, ItemEmbedding):
                 module.mark_trained(self.train_count > 0)
             elif isinstance(module, UserEmbedding):
-                module.mark_trained(catalogue["train"]["offsets"].diff() > 0)
+                module.mark_trained(catalogue["train"]["offsets"].diff() >= catalogue.get("least_events", 1))
 
     @abstractmethod
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:

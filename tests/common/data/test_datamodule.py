@@ -241,6 +241,21 @@ def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> N
     assert torch.equal(other.catalogue["train_count"], make().catalogue["train_count"])
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"instances": name} for name in ("sequence", "window")),
+        *({"instances": "prefix", "min_history": n} for n in range(4)),
+    ],
+)
+def test_users_count_as_trained_if_an_instance_is_theirs(make: Make, how: dict[str, Any]) -> None:
+    data = make(**how)
+    known = data.catalogue
+    enough = known["train"]["offsets"].diff() >= known["least_events"]
+    served = {user for batch in data.train_dataloader() for user in batch["user_id"].tolist()}
+    assert set(enough.nonzero().flatten().tolist()) == served
+
+
 def test_a_scenario_trains_on_its_users_and_keeps_the_candidates_of_every_case(make: Make) -> None:
     usual, few = make(val_protocol="sampled-9"), make(val_protocol="sampled-9", scenario="few-shot-5")
     trained = {user for batch in few.train_dataloader() for user in batch["user_id"].tolist()}

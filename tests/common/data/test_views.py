@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from common.data.negatives import seeded
 from common.data.scenarios import COLD_USER_EVENTS
 from common.data.splits import ready_made
-from common.data.views import users_seen, view, with_training
+from common.data.views import SEED, users_seen, view, with_training
 from common.errors import UserError
 from common.types import Cases, Split
 from tests.fixtures.histories import random_histories, split_of, training_items
@@ -24,6 +25,11 @@ def histories_of(split: Split, cases: Cases) -> list[tuple[list[int], int]]:
 
 def trained_users(split: Split) -> set[int]:
     return {user for user, items in training_items(split).items() if items}
+
+
+def test_the_draw_of_users_is_the_same_in_every_version() -> None:
+    # Protocol ids name a number of users, not the users: PyTorch must go on to draw these.
+    assert torch.randperm(1000, generator=seeded(SEED))[:6].tolist() == [216, 824, 974, 906, 578, 348]
 
 
 def test_overall_is_the_split_itself() -> None:

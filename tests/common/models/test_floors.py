@@ -112,7 +112,7 @@ def test_last_event_clock_does_not_read_the_query_time(model: ClosedFormRecommen
     assert model.information_set == {"event_times"}
 
 
-def test_decay_neither_overflows_nor_vanishes_over_many_half_lives() -> None:
+def test_decay_underflows_to_nothing_over_many_half_lives_and_never_overflows() -> None:
     scores = _scores(DecayPopularity(4, half_life=1.0), [(1, 0), (2, 0), (2, 0), (1, 4999)], [0, 1, 5000])
     assert scores[0] == [0, 0, 0, 0]
     assert scores[1] == [2**-1.0, 2 * 2**-1.0, 0, 0]
