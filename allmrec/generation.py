@@ -119,23 +119,32 @@ class CaseRates(Metric, ABC):
         """
         self.cases.append(torch.cat([case_id[:, None].double(), rows], dim=1))
 
-    @abstractmethod
-    def compute(self) -> dict[str, Tensor]:
-        """Each figure by its name."""
-
-    def distinct(self) -> Float[Tensor, "m r"]:
-        """The row of each case, once, by case id."""
+    def compute(self) -> Float[Tensor, "m r_plus_1"]:
+        """The cases of all processes, each once and by id: the id, then what is known of it."""
         cases = torch.cat(self.cases) if isinstance(self.cases, list) else self.cases
-        return cases[first_of_each(cases[:, 0].long()), 1:]
+        return cases[first_of_each(cases[:, 0].long())]
+
+    def rows(self) -> Float[Tensor, "m r"]:
+        """What is known of each case, by case id."""
+        return self.compute()[:, 1:]
+
+    @abstractmethod
+    def figures(self) -> dict[str, Tensor]:
+        """Each figure by its name."""
 
 
 class AnswerRates(CaseRates):
     """Means of :func:`verdicts`."""
 
-    def compute(self) -> dict[str, Tensor]:
+    def figures(self) -> dict[str, Tensor]:
         """``hr@1`` of the answers, rates ``empty``, ``ambiguous`` and ``out_of_list``, and ``legacy_hr@1``."""
-        means = self.distinct().mean(0)
+        means = self.rows().mean(0)
         return dict(zip(("hr@1", "empty", "ambiguous", "out_of_list", "legacy_hr@1"), means, strict=True))
+
+    def hits(self) -> dict[str, Float[Tensor, "m"]]:
+        """What each case's answer is worth by either rule, by case id: ``hr@1`` and ``legacy_hr@1``."""
+        rows = self.rows().cpu()
+        return {"hr@1": rows[:, 0], "legacy_hr@1": rows[:, -1]}
 
 
 class PromptRates(CaseRates):
@@ -145,9 +154,9 @@ class PromptRates(CaseRates):
     likelihood favours short titles. ``shortened`` is the share of prompts whose history was shortened.
     """
 
-    def compute(self) -> dict[str, Tensor]:
+    def figures(self) -> dict[str, Tensor]:
         """Both figures; the first is 0 where all titles or all scores are alike."""
-        cases = self.distinct()
+        cases = self.rows()
         xy, xx, yy, shortened = cases.sum(0)
         correlation = xy / (xx * yy).sqrt() if xx * yy > 0 else torch.zeros_like(xy)
         return {"length_correlation": correlation, "shortened": shortened / len(cases)}
@@ -156,6 +165,6 @@ class PromptRates(CaseRates):
 class ShortenedRate(CaseRates):
     """The share of prompts whose history was shortened, from rows of one number."""
 
-    def compute(self) -> dict[str, Tensor]:
+    def figures(self) -> dict[str, Tensor]:
         """``shortened``."""
-        return {"shortened": self.distinct()[:, 0].mean()}
+        return {"shortened": self.rows()[:, 0].mean()}

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from allmrec.generation import CaseRates
+from allmrec.generation import AnswerRates, CaseRates
 from common.models.base import Recommender
 from common.types import SequenceBatch
 
@@ -63,5 +63,13 @@ class PromptReport(Recommender):
         return {
             f"test/{protocol}/overall/{about}/{name}": float(figure)
             for (about, protocol), rates in self.rates.items()
-            for name, figure in rates.compute().items()
+            for name, figure in rates.figures().items()
+        }
+
+    def case_values(self) -> dict[str, dict[str, Float[Tensor, "m"]]]:
+        """Hits of written answers, ``generated/hr@1`` and ``generated/legacy_hr@1``."""
+        return {
+            protocol: {f"{GENERATED}/{name}": hits for name, hits in rates.hits().items()}
+            for (_, protocol), rates in self.rates.items()
+            if isinstance(rates, AnswerRates)
         }

@@ -99,6 +99,8 @@ class RunRecord(L.Callback):
         self.ranks: dict[str, dict[str, Tensor]] = {}
         self.slices: dict[str, dict[str, Tensor]] = {}
         """For each protocol and slice, which cases belong to it."""
+        self.values: dict[str, dict[str, Tensor]] = {}
+        """For each protocol and metric, values of its cases that do not follow from ranks."""
         self.top_metrics: dict[str, float] = {}
         self._started = 0.0
         self._earlier = 0.0
@@ -137,6 +139,7 @@ class RunRecord(L.Callback):
                 if name.startswith(("coverage", "mean_popularity"))
             }
         self.top_metrics |= pl_module.extra_metrics()
+        self.values = pl_module.case_values()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops the test clock."""

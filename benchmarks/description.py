@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.callbacks import RunRecord
 from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
 from benchmarks.environment import environment
-from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
+from benchmarks.results import METRIC_VERSION, rank_table, slice_means, slice_metrics
 from benchmarks.runs import Result, hash_of
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
@@ -72,7 +72,7 @@ def describe(
         seed=int(plan.config["seed_everything"]),
         protocols=protocols,
         information_set=sorted(information_set(model, settings) | plan.inherited),
-        metrics=metrics | record.top_metrics,
+        metrics=metrics | slice_means(record.values, record.slices) | record.top_metrics,
         cases=cases,
         data={
             "fingerprint": plan.manifest.fingerprint,

@@ -81,3 +81,24 @@ def slice_metrics(
                 part = case_metrics({column: values[mask] for column, values in columns.items()})
                 metrics |= {f"{key}/{metric}": float(value) for metric, value in part.items()}
     return metrics, cases
+
+
+def slice_means(
+    values: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, float]:
+    """Means of what is known of cases beside their ranks, over each slice that has any.
+
+    Args:
+        values: For each protocol and metric, the value of each case, shape ``(m,)``.
+        masks: For each protocol and slice, whether each case belongs to it, shape ``(m,)``.
+
+    Returns:
+        Means by ``test/<protocol>/<slice>/<metric>``.
+    """
+    return {
+        f"test/{protocol}/{slice}/{metric}": float(column[mask].mean())
+        for protocol, columns in values.items()
+        for slice, mask in masks[protocol].items()
+        if mask.any()
+        for metric, column in columns.items()
+    }

@@ -288,8 +288,8 @@ def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool)
     first = runs[0]
     prefix, primary = f"test/{protocol}/", primary_metric(protocol)
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
-    slices = [name.split("/")[2] for name in first.metrics if _of(name.rpartition("/")[0], protocol)]
-    keys = {slice: f"{prefix}{slice}/{primary}" for slice in dict.fromkeys(slices)}
+    slices = dict.fromkeys(name.split("/")[2] for name in first.metrics if name.startswith(prefix))
+    keys = {slice: f"{prefix}{slice}/{primary}" for slice in slices if slice != OVERALL}
     return Row(
         method=label,
         rank=None,

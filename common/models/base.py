@@ -32,8 +32,7 @@ TOP_LIST = 10
 DENSE_SHARE = 16
 """In training, the whole catalogue is scored at once if it has at most this many items per requested item."""
 FEW_ITEMS = 16
-"""Up to this many items per state, vectors are multiplied and summed elementwise: up to three times as fast as a
-batched matrix product, which needs less memory for more items."""
+"""Up to this many items per state, products are elementwise: up to three times as fast as a batched matrix product."""
 
 
 class Recommender(L.LightningModule, ABC):
@@ -227,12 +226,12 @@ class Recommender(L.LightningModule, ABC):
         """Test metrics beyond ranks, ``test/<protocol>/overall/<name>``; must be identical on all processes."""
         return {}
 
-    def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
-        """Further slices of the test cases that only this model can define, by name.
+    def case_values(self) -> dict[str, dict[str, Float[Tensor, "m"]]]:
+        """Values of test cases by protocol and metric, in the order of their ids; identical on all processes."""
+        return {}
 
-        Args:
-            ranks: Columns of the stored ranks, each of shape ``(m,)``.
-        """
+    def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
+        """Further slices of the test cases that only this model can define, by name, from columns of their ranks."""
         return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -38,8 +38,11 @@ def test_rates_are_means_over_distinct_cases() -> None:
     rates, shown = AnswerRates(), ["sea", "sea", "red"]
     rates.update(torch.tensor([3, 1]), verdicts(['"sea"', '"red"'], [shown] * 2))
     rates.update(torch.tensor([2, 0, 3]), verdicts(["", '"old sea"', '"sea"'], [shown] * 3))
-    values = {name: value.item() for name, value in rates.compute().items()}
+    values = {name: value.item() for name, value in rates.figures().items()}
     assert values == {"hr@1": 0.125, "empty": 0.25, "ambiguous": 0.25, "out_of_list": 0.25, "legacy_hr@1": 0.5}
+    assert {name: hits.tolist() for name, hits in rates.hits().items()} == {
+        "hr@1": [0, 0, 0, 0.5], "legacy_hr@1": [1, 0, 0, 1]
+    }  # fmt: skip
 
 
 def test_length_correlation_is_pearson_s_within_each_list() -> None:
@@ -55,9 +58,9 @@ def test_length_correlation_is_pearson_s_within_each_list() -> None:
         rates.update(cases[rows], table)
     centred = [(values.double() - values.double().mean(1, keepdim=True)).flatten() for values in (tokens, scores)]
     wanted = torch.corrcoef(torch.stack(centred))[0, 1]
-    found = rates.compute()
+    found = rates.figures()
     torch.testing.assert_close(found["length_correlation"], wanted)
     assert found["shortened"] == 0.5
     rates.reset()
     rates.update(cases, owed_to_lengths(scores, torch.ones_like(tokens), [False] * 6))
-    assert rates.compute() == {"length_correlation": 0.0, "shortened": 0.0}
+    assert rates.figures() == {"length_correlation": 0.0, "shortened": 0.0}

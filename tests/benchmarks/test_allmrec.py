@@ -125,7 +125,11 @@ def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result
     assert metrics["test/sampled-19/overall/generated/out_of_list"] >= 0
     assert -1 < metrics["test/sampled-19/overall/prompts/length_correlation"] < 1
     assert metrics["test/sampled-19/overall/prompts/shortened"] == 0
-    assert sum(cases[f"test/sampled-19/target_in_quarter_{q}"] for q in (1, 2, 3, 4)) == 16
+    quarters = [f"test/sampled-19/target_in_quarter_{quarter}" for quarter in (1, 2, 3, 4)]
+    assert sum(cases[key] for key in quarters) == 16
+    for rule in ("hr@1", "legacy_hr@1"):
+        hits = sum(cases[key] * metrics.get(f"{key}/generated/{rule}", 0.0) for key in quarters)
+        assert hits / 16 == pytest.approx(metrics[f"test/sampled-19/overall/generated/{rule}"])
 
 
 @pytest.mark.parametrize("sharded", [False, True])

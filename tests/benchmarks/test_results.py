@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks.results import rank_table, slice_metrics
+from benchmarks.results import rank_table, slice_means, slice_metrics
 from common.metrics.cases import COLUMNS
 
 HIGHER = [0, 3, 50, 12, 0, 7]
@@ -51,3 +51,9 @@ def test_overall_is_there_for_every_protocol() -> None:
     metrics, cases = slice_metrics(table(), {})
     assert cases == {"test/full/overall": 6, "test/sampled-99/overall": 6}
     assert metrics["test/full/overall/hr@1"] == pytest.approx(2 / 6)
+
+
+def test_values_beside_ranks_are_averaged_over_each_slice_with_cases() -> None:
+    values = {"sampled-19": {"generated/hr@1": torch.tensor([1.0, 0.0, 0.5, 0.0])}}
+    masks = {"sampled-19": {"part": torch.tensor([True, False, True, False]), "none": torch.zeros(4, dtype=torch.bool)}}
+    assert slice_means(values, masks | {"full": {}}) == {"test/sampled-19/part/generated/hr@1": 0.75}

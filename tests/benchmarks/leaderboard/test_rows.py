@@ -176,3 +176,11 @@ def test_interval_over_seeds_equals_scipy() -> None:
 def test_a_graph_from_after_the_split_is_told(reads: list[str], late: bool, marked: bool) -> None:
     (row,) = build_table([made_result("kda", 0.1, information_set=reads, data={"post_hoc_graph": late})], "full").rows
     assert ("post-hoc graph" in row.marks) == marked
+
+
+def test_figures_that_are_no_ranks_make_no_slice() -> None:
+    metrics = {"overall/ndcg@10": 0.2, "overall/generated/hr@1": 0.3, "cold/ndcg@10": 0.1, "cold/generated/hr@1": 0.4}
+    made = made_result("a", 0.2, metrics={f"test/full/{name}": value for name, value in metrics.items()})
+    row, cold = (build_table([made], "full", slice).rows[0] for slice in ("overall", "cold"))
+    assert {name: cell.mean for name, cell in row.slices.items()} == {"cold": 0.1}
+    assert {name: cell.mean for name, cell in cold.metrics.items()} == {"ndcg@10": 0.1, "generated/hr@1": 0.4}
