@@ -43,16 +43,21 @@ class Durations:
         return Cell(own.mean / usual.mean, None, min(own.n, usual.n))
 
     def train_minutes(self, run: Result) -> float | None:
-        """Minutes of training of a run and all its predecessors, a stand-in language model aside."""
-        made_from = {role: name for role, name in run.predecessors.items() if role != STANDIN}
-        if CHECKPOINT in made_from:
-            trained = self.found.get(made_from[CHECKPOINT])
-            return None if trained is None else self.train_minutes(trained.result)
-        earlier = [self.found[name].result for name in made_from.values() if name in self.found]
-        minutes = [self.train_minutes(other) for other in earlier]
-        if "train" not in run.seconds or None in minutes or len(earlier) < len(made_from):
-            return None
-        return run.seconds["train"] / 60 + sum(value for value in minutes if value is not None)
+        """Minutes of training of a run and of every run that it is made from, a stand-in language model aside."""
+        needed, seconds = [run.run_id], dict[str, float]()
+        while needed:
+            one = self.found.get(needed.pop())
+            if one is None:
+                return None
+            made_from = one.result.predecessors
+            if CHECKPOINT in made_from:
+                needed.append(made_from[CHECKPOINT])
+            elif "train" not in one.result.seconds:
+                return None
+            else:
+                seconds[one.result.run_id] = one.result.seconds["train"]
+                needed += [name for role, name in made_from.items() if role != STANDIN and name not in seconds]
+        return sum(seconds.values()) / 60
 
     def inference_seconds(self, run: Result) -> float | None:
         """Seconds of the test per batch of ``eval_batch_size`` cases."""

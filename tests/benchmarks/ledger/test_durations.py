@@ -31,6 +31,18 @@ def test_minutes_of_training_count_what_a_run_is_made_from(tmp_path: Path, capsy
     assert (found["caser"]["ours"], found["sasrec"]["ours"]) == (1.0, 1.5)
 
 
+def test_a_run_that_two_others_are_made_from_is_counted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made_run(tmp_path / "runs", "gru4rec", 0.1, **DATA, seconds={"train": 60.0})
+    made_from = {"filter": first.name}
+    second = made_run(tmp_path / "runs", "caser", 0.1, **DATA, seconds={"train": 30.0}, predecessors=made_from)
+    made_from["stage1"] = second.name
+    trained = made_run(tmp_path / "runs", "ncf", 0.2, **DATA, seconds={"train": 90.0}, predecessors=made_from)
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA, predecessors={"checkpoint": trained.name})
+    assert ours(tmp_path, capsys, "train_minutes")["sasrec"]["ours"] == 3.0
+
+
 def test_a_batch_of_the_test_takes_its_share_of_the_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = made_run(tmp_path / "runs", "sasrec", 0.2, cases=200, **DATA, seconds={"test": 50.0})
     (run / CONFIG).write_text("data: {init_args: {eval_batch_size: 32}}")
