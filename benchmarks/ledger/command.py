@@ -17,6 +17,7 @@ from benchmarks.columns import markdown
 from benchmarks.leaderboard.command import gather, tables_of
 from benchmarks.leaderboard.rows import SMALL_SLICE, Table
 from benchmarks.leaderboard.sources import Finished
+from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Ledger, LedgerEntry, Prepared
 from benchmarks.ledger.reported import REPORTED, Claim, Paper, ReportedFigure, paper_names, read_paper
 from benchmarks.ledger.schema import COUNTS
@@ -74,7 +75,7 @@ def entries_of(
     keys = {place.dataset for place in asked} | {copy for one in papers for own in one.copies.values() for copy in own}
     mine = [run for run in runs if run.result.dataset in keys]
     slices = {place.slice for place in asked} - {table.slice for table in judged}
-    book = Ledger(mine, [*judged, *_tables(mine, slices)], store_figures(root))
+    book = Ledger(runs, [*judged, *_tables(mine, slices)], store_figures(root))
     return {one.name: book.entries(one) for one in papers}
 
 
@@ -85,7 +86,8 @@ def store_figures(root: Path) -> list[Prepared]:
         manifest = read_store(path.parent).manifest
         figures: dict[str, float] = {name: int(getattr(manifest, f"num_{name}")) for name in COUNTS}
         figures["average_length"] = round(manifest.num_interactions / max(manifest.num_users, 1), 2)
-        found.append(Prepared(manifest.dataset, manifest.recipe, path.parent.name, figures))
+        data = Data(manifest.dataset, manifest.recipe, manifest.time)
+        found.append(Prepared(data, path.parent.name, figures))
     return found
 
 
@@ -151,7 +153,7 @@ def _csv(entries: dict[str, list[LedgerEntry]]) -> str:
     if records:
         writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(record | {"runs": " ".join(record["runs"])} for record in records)
+        writer.writerows(record | {name: " ".join(record[name]) for name in ("recipes", "runs")} for record in records)
     return stream.getvalue()
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.leaderboard.rows import RANKED_SEEDS, SMALL_SLICE, Cell, Row, Table
+from benchmarks.leaderboard.rows import RANKED_SEEDS, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
+from benchmarks.ledger.conditions import Conditions, Data, Facing, answers_of
 from benchmarks.ledger.durations import RATIOS, Durations
 from benchmarks.ledger.overrides import overrides
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, ReportedFigure
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
-CAVEATS = ("undertrained", "selected on", "tuned on")
-"""Prefixes of marks that rule out a verdict: the row is not at its best, or was made under other conditions."""
-HEADLINE = {"scorer": "score", "prompt_order": "none"}
-"""Protocol fields of a headline result: how its candidates are scored and ordered."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,8 @@ class LedgerEntry:
         ours: Our figure; for an ordering, how far the better method is above the other.
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
-            neither, or our row has a mark that rules out a verdict; *not comparable*: data, text encoder or language
-            model are not the paper's; *not applicable*: there can be no such figure; *missing*: no run.
+            neither, or our row has a mark that rules out a verdict; *not comparable*: data, text encoder, language
+            model or scoring are not the paper's; *not applicable*: there can be no such figure; *missing*: no run.
         why: Reason for the verdict, unless the figures explain it.
         runs: Ids of our runs, or of the store.
         cases: Number of our test cases.
@@ -54,47 +50,9 @@ class LedgerEntry:
 class Prepared(NamedTuple):
     """A store, and its statistics by name."""
 
-    dataset: str
-    recipe: str
+    data: Data
     name: str
     figures: Mapping[str, float]
-
-
-class Facing(NamedTuple):
-    """Rows of one table to compare with what is printed: one for a figure, two for an ordering."""
-
-    table: Table
-    rows: tuple[Row, ...]
-
-    @property
-    def seeds(self) -> int:
-        """Number of seeds of the row that has the fewest."""
-        return min(row.seeds for row in self.rows)
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """Ids of their runs."""
-        return tuple(run.run_id for row in self.rows for run in row.runs)
-
-    @property
-    def caveats(self) -> list[str]:
-        """Reasons why they get no verdict, whatever their figures."""
-        fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
-        other = [
-            f"{name.replace('_', ' ')} {fields[name]}"
-            for name, usual in HEADLINE.items()
-            if fields.get(name, usual) != usual
-        ]
-        marks = [mark for row in self.rows for mark in row.marks if mark.startswith(CAVEATS)]
-        few = [f"fewer than {SMALL_SLICE} cases"] if self.table.cases < SMALL_SLICE else []
-        return list(dict.fromkeys([*marks, *other, *few]))
-
-    @property
-    def headline(self) -> bool:
-        """Whether candidates were scored and checkpoints chosen as for a headline result."""
-        fields = self.rows[0].runs[0].protocols[self.table.protocol]["fields"]
-        chosen = not any(mark.startswith("selected on") for row in self.rows for mark in row.marks)
-        return chosen and all(fields.get(name, usual) == usual for name, usual in HEADLINE.items())
 
 
 class Ledger:
@@ -108,7 +66,7 @@ class Ledger:
 
     def __init__(self, found: Sequence[Finished], tables: Sequence[Table], stores: Sequence[Prepared]) -> None:
         self.found = {run.result.run_id: run for run in found}
-        self.durations = Durations(self.found)
+        self.conditions, self.durations = Conditions(self.found), Durations(self.found)
         self.tables, self.stores = tables, stores
 
     def entries(self, paper: Paper) -> list[LedgerEntry]:
@@ -120,40 +78,46 @@ class Ledger:
         return [*(entry for own in figures for entry in own), *(self.ordering(paper, claim) for claim in paper.claims)]
 
     def statistic(self, paper: Paper, printed: ReportedFigure) -> list[LedgerEntry]:
-        """A figure of a data set, compared with each store of the recipe that makes the paper's data.
+        """A figure of a data set, compared with each store of a recipe that makes the paper's data.
 
         If there is none, it is compared with other stores, which get no verdict.
         """
-        keys = (printed.place.dataset, *paper.copies.get(printed.place.dataset, ()))
-        stores = [s for key in keys for s in self.stores if s.dataset == key and printed.metric in s.figures]
-        own = [store for store in stores if (store.dataset, store.recipe) == (keys[0], printed.recipe)]
-        at_home = [store for store in stores if store.dataset == keys[0]]
-        values = {store.figures[printed.metric] for store in own}
-        apart = "stores of this recipe disagree" if len(values) > 1 else ""
+        place, metric = printed.place, printed.metric
+        keys = (place.dataset, *paper.copies.get(place.dataset, ()))
+        stores = [s for key in keys for s in self.stores if s.data.dataset == key and metric in s.figures]
+        own = [store for store in stores if not store.data.differences(place.dataset, place.recipes)]
+        at_home = [store for store in stores if store.data.dataset == place.dataset]
         entries = []
         for store in own or at_home or stores:
-            value = store.figures[printed.metric]
-            verdict: Verdict = "reproduced" if value == printed.value else "not reproduced"
-            why = apart
-            if not own:
-                copy = store.dataset if store.dataset != keys[0] else f"recipe {store.recipe}"
-                verdict, why = "not comparable", f"other data ({copy})"
-            entries.append(LedgerEntry(printed, Cell.of([value]), verdict, why, (store.name,)))
+            value = store.figures[metric]
+            if own:
+                verdict: Verdict = "reproduced" if value == printed.value else "not reproduced"
+                alike = {other.figures[metric] for other in own if other.data == store.data}
+                reasons = [f"recipe {store.data.recipe}", *(["its stores disagree"] if len(alike) > 1 else [])]
+            else:
+                verdict, reasons = "not comparable", store.data.differences(place.dataset, place.recipes)
+            entries.append(LedgerEntry(printed, Cell.of([value]), verdict, "; ".join(reasons), (store.name,)))
         return entries or [LedgerEntry(printed, None, "missing")]
 
     def figure(self, paper: Paper, printed: ReportedFigure) -> LedgerEntry:
-        """A figure of a method, compared with the row chosen for it, or with two if it is relative to a method."""
+        """A figure of a method, compared with the row chosen for it, or with two if it is relative to a method.
+
+        Where the paper reads what a language model writes, it is compared with the row's written answers.
+        """
         relative = (printed.place.relative_to,) if printed.metric in RATIOS else ()
         found = self._facing(paper, printed, (printed.method, *relative))
         if isinstance(found, LedgerEntry):
             return found
-        ours = self.cell_of(found.rows, printed.metric)
+        answers = answers_of(printed, found.rows[0])
+        read = answers in found.rows[0].metrics
+        ours = self.cell_of(found.rows, answers if read else printed.metric)
         assert ours is not None
-        verdict, why = self._barred(paper, printed.place, found) or against_band(printed, ours, found.rows[0])
-        return LedgerEntry(printed, ours, verdict, why, found.runs, found.table.cases)
+        verdict, why = self._barred(paper, printed, found) or against_band(printed, ours, found.rows[0])
+        reasons = [why, f"ours: {answers}" if read else ""]
+        return LedgerEntry(printed, ours, verdict, _joined(reasons), found.runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
-        """An ordering, compared with the two rows of one table chosen for it."""
+        """An ordering, compared by ranks with the two rows of one table chosen for it."""
         found = self._facing(paper, claim, (claim.better, claim.worse))
         if isinstance(found, LedgerEntry):
             return found
@@ -162,8 +126,10 @@ class Ledger:
         assert high is not None
         assert low is not None
         ours = Cell(high.mean - low.mean, None, found.seeds)
-        verdict, why = self._barred(paper, claim.place, found) or separation(claim, table, better, worse)
-        return LedgerEntry(claim, ours, verdict, why, found.runs, table.cases)
+        verdict, why = self._barred(paper, claim, found) or separation(claim, table, better, worse)
+        written = any(answers_of(claim, row) for row in found.rows)
+        reasons = [why, "by likelihood of titles" if written else ""]
+        return LedgerEntry(claim, ours, verdict, _joined(reasons), found.runs, table.cases)
 
     def cell_of(self, rows: tuple[Row, ...], metric: str) -> Cell | None:
         """A metric of a row or, for a ratio, of a row relative to a second one."""
@@ -173,18 +139,6 @@ class Ledger:
         return (
             self.durations.cell(rows[0], metric) if metric in self.durations.measures else rows[0].metrics.get(metric)
         )
-
-    def differences(self, paper: Paper, place: Place, table: Table, row: Row) -> list[str]:
-        """The parts of a row that are not the paper's."""
-        found = {"other cold users (truncated)": "truncated" in table.scenario}
-        for run in row.runs:
-            recipe, model, encoder = run.data.get("recipe"), run.language_model, run.text_encoder
-            papers_own = paper.encoders_of(run.method)
-            found[f"other data ({run.dataset})"] = run.dataset != place.dataset
-            found[f"other data (recipe {recipe})"] = recipe not in paper.recipes and run.dataset == place.dataset
-            found[f"other language model ({model})"] = model is not None and not named(model, paper.language_models)
-            found[f"other text encoder ({encoder})"] = encoder is not None and not named(encoder, papers_own)
-        return [text for text, holds in found.items() if holds]
 
     def _facing(self, paper: Paper, reported: ReportedFigure | Claim, methods: tuple[str, ...]) -> Facing | LedgerEntry:
         """The rows to compare with something reported, or an entry that says why there are none.
@@ -203,27 +157,26 @@ class Ledger:
             found = found or [one for one in self._rows(paper, place, dataset, methods) if self._has(one, metric)]
         if not found:
             return LedgerEntry(reported, None, "not comparable" if place.differs else "missing", place.differs)
-        orders = [self._order(paper, place, one) for one in found]
+        orders = [self._order(paper, reported, one) for one in found]
         first = [one for one, order in zip(found, orders, strict=True) if order == min(orders)]
         if len(first) > 1:
             changed = [sum(overrides(self.found[name]) for name in one.runs[:1]) for one in first]
             first = [one for one, count in zip(first, changed, strict=True) if count == min(changed)]
         if len(first) > 1:
             runs = tuple(dict.fromkeys(name for one in first for name in one.runs))
-            verdict, why = self._barred(paper, place, first[0]) or ("inconclusive", "")
-            reasons = [*([why] if verdict == "not comparable" else []), f"{len(first)} configurations: name one"]
-            return LedgerEntry(reported, None, verdict, "; ".join(reasons), runs)
+            verdict, why = self._barred(paper, reported, first[0]) or ("inconclusive", "")
+            reasons = [why if verdict == "not comparable" else "", f"{len(first)} configurations: name one"]
+            return LedgerEntry(reported, None, verdict, _joined(reasons), runs)
         return first[0]
 
-    def _order(self, paper: Paper, place: Place, one: Facing) -> tuple[bool, int, bool, int]:
-        differs = any(self.differences(paper, place, one.table, row) for row in one.rows)
+    def _order(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[bool, int, bool, int]:
+        differs = bool(self.conditions.differences(paper, reported, one))
         return differs, -one.seeds, not one.headline, -one.table.cases
 
-    def _barred(self, paper: Paper, place: Place, one: Facing) -> tuple[Verdict, str] | None:
+    def _barred(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[Verdict, str] | None:
         """Verdict and reasons for rows that may not be judged."""
-        differ = [place.differs] if place.differs else []
-        differ += [text for row in one.rows for text in self.differences(paper, place, one.table, row)]
-        reasons = "; ".join(dict.fromkeys([*differ, *one.caveats]))
+        differ = _joined([reported.place.differs, *self.conditions.differences(paper, reported, one)])
+        reasons = _joined([differ, *self.conditions.caveats(paper, one)])
         return ("not comparable" if differ else "inconclusive", reasons) if reasons else None
 
     def _rows(self, paper: Paper, place: Place, dataset: str, methods: tuple[str, ...]) -> Iterable[Facing]:
@@ -281,14 +234,8 @@ def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) ->
     return "inconclusive", "the interval is only partly inside the band"
 
 
-def named(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a model matches a pattern, by its name on the hub or as a local folder with the same base name.
-
-    >>> named("/models/opt-6.7b", ["facebook/opt-6.7b"]), named("file:/x/feat.GPT", ["file:*feat.GPT*"])
-    (True, True)
-    """
-    base = name.rstrip("/").rpartition("/")[2]
-    return any(fnmatchcase(name, pattern) or base == pattern.rpartition("/")[2] for pattern in patterns)
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _aliased(methods: tuple[str, ...], aliases: Mapping[str, str], rows: Mapping[str, Any]) -> tuple[str, ...]:

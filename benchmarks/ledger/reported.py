@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Place:
         differs: Why no run here can be compared with it; empty if one can.
         source: Where it is printed, if not in the paper.
         relative_to: Method to which ratios are relative.
+        recipes: Recipes that make the data behind it.
     """
 
     table: str
@@ -40,6 +42,7 @@ class Place:
     differs: str = ""
     source: str = ""
     relative_to: str = ""
+    recipes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ReportedFigure:
         tolerance: Share of the value by which ours may differ.
         note: What is odd about it.
         not_applicable: Why the method has no such figure here.
-        recipe: For a data set, the recipe whose stores are compared with it.
+        answers: Metric of a row with a language model that is compared with it, if not ``metric`` as for all others.
     """
 
     place: Place
@@ -64,12 +67,15 @@ class ReportedFigure:
     tolerance: float
     note: str = ""
     not_applicable: str = ""
-    recipe: str = ""
+    answers: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering: ``better`` is above ``worse`` on ``metric``; or the reason why one of them has no figure here."""
+    """An ordering: ``better`` is above ``worse`` on ``metric``; or the reason why one of them has no figure here.
+
+    The paper reads it from ``answers`` where a language model writes, if that is not empty.
+    """
 
     place: Place
     better: str
@@ -77,6 +83,7 @@ class Claim:
     metric: str
     note: str = ""
     not_applicable: str = ""
+    answers: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Paper:
         language_models: The paper's language models; any other is a stand-in.
         text_encoders: The encoders of the paper's text vectors, as patterns.
         own_text_encoders: The same by method, for methods that read texts with another encoder.
+        epochs: Epochs of training by method, as patterns that variants match, too; as far as they are printed.
         copies: Data sets that may replace another of which there is no run.
         aliases: By table, the rows to use for its methods if they exist, because suites may turn a component off.
         not_implemented: Methods that are not implemented here.
@@ -104,6 +112,7 @@ class Paper:
     language_models: tuple[str, ...] = ()
     text_encoders: tuple[str, ...] = ()
     own_text_encoders: dict[str, list[str]] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     not_implemented: tuple[str, ...] = ()
@@ -119,6 +128,10 @@ class Paper:
     def encoders_of(self, method: str) -> Sequence[str]:
         """The encoders of the text vectors that a method of the paper reads, as patterns."""
         return self.own_text_encoders.get(method, self.text_encoders)
+
+    def epochs_of(self, method: str) -> int | None:
+        """The epochs of training that are printed for a method or for what it varies, if any are."""
+        return max((epochs for name, epochs in self.epochs.items() if fnmatchcase(method, name)), default=None)
 
 
 def paper_names() -> list[str]:
@@ -143,6 +156,7 @@ def read_paper(path: Path) -> Paper:
         language_models=tuple(requires.get("language_model", ())),
         text_encoders=tuple(requires.get("text_encoder", ())),
         own_text_encoders=requires.get("own_text_encoder", {}),
+        epochs=requires.get("epochs", {}),
         copies=values.get("copies", {}),
         aliases={table["table"]: table["aliases"] for table in values["tables"] if "aliases" in table},
         not_implemented=tuple(values.get("not_implemented", ())),
@@ -153,15 +167,23 @@ def read_paper(path: Path) -> Paper:
 
 
 def _statistics(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
-    kept = values["statistics"]
+    kept, recipes = values["statistics"], _recipes(values, {})
     for dataset, figures in kept["datasets"].items():
-        place = Place(kept["table"], "data sets", dataset, STATISTICS, source=kept.get("source", ""))
-        note = kept.get("notes", {}).get(dataset, "")
-        recipe = figures.get("recipe", values["requires"]["recipe"][0])
+        source, note = kept.get("source", ""), kept.get("notes", {}).get(dataset, "")
+        place = Place(kept["table"], "data sets", dataset, STATISTICS, source=source, recipes=recipes)
         for metric, value in figures.items():
-            if metric != "recipe":
-                # Data are either the paper's or not, so counts have no tolerance.
-                yield ReportedFigure(place, "", metric, value, 0.0, note, recipe=recipe)
+            # Data are either the paper's or not, so counts have no tolerance.
+            yield ReportedFigure(place, "", metric, value, 0.0, note)
+
+
+def _recipes(values: Mapping[str, Any], table: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(table.get("recipe", values["requires"]["recipe"]))
+
+
+def _answers(values: Mapping[str, Any], table: Mapping[str, Any], metric: str) -> str:
+    """The metric of written answers that faces the paper's own metric."""
+    answers: str = table.get("answers", values.get("answers", ""))
+    return answers if metric == values["metric"] != answers else ""
 
 
 def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any], dict[str, Any]]]:
@@ -178,6 +200,7 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
                 differs=table.get("differs", ""),
                 source=table.get("source", ""),
                 relative_to=table.get("relative_to", ""),
+                recipes=_recipes(values, table),
             )
             yield place, column, table
 
@@ -187,25 +210,33 @@ def _figures(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
         usual = table.get("metric", values["metric"])
         tolerance = table.get("tolerance", values["tolerance"])
         for method, figures in column["values"].items():
-            notes = [column.get(kind, {}).get(method, "") for kind in ("notes", "not_applicable")]
+            note, absent = column.get("notes", {}).get(method, ""), _absent(table, column, method)
             for metric, value in (figures if isinstance(figures, dict) else {usual: figures}).items():
-                yield ReportedFigure(place, method, metric, float(value), tolerance, *notes)
+                answers = _answers(values, table, metric)
+                yield ReportedFigure(place, method, metric, float(value), tolerance, note, absent, answers)
+
+
+def _absent(table: Mapping[str, Any], column: Mapping[str, Any], method: str) -> str:
+    """Why a method has no figure here, if it can have none."""
+    reason: str = column.get("not_applicable", {}).get(method, table.get("not_applicable", ""))
+    return reason
 
 
 def _stated(values: Mapping[str, Any]) -> Iterator[Claim]:
     """The orderings of a column: its best method above every other one, and those listed under ``above``."""
     for place, column, table in _columns(values):
-        best, absent = column.get("best"), column.get("not_applicable", {})
+        best, metric = column.get("best"), table.get("metric", values["metric"])
         stated = {} if best is None else {best: [other for other in column["values"] if other != best]}
         for better, others in (*stated.items(), *column.get("above", {}).items()):
             for worse in others:
-                reason = absent.get(better) or absent.get(worse) or ""
-                yield Claim(place, better, worse, table.get("metric", values["metric"]), "", reason)
+                reason = _absent(table, column, better) or _absent(table, column, worse)
+                yield Claim(place, better, worse, metric, "", reason, _answers(values, table, metric))
 
 
 def _claims(values: Mapping[str, Any]) -> Iterator[Claim]:
     for claim in values.get("claims", []):
         for dataset in claim["datasets"]:
-            place = Place("text", claim["about"], dataset, values["protocol"])
+            place = Place("text", claim["about"], dataset, values["protocol"], recipes=_recipes(values, {}))
             for worse in claim["than"]:
-                yield Claim(place, claim["better"], worse, values["metric"], claim.get("note", ""))
+                answers = _answers(values, {}, values["metric"])
+                yield Claim(place, claim["better"], worse, values["metric"], claim.get("note", ""), answers=answers)

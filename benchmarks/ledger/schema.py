@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from fnmatch import filter as matching
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ SHARE = re.compile(r"(hr|ndcg)@[1-9]\d*|mrr")
 COUNTS = ("users", "items", "interactions", "triplets")
 MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", *RATIOS)
 """Metrics that are not shares."""
+ANSWERS = ("generated/hr@1", "generated/legacy_hr@1")
+"""Metrics of what a language model writes."""
 SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
 POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
 SLICES = {
@@ -143,6 +146,16 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
     return checked
 
 
+def pattern_of(known: Collection[str], kind: str) -> Check:
+    """Refuses anything but a name, or a pattern of names, of a kind."""
+
+    def check(value: Any, where: str) -> None:  # noqa: ANN401
+        if not isinstance(value, str) or not matching(known, value):
+            raise _MisplacedError(where, f"a {kind} or a pattern of some", value, nearest(str(value), known))
+
+    return check
+
+
 def metric(value: Any, where: str) -> None:  # noqa: ANN401
     """Refuses anything but a metric."""
     if not (isinstance(value, str) and (SHARE.fullmatch(value) or value in MEASURES)):
@@ -179,18 +192,21 @@ def labels() -> frozenset[str]:
 def _paper(values: dict[str, Any]) -> None:
     """Checks a whole file, beginning with the fields on which others depend."""
     data_set, recipe = one_of(DATASETS, "data set"), one_of(_recipes(), "recipe")
+    sizes = fields({}, dict.fromkeys((*COUNTS, "average_length"), number))
     statistics = fields(
-        {"table": text, "datasets": mapping_of(data_set, _statistics_of(recipe))},
+        {"table": text, "datasets": mapping_of(data_set, sizes)},
         {"notes": mapping_of(data_set, text), "source": text},
     )
     absent = values.get("not_implemented", [])
-    methods = one_of(labels() | set(absent if isinstance(absent, list) else []), "method")
+    known = labels() | set(absent if isinstance(absent, list) else [])
+    methods = one_of(known, "method")
     requires = fields(
         {"recipe": list_of(recipe)},
         {
             "language_model": list_of(text),
             "text_encoder": list_of(text),
             "own_text_encoder": mapping_of(methods, list_of(text)),
+            "epochs": mapping_of(pattern_of(known, "method"), number),
         },
     )
     own = values.get("metric")
@@ -208,6 +224,7 @@ def _paper(values: dict[str, Any]) -> None:
         },
         {
             "note": text,
+            "answers": one_of(ANSWERS, "metric of answers"),
             "not_implemented": list_of(text),
             "copies": mapping_of(data_set, list_of(data_set)),
             "claims": list_of(_claim(methods)),
@@ -217,10 +234,6 @@ def _paper(values: dict[str, Any]) -> None:
 
 def _recipes() -> set[str]:
     return {recipe.name for entry in DATASETS.values() for recipe in entry.recipes}
-
-
-def _statistics_of(recipe: Check) -> Check:
-    return fields({}, {"recipe": recipe, **dict.fromkeys((*COUNTS, "average_length"), number)})
 
 
 def _claim(method: Check) -> Check:
@@ -240,6 +253,9 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
             "scenario": scenario,
             "tolerance": number,
             "differs": text,
+            "not_applicable": text,
+            "answers": one_of({*ANSWERS, own}, "metric of answers"),
+            "recipe": list_of(one_of(_recipes(), "recipe")),
             "source": text,
             "aliases": mapping_of(method, method),
             "relative_to": method,

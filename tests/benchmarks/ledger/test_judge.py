@@ -11,6 +11,7 @@ import pytest
 from allmrec.baselines.recformer import FROM_SCRATCH
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import Cell
+from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Prepared, Verdict, against_band
 from benchmarks.ledger.reported import REPORTED, Place, ReportedFigure
 from tests.benchmarks.ledger.made_papers import DATA, TINY, written
@@ -36,8 +37,10 @@ def test_our_interval_against_the_band(mean: float, std: float | None, n: int, v
     assert against_band(printed, Cell(mean, std, n))[0] == verdict
 
 
-def records(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:
-    paper = written(tmp_path, TINY)
+def records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str, text: str = TINY
+) -> list[dict[str, Any]]:
+    paper = written(tmp_path, text)
     places = [str(tmp_path / "runs"), "--paper", str(paper), "--root", str(tmp_path / "data")]
     assert main(["ledger", *places, "--format", "json", *options]) == 0
     found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
@@ -68,6 +71,9 @@ def test_figures_and_orderings_are_judged_from_runs(tmp_path: Path, capsys: pyte
         ({"language_model": "standin-abc"}, "other language model (standin-abc)"),
         ({"text_encoder": "minilm"}, "other text encoder (minilm)"),
         ({"dataset": "ml-1m"}, "other data (ml-1m)"),
+        ({"data": {"recipe": "5-core", "time": "ordinal"}}, "other data (ordinal times)"),
+        ({"imputed_time": True}, "other data (imputed times)"),
+        ({"language_model": "someone/opt-6.7b"}, "other language model (someone/opt-6.7b)"),
     ],
 )
 def test_what_is_not_the_papers_faces_no_figure(
@@ -159,7 +165,8 @@ def figure(found: list[dict[str, Any]], method: str = "sasrec") -> dict[str, Any
     [
         {"text_encoder": "/models/nq-distilbert"},
         {"text_encoder": "file:/data/Office.feat.GPT:float64"},
-        {"language_model": "/models/opt-6.7b"},
+        {"text_encoder": "sbert:sentence-transformers/nq-distilbert"},
+        {"language_model": "opt-6.7b"},
     ],
 )
 def test_models_are_known_by_name_and_by_folder(
@@ -260,6 +267,21 @@ def test_an_ordering_on_a_slice_is_judged_on_its_cases(tmp_path: Path, capsys: p
     assert (record["verdict"], record["why"], record["cases"]) == ("reproduced", "separated", 223)
 
 
+def test_a_table_may_be_of_what_no_run_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA)
+    text = TINY.replace("    about", "    not_applicable: tests only\n    about")
+    found = [record for record in records(tmp_path, capsys, text=text) if record["method"]]
+    assert {(record["verdict"], record["why"], record["ours"]) for record in found} == {
+        ("not applicable", "tests only", None)
+    }
+
+
+def test_a_table_may_require_a_recipe_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA)
+    text = TINY.replace("    about", "    recipe: [whole]\n    about")
+    assert figure(records(tmp_path, capsys, text=text))["why"] == "other data (recipe 5-core)"
+
+
 def test_what_can_have_no_figure_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = TINY.replace("best: sasrec", "best: sasrec, not_applicable: {caser: It knows ids.}")
     paper = written(
@@ -276,18 +298,25 @@ def test_what_can_have_no_figure_says_so(tmp_path: Path, capsys: pytest.CaptureF
 def test_counts_are_exact_and_stores_stand_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = {"5-core-a": 943, "5-core-b": 944, "whole-c": 943}
-    stores = [Prepared("ml-100k", name[:-2], name, {"users": users}) for name, users in kinds.items()]
+    kinds = {"5-core-a": 943, "5-core-b": 944, "lrd-c": 943, "whole-d": 943, "5-core-e": 943}
+    times = {"5-core-e": "ordinal"}
+    stores = [
+        Prepared(Data("ml-100k", name[:-2], times.get(name, "real")), name, {"users": users})
+        for name, users in kinds.items()
+    ]
     monkeypatch.setattr("benchmarks.ledger.command.store_figures", lambda _: stores)
     made_run(tmp_path / "runs", "popularity", 0.1)
+    text = TINY.replace("[5-core]", "[5-core, lrd]")
+    found = [record for record in records(tmp_path, capsys, text=text) if not record["method"]]
+    assert [(r["verdict"], r["difference"], r["why"], r["runs"]) for r in found] == [
+        ("reproduced", 0, "recipe 5-core; its stores disagree", ["5-core-a"]),
+        ("not reproduced", 1, "recipe 5-core; its stores disagree", ["5-core-b"]),
+        ("reproduced", 0, "recipe lrd", ["lrd-c"]),
+    ]
+    del stores[:3]
     found = [record for record in records(tmp_path, capsys) if not record["method"]]
-    assert [(r["verdict"], r["difference"], r["runs"]) for r in found] == [
-        ("reproduced", 0, ["5-core-a"]), ("not reproduced", 1, ["5-core-b"])
-    ]  # fmt: skip
-    assert {record["why"] for record in found} == {"stores of this recipe disagree"}
-    del stores[:2]
-    (record,) = [record for record in records(tmp_path, capsys) if not record["method"]]
-    assert (record["verdict"], record["why"]) == ("not comparable", "other data (recipe whole)")
+    assert {record["verdict"] for record in found} == {"not comparable"}
+    assert [record["why"] for record in found] == ["other data (recipe whole)", "other data (ordinal times)"]
 
 
 def test_rows_are_renamed_where_a_suite_has_turned_a_part_off(

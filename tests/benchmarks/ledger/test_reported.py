@@ -90,6 +90,12 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
         ("{users: 943}", "{users: many}", "statistics, datasets, ml-100k, users: expected a number, found 'many'"),
         ("protocol: full", "protocol: ful", "protocol: expected a protocol, found 'ful'"),
         ("recipe: [5-core]", "recipe: 5-core", "requires, recipe: expected a list, found '5-core'"),
+        (
+            "recipe: [5-core]",
+            "recipe: [5-core]\n  epochs: {kdb*: 5}",
+            r"epochs: expected a method or a pattern of some, found 'kdb\*'",
+        ),
+        ("metric: hr@10", "metric: hr@10\nanswers: hr@2", "answers: expected a metric of answers, found 'hr@2'"),
         (TINY, "- nothing", "reports nothing"),
         (TINY, "a: [", "is not valid YAML"),
     ],
@@ -124,12 +130,30 @@ def test_suites_of_a_paper_have_its_data(name: str) -> None:
     )
 
 
-def test_figures_of_data_are_those_of_a_recipe_that_makes_them(paper: Paper) -> None:
-    for cell in paper.cells:
-        if not cell.method:
-            assert cell.recipe in paper.recipes
-            printed = DATASETS[cell.place.dataset].printed.get(cell.recipe)
-            assert printed or not DATASETS[cell.place.dataset].printed
+def test_a_recipe_that_makes_the_papers_data_is_printed_with_its_sizes(paper: Paper) -> None:
+    for dataset in {cell.place.dataset for cell in paper.cells if not cell.method}:
+        entry = DATASETS[dataset]
+        raw = {recipe.name for recipe in entry.recipes if not recipe.ready}
+        assert raw & set(paper.recipes) <= set(entry.printed)
+
+
+def test_methods_with_printed_epochs_lend_them_to_their_variants() -> None:
+    allmrec, lrd = (read_paper(REPORTED / f"{name}.yaml") for name in ("allmrec", "lrd"))
+    methods = ("allmrec", "allmrec_no_joint", "tallrec", "morec")
+    assert [allmrec.epochs_of(method) for method in methods] == [5, 5, 5, None]
+    assert [lrd.epochs_of(method) for method in ("kda_lrd_no_llm", "sasrec_lrd")] == [200, None]
+
+
+def test_logged_figures_of_lrd_need_the_shipped_negatives_and_its_words_do_not() -> None:
+    lrd = read_paper(REPORTED / "lrd.yaml")
+    assert {cell.place.recipes for cell in lrd.cells if "seed 2019" in cell.place.about} == {("released",)}
+    assert {claim.place.recipes for claim in lrd.claims} == {lrd.recipes}
+
+
+def test_written_answers_face_hit_rates_of_writers_only() -> None:
+    cells = [cell for cell in read_paper(REPORTED / "allmrec.yaml").cells if cell.method]
+    assert {cell.answers for cell in cells if cell.method == "allmrec_retrieval" or cell.metric != "hr@1"} == {""}
+    assert {c.answers for c in cells if c.method == "allmrec" and c.metric == "hr@1"} == {"generated/legacy_hr@1"}
 
 
 def test_an_unknown_paper_is_refused_with_the_nearest(tmp_path: Path) -> None:

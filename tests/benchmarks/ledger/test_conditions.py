@@ -1,0 +1,117 @@
+"""Conditions of a comparison: written answers, printed epochs, trainings on other data, and models by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.ledger.conditions import UNWRITTEN, named
+from benchmarks.ledger.reported import REPORTED
+from benchmarks.runs import CONFIG, read_result
+from tests.benchmarks.ledger.made_papers import DATA, TINY, written
+from tests.benchmarks.made_results import made_run
+
+GAMES: dict[str, Any] = {"dataset": "amazon-games", "data": {"recipe": "allmrec"}, "protocol": "sampled-19"}
+OPT: dict[str, Any] = {"language_model": "facebook/opt-6.7b"}
+ANSWERS = "test/sampled-19/overall/generated/legacy_hr@1"
+
+
+def entries(runs: Path, paper: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Entries that have runs, by table and method."""
+    assert main(["ledger", str(runs), "--paper", str(paper), "--format", "json", "--found"]) == 0
+    return {(entry["about"], entry["method"]): entry for entry in json.loads(capsys.readouterr().out)}
+
+
+def wrote(run: Path, share: float) -> None:
+    result = read_result(run)
+    replace(result, metrics=result.metrics | {ANSWERS: share}).write(run)
+
+
+def test_written_answers_face_what_the_paper_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        wrote(made_run(tmp_path, "allmrec", 0.9, seed, **GAMES, **OPT), 0.53)
+        made_run(tmp_path, "tallrec", 0.9, seed, **GAMES, **OPT)
+        made_run(tmp_path, "allmrec_retrieval", 0.9, seed, **GAMES, **OPT)
+        made_run(tmp_path, "ncf", 0.9, seed, **GAMES)
+    found = entries(tmp_path, REPORTED / "allmrec.yaml", capsys)
+    everyone = "all test users"
+    assert found[everyone, "allmrec"]["ours"] == pytest.approx(0.53)
+    assert (found[everyone, "allmrec"]["verdict"], found[everyone, "allmrec"]["why"]) == (
+        "reproduced", "ours: generated/legacy_hr@1"
+    )  # fmt: skip
+    assert (found[everyone, "tallrec"]["verdict"], found[everyone, "tallrec"]["why"]) == ("not comparable", UNWRITTEN)
+    matched = found["joint vectors without the language model, and the retrieval style", "allmrec_retrieval"]
+    assert (matched["verdict"], matched["why"]) == ("not reproduced", "")
+    assert found[everyone, "ncf"]["why"] == "fewer than 5 seeds"
+    ordering = found[everyone, "allmrec > tallrec"]
+    assert (ordering["verdict"], ordering["why"]) == ("inconclusive", "not separated; by likelihood of titles")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "barred"),
+    [
+        ("max_epochs: 5, max_steps: -1, limit_train_batches: 1.0", False),
+        ("max_epochs: 7", False),
+        ("max_epochs: 4", True),
+        ("max_epochs: 5, max_steps: 3000", True),
+        ("max_epochs: 5, limit_train_batches: 50", True),
+        ("max_epochs: -1", True),
+    ],
+)
+def test_the_printed_number_of_epochs_is_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trainer: str, barred: bool
+) -> None:
+    text = TINY.replace("  language_model", '  epochs: {"sas*": 5}\n  language_model')
+    for method in ("sasrec", "caser"):
+        for seed in range(5):
+            run = made_run(tmp_path / "runs", method, 0.2, seed, training={"undertrained": seed < 2}, **DATA)
+            (run / CONFIG).write_text(f"trainer: {{{trainer}}}")
+    found = entries(tmp_path / "runs", written(tmp_path, text), capsys)
+    assert ("undertrained" in found["all users", "sasrec"]["why"]) == barred
+    assert "undertrained" in found["all users", "caser"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "why"),
+    [
+        ({"data": {"recipe": "5-core"}}, "fewer than 5 seeds"),
+        ({"data": {"recipe": "whole"}}, "trained on other data (recipe whole)"),
+        ({"imputed_time": True}, "trained on other data (imputed times)"),
+        (None, "unknown training on ml-1m"),
+    ],
+)
+def test_a_test_on_other_data_needs_a_training_on_the_papers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: dict[str, Any] | None, why: str
+) -> None:
+    made = {"dataset": "ml-1m", "data": {"recipe": "5-core"}} | (trained or {})
+    source = "elsewhere" if trained is None else "runs"
+    run = made_run(tmp_path / source, "sasrec", 0.1, **made)
+    data = {"recipe": "5-core", "trained_on": "ml-1m"}
+    changes = {"predecessors": {"checkpoint": run.name}, "fields": {"scenario": "from-ml-1m"}, "data": data}
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA | changes)
+    paper = written(
+        tmp_path, TINY.replace("    about", "    scenario: from-ml-1m\n    about").replace("[ml-1m]", "[ml-20m]")
+    )
+    assert entries(tmp_path / "runs", paper, capsys)["all users", "sasrec"]["why"] == why
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "same"),
+    [
+        ("facebook/opt-6.7b", "facebook/opt-6.7b", True),
+        ("someone/opt-6.7b", "facebook/opt-6.7b", False),
+        ("/models/opt-6.7b", "facebook/opt-6.7b", True),
+        ("../opt-6.7b/", "facebook/opt-6.7b", True),
+        ("opt-6.7b", "facebook/opt-6.7b", True),
+        ("opt-6.7b, random weights", "facebook/opt-6.7b", False),
+        ("sbert:facebook/opt-6.7b", "facebook/opt-6.7b", True),
+        ("sbert:someone/opt-6.7b", "facebook/opt-6.7b", False),
+        ("file:/vectors/opt-6.7b", "facebook/opt-6.7b", False),
+        ("openai:text-embedding-ada-002", "openai:text-embedding-ada-002", True),
+    ],
+)
+def test_a_folder_is_known_by_its_base_name_and_a_name_on_the_hub_is_not(name: str, pattern: str, same: bool) -> None:
+    assert named(name, [pattern]) == same
