@@ -52,7 +52,8 @@ def suite(
         name: Name of a shipped suite, or a YAML file.
         root: Folder of the stores.
         runs: Folder of all runs.
-        jobs: Runs at a time; one per accelerator when omitted, or one per machine without accelerators.
+        jobs: Devices to keep busy, or processes where there is no accelerator; all accelerators, or one process, when
+            omitted.
         threads: Threads per run; an equal share of the processors when omitted.
         launcher: Processes on this machine (`local`), or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.
