@@ -7,7 +7,7 @@ import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def fingerprint(source: Source, dataset: str, arguments: dict[str, Any]) -> str:
 
 
 def _stored(root: Path, entry: DataSet, raw: Source, recipe: Recipe, seed: int, show: Callable[[str], None]) -> Store:
-    arguments = {"seed": seed, "recipe": asdict(recipe), "world": raw.arguments, **CONSTANTS}
+    arguments = {"seed": seed, "recipe": recipe.settings, "world": raw.arguments, **CONSTANTS}
     identity = fingerprint(raw, entry.key, arguments)
     path = root / entry.key / f"{recipe.name}-{identity[:12]}"
     if (path / "manifest.json").exists():

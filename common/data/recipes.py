@@ -7,8 +7,8 @@ neither is the default. Any change to what a recipe does is a new version of it.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from common.data.templates import Template
 from common.errors import UserError, nearest
@@ -66,6 +66,11 @@ class Recipe:
     items: Literal["occurring", "all"] = "occurring"
     negatives: Literal["drawn", "shipped", "shipped-unique"] = "drawn"
     ready: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what a store holds, and so its id: every field but the summary."""
+        return {name: value for name, value in asdict(self).items() if name != "summary"}
 
 
 @dataclass(frozen=True)

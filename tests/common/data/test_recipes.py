@@ -1,6 +1,7 @@
 """The catalogue of data sets and recipes."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,13 @@ def test_names_of_recipes_are_unique_and_safe_as_folders() -> None:
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
         assert set(entry.printed) <= set(names)
+
+
+def test_a_store_is_named_by_what_a_recipe_does_and_not_by_what_it_says() -> None:
+    recipe = choose_recipe(DATASETS["ml-100k"], None, ready=False)
+    assert replace(recipe, summary="other words").settings == recipe.settings
+    others = [{"name": "own"}, {"version": 2}, {"threshold": 4}, {"repeats": "keep"}, {"text": "allmrec"}]
+    assert all(replace(recipe, **change).settings != recipe.settings for change in others)  # type: ignore[arg-type]  # values of several types
 
 
 def test_the_released_code_of_allmrec_counts_once_and_the_paper_rates() -> None:
