@@ -15,7 +15,7 @@ from benchmarks.ledger.reported import Claim, Paper, Place, ReportedFigure
 from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, Result
 
 UNDERTRAINED = "undertrained"
-CAVEATS = (UNDERTRAINED, "selected on", "tuned on")
+CAVEATS = (UNDERTRAINED, "selected on", "tuned on", "seeds share", "one of several runs")
 """Prefixes of marks that rule out a verdict: the row is not at its best, or was made under other conditions."""
 HEADLINE = {"scorer": "score", "prompt_order": "none"}
 """Protocol fields of a headline result: how its candidates are scored and ordered."""

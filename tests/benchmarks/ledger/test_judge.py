@@ -183,6 +183,7 @@ def test_models_are_known_by_name_and_by_folder(
         ({"training": {"undertrained": True}}, "undertrained (5 of 5)"),
         ({"fields": {"selection": "sampled-99 ndcg@5"}}, "selected on sampled-99"),
         ({"tuning": {"seed": 3}}, "tuned on one of its seeds"),
+        ({"predecessors": {"sasrec_allmrec": "0a1b"}}, "seeds share a predecessor"),
         ({"fields": {"scorer": "mean"}}, "scorer mean"),
         ({"fields": {"prompt_order": "2"}}, "prompt order 2"),
         ({"cases": 60}, "fewer than 100 cases"),
