@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.columns import aligned
-from benchmarks.experiments import find_experiment, find_suite, read_yaml, suite_names
+from benchmarks.experiments import find_suite, read_yaml, suite_names
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.reports import is_reported
 from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, finished, shipped_times
 from benchmarks.runs import CONFIG, ORIGIN, flat
+from benchmarks.settings import setting_of
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
 from common.errors import UserError
@@ -211,7 +210,8 @@ def _apart(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> list[SuiteRo
         needs = {other: same.get(key, key) for other, key in row.needs.items()}
         if usual is not None and needs == usual.needs:
             have, changed = (_plain(suite.options | one.options) for one in (usual, row))
-            if all(have[k] == v if k in have else _default(dataset, row.method, k) == v for k, v in changed.items()):
+            experiment = experiment_of(dataset, row.method)
+            if all((have[k] if k in have else setting_of(experiment, k)) == v for k, v in changed.items()):
                 same[row.key] = row.method
                 continue
         kept[row.key] = row
@@ -220,35 +220,6 @@ def _apart(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> list[SuiteRo
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace(".init_args", ""): value for key, value in options.items()}
-
-
-def _default(dataset: str, method: str, option: str) -> Any:  # noqa: ANN401 (whatever the setting takes)
-    """The value of a setting in an experiment: its own, or the default of the class."""
-    values: Any = read_yaml(find_experiment(experiment_of(dataset, method)))
-    values.setdefault("data", {}).setdefault("class_path", "SequenceDataModule")
-    for name in option.split("."):
-        kind = _classes().get(str(values.get("class_path")).rpartition(".")[2])
-        values = values.get("init_args", {}) if "class_path" in values else values
-        if name not in values:
-            known = inspect.signature(kind).parameters if kind else {}
-            return known[name].default if name in known else inspect.Parameter.empty
-        values = values[name]
-        if not isinstance(values, dict):
-            return values
-    return values
-
-
-@cache
-def _classes() -> dict[str, type]:
-    """The classes that an experiment can name."""
-    from torch.nn import Module
-
-    import benchmarks.configuration  # noqa: F401 (it imports them)
-    from common.data.datamodule import SequenceDataModule
-    from common.models.finished import descendants
-
-    kinds: tuple[type, ...] = (SequenceDataModule, *descendants(SequenceDataModule), *descendants(Module))
-    return {kind.__name__: kind for kind in kinds if kind.__module__.partition(".")[0] in ("common", "lrd", "allmrec")}
 
 
 def _once(dataset: str, row: SuiteRow) -> bool:
