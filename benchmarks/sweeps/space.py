@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,6 +162,12 @@ class Space:
         name = experiment.replace("/", "-")
         return replace(self, name=name, arguments=arguments, source=self.source | {"command": command, "name": name})
 
+    def without(self, names: Collection[str]) -> Space:
+        """The same space without some of its parameters."""
+        kept = tuple(parameter for parameter in self.parameters if parameter.name not in names)
+        written = {name: keys for name, keys in self.source["parameters"].items() if name not in names}
+        return replace(self, parameters=kept, source=self.source | {"parameters": written})
+
     def grid(self) -> dict[str, list[Any]]:
         """All choices of each parameter that is not constant.
 
@@ -178,10 +184,11 @@ class Space:
 def find_space(name: str) -> Space:
     """The search space in a file, or the shipped one of an experiment ``<data set>/<method>``.
 
-    A variant of a method (``kda_lrd_random``) uses the space of the method (``kda_lrd``).
+    A variant of a method (``kda_lrd_free``) uses the space of the method (``kda_lrd``), except for parameters in which
+    the two experiments differ (``weight_lrd``): these make it the variant.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or nothing is left of it.
     """
     if Path(name).is_file():
         return read_space(Path(name))
@@ -190,7 +197,23 @@ def find_space(name: str) -> Space:
     owners = [owner for owner in shipped_spaces() if method == owner or method.startswith(f"{owner}_")]
     if not owners or not path.is_relative_to(EXPERIMENTS):
         raise UserError(f"There is no search space for {name!r}.", nearest(method, shipped_spaces()))
-    return read_space(SWEEPS / f"{max(owners, key=len)}.yaml").of(name)
+    owner = max(owners, key=len)
+    space, usual = read_space(SWEEPS / f"{owner}.yaml"), path.with_stem(owner)
+    differing = _differing(space, name, str(usual) if usual.is_file() else space.experiment)
+    if len(differing) == len(space.parameters):
+        raise UserError(
+            f"Nothing is left to search for {name!r}: it differs from {owner} in {' and '.join(differing)}.",
+            f"Search {owner}, or write a search space for {method}.",
+        )
+    return space.of(name).without(differing)
+
+
+def _differing(space: Space, experiment: str, other: str) -> list[str]:
+    """The parameters of a space for which two experiments have different values."""
+    from benchmarks.settings import setting_of
+
+    names = [parameter.name for parameter in space.parameters]
+    return [name for name in names if setting_of(experiment, name) != setting_of(other, name)]
 
 
 def shipped_spaces() -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.experiments import experiment_names, find_experiment
+from benchmarks.sweeps.agents import sweep_file
 from benchmarks.sweeps.space import SWEEPS, Parameter, find_space, read_space, shipped_spaces
 from benchmarks.sweeps.trial import check
 from common.errors import UserError
@@ -55,6 +56,27 @@ def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
     space = find_space("amazon-office/kda_lrd_random")
     assert space.experiment == "amazon-office/kda_lrd_random"
     assert "model.weight_lrd" in {parameter.name for parameter in space.parameters}
+
+
+@pytest.mark.parametrize(
+    ("variant", "own"),
+    [
+        ("kda_lrd_free", {"model.weight_lrd"}),
+        ("kda_lrd_no_kge", {"model.weight_kge"}),
+        ("kda_lrd_rewarded", {"model.discovery.init_args.weight_entropy"}),
+        ("kda_lrd_random", set()),
+    ],
+)
+def test_what_makes_a_variant_is_not_searched(variant: str, own: set[str]) -> None:
+    whole, space = find_space("amazon-office/kda_lrd"), find_space(f"amazon-office/{variant}")
+    names = {parameter.name for parameter in space.parameters}
+    assert {parameter.name for parameter in whole.parameters} - names == own
+    assert set(sweep_file(space, [], trials=1)["parameters"]) == names
+
+
+def test_a_variant_of_which_nothing_is_left_to_search_is_refused() -> None:
+    with pytest.raises(UserError, match=r"differs from allmrec in model.lr and model.shown_history.\nSearch allmrec"):
+        find_space("synthetic/allmrec_null_context")
 
 
 @pytest.mark.parametrize(
