@@ -8,14 +8,22 @@ import optuna
 import pytest
 import yaml
 
-from benchmarks.experiments import experiment_names, find_experiment
+from benchmarks.experiments import experiment_names, find_experiment, find_suite
+from benchmarks.launch.rows import experiment_of, rows_of
+from benchmarks.launch.suites import read_suite
+from benchmarks.settings import setting_of
 from benchmarks.sweeps.agents import sweep_file
 from benchmarks.sweeps.space import SWEEPS, Parameter, find_space, read_space, shipped_spaces
 from benchmarks.sweeps.trial import check
 from common.errors import UserError
+from common.models.gru4rec import LEARNING_RATES
 
 UNTUNED = {"popularity", "newest_first", "newest_first_last", "joint_dot", "joint_dot_texts", "llm_only"}
 """Methods without a hyper-parameter worth a search."""
+
+
+CONTROLS = {name.partition("/")[2] for name in experiment_names() if "Control" in find_experiment(name).read_text()}
+"""Methods that train nothing."""
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -42,14 +50,48 @@ def test_each_shipped_space_says_what_is_known_of_the_published_grid(method: str
 
 def test_every_method_that_has_experiments_has_a_space() -> None:
     methods = {name.partition("/")[2]: name for name in experiment_names()}
-    controls = {m for m, n in methods.items() if "Control" in find_experiment(n).read_text()}
     missing = []
     for method, name in methods.items():
         try:
             find_space(name)
         except UserError:
             missing.append(method)
-    assert set(missing) <= UNTUNED | controls
+    assert set(missing) <= UNTUNED | CONTROLS
+
+
+def holds(parameter: Parameter, value: object) -> bool:
+    """Whether a search can draw this value."""
+    if parameter.kind == "categorical":
+        return value in parameter.keys["values"]
+    return isinstance(value, int | float) and parameter.keys["min"] <= value <= parameter.keys["max"]
+
+
+def own_value(experiment: str, option: str) -> object:
+    """What an experiment sets; GRU4Rec's rate is that of its variant unless one is given."""
+    value = setting_of(experiment, option)
+    if value is None and option == "model.lr":
+        return LEARNING_RATES[setting_of(experiment, "model.variant")]
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_a_space_holds_what_the_experiment_sets(name: str) -> None:
+    try:
+        space = find_space(name)
+    except UserError:
+        return
+    own = {parameter.name: own_value(name, parameter.name) for parameter in space.parameters}
+    assert not {p.name: own[p.name] for p in space.parameters if not holds(p, own[p.name])}
+
+
+@pytest.mark.parametrize("name", ["allmrec-paper", "lrd-paper"])
+def test_a_space_holds_what_the_suites_of_the_papers_set(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    rows = {experiment_of(data, row.method): row for data in suite.datasets for row in rows_of(suite, data)}
+    for experiment, row in rows.items():
+        if row.method not in UNTUNED | CONTROLS:
+            parameters = {parameter.name: parameter for parameter in find_space(experiment).parameters}
+            assert all(holds(parameters[k], v) for k, v in row.options.items() if k in parameters), experiment
 
 
 def test_a_variant_has_the_space_of_its_method_for_its_data_set() -> None:
