@@ -212,11 +212,10 @@ class RunCLI(LightningCLI):
         return data, model
 
     def _require_predecessors(self) -> None:
-        missing = [method for method in self.config.needs if method not in self.config.predecessors]
-        if missing:
-            given = " ".join(f"--predecessors.{method} RUN" for method in missing)
+        if self.missing:
+            given = " ".join(f"--predecessors.{method} RUN" for method in self.missing)
             raise UserError(
-                f"{self.plan.method} builds on finished runs of {' and '.join(missing)}, which are not given.",
+                f"{self.plan.method} builds on finished runs of {' and '.join(self.missing)}, which are not given.",
                 f"Add {given}, or run a suite that contains them all (`recbench list suites`).",
             )
 
@@ -235,6 +234,11 @@ class RunCLI(LightningCLI):
         name = self.config.model.class_path.rpartition(".")[2]
         cure = "Make it smaller, or use a machine with more memory."
         return UserError(f"There is not enough memory for {name} of the size that its arguments give it.", cure)
+
+    @property
+    def missing(self) -> list[str]:
+        """The methods that it builds on of which no run is given."""
+        return [method for method in self.config.needs if method not in self.config.predecessors]
 
     @property
     def closed_form(self) -> bool:

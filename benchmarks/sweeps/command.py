@@ -42,7 +42,8 @@ def sweep(
         root: Folder of the stores.
         runs: Folder of all runs; the search is in its subfolder ``sweeps/<name>``.
         seed: Seed of trials and sampler, the same for all who share a search; not one of the reported seeds.
-        options: Further options of every trial, such as ``trainer.max_epochs=20``.
+        options: Further options of every trial, such as ``trainer.max_epochs=20``, or the folders of the
+            runs that they build on: ``predecessors.sasrec_allmrec=RUN``.
         dry_run: Check the space and print the command of a first trial.
     """
     at_least(1, "", trials=trials)

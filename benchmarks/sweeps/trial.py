@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,7 +13,7 @@ from benchmarks.configuration import RunCLI
 from benchmarks.description import reads_unrecorded_time
 from benchmarks.experiments import as_yaml
 from benchmarks.sweeps.space import Space
-from benchmarks.train import make_trainer, quieten
+from benchmarks.train import make_trainer, quieten, require_same_data
 from common.errors import UserError
 
 Report = Callable[[float, int], bool]
@@ -83,19 +84,27 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
     Args:
         space: What is searched.
         options: Further options of every trial.
-        with_data: Whether the data of the trials must exist.
+        with_data: Whether the data of the trials, and the runs that they build on, must exist.
 
     Raises:
-        UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), or the data
-            are missing.
+        UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), a run that
+            trials build on is not given, or the data are missing.
     """
     if space.method == "grid":
         space.grid()
     for place in range(max(len(parameter.samples) for parameter in space.parameters)):
         values = {p.name: p.samples[min(place, len(p.samples) - 1)] for p in space.parameters}
         cli = RunCLI([*space.arguments, *options, *as_arguments(values)])
+    if cli.missing:
+        given = " ".join(f"predecessors.{method}=RUN" for method in cli.missing)
+        raise UserError(
+            f"{space.experiment} builds on finished runs of {' and '.join(cli.missing)}, which are not given.",
+            f"Add --options {given}; a suite that contains them makes such runs (`recbench list suites`).",
+        )
     if with_data:
-        _ = cli.plan
+        plan = cli.plan
+        for predecessor in cli.config.predecessors.values():
+            require_same_data(Path(predecessor), plan)
 
 
 def selection(metric: str, goal: str) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from benchmarks.__main__ import main
+from benchmarks.configuration import RunCLI
 from benchmarks.experiments import find_experiment, find_suite
 from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import build_tables
@@ -100,6 +101,20 @@ def test_a_checkpoint_made_from_another_filter_is_not_resumed(
     given = [f"--predecessors.sasrec_allmrec={other}", f"--ckpt_path={chain['allmrec_stage1'] / 'last.ckpt'}"]
     assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *QUICK, *given)]) == 2
     assert "was trained with predecessors.sasrec_allmrec" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "few"), [("allmrec_stage1", [*QUICK, "--trainer.max_epochs=1"]), ("allmrec", STAGE_2)]
+)
+def test_a_search_gives_its_trials_the_runs_that_they_build_on(
+    chain: dict[str, Path], root: Path, tmp_path: Path, method: str, few: list[str]
+) -> None:
+    needed: list[str] = yaml.safe_load(find_experiment(f"synthetic/{method}").read_text())["needs"]
+    given = [*few, "--trainer.accelerator=cpu", *(f"--predecessors.{other}={chain[other]}" for other in needed)]
+    places = ["--root", str(root), "--runs", str(tmp_path), "--options", *(option[2:] for option in given)]
+    assert main(["sweep", f"synthetic/{method}", "--trials", "1", *places]) == 0
+    best = RunCLI(["--config", str(tmp_path / "sweeps" / f"synthetic-{method}" / "best.yaml")])
+    assert best.config.predecessors == {other: str(chain[other]) for other in needed}
 
 
 @pytest.mark.parametrize(("option", "value"), [("split", "global_temporal"), ("max_history", "7")])

@@ -8,7 +8,7 @@ import optuna
 import pytest
 import yaml
 
-from benchmarks.experiments import experiment_names, find_experiment, find_suite
+from benchmarks.experiments import experiment_names, find_experiment, find_suite, read_yaml
 from benchmarks.launch.rows import experiment_of, rows_of
 from benchmarks.launch.suites import read_suite
 from benchmarks.settings import setting_of
@@ -37,7 +37,10 @@ def written(folder: Path, **changes: object) -> Path:
 def test_each_shipped_space_fits_its_experiment(method: str) -> None:
     space = read_space(SWEEPS / f"{method}.yaml")
     assert space.experiment.partition("/")[2] == method
-    check(space, [])
+    needs = read_yaml(find_experiment(space.experiment)).get("needs", [])
+    check(space, [f"--predecessors.{needed}=RUN" for needed in needs])
+    lines = (SWEEPS / f"{method}.yaml").read_text().splitlines()
+    assert all(f"predecessors.{needed}=RUN" in lines[0] for needed in needs)
 
 
 @pytest.mark.parametrize("method", shipped_spaces())

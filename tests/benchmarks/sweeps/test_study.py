@@ -84,6 +84,27 @@ def test_a_search_does_not_go_on_with_another_metric_or_space(
     assert "was begun with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--backend", "wandb"]])
+def test_a_search_whose_trials_lack_a_run_that_they_build_on_is_not_begun(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs")]
+    assert main(["sweep", "synthetic/allmrec", "--trials", "2", *places, *more]) == 2
+    given = "Add --options predecessors.sasrec_allmrec=RUN predecessors.allmrec_stage1=RUN;"
+    assert given in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_whose_trials_would_build_on_no_run_is_not_begun(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs")]
+    given = ["--options", f"predecessors.sasrec_allmrec={tmp_path}"]
+    assert main(["sweep", "synthetic/allmrec_stage1", "--trials", "2", *places, *given]) == 2
+    assert f"{tmp_path} is not a run folder" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     study = open_study(space, tmp_path)
