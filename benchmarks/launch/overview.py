@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.columns import aligned
-from benchmarks.experiments import find_suite, read_yaml, suite_names
+from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.reports import is_reported
 from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite, read_suite
-from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, finished, shipped_times
-from benchmarks.runs import CONFIG, ORIGIN, flat
+from benchmarks.launch.times import (
+    TESTED,
+    Budget,
+    budget_in,
+    clock,
+    durations,
+    estimate,
+    expected,
+    finished,
+    shipped_times,
+)
+from benchmarks.runs import ORIGIN
 from benchmarks.settings import setting_of
 from benchmarks.standins import STANDIN, find_standin
 from common.data.store import find_store
@@ -91,7 +100,7 @@ def overview(
     root: Path,
     runs: Path,
     settings: Mapping[tuple[str, str, int], Sequence[Mapping[str, Any]]],
-    known: Mapping[tuple[str, str], float],
+    known: Mapping[tuple[str, str, Budget], float],
 ) -> Overview:
     """A suite at a glance.
 
@@ -101,7 +110,7 @@ def overview(
         root: Folder of the stores.
         runs: Folder of all runs.
         settings: Result of :func:`finished_settings`.
-        known: Median seconds by data set and method.
+        known: Median seconds by data set, method and budget.
     """
     data, done, left, reports = dict[str, str](), 0, list[tuple[float, bool]](), 0
     folder = runs / "suites" / name
@@ -117,7 +126,8 @@ def overview(
                 if same:
                     done += 1
                 else:
-                    left.append(expected(known, tested, [row.label, row.method], changes_time(wanted)))
+                    budget = TESTED if ">" in tested else budget_in(experiment_of(dataset, row.method), wanted)
+                    left.append(expected(known, tested.rpartition(">")[2], [row.label, row.method], budget))
                 if tested == key_of(dataset):
                     reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)
     for other in suite.across:
@@ -142,16 +152,13 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
     A test on another data set is filed under ``<data set of the training>><data set of the test>``.
     """
     found = defaultdict(list)
-    for folder, result in finished(runs):
+    for result, settings in finished(runs):
         origin = result.data.get(ORIGIN)
-        if (result.checkpoint is None or origin) and (folder / CONFIG).is_file():
-            # As with unreadable results, one damaged run must not hide the others.
-            with suppress(UserError):
-                # A configuration need not name the recipe of its store; the result does.
-                own = {"data.recipe": result.data.get("recipe"), RUN_ID: result.run_id}
-                settings = flat(read_yaml(folder / CONFIG)) | own
-                tested = f"{origin}>{result.dataset}" if origin else result.dataset
-                found[tested, result.method, result.seed].append(settings)
+        if result.checkpoint is None or origin:
+            # A configuration need not name the recipe of its store; the result does.
+            own = {"data.recipe": result.data.get("recipe"), RUN_ID: result.run_id}
+            tested = f"{origin}>{result.dataset}" if origin else result.dataset
+            found[tested, result.method, result.seed].append(settings | own)
     return found
 
 

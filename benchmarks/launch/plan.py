@@ -12,7 +12,8 @@ from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
 from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite
-from benchmarks.runs import LAST, RESULT
+from benchmarks.launch.times import TESTED, Budget, budget_of
+from benchmarks.runs import LAST, RESULT, flat
 from common.data.store import find_store
 from common.errors import UserError
 
@@ -37,6 +38,7 @@ class SuiteRun:
         devices: How many devices, or processes, it runs on.
         table: What distinguishes it from runs with the same method and seed in other tables.
         command: ``run``, ``evaluate`` for the test of a run on another data set, or the command of a report.
+        budget: What its time depends on.
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class SuiteRun:
     devices: int = 1
     table: str = ""
     command: Literal["run", "evaluate", "analyse", "generate", "speed"] = "run"
+    budget: Budget = ()
 
     @property
     def run_id(self) -> str:
@@ -171,6 +174,7 @@ def entry_of(
         after=tuple(entry.folder for entry in earlier.values()),
         devices=devices_of(cli),
         table=row.table,
+        budget=budget_of(flat(cli.plan.config)),
     )
 
 
@@ -233,6 +237,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
         after=(entry.folder,),
         table=f"{ACROSS}{entry.dataset}",
         command="evaluate",
+        budget=TESTED,
     )
 
 

@@ -5,36 +5,51 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.experiments import CONFIGS, read_yaml
-from benchmarks.runs import Result, find_runs, read_result
+from benchmarks.runs import CONFIG, Result, find_runs, flat, read_result
+from benchmarks.settings import setting_of
 from common.errors import UserError
 
-OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps")
+Budget = tuple[str, ...]
+"""What a run's time depends on besides data set and method: the values of :data:`OTHER_TIMES`, or :data:`TESTED`."""
+OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps", "data.scenario")
 """Options that make a method take a different time than its experiment."""
+TESTED: Budget = ("tested",)
+"""The budget of a test of a finished run, which trains nothing."""
 
 
-def finished(runs: Path) -> Iterator[tuple[Path, Result]]:
-    """Folders and results of the finished runs; those that cannot be read are skipped."""
+def budget_of(settings: Mapping[str, Any]) -> Budget:
+    """The budget of a training with these settings, all by dotted name without ``init_args``."""
+    return tuple(str(settings.get(option)) for option in OTHER_TIMES)
+
+
+def budget_in(experiment: str, changes: Mapping[str, Any] | None = None) -> Budget:
+    """The budget of an experiment, as it is or with changed settings."""
+    return budget_of({option: setting_of(experiment, option) for option in OTHER_TIMES} | dict(changes or {}))
+
+
+def finished(runs: Path) -> Iterator[tuple[Result, dict[str, Any]]]:
+    """Results and settings of the finished runs; those that cannot be read are skipped."""
     for folder in find_runs([runs]) if runs.is_dir() else ():
         try:
-            yield folder, read_result(folder)
+            yield read_result(folder), flat(read_yaml(folder / CONFIG))
         except (UserError, OSError, UnicodeDecodeError):
             continue
 
 
-def durations(runs: Path) -> dict[tuple[str, str], float]:
-    """Median seconds of the finished runs of each method on each data set."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for _, result in finished(runs):
-        # An evaluation states the training of the run that it tested, too.
+def durations(runs: Path) -> dict[tuple[str, str, Budget], float]:
+    """Median seconds of the finished runs of each method on each data set with each budget."""
+    found: dict[tuple[str, str, Budget], list[float]] = defaultdict(list)
+    for result, settings in finished(runs):
+        # A test states the training of its run, too.
         trained = 0.0 if result.checkpoint else result.seconds.get("train", 0.0)
-        seconds = trained + result.seconds.get("test", 0.0)
-        found[result.dataset, result.method].append(seconds)
+        budget = TESTED if result.checkpoint else budget_of(settings)
+        found[result.dataset, result.method, budget].append(trained + result.seconds.get("test", 0.0))
     return {key: statistics.median(values) for key, values in found.items()}
 
 
@@ -84,7 +99,7 @@ def estimate(left: Sequence[tuple[float, bool]], suite: str, total: int) -> Esti
 
 
 def expected(
-    known: Mapping[tuple[str, str], float], dataset: str, methods: Sequence[str], changed: bool
+    known: Mapping[tuple[str, str, Budget], float], dataset: str, methods: Sequence[str], budget: Budget
 ) -> tuple[float, bool]:
     """Seconds that a run will take (NaN if unknown), and whether they were measured on another machine.
 
@@ -92,19 +107,16 @@ def expected(
         known: Median seconds of the runs that were done here.
         dataset: Data set.
         methods: Label of the run, and the method that it is a variant of.
-        changed: Whether the run differs from what was timed on the other machine.
+        budget: Budget of the run. Times of another machine are those of the shipped experiments' own budgets.
     """
-    for times, elsewhere in ((known, False), ({} if changed else shipped_times()[1], True)):
-        for method in methods:
-            if (dataset, method) in times:
-                return times[dataset, method], elsewhere
+    for method in methods:
+        if (dataset, method, budget) in known:
+            return known[dataset, method, budget], False
+    shipped = shipped_times()[1]
+    for method in methods:
+        if (dataset, method) in shipped and budget == budget_in(f"{dataset}/{method}"):
+            return shipped[dataset, method], True
     return math.nan, False
-
-
-def changes_time(options: Iterable[str]) -> bool:
-    """Whether any option, with or without dashes and value, makes a method take a different time."""
-    names = (option.removeprefix("--").partition("=")[0].replace(".init_args", "") for option in options)
-    return not set(OTHER_TIMES).isdisjoint(names)
 
 
 def clock(seconds: float) -> str:

@@ -18,7 +18,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
-from benchmarks.launch.times import changes_time, clock, durations, estimate, expected, shipped_times
+from benchmarks.launch.times import clock, durations, estimate, expected, shipped_times
 from benchmarks.runs import CONFIG, METRICS
 
 if TYPE_CHECKING:
@@ -103,12 +103,7 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int, suite: str) -
     """
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
-    todo = [
-        # The times of other machines are those of trainings, not of tests.
-        expected(known, e.dataset, [e.method], e.command != "run" or changes_time(e.arguments))
-        for e in left
-        if not isinstance(e, Report)
-    ]
+    todo = [expected(known, e.dataset, [e.method], e.budget) for e in left if not isinstance(e, Report)]
     lines = [shlex.join(["recbench", entry.command, *entry.arguments]) for entry in entries]
     total = sum(not isinstance(entry, Report) for entry in entries)
     rest = estimate(todo, suite, total)

@@ -14,7 +14,7 @@ from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.suites import Suite
-from benchmarks.launch.times import clock, durations, estimate, shipped_suite_times, shipped_times
+from benchmarks.launch.times import budget_in, clock, durations, estimate, shipped_suite_times, shipped_times
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
@@ -65,9 +65,22 @@ def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_
     # Whether a run names the recipe of its store or not.
     for recipe, state in (("planted", "1 of 2 done"), ("null-text", "to do")):
         assert look(replace(suite, datasets=[f"synthetic/{recipe}"]), root, tmp_path).state == state
-    wide = Suite("toy", ["synthetic"], ["sasrec"], [1], {"model.width": 16})
-    found = look(wide, root, tmp_path)
-    assert (found.state, found.unknown, "s" in found.left) == ("to do", 0, True)
+
+
+def test_only_runs_of_the_same_budget_tell_how_long_a_suite_takes(root: Path, tmp_path: Path) -> None:
+    more = ["--seed_everything=1", "--trainer.max_epochs=1", "--model.width=8"]
+    assert main(["run", "--config", "synthetic/sasrec_allmrec", *options(root, tmp_path, *more)]) == 0
+    (((_, _, budget), seconds),) = durations(tmp_path).items()
+    suite = Suite("toy", ["synthetic"], ["sasrec_allmrec"], [1], {"trainer.max_epochs": 1, "model.width": 16})
+    (planned,) = plan(suite, root, tmp_path)
+    assert planned.budget == budget
+    found = look(suite, root, tmp_path)
+    assert (found.seconds, found.unknown, found.elsewhere) == (seconds, 0, False)
+    # Other epochs are those of the experiment, which another machine has timed, or of nobody.
+    found = look(replace(suite, options={"model.width": 16}), root, tmp_path)
+    assert (found.seconds, found.elsewhere) == (shipped_times()[1]["synthetic", "sasrec_allmrec"], True)
+    for changed in ({"trainer.max_epochs": 2}, {"trainer.max_epochs": 1, "data.scenario": "few-shot-20"}):
+        assert look(replace(suite, options=changed), root, tmp_path).left == "unknown"
 
 
 def test_data_say_what_they_lack(root: Path, tmp_path: Path) -> None:
@@ -105,11 +118,12 @@ def test_a_result_that_cannot_be_read_keeps_no_suite_from_being_told_of(
 
 def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, tmp_path: Path) -> None:
     shipped = shipped_times()[1]["synthetic", "tallrec"]
-    suite = Suite("toy", ["synthetic"], ["tallrec"], [1, 2], vary={"data.scenario": ["few-shot-20"]})
+    suite = Suite("toy", ["synthetic"], ["tallrec"], [1, 2], vary={"data.batch_size": [4]})
     settings = finished_settings(tmp_path)
     found = overview("toy", suite, root, tmp_path, settings, {})
     assert (found.seconds, found.unknown, found.left) == (4 * shipped, 0, f"~{clock(4 * shipped)}")
-    own = overview("toy", suite, root, tmp_path, settings, {("synthetic", "tallrec"): 5.0})
+    key = ("synthetic", "tallrec", budget_in("synthetic/tallrec"))
+    own = overview("toy", suite, root, tmp_path, settings, {key: 5.0})
     assert (own.seconds, own.left) == (20, "20 s")
     # Of a language model or a budget of one's own, nobody knows.
     for changed in ({"model.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": 5}):

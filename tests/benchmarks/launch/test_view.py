@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.launch.plan import SuiteRun
 from benchmarks.launch.schedule import Attempt
-from benchmarks.launch.times import clock, durations, shipped_times
+from benchmarks.launch.times import TESTED, budget_in, budget_of, clock, durations, shipped_times
 from benchmarks.launch.view import LiveView, plan_lines
 from tests.benchmarks.made_results import made_run
 
@@ -18,8 +18,11 @@ from tests.benchmarks.made_results import made_run
 def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path) -> None:
     for seed, seconds in enumerate((100.0, 120.0, 500.0)):
         made_run(tmp_path, "a", 0.3, seed, seconds={"train": seconds, "test": 0.0})
-    assert durations(tmp_path) == {("toy", "a"): 120.0}
-    entries = [SuiteRun("toy", "a", seed, (), tmp_path / str(seed)) for seed in range(4)]
+    # A test of a finished run states the training of that run.
+    made_run(tmp_path, "a", 0.3, 9, checkpoint="runs/toy/a/0", seconds={"train": 100.0, "test": 7.0})
+    own = budget_of({})
+    assert durations(tmp_path) == {("toy", "a", own): 120.0, ("toy", "a", TESTED): 7.0}
+    entries = [SuiteRun("toy", "a", seed, (), tmp_path / str(seed), budget=own) for seed in range(4)]
     assert plan_lines(entries, tmp_path, jobs=2, suite="toy")[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
     unknown = SuiteRun("toy", "b", 1, (), tmp_path / "b")
     assert (
@@ -30,11 +33,12 @@ def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path
 
 def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
     shipped, machine = shipped_times()[1]["ml-100k", "caser"], shipped_times()[0]
-    entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed)) for seed in range(20)]
+    own = budget_in("ml-100k/caser")
+    entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed), budget=own) for seed in range(20)]
     told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} as timed on {machine}; 1 at a time"
     assert plan_lines(entries, tmp_path, jobs=1, suite="toy")[-1] == told
-    for other in ({"arguments": ("--model.llm=opt",)}, {"command": "evaluate"}):
-        unknown = [replace(entries[0], **other)]
+    for other in (budget_in("ml-100k/caser", {"trainer.max_epochs": 2}), TESTED):
+        unknown = [replace(entries[0], budget=other)]
         assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1, suite="toy")[-1]
 
 
