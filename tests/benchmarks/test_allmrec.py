@@ -264,7 +264,6 @@ def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str)
         "allmrec_shuffled_joint",
         "allmrec_shuffled_users",
         *METHODS,
-        "popularity",
-        "item_knn",
     } <= set(suite.methods)
+    assert {"popularity", "item_knn", "feature_floor"} <= set(suite.floors)
     assert suite.options["data.test_users"] == (256 if name == "synthetic" else 5000)

@@ -21,8 +21,8 @@ def ours(released: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
     for i in range(blocks):
         for theirs, mine in (("1", "near"), ("2", "far")):
             kernel = released[f"residual_blocks.{i}.conv{theirs}.weight"]
-            found[f"blocks.{i}.{mine}.weight"] = kernel.squeeze(2).transpose(1, 2).flatten(1)
-            found[f"blocks.{i}.{mine}.bias"] = released[f"residual_blocks.{i}.conv{theirs}.bias"]
+            found[f"blocks.{i}.{mine}.linear.weight"] = kernel.squeeze(2).transpose(1, 2).flatten(1)
+            found[f"blocks.{i}.{mine}.linear.bias"] = released[f"residual_blocks.{i}.conv{theirs}.bias"]
             for kind in ("weight", "bias"):
                 found[f"blocks.{i}.{mine}_norm.{kind}"] = released[f"residual_blocks.{i}.ln{theirs}.{kind}"]
     return found
