@@ -94,8 +94,9 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
     parsed: dict[tuple[str, str], RunCLI] = {}
     tests: list[SuiteRun] = []
+    rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
     for dataset, seed in product(suite.datasets, suite.seeds):
-        for row in rows_of(suite, dataset, timeless(suite, dataset, root)):
+        for row in rows[dataset]:
             if seed not in seeds_of(suite, dataset, row):
                 continue
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
