@@ -1,4 +1,4 @@
-"""Freed memory is used again without asking the system for it, and numbers too small to be normal are zero."""
+"""Freed memory is used again, numbers too small to be normal are zero, and threads add up in one order."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ tiny = torch.full((2**20,), 1e-40)
 print(int((tiny * 0.5).count_nonzero()))
 """
 
+SUMS = """
+import torch
+from benchmarks.cli import main
+assert main(["list", "recipes"]) == 0
+torch.set_num_threads(2)
+states, chosen, weights = torch.zeros(50, 64), torch.arange(20000) % 50, torch.randn(20000, 64)
+sums = set()
+for _ in range(40):
+    states.requires_grad_().grad = None
+    (states[chosen] * weights).sum().backward()
+    sums.add(states.grad.numpy().tobytes())
+print(len(sums))
+"""
+
 
 def printed_by(code: str) -> int:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -44,6 +58,10 @@ def page_faults(setup: str) -> int:
 def test_numbers_too_small_to_be_normal_are_zero_in_every_thread() -> None:
     assert printed_by(NORMAL) == 0
     assert printed_by(NORMAL.replace("assert main", "# main")) == 2**20
+
+
+def test_threads_add_up_gradients_in_the_same_order_each_time() -> None:
+    assert printed_by(SUMS) == 1
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
