@@ -41,7 +41,8 @@ class CollaborativeFilter(Frozen[Recommender]):
     def __init__(self, model: Recommender | str, dropout: bool = False) -> None:
         if isinstance(model, str):
             model = finished_model(model)
-        if not isinstance(model, SequentialRecommender | NCF):
+        own_table = isinstance(getattr(model, "item_embedding", None), ItemEmbedding)
+        if not isinstance(model, NCF) and not (isinstance(model, SequentialRecommender) and own_table):
             raise UserError(
                 f"{type(model).__name__} has no user and item vectors to align",
                 "Choose SASRec, GRU4Rec, NextItNet, Caser, TiSASRec or NCF as collaborative filter.",
@@ -58,20 +59,18 @@ class CollaborativeFilter(Frozen[Recommender]):
         return sha.hexdigest()
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Tells the model which items were trained, so that others have the mean vector."""
-        self.module.attach(catalogue)
-
-    def require_items(self, num_items: int) -> None:
-        """Checks that the model knows as many items as the data set has.
+        """Tells the model which items were trained, so that others have the mean vector.
 
         Raises:
-            UserError: If it does not.
+            UserError: If the model does not know as many items as the data set has.
         """
-        if self.module.num_items != num_items:
+        if self.module.num_items != catalogue["num_items"]:
             raise UserError(
-                f"the collaborative filter knows {self.module.num_items} items, the data set has {num_items}",
+                f"the collaborative filter knows {self.module.num_items} items, the data set has "
+                f"{catalogue['num_items']}",
                 "Give a run of the same data set and recipe.",
             )
+        self.module.attach(catalogue)
 
     def adopt(self, items: Float[Tensor, "i_plus_1 d"]) -> None:
         """Lets the model read other items than those of its training.

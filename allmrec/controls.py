@@ -16,9 +16,10 @@ from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
 from allmrec.stage1 import ALLMRecStage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
+from common.data.datasets import last_events
 from common.models.base import SequentialRecommender
 from common.models.finished import finished_model, read_checkpoint
-from common.types import PAD, Catalogue, SequenceBatch, Sequences
+from common.types import Catalogue, SequenceBatch, Sequences
 
 PERMUTATION_SEED = 0
 
@@ -106,12 +107,8 @@ class ALLMRecControl(ALLMRecStage2):
     def others(self, batch: SequenceBatch) -> SequenceBatch:
         """The batch with another user in each row, whose newest training events are the history."""
         users = self.other_user[batch["user_id"].cpu() - 1]
-        end, start = self.train_events["offsets"][users + 1], self.train_events["offsets"][users]
-        place = end[:, None] + torch.arange(-batch["history"].size(1), 0)
-        items, times = (
-            self.train_events[column][place.clamp(min=0)].masked_fill(place < start[:, None], PAD).long()
-            for column in ("items", "times")
-        )
+        start, end = self.train_events["offsets"][users], self.train_events["offsets"][users + 1]
+        items, times = last_events(self.train_events, start, end, batch["history"].size(1))
         theirs: SequenceBatch = {"user_id": users, "history": items, "history_time": times}
         return {**batch, **move_data_to_device(theirs, self.device)}
 
@@ -147,7 +144,6 @@ class JointDot(SequentialRecommender):
     def attach(self, catalogue: Catalogue) -> None:
         """Reads the joint vectors, and marks the filter's trained items."""
         super().attach(catalogue)
-        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         joint = JointVectors.load(self.joint, self.collaborative)
         with torch.no_grad():

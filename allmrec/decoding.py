@@ -7,7 +7,6 @@ stand side by side in one row behind the prompt, and a mask keeps each candidate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -86,9 +85,8 @@ def read(llm: FrozenLLM, embeddings: Float[Tensor, "b t d"], real: Bool[Tensor, 
 
 
 def filling(llm: FrozenLLM, cache: Cache) -> dict[str, Any]:
-    """Arguments with which a model reads a cache and adds to it; Transformers renames one in version 5.40."""
-    name = "cache" if "cache" in signature(llm.module.forward).parameters else "past_key_values"
-    return {name: cache, "use_cache": True}
+    """Arguments with which a model reads a cache and adds to it."""
+    return {llm.cache_argument: cache, "use_cache": True}
 
 
 class Packed(NamedTuple):

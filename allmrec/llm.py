@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -137,6 +138,11 @@ class FrozenLLM(SlottedModel):
     def identity(self) -> dict[str, str]:
         """As :attr:`SlottedModel.identity`, and whether weights are random."""
         return revision(self.name) | ({} if self.weights == "trained" else {"weights": self.weights})
+
+    @cached_property
+    def cache_argument(self) -> str:
+        """What the model calls the keys and values that it reads and adds to; Transformers renames it in 5.40."""
+        return "cache" if "cache" in signature(self.module.forward).parameters else "past_key_values"
 
     @property
     def title(self) -> str:

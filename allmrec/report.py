@@ -37,8 +37,10 @@ class PromptReport(Recommender):
             batch: Whose rows they are.
             rows: What is known of each case.
         """
-        rates = self.rates.setdefault((about, batch["protocol"]), kind().to(self.device))
-        rates.update(batch["case_id"], rows)
+        key = about, batch["protocol"]
+        if key not in self.rates:
+            self.rates[key] = kind().to(self.device)
+        self.rates[key].update(batch["case_id"], rows)
 
     def on_test_epoch_start(self) -> None:
         """Forgets earlier ranks and figures."""

@@ -158,7 +158,6 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         super().attach(catalogue)
         if not any(catalogue["titles"]):
             raise DataError("the data set has no titles to read", "Choose a recipe with titles.")
-        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
         self.text_encoder = joint.text_encoder

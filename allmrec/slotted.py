@@ -194,7 +194,7 @@ def check_folder(name: str) -> None:
     # The first that is there is what Transformers loads; indices of other frameworks do not count.
     indices = [file for file in ("model.safetensors.index.json", "pytorch_model.bin.index.json") if file in files]
     if indices and "model.safetensors" not in files:
-        missing |= set(json.loads((folder / indices[0]).read_text())["weight_map"].values()) - files
+        missing |= set(json.loads((folder / indices[0]).read_text("utf-8"))["weight_map"].values()) - files
     if missing:
         raise UserError(
             f"language model folder {name} is incomplete: no {', '.join(sorted(missing))}",

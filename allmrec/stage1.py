@@ -133,7 +133,6 @@ class ALLMRecStage1(SequentialRecommender):
             UserError: If the collaborative filter belongs to another catalogue, or there are no texts.
         """
         super().attach(catalogue)
-        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         self.tower.attach(catalogue["texts"], catalogue.get("text_cache"))
 

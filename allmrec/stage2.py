@@ -186,7 +186,6 @@ class ALLMRecStage2(ChoiceRanker):
             UserError: If the collaborative filter or the joint vectors belong to another catalogue.
         """
         super().attach(catalogue)
-        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
         self.text_encoder = joint.text_encoder

@@ -168,6 +168,23 @@ class RunRecord(L.Callback):
         return self._earlier + (time.perf_counter() - self._started if self._started else 0.0)
 
 
+class Artifacts(L.Callback):
+    """Lets the tested model write what later stages read, while it is still on its device.
+
+    Args:
+        folder: Run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes on the first process."""
+        assert isinstance(pl_module, Recommender)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
+            pl_module.write_artifacts(self.folder)
+
+
 def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -> dict[str, Any]:
     """How training went: monitored metric, epochs, stopping reason, and whether it was stopped while still improving.
 

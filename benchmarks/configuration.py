@@ -116,6 +116,13 @@ class RunCLI(LightningCLI):
             PARSERS[self.data_class] = self.parser
         self.parser = PARSERS[self.data_class]
 
+    def resolved(self) -> dict[str, Any]:
+        """The whole configuration, defaults included, as plain values."""
+        # Parsing has validated it.
+        text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True, skip_validation=True)
+        values: dict[str, Any] = parse_yaml(text)
+        return values
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's own options, early stopping, and the links from data to model."""
         whole_numbers_first(parser)
@@ -280,7 +287,7 @@ class Plan:
         Raises:
             UserError: If its store or vector file is missing, or its label is not a valid folder name.
         """
-        config = parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
+        config = cli.resolved()
         for name in PASSING:
             config.pop(name, None)
         config["trainer"].pop("logger", None)

@@ -82,7 +82,7 @@ def _stores(root: Path) -> dict[str, str]:
     for manifest in sorted(root.glob("*/*/manifest.json")):
         name = str(manifest.parent.relative_to(root))
         try:
-            values = jsonlib.loads(manifest.read_text())
+            values = jsonlib.loads(manifest.read_text("utf-8"))
             counts = ", ".join(f"{values[f'num_{name}']:,} {name}" for name in ("users", "items", "interactions"))
             found[name] = f"{counts}, {values['time']} time"
         except (ValueError, KeyError):

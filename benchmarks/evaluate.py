@@ -61,11 +61,12 @@ def evaluate(
     changes += [f"--data.root={root}"] if root else []
     if data:
         changes += across(RunCLI(["--config", str(run / CONFIG), store_of(own)]), scenario_of_training(run), data)
-    cli, module, model = load_run(run, changes, data is not None)
+    cli = configuration_of(run, changes)
     plan = plan_of_test(cli, own.run_id, run)
     if (plan.folder / RESULT).is_file() and not force:
         write(f"Already done: {plan.folder} (--force repeats it).")
         return
+    module, model = built(run, cli, data is not None)
     imputed = reads_unrecorded_time(model, module)
     monitor = cli.config.early_stopping.monitor
     record = RunRecord(monitor, cli.config.early_stopping.mode, {})
@@ -165,30 +166,44 @@ def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | 
     return None
 
 
-def load_run(
-    run: Path, changes: Sequence[str] = (), elsewhere: bool = False
-) -> tuple[RunCLI, SequenceDataModule, Recommender]:
-    """The data and the tested model of a finished run.
+def load_run(run: Path, changes: Sequence[str] = ()) -> tuple[SequenceDataModule, Recommender]:
+    """The data and the tested model of a finished run; arguments and errors are those of the two functions below."""
+    quieten()
+    return built(run, configuration_of(run, changes))
+
+
+def configuration_of(run: Path, changes: Sequence[str] = ()) -> RunCLI:
+    """The configuration of a finished run, on its own store.
 
     Args:
         run: Run folder of a training or an evaluation.
         changes: Options that override its configuration.
+
+    Raises:
+        UserError: If the run is not finished, or an option is not valid.
+    """
+    return RunCLI(["--config", str(run / CONFIG), store_of(read_result(run)), *changes])
+
+
+def built(run: Path, cli: RunCLI, elsewhere: bool = False) -> tuple[SequenceDataModule, Recommender]:
+    """The data and the tested model of a finished run.
+
+    Args:
+        run: Run folder of a training or an evaluation.
+        cli: Its configuration.
         elsewhere: Whether the data may differ from those of its training.
 
     Raises:
-        UserError: If the run is not finished, its checkpoint was trained on other items or users or on what the
-            scenario withholds, or the method cannot rank items of another data set.
+        UserError: If its checkpoint was trained on other items or users or on what the scenario withholds, or the
+            method cannot rank items of another data set.
     """
-    quieten()
-    result = read_result(run)
-    weights = trained_run(run) / WEIGHTS
-    cli = RunCLI(["--config", str(run / CONFIG), store_of(result), *changes])
+    result, weights = read_result(run), trained_run(run) / WEIGHTS
     module, model = cli.build()
     if (trained := scenario_of_training(run)) != module.scenario:
         module.keep_training(trained)
     if _untrained(cli) and cli.plan.manifest.fingerprint != result.data["fingerprint"]:
         model.attach(module.catalogue)
-        return cli, module, model.eval()
+        return module, model.eval()
     content = load_checkpoint(weights, "Train the run again with --force.")
     if (elsewhere or ORIGIN in result.data) and not _same(content, module.manifest):
         model.transfer(content, module.catalogue)
@@ -197,7 +212,7 @@ def load_run(
         model.attach(module.catalogue)
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
-    return cli, module, model.eval()
+    return module, model.eval()
 
 
 def store_of(own: Result) -> str:

@@ -76,7 +76,7 @@ def _scenarios() -> list[ListEntry]:
 
 def _about(path: Path) -> str:
     """The comment in the first line of a configuration."""
-    return path.read_text().partition("\n")[0].removeprefix("# ").removesuffix(".")
+    return path.read_text("utf-8").partition("\n")[0].removeprefix("# ").removesuffix(".")
 
 
 def _methods() -> list[ListEntry]:

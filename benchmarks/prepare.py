@@ -176,9 +176,9 @@ def _report(store: Store, json: bool) -> None:
     if (share := manifest.splits["leave_one_out"].get("leakage")) is not None:
         _say(f"leakage: for {share:.1%} of the test targets, the training data contain later events")
     for name, message in manifest.warnings.items():
-        _say(f"[yellow]{name}[/]: {message}")
+        _say(f"{name}: {message}", style="yellow")
 
 
-def _say(line: str) -> None:
-    """Prints a line as it is: a path that were wrapped could not be copied."""
-    console.print(line, highlight=False, soft_wrap=True)
+def _say(line: str, style: str | None = None) -> None:
+    """Prints a line as it is: not wrapped, since a path could not be copied, and whatever brackets a name holds."""
+    console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)

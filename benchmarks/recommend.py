@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ def recommend(
     """
     if bool(user) == (history is not None):
         raise UserError("Name either users or a history.", "Give --user USER… or --history ITEM,ITEM,….")
-    _, module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    module, model = load_run(run, [f"--data.root={root}"] if root else [])
     items = module.store.items()
     if history is not None:
         if "user_id" in model.information_set:
@@ -54,7 +53,7 @@ def recommend(
         if not tokens:
             raise UserError("--history names no item.", "Give --history ITEM,ITEM,….")
         past = numbers_of(tokens, items["item"].to_list(), "item")
-        histories = {"history": History(PAD, past, [int(time.time())] * len(past))}
+        histories = {"history": History(PAD, past, [module.now] * len(past))}
     else:
         names = user or []
         ids = numbers_of(names, module.store.user_tokens(), "user")
@@ -89,7 +88,7 @@ def best_items(
         "user_id": torch.tensor([past.user]),
         "history": torch.tensor([padding + past.items[-width:]]),
         "history_time": torch.tensor([padding + past.times[-width:]]),
-        "target_time": torch.tensor([int(time.time())]),
+        "target_time": torch.tensor([module.now]),
         "protocol": "full",
     }
     with torch.inference_mode():

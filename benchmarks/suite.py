@@ -117,7 +117,7 @@ def execute(
         with LiveView(schedule, len(entries)) as view:
             failed = schedule.run(Ticker(entries, schedule, suite_folder, view))
         tables = write_leaderboard(entries, suite_folder, final=True)
-    write("\n".join([(suite_folder / LEADERBOARD).read_text(), *left_out]).rstrip())
+    write("\n".join([(suite_folder / LEADERBOARD).read_text("utf-8"), *left_out]).rstrip())
     if failed:
         lines = [f"  {entry.label}: {suite_folder / entry.log_name}" for entry in failed]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 
 from benchmarks.callbacks import (
     STAMP,
+    Artifacts,
     AtomicCheckpointIO,
     NoiseSeed,
     RunRecord,
@@ -165,7 +166,7 @@ def train_and_test(
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = NoiseSeed(int(plan.config["seed_everything"]))
-    callbacks = [noise, record, *checkpoints(plan.folder, monitor, mode)]
+    callbacks = [noise, record, Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
     trainer = make_trainer(cli, plan, callbacks, resumed=resume is not None)
     prepare_folder(plan, resume)
     try:
@@ -193,7 +194,6 @@ def train_and_test(
         seconds=seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
     )
-    model.write_artifacts(plan.folder)
     finish(plan.folder, result, record, trainer.loggers)
     return result
 

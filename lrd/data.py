@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal, cast
 
-import torch
 from lightning.pytorch.utilities import CombinedLoader
 
-from common.data.datamodule import LazyLoader, SequenceDataModule
+from common.data.datamodule import SequenceDataModule
 from common.data.datasets import EpochSampler, PrefixDataset
 from common.data.negatives import NegativeRule, NegativeSampler
 from common.data.views import OVERALL
@@ -190,15 +189,7 @@ class RelationalDataModule(SequenceDataModule):
         if not len(dataset):
             return interactions
         own = EpochSampler(dataset, False, self.seed, sampler.rank, processes)
-        triplets = LazyLoader(
-            cast(Any, dataset),
-            batch_size=size or self.batch_size,
-            sampler=own,
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+        triplets = self._loader(cast(Any, dataset), size or self.batch_size, own)
         return CombinedLoader({"interactions": interactions, "triplets": triplets}, "min_size")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401 (Lightning's hook)
@@ -220,7 +211,3 @@ def name_of(encoder: str, vectors: Vectors) -> str:
     """
     name = "all-MiniLM-L6-v2" if encoder == "minilm" else encoder.partition(":")[2].rpartition("/")[2]
     return name if vectors == "text" else f"{name} ({vectors})"
-
-
-def _as_is(batch: object) -> object:
-    return batch

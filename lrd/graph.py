@@ -36,11 +36,10 @@ class Graph:
         self.value_of = torch.zeros(self.num_items + 1, len(self.relations), dtype=torch.long)
         self.num_entities = self.num_items + 1
         triplets = [
-            torch.stack([pairs[:, 0], torch.full_like(pairs[:, 0], self.relations.index(name)), pairs[:, 1]], dim=1)
-            for name, pairs in edges.items()
+            torch.stack([pairs[:, 0], torch.full_like(pairs[:, 0], relation), pairs[:, 1]], dim=1)
+            for relation, pairs in enumerate(edges.values(), start=1)
         ]
-        for name, values in attributes.items():
-            relation = self.relations.index(name)
+        for relation, values in enumerate(attributes.values(), start=1 + len(edges)):
             self.value_of[:, relation] = self.num_entities + values
             self.value_of[PAD, relation] = 0
             heads = values.nonzero()[:, 0]

@@ -48,14 +48,16 @@ def co_occurrence(train: Sequences, num_items: int, size: int, generator: torch.
         generator: Orders pairs of equal count.
     """
     items = train["items"].long()
-    users = event_users(train)
-    found = []
+    users, num_users = event_users(train), len(train["offsets"])
+    found, whose = [], []
     for lag in range(1, WINDOW + 1):
         together = (users[lag:] == users[:-lag]) & (items[lag:] != items[:-lag])
-        pair = (items[:-lag] * (num_items + 1) + items[lag:])[together]
-        found.append(torch.stack([pair, users[lag:][together]], dim=1))
+        found.append((items[:-lag] * (num_items + 1) + items[lag:])[together])
+        whose.append(users[lag:][together])
+    pairs, place = torch.unique(torch.cat(found), return_inverse=True)
     # A pair counts once per user, however often the user repeats it.
-    pairs, counts = torch.unique(torch.unique(torch.cat(found), dim=0)[:, 0], return_counts=True)
+    once = torch.unique(place * num_users + torch.cat(whose))
+    counts = torch.bincount(once.div(num_users, rounding_mode="floor"), minlength=len(pairs))
     shuffled = torch.randperm(len(pairs), generator=generator)
     best = shuffled[counts[shuffled].argsort(descending=True, stable=True)][:size]
     keys = pairs[best].sort().values

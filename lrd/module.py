@@ -130,7 +130,13 @@ class LRD(TextModel):
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates, on a CPU so few at a time that their relation vectors stay in cache."""
-        return self.backbone.score(batch, self.cache_candidates if self.device.type == "cpu" else AT_A_TIME)
+        with self.backbone.entities.made_once():
+            return self.backbone.score(batch, self.cache_candidates if self.device.type == "cpu" else AT_A_TIME)
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Scores every item, with vectors made once for all chunks of the catalogue."""
+        with self.backbone.entities.made_once():
+            return super().score_catalogue(batch)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The joint loss and its parts.

@@ -160,6 +160,7 @@ class TextSASRec(TextModel, SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
+        self.keep_own_hyperparameters()
         vectors = TextItemEmbedding(num_items, width, text_width)
         vectors.weight = self.item_embedding.weight
         self.item_embedding = vectors
@@ -173,6 +174,16 @@ class TextSASRec(TextModel, SASRec):
         """The objective, every text projected once."""
         with self._vectors.made_once():
             return super().loss(batch)
+
+    def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """Scores candidates, every text projected once."""
+        with self._vectors.made_once():
+            return super().score(batch)
+
+    def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
+        """Scores every item, every text projected once."""
+        with self._vectors.made_once():
+            return super().score_catalogue(batch)
 
     @property
     def _vectors(self) -> TextItemEmbedding:

@@ -124,9 +124,7 @@ class CTRL(SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
-        # SASRec has saved its own arguments, and this class has no such arguments.
-        for name in ("variant", "tied"):
-            self.hparams.pop(name)
+        self.keep_own_hyperparameters()
         at_least(0, align_epochs=align_epochs, warmup_steps=warmup_steps)
         at_least(1, sub_vectors=sub_vectors, shown_history=shown_history, positions=positions, latent=latent)
         at_least(2, chunk=chunk)

@@ -96,7 +96,6 @@ class MLPLLM(ChoiceRanker):
             UserError: If the collaborative filter belongs to another catalogue.
         """
         super().attach(catalogue)
-        self.collaborative.require_items(self.num_items)
         self.collaborative.attach(catalogue)
         self.vectors.copy_(self.collaborative.item_vectors())
 

@@ -195,8 +195,7 @@ class MoRec(SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
-        # SASRec has saved its own arguments, and this class has no such argument.
-        self.hparams.pop("tied")
+        self.keep_own_hyperparameters()
         at_least(0, frozen_epochs=frozen_epochs, drawn_items=drawn_items)
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
         self.drawn_items = drawn_items if objective == "ce" else 0

@@ -52,11 +52,11 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path, judged: Seq
     ]
     total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, generated "
     parts = {
-        "style": (ASSETS / "style.css").read_text(),
+        "style": (ASSETS / "style.css").read_text("utf-8"),
         "made": total + now(),
         "verdicts": "\n".join(buttons),
         "papers": "\n".join(_paper(paper, found[paper.name]) for paper in papers),
-        "script": (ASSETS / "ledger.js").read_text(),
+        "script": (ASSETS / "ledger.js").read_text("utf-8"),
     }
     write_atomically(folder / "ledger.html", filled("ledger.html", parts))
     return folder / "ledger.html"

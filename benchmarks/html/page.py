@@ -30,10 +30,10 @@ def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path) 
     """
     values = payload(tables, runs) | {"made": now()}
     parts = {
-        "style": (ASSETS / "style.css").read_text(),
+        "style": (ASSETS / "style.css").read_text("utf-8"),
         "data": as_script(values),
         "library": get_plotlyjs(),
-        "script": "\n".join((ASSETS / name).read_text() for name in SCRIPTS),
+        "script": "\n".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS),
     }
     page = filled("page.html", parts)
     texts = {"index.html": page, "leaderboard.md": as_markdown(tables), "leaderboard.csv": as_csv(tables)}

@@ -79,7 +79,7 @@ def page(found: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     name = f"{found['dataset']} / {found['method']}"
     parts = {
         "title": escape(f"Relations of {name}"),
-        "style": (ASSETS / "style.css").read_text(),
+        "style": (ASSETS / "style.css").read_text("utf-8"),
         "name": escape(name),
         "run": escape(f"seed {found['seed']}, run {found['run']}"),
         "summary": "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in _summary(found).items()),

@@ -17,7 +17,7 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
         template: Name of its template among the assets.
         parts: What replaces each ``{{name}}`` in it.
     """
-    page = (ASSETS / template).read_text()
+    page = (ASSETS / template).read_text("utf-8")
     for name, text in parts.items():
         page = page.replace(f"{{{{{name}}}}}", text, 1)
     return page

@@ -70,7 +70,7 @@ class Finished:
         if self.files is not None:
             return self.files.get(name, b"").decode()
         path = self.path / name
-        return path.read_text() if path.is_file() else ""
+        return path.read_text("utf-8") if path.is_file() else ""
 
     def cases(self, protocol: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Its cases under one protocol, sorted by case id.

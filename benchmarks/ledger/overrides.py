@@ -17,7 +17,6 @@ def overrides(run: Finished) -> int:
     name = f"{run.result.dataset}/{run.result.method}"
     if name not in experiment_names():
         return 0
-    cli = RunCLI(["--config", name])
-    usual = flat(identity(parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))))
+    usual = flat(identity(RunCLI(["--config", name]).resolved()))
     settings = flat(identity(parse_yaml(run.text(CONFIG)) or {}))
     return sum(value != usual.get(key) for key, value in settings.items() if key not in OF_A_RUN)

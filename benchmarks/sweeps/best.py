@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.configuration import PASSING, RunCLI, without_secrets
-from benchmarks.experiments import parse_yaml
 from benchmarks.runs import MACHINE
 
 FIRST = ("name", "tuning", "model", "data")
@@ -27,8 +26,7 @@ def resolved(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: If an argument is not valid.
     """
-    cli = RunCLI(arguments)
-    config = parse_yaml(cli.parser.dump(cli.config, skip_unset=False, skip_link_targets=True))
+    config = RunCLI(arguments).resolved()
     for name in LEFT_OUT:
         group, _, option = name.partition(".")
         part = config if not option else config[group].get("init_args", config[group])

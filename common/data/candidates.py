@@ -74,7 +74,8 @@ class CandidateSampler:
         users, targets = cases["user"].numpy(), self._items[cases["position"].numpy()]
         candidates = np.empty((len(users), count), dtype=np.int32)
         rows = max(1, _CELLS // (self.num_items + 1))
-        table = np.full(min(rows, max(len(users), 1)) * (self.num_items + 1), _FREE, dtype=np.int16)
+        slots: type[np.signedinteger] = np.int16 if count <= np.iinfo(np.int16).max else np.int32
+        table = np.full(min(rows, max(len(users), 1)) * (self.num_items + 1), _FREE, dtype=slots)
         for start in range(0, len(users), rows):
             chunk = slice(start, start + rows)
             blocked = self._blocked(users[chunk], targets[chunk], count)
@@ -107,7 +108,7 @@ class CandidateSampler:
 
     def _fill(
         self,
-        table: NDArray[np.int16],
+        table: NDArray[np.signedinteger],
         blocked: NDArray[np.int64],
         rows: int,
         count: int,

@@ -266,7 +266,7 @@ class SequenceDataModule(L.LightningDataModule):
         return self._loader(dataset, None)
 
     def predict_dataloader(self) -> Loader:
-        """Users ``predict_users`` (all if None) with their whole history; the query time is now.
+        """Users ``predict_users`` (all if None) with their whole history, asked at :attr:`now`.
 
         Raises:
             UserError: If a user is not in the data set.
@@ -277,8 +277,14 @@ class SequenceDataModule(L.LightningDataModule):
             raise UserError(
                 f"{self.manifest.dataset} has no user {unknown[0]}", f"Choose users from 1 to {self.num_users}."
             )
-        dataset = HistoryDataset(self.events["sequences"], users, self.max_history, int(time.time()))
+        dataset = HistoryDataset(self.events["sequences"], users, self.max_history, self.now)
         return self._loader(dataset, self.eval_batch_size)
+
+    @property
+    def now(self) -> int:
+        """The time of a prediction: the clock's, or where times are positions, the one behind the last."""
+        recorded = self.manifest.time != "ordinal"
+        return int(time.time()) if recorded else int(self.events["sequences"]["times"].max()) + 1
 
     def _known(self) -> Catalogue:
         """What the store knows of the training, and what this way of making instances leaves out."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from common.data.events import encode
 from common.data.splits import event_users, is_training
+from common.errors import DataError
 from common.types import Sequences, Split
 
 HISTORY = 20
@@ -44,11 +45,19 @@ def value_ids(values: pl.Series) -> NDArray[np.int64]:
 
 
 def count_triplets(relations: pl.DataFrame, attributes: pl.DataFrame) -> dict[str, int]:
-    """Returns the number of edges of each relation and of known values of each attribute."""
+    """Returns the number of edges of each relation and of known values of each attribute.
+
+    Raises:
+        DataError: If a relation has the name of an attribute, from which nothing would tell it apart.
+    """
     edges = relations["relation"].value_counts().sort("relation")
     counts = dict(zip(edges["relation"].to_list(), edges["count"].to_list(), strict=True))
-    known = {name: int((attributes[name] != "").sum()) for name in attributes.columns}
-    return counts | {name: count for name, count in known.items() if count}
+    known = {name: count for name in attributes.columns if (count := int((attributes[name] != "").sum()))}
+    if shared := sorted(counts.keys() & known.keys()):
+        raise DataError(
+            f"{shared[0]!r} is both a relation and a column of the items.", "Rename one of the two in the source."
+        )
+    return counts | known
 
 
 def link_rates(

@@ -7,6 +7,7 @@ top-K export and distributed evaluation are provided here.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ TOP_LIST = 10
 """Length of the top lists that full ranking keeps for coverage and mean popularity."""
 DENSE_SHARE = 16
 """In training, the whole catalogue is scored at once if it has at most this many items per requested item."""
+EVERY = 50
+"""Steps between checks of the loss on an accelerator, where the Trainer logs none."""
 FEW_ITEMS = 16
 """Up to this many items per state, products are elementwise: up to three times as fast as a batched matrix product."""
 
@@ -74,6 +77,11 @@ class Recommender(L.LightningModule, ABC):
         self.case_ranks: dict[str, CaseRanks] = {}
         self.train_count: Tensor | None = None
         self.chunk_rows = max(1, self.score_bytes // (4 * (num_items + 1)))
+
+    def keep_own_hyperparameters(self) -> None:
+        """Forgets hyper-parameters that a parent class has saved and this class does not take as arguments."""
+        for name in self.hparams.keys() - inspect.signature(type(self)).parameters.keys():
+            self.hparams.pop(name)
 
     @property
     def data_module(self) -> DataModule | None:
@@ -138,7 +146,7 @@ class Recommender(L.LightningModule, ABC):
         losses = self.loss(batch)
         # Checking every step would stall a GPU; once NaN, the weights and the loss stay NaN.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by name
-        if self.device.type == "cpu" or batch_idx % every == 0:
+        if self.device.type == "cpu" or batch_idx % (every or EVERY) == 0:
             self._require_finite(losses["loss"], "loss")
         for name, value in losses.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch["history"]))
@@ -239,8 +247,10 @@ class Recommender(L.LightningModule, ABC):
         return [{"params": list(self.parameters())}]
 
     def _collect(self, batch: SequenceBatch, ranks: dict[str, Tensor]) -> None:
-        cases = self.case_ranks.setdefault(batch["protocol"], CaseRanks(self.train_count).to(self.device))
-        cases.update(batch["case_id"], batch["user_id"], batch["target"], **ranks)
+        protocol = batch["protocol"]
+        if protocol not in self.case_ranks:
+            self.case_ranks[protocol] = CaseRanks(self.train_count).to(self.device)
+        self.case_ranks[protocol].update(batch["case_id"], batch["user_id"], batch["target"], **ranks)
 
     def _log_metrics(self, prefix: str, ranks: CaseRanks) -> None:
         values = {f"{prefix}/{name}": value for name, value in ranks.metrics().items()}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.base import SequentialRecommender
 from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
@@ -97,13 +97,14 @@ class Caser(SequentialRecommender):
         lr: float = 1e-3,
         weight_decay: float = 1e-6,
     ) -> None:
+        at_least(1, max_height=max_height)
         super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay)
         self.save_hyperparameters()
         self.max_history = max_history
         self.masked = padding == "masked"
         self.conv_activation = ACTIVATIONS[conv_activation]
         self.hidden_activation = ACTIVATIONS[hidden_activation]
-        heights = range(1, min(max_height or max_history, max_history) + 1)
+        heights = range(1, min(max_history if max_height is None else max_height, max_history) + 1)
         self.item_embedding = ItemEmbedding(num_items, width, padding_idx=PAD if self.masked else None)
         self.user_embedding = UserEmbedding(num_users, width)
         self.vertical = nn.Linear(max_history, num_vertical)

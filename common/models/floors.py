@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import above_zero
 from common.models.closed_form import ClosedFormRecommender
 from common.types import Catalogue, SequenceBatch
 
@@ -165,6 +166,7 @@ class RecentPopularity(_TimeFloor):
     """
 
     def __init__(self, num_items: int, days: float = 30.0, clock: Clock = "query") -> None:
+        above_zero(days=days)
         super().__init__(num_items, clock)
         self.save_hyperparameters()
         self.days = days
@@ -186,6 +188,7 @@ class DecayPopularity(_TimeFloor):
     """
 
     def __init__(self, num_items: int, half_life: float = 30.0, clock: Clock = "query") -> None:
+        above_zero(half_life=half_life)
         super().__init__(num_items, clock, half_life)
         self.save_hyperparameters()
 

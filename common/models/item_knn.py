@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from common.errors import at_least
 from common.models.closed_form import ClosedFormRecommender
 from common.types import Catalogue, SequenceBatch, Sequences
 
@@ -40,7 +41,7 @@ def cosine_neighbours(matrix: sparse.csr_array, neighbours: int, shrink: float) 
     """
     by_item = matrix.T.tocsr()
     norms = np.sqrt(np.asarray(by_item.sum(axis=1))).ravel()
-    products = np.cumsum(by_item @ np.asarray(matrix.sum(axis=1)).ravel())
+    products = np.cumsum(by_item @ np.asarray(matrix.sum(axis=1)).ravel(), dtype=np.float64)
     cuts = np.searchsorted(products, np.arange(_BLOCK_NONZEROS, products[-1] + _BLOCK_NONZEROS, _BLOCK_NONZEROS))
     edges = np.unique(np.concatenate([[0], cuts, [matrix.shape[1]]]))
     blocks = []
@@ -93,6 +94,8 @@ class ItemKNN(ClosedFormRecommender):
     """
 
     def __init__(self, num_items: int, neighbours: int = 50, shrink: float = 100.0, decay: float = 1.0) -> None:
+        at_least(1, neighbours=neighbours)
+        at_least(0, shrink=shrink, decay=decay)
         super().__init__(num_items)
         self.save_hyperparameters()
         self.neighbours = neighbours

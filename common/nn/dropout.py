@@ -42,7 +42,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        dropped = round(self.p * STEPS)
+        dropped = min(round(self.p * STEPS), STEPS - 1)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         keep = draws[: x.numel()].view(x.shape) >= dropped - STEPS // 2
         return x * keep.to(x.dtype).mul_(STEPS / (STEPS - dropped))

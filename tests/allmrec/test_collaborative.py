@@ -6,9 +6,11 @@ from typing import Literal
 import pytest
 import torch
 
+from allmrec.baselines.recformer import RecFormer
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS
 from common.errors import UserError
+from common.models.base import Recommender
 from common.models.floors import Popularity
 from common.models.gru4rec import GRU4Rec
 from common.models.ncf import NCF
@@ -49,9 +51,10 @@ def test_dropout_is_on_where_asked_for_and_while_its_owner_learns() -> None:
     assert not quiet.user_vectors(batch).requires_grad
 
 
-def test_a_model_without_vectors_is_refused() -> None:
+@pytest.mark.parametrize("model", [Popularity(NUM_ITEMS), RecFormer(NUM_ITEMS, initial=None)])
+def test_a_model_without_a_table_of_item_vectors_is_refused(model: Recommender) -> None:
     with pytest.raises(UserError, match="no user and item vectors"):
-        CollaborativeFilter(Popularity(NUM_ITEMS))
+        CollaborativeFilter(model)
 
 
 def test_joint_vectors_come_back_and_belong_to_one_filter(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_loaded_run_scores_without_dropout(finished: Path) -> None:
-    _, _, model = load_run(finished)
+    _, model = load_run(finished)
     assert not model.training
 
 
@@ -155,7 +155,7 @@ def test_a_run_of_some_users_is_tested_on_all_with_what_it_has_learnt(few_shot: 
 
 
 def test_what_a_model_is_told_of_training_is_that_of_its_own(few_shot: Path) -> None:
-    own, tested = (load_run(few_shot, changes)[1] for changes in ([], ["--data.scenario=overall"]))
+    own, tested = (load_run(few_shot, changes)[0] for changes in ([], ["--data.scenario=overall"]))
     assert len(tested.events["train_end"]) == len(own.events["train_end"])
     assert not torch.equal(tested.events["train_end"], own.events["train_end"])
     assert torch.equal(tested.catalogue["train_count"], own.catalogue["train_count"])

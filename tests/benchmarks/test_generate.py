@@ -28,7 +28,7 @@ def test_the_draw_of_users_is_always_the_same() -> None:
 
 
 def test_genres_are_read_from_columns(floor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, module, _ = load_run(floor)
+    module, _ = load_run(floor)
     count = module.num_items - 2
     flags = {"genre_film_noir": ["1", "", *[""] * count], "genre_unknown": ["", "1", *[""] * count]}
     items = module.store.items().with_columns(**{name: pl.Series(values) for name, values in flags.items()})
@@ -39,7 +39,7 @@ def test_genres_are_read_from_columns(floor: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_categories_stand_for_genres_where_they_are_words(floor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, module, _ = load_run(floor)
+    module, _ = load_run(floor)
     count, items = module.num_items - 2, module.store.items()
     shown = [items.with_columns(category=pl.Series(["Home & Garden", "", *["Office"] * count]))]
     monkeypatch.setattr(type(module.store), "items", lambda _: shown[-1])

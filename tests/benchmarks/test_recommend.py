@@ -18,13 +18,13 @@ def answers(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, li
 
 
 def tokens(run: Path, user: int) -> list[str]:
-    _, module, _ = load_run(run)
+    module, _ = load_run(run)
     names = module.store.items()["item"]
     return [names[item - 1] for item in whole_history(module.events["sequences"], user).items]
 
 
 def test_lists_are_sorted_and_leave_out_the_whole_history(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = load_run(finished)[1].store.user_tokens()[4]
+    name = load_run(finished)[0].store.user_tokens()[4]
     best = answers(capsys, str(finished), "--user", name, "--k", "7")[name]
     scores = [float(str(row["score"])) for row in best]
     assert scores == sorted(scores, reverse=True)
@@ -33,7 +33,7 @@ def test_lists_are_sorted_and_leave_out_the_whole_history(finished: Path, capsys
 
 
 def test_a_floor_recommends_the_most_popular_unseen_items(floor: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, module, _ = load_run(floor)
+    module, _ = load_run(floor)
     name = module.store.user_tokens()[0]
     best = answers(capsys, str(floor), "--user", name, "--k", "3")[name]
     counts = module.catalogue["train_count"].clone()
@@ -42,7 +42,7 @@ def test_a_floor_recommends_the_most_popular_unseen_items(floor: Path, capsys: p
 
 
 def test_a_history_on_the_command_line_equals_that_user(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = load_run(finished)[1].store.user_tokens()[2]
+    name = load_run(finished)[0].store.user_tokens()[2]
     known = answers(capsys, str(finished), "--user", name)[name]
     (given,) = answers(capsys, str(finished), "--history", ",".join(tokens(finished, 3))).values()
     assert [row["item"] for row in given] == [row["item"] for row in known]

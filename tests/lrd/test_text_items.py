@@ -1,5 +1,7 @@
 """Items that carry their text."""
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 
@@ -36,6 +38,22 @@ def test_sasrec_with_text_is_sasrec_on_those_vectors() -> None:
         known = model.train_count > 0 if model.train_count is not None else None
         scores, expected = model.eval().score_catalogue(batch), plain.eval().score_catalogue(batch)
     torch.testing.assert_close(scores[:, known], expected[:, known])
+
+
+def test_it_is_rebuilt_from_its_hyperparameters() -> None:
+    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
+    TextSASRec(**model.hparams).load_state_dict(model.state_dict())
+
+
+def test_texts_are_projected_once_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
+    model.attach(catalogue())
+    made = MagicMock(side_effect=TextItemEmbedding._make, autospec=True)
+    monkeypatch.setattr(TextItemEmbedding, "_make", lambda self: made(self))
+    with torch.inference_mode():
+        model.eval().score(toy.sampled_batch())
+        model.score_catalogue(toy.full_batch())
+    assert made.call_count == 2
 
 
 def test_projection_learns() -> None:

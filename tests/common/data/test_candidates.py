@@ -50,6 +50,13 @@ def test_the_whole_complement_can_be_drawn() -> None:
     assert (np.sort(drawn, 1) == np.arange(5, 13)).all()
 
 
+def test_more_candidates_than_16_bits_count() -> None:
+    count = 2**15 + 7
+    split = leave_one_out(split_of([[1, 2, 3]])["sequences"])
+    (drawn,) = sampler_of(split, [f"{i}" for i in range(count + 9)]).draw(split["test"], count, [0])
+    assert len(set(drawn.tolist()) - {1, 2, 3}) == count
+
+
 def test_too_few_items_are_refused_with_the_user() -> None:
     split = leave_one_out(split_of([[1, 2, 3], [1, 2, 3, 4]])["sequences"])
     with pytest.raises(TooFewItemsError, match="User 2 leaves 8 of 12 items to draw 9"):

@@ -2,7 +2,7 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import polars as pl
@@ -16,6 +16,7 @@ from common.data.schema import Manifest
 from common.data.splits import global_temporal
 from common.data.store import StoreTables, write_store
 from common.errors import DataError, UserError
+from common.models.floors import Popularity
 from common.types import DataModule, SequenceBatch, Split, TimeKind
 from tests.fixtures.histories import random_histories, split_of
 
@@ -193,6 +194,14 @@ def test_predictions_default_to_all_users_and_take_a_list(make: Make) -> None:
     data.predict_users = [34]
     with pytest.raises(UserError, match="no user 34"):
         data.predict_dataloader()
+
+
+def test_predictions_of_a_trainer_are_top_lists(make: Make) -> None:
+    data, trainer = make(), L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    batches = cast(list[tuple[Tensor, Tensor]], trainer.predict(Popularity(data.num_items), data))
+    items, scores = (torch.cat(column) for column in zip(*batches, strict=True))
+    assert items.shape == scores.shape == (33, 10)
+    assert bool((scores[:, :-1] >= scores[:, 1:]).all())
 
 
 def test_protocol_fields_tell_protocols_splits_and_test_users_apart(make: Make) -> None:

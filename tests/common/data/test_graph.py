@@ -2,10 +2,12 @@
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.graph import HISTORY, count_triplets, link_rates, restrict, strangers, training_targets, value_ids
+from common.errors import DataError
 from tests.fixtures.histories import random_histories, split_of
 
 EDGES = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["x", "y"]), st.integers(1, 6)), max_size=30)
@@ -34,6 +36,14 @@ def test_triplets_count_edges_and_known_values() -> None:
     edges = pl.DataFrame({"head": [1, 2, 3], "relation": ["x", "x", "y"], "tail": [2, 3, 1]})
     attributes = pl.DataFrame({"brand": ["a", "", "a"], "year": ["", "", ""]})
     assert count_triplets(edges, attributes) == {"x": 2, "y": 1, "brand": 2}
+
+
+def test_a_relation_with_the_name_of_an_attribute_is_refused() -> None:
+    edges = pl.DataFrame({"head": [1], "relation": ["brand"], "tail": [2]})
+    with pytest.raises(DataError, match="'brand' is both a relation and a column"):
+        count_triplets(edges, pl.DataFrame({"brand": ["a", ""]}))
+    # A column in which nothing stands is no attribute.
+    assert count_triplets(edges, pl.DataFrame({"brand": ["", ""]})) == {"brand": 1}
 
 
 def test_link_rates_equal_a_loop_over_pairs() -> None:

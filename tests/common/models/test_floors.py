@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
+from common.errors import UserError
 from common.metrics.ranking import CaseRanks
 from common.models.closed_form import ClosedFormRecommender
 from common.models.floors import DAY, DecayPopularity, EventLog, NewestFirst, Popularity, RecentPopularity
@@ -110,6 +111,12 @@ def test_last_event_clock_does_not_read_the_query_time(model: ClosedFormRecommen
     late["target_time"] = late["target_time"] + 100 * DAY
     assert torch.equal(model.score_catalogue(early), model.score_catalogue(late))
     assert model.information_set == {"event_times"}
+
+
+@pytest.mark.parametrize(("model", "value"), [("days", -5.0), ("days", 0.0), ("half_life", -1.0), ("half_life", 0.0)])
+def test_windows_that_look_ahead_are_refused(model: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"--model.{model} is {value}"):
+        RecentPopularity(3, days=value) if model == "days" else DecayPopularity(3, half_life=value)
 
 
 def test_decay_underflows_to_nothing_over_many_half_lives_and_never_overflows() -> None:

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from common.errors import UserError
 from common.models import item_knn
 from common.models.item_knn import ItemKNN, cosine_neighbours, history_matrix, user_item_matrix
 from common.types import Catalogue, Sequences
@@ -71,3 +74,9 @@ def test_history_is_weighted_by_steps_back_from_the_newest() -> None:
 def test_only_decay_reads_the_order() -> None:
     assert ItemKNN(toy.NUM_ITEMS).information_set == {"history"}
     assert ItemKNN(toy.NUM_ITEMS, decay=0.9).information_set == {"order"}
+
+
+@pytest.mark.parametrize("arguments", [{"neighbours": 0}, {"shrink": -1.0}, {"decay": -0.5}])
+def test_arguments_without_meaning_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"--model.{next(iter(arguments))} is "):
+        ItemKNN(3, **arguments)
