@@ -148,6 +148,7 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     if kind in ("", "-ablations"):
         forms |= {f"lrd-{data}{kind}" for data in ("synthetic", "ml-100k", "office", "paper")}
     forms |= {f"lrd-{data}-sensitivity" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
+    forms |= {f"lrd-{data}-controls" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
     forms |= {f"lrd-{data}-relations" for data in ("synthetic", "ml-100k", "office", "electronics", "paper")}
     forms |= {f"allmrec-{data}-few-shot" for data in ("synthetic", "ml-100k", "beauty", "games")}
     forms |= {f"allmrec-{data}-generation" for data in ("synthetic", "ml-100k", "paper")}
