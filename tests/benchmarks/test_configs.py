@@ -181,6 +181,16 @@ def test_labels_are_those_of_the_printed_figures(name: str) -> None:
     assert printed - {row.label for row in rows} == ({"tallrec"} if "Table 10" in tables else set())
 
 
+@pytest.mark.parametrize("name", [n for n in suite_names() if n.startswith("allmrec") and n.endswith("speed")])
+def test_every_item_is_set_beside_the_last_alone(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    rows = {row.label: row for row in rows_of(suite, suite.datasets[0])}
+    aliases = read_paper(REPORTED / "allmrec.yaml").aliases["Table 10"]
+    last = rows[aliases["allmrec"] if set(aliases.values()) <= rows.keys() else "allmrec"]
+    assert last.options["data.positions"] == "last"
+    assert rows[aliases["allmrec_all_items"]].options["data.positions"] == "all"
+
+
 @pytest.mark.parametrize("name", [n for n in suite_names() if n.endswith("dimensions")])
 def test_stage_2_is_as_wide_as_its_joint_vectors(name: str) -> None:
     suite, latent = read_suite(find_suite(name)), "model.latent"
