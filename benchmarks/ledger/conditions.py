@@ -1,4 +1,4 @@
-"""What sets our rows apart from a paper's: other data, models or answers; and what bars a row from any verdict."""
+"""What sets our rows apart from a paper's: data, models, settings or answers; and what bars a row from any verdict."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.rows import SMALL_SLICE, Row, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.reported import Claim, Paper, Place, ReportedFigure
-from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, Result
+from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, Result, flat
 
 UNDERTRAINED = "undertrained"
 CAVEATS = (UNDERTRAINED, "selected on", "tuned on", "seeds share", "one of several runs")
@@ -22,6 +22,8 @@ HEADLINE = {"scorer": "score", "prompt_order": "none"}
 UNWRITTEN = "ranked by likelihood, where the paper reads written answers"
 WHOLE = {"max_steps": (None, -1), "max_time": (None,), "limit_train_batches": (None, 1.0)}
 """Values with which settings of the Trainer leave an epoch whole, and their number to ``max_epochs``."""
+OF_A_RUN = ("model", "data", "trainer")
+"""What options of a run itself begin with; others begin with the role of a run that it builds on."""
 HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """A model's name on the hub, ``owner/name``; anything else that names a model is a folder."""
 
@@ -88,13 +90,15 @@ class Conditions:
 
     def __init__(self, found: Mapping[str, Finished]) -> None:
         self.found = found
+        self._settings: dict[str, dict[str, Any]] = {}
 
     def differences(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> list[str]:
         """The parts of rows that are not the paper's."""
         differ = ["other cold users (truncated)"] if "truncated" in one.table.scenario else []
-        for row in one.rows:
+        for method, row in zip(methods_of(reported), one.rows, strict=False):
             for run in row.runs:
                 differ += [*self._other_data(run, reported.place), *other_models(run, paper)]
+                differ += self._other_settings(run, paper.settings_of(method))
             # Orderings are judged case by case, and of written answers only the means are kept.
             if isinstance(reported, ReportedFigure) and answers_of(reported, row) not in {"", *row.metrics}:
                 differ.append(UNWRITTEN)
@@ -121,6 +125,25 @@ class Conditions:
         others = Data.of(trained).differences(run.data[ORIGIN], place.recipes)
         return [*differ, *(f"trained on {other}" for other in others)]
 
+    def _other_settings(self, run: Result, printed: Mapping[str, Any]) -> list[str]:
+        """The settings of a run, and of those that it builds on as far as they are here, that differ from a paper's."""
+        others = []
+        trained = self._trained(run)
+        for option, value in printed.items():
+            role, _, rest = option.partition(".")
+            behind = trained.predecessors.get(role, "") if trained else ""
+            name = run.run_id if role in OF_A_RUN else behind
+            if name in self.found:
+                own = self._settings_of(name).get(option if role in OF_A_RUN else rest, "unset")
+                others += [f"{option} {own}"] if own != value else []
+        return [f"other settings ({', '.join(others)})"] if others else []
+
+    def _settings_of(self, run_id: str) -> dict[str, Any]:
+        """The settings of a run by option."""
+        if run_id not in self._settings:
+            self._settings[run_id] = flat(parse_yaml(self.found[run_id].text(CONFIG)) or {})
+        return self._settings[run_id]
+
     def _trained(self, run: Result) -> Result | None:
         """The run whose weights a run has, if it is known."""
         while CHECKPOINT in run.predecessors:
@@ -133,6 +156,13 @@ class Conditions:
         """Whether all runs of a row were given the epochs that the paper prints for their method."""
         budget = paper.epochs_of(row.runs[0].method)
         return budget is not None and all(whole_epochs(self.found[run.run_id]) >= budget for run in row.runs)
+
+
+def methods_of(reported: ReportedFigure | Claim) -> tuple[str, str]:
+    """The paper's names of both sides of an ordering, or of a method and of what it is relative to."""
+    if isinstance(reported, Claim):
+        return reported.better, reported.worse
+    return reported.method, reported.place.relative_to
 
 
 def answers_of(reported: ReportedFigure | Claim, row: Row) -> str:

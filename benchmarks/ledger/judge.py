@@ -26,7 +26,8 @@ class LedgerEntry:
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
             neither, or our row has a mark that rules out a verdict; *not comparable*: data, text encoder, language
-            model or scoring are not the paper's; *not applicable*: there can be no such figure; *missing*: no run.
+            model, scoring or settings are not the paper's; *not applicable*: there can be no such figure; *missing*: no
+            run.
         why: Reason for the verdict, unless the figures explain it.
         runs: Ids of our runs, or of the store.
         cases: Number of our test cases.

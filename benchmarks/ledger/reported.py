@@ -98,6 +98,9 @@ class Paper:
         text_encoders: The encoders of the paper's text vectors, as patterns.
         own_text_encoders: The same by method, for methods that read texts with another encoder.
         epochs: Epochs of training by method, as patterns that variants match, too; as far as they are printed.
+        settings: Settings by method, as patterns: values by option of `recbench run`, without ``init_args``, or by the
+            role of a run that it builds on and an option of that run. Later patterns replace options of earlier ones,
+            and ``None`` leaves an option open.
         copies: Data sets that may replace another of which there is no run.
         aliases: By table, the rows to use for its methods if they exist, because suites may turn a component off.
         not_implemented: Methods that are not implemented here.
@@ -113,6 +116,7 @@ class Paper:
     text_encoders: tuple[str, ...] = ()
     own_text_encoders: dict[str, list[str]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     not_implemented: tuple[str, ...] = ()
@@ -132,6 +136,13 @@ class Paper:
     def epochs_of(self, method: str) -> int | None:
         """The epochs of training that are printed for a method or for what it varies, if any are."""
         return max((epochs for name, epochs in self.epochs.items() if fnmatchcase(method, name)), default=None)
+
+    def settings_of(self, method: str) -> dict[str, Any]:
+        """The settings with which the paper has a method, by option."""
+        merged: dict[str, Any] = {}
+        for name, settings in self.settings.items():
+            merged |= settings if fnmatchcase(method, name) else {}
+        return {option: value for option, value in merged.items() if value is not None}
 
 
 def paper_names() -> list[str]:
@@ -157,6 +168,7 @@ def read_paper(path: Path) -> Paper:
         text_encoders=tuple(requires.get("text_encoder", ())),
         own_text_encoders=requires.get("own_text_encoder", {}),
         epochs=requires.get("epochs", {}),
+        settings=requires.get("settings", {}),
         copies=values.get("copies", {}),
         aliases={table["table"]: table["aliases"] for table in values["tables"] if "aliases" in table},
         not_implemented=tuple(values.get("not_implemented", ())),

@@ -28,6 +28,7 @@ MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", *RA
 """Metrics that are not shares."""
 ANSWERS = ("generated/hr@1", "generated/legacy_hr@1")
 """Metrics of what a language model writes."""
+OPTION = re.compile(r"(\w+\.)?(model|data|trainer)(\.\w+)+")
 SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
 POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
 SLICES = {
@@ -156,6 +157,18 @@ def pattern_of(known: Collection[str], kind: str) -> Check:
     return check
 
 
+def option(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses anything but a dotted option of a run, or of a run that it builds on behind the role of that run."""
+    if not isinstance(value, str) or not OPTION.fullmatch(value):
+        raise _MisplacedError(where, "an option such as data.negatives", value)
+
+
+def setting(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses anything but a plain value."""
+    if not isinstance(value, str | int | float | None):
+        raise _MisplacedError(where, "a plain value", value)
+
+
 def metric(value: Any, where: str) -> None:  # noqa: ANN401
     """Refuses anything but a metric."""
     if not (isinstance(value, str) and (SHARE.fullmatch(value) or value in MEASURES)):
@@ -207,6 +220,7 @@ def _paper(values: dict[str, Any]) -> None:
             "text_encoder": list_of(text),
             "own_text_encoder": mapping_of(methods, list_of(text)),
             "epochs": mapping_of(pattern_of(known, "method"), number),
+            "settings": mapping_of(pattern_of(known, "method"), mapping_of(option, setting)),
         },
     )
     own = values.get("metric")

@@ -1,7 +1,13 @@
 """A tiny paper, and data like its own."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from benchmarks.ledger.reported import REPORTED, read_paper
+from benchmarks.runs import CONFIG
 
 TINY = """
 paper: Tiny
@@ -28,3 +34,13 @@ def written(folder: Path, text: str) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(text)
     return path
+
+
+def as_printed(run: Path, paper: str, method: str, **changes: object) -> None:
+    """Gives a run the settings with which a shipped paper has a method, but for some, by option."""
+    settings = read_paper(REPORTED / f"{paper}.yaml").settings_of(method) | changes
+    tree: dict[str, Any] = {}
+    for option, value in settings.items():
+        *path, name = option.split(".")
+        reduce(lambda level, key: level.setdefault(key, {}), path, tree)[name] = value
+    (run / CONFIG).write_text(yaml.safe_dump(tree))

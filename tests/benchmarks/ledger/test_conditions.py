@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.ledger.conditions import UNWRITTEN, named
-from benchmarks.ledger.reported import REPORTED
+from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.runs import CONFIG, read_result
-from tests.benchmarks.ledger.made_papers import DATA, TINY, written
+from tests.benchmarks.ledger.made_papers import DATA, TINY, as_printed, written
 from tests.benchmarks.made_results import made_run
 
 GAMES: dict[str, Any] = {"dataset": "amazon-games", "data": {"recipe": "allmrec"}, "protocol": "sampled-19"}
@@ -32,10 +33,11 @@ def wrote(run: Path, share: float) -> None:
 
 def test_written_answers_face_what_the_paper_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(3):
-        wrote(made_run(tmp_path, "allmrec", 0.9, seed, **GAMES, **OPT), 0.53)
-        made_run(tmp_path, "tallrec", 0.9, seed, **GAMES, **OPT)
-        made_run(tmp_path, "allmrec_retrieval", 0.9, seed, **GAMES, **OPT)
-        made_run(tmp_path, "ncf", 0.9, seed, **GAMES)
+        for method in ("allmrec", "tallrec", "allmrec_retrieval", "ncf"):
+            run = made_run(tmp_path, method, 0.9, seed, **GAMES, **({} if method == "ncf" else OPT))
+            as_printed(run, "allmrec", method)
+            if method == "allmrec":
+                wrote(run, 0.53)
     found = entries(tmp_path, REPORTED / "allmrec.yaml", capsys)
     everyone = "all test users"
     assert found[everyone, "allmrec"]["ours"] == pytest.approx(0.53)
@@ -96,6 +98,54 @@ def test_a_test_on_other_data_needs_a_training_on_the_papers(
         tmp_path, TINY.replace("    about", "    scenario: from-ml-1m\n    about").replace("[ml-1m]", "[ml-20m]")
     )
     assert entries(tmp_path / "runs", paper, capsys)["all users", "sasrec"]["why"] == why
+
+
+OFFICE: dict[str, Any] = {"dataset": "amazon-office", "data": {"recipe": "released"}, "protocol": "sampled-99"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "why"),
+    [
+        ({}, "not reproduced", ""),
+        ({"data.negatives": "train"}, "not comparable", "other settings (data.negatives train)"),
+        (
+            {"data.graph": "kg-train", "model.weight_lrd": 0.5},
+            "not comparable",
+            "other settings (data.graph kg-train, model.weight_lrd 0.5)",
+        ),
+        ({"model.discovery": None}, "not comparable", "model.discovery.num_latent unset"),
+    ],
+)
+def test_runs_with_other_settings_than_the_papers_get_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], verdict: str, why: str
+) -> None:
+    for seed in range(5):
+        run = made_run(tmp_path, "rcf_lrd", 0.9, seed, text_encoder="file:/office.feat.GPT:float64", **OFFICE)
+        as_printed(run, "lrd", "rcf_lrd", **changes)
+    found = entries(tmp_path, REPORTED / "lrd.yaml", capsys)
+    figure = found["seed 2019, GPT vectors of width 1,536 from an unnamed model", "rcf_lrd"]
+    assert figure["verdict"] == verdict
+    assert why in figure["why"]
+
+
+@pytest.mark.parametrize(("item", "why"), [(0.5, ""), (0.2, "other settings (allmrec_stage1.model.weight_item 0.2)")])
+def test_settings_of_the_run_behind_a_row_count_where_it_is_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], item: float, why: str
+) -> None:
+    for seed in range(3):
+        stage1 = made_run(tmp_path, "allmrec_stage1", 0.5, seed, **GAMES)
+        printed = read_paper(REPORTED / "allmrec.yaml").settings_of("allmrec") | {
+            "allmrec_stage1.model.weight_item": item
+        }
+        own = {name.removeprefix("allmrec_stage1."): value for name, value in printed.items() if "stage1" in name}
+        (stage1 / CONFIG).write_text(yaml.safe_dump(own))
+        run = made_run(tmp_path, "allmrec", 0.9, seed, **GAMES, **OPT, predecessors={"allmrec_stage1": stage1.name})
+        as_printed(run, "allmrec", "allmrec")
+        wrote(run, 0.53)
+    figure = entries(tmp_path, REPORTED / "allmrec.yaml", capsys)["all test users", "allmrec"]
+    assert (figure["verdict"], figure["why"].partition(";")[0]) == (
+        ("not comparable", why) if why else ("reproduced", "ours: generated/legacy_hr@1")
+    )
 
 
 @pytest.mark.parametrize(

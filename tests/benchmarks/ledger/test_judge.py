@@ -14,7 +14,7 @@ from benchmarks.leaderboard.rows import Cell
 from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Prepared, Verdict, against_band
 from benchmarks.ledger.reported import REPORTED, Place, ReportedFigure
-from tests.benchmarks.ledger.made_papers import DATA, TINY, written
+from tests.benchmarks.ledger.made_papers import DATA, TINY, as_printed, written
 from tests.benchmarks.made_results import made_run
 
 SENTENCES, LONGFORMER = "sentence-transformers/nq-distilbert-base-v1", "allenai/longformer-base-4096"
@@ -102,7 +102,7 @@ def test_a_method_faces_the_papers_figure_on_the_encoder_that_it_had_there(
     reasons = []
     for encoder in (own, other):
         runs = tmp_path / Path(encoder).name
-        made_run(runs, method, 0.4, text_encoder=encoder, **made)
+        as_printed(made_run(runs, method, 0.4, text_encoder=encoder, **made), "allmrec", method)
         assert main(["ledger", str(runs), "--paper", str(REPORTED / "allmrec.yaml"), "--format", "json"]) == 0
         found = [record for record in json.loads(capsys.readouterr().out) if record["method"] == method]
         reasons += [record["why"] for record in found if record["ours"] is not None]

@@ -1,14 +1,18 @@
 """Figures of the papers are read whole, and what has no table or is no number is refused."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.experiments import find_suite, suite_names
-from benchmarks.launch.suites import read_suite
+from benchmarks.launch.rows import SuiteRow, experiment_of, rows_of
+from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.ledger.schema import SLICES
+from benchmarks.settings import setting_of
 from common.data.recipes import DATASETS
 from common.data.scenarios import slices
 from common.data.splits import leave_one_out
@@ -95,6 +99,16 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
             "recipe: [5-core]\n  epochs: {kdb*: 5}",
             r"epochs: expected a method or a pattern of some, found 'kdb\*'",
         ),
+        (
+            "recipe: [5-core]",
+            "recipe: [5-core]\n  settings: {caser: {negatives: train}}",
+            "settings, caser: expected an option such as data.negatives, found 'negatives'",
+        ),
+        (
+            "recipe: [5-core]",
+            "recipe: [5-core]\n  settings: {caser: {data.negatives: [train]}}",
+            r"settings, caser, data.negatives: expected a plain value, found \['train'\]",
+        ),
         ("metric: hr@10", "metric: hr@10\nanswers: hr@2", "answers: expected a metric of answers, found 'hr@2'"),
         (TINY, "- nothing", "reports nothing"),
         (TINY, "a: [", "is not valid YAML"),
@@ -142,6 +156,34 @@ def test_methods_with_printed_epochs_lend_them_to_their_variants() -> None:
     methods = ("allmrec", "allmrec_no_joint", "tallrec", "morec")
     assert [allmrec.epochs_of(method) for method in methods] == [5, 5, 5, None]
     assert [lrd.epochs_of(method) for method in ("kda_lrd_no_llm", "sasrec_lrd")] == [200, None]
+
+
+def settings_in(
+    suite: Suite, rows: dict[str, SuiteRow], data: str, row: SuiteRow, options: Iterable[str]
+) -> dict[str, Any]:
+    """The values of options of a row and, behind a role, of the row that fills it."""
+    values = {}
+    for option in options:
+        role, _, rest = option.partition(".")
+        own = rows[row.needs[role]] if role in row.needs else row
+        name = rest if role in row.needs else option
+        changed = {key.replace(".init_args", ""): value for key, value in (suite.options | own.options).items()}
+        values[option] = changed[name] if name in changed else setting_of(experiment_of(data, own.method), name)
+    return values
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in suite_names() if n.startswith(("lrd-paper", "lrd-office", "allmrec-paper"))]
+)
+def test_rows_of_a_papers_suites_have_its_settings(name: str) -> None:
+    suite, paper = read_suite(find_suite(name)), read_paper(REPORTED / f"{name.partition('-')[0]}.yaml")
+    printed = {cell.method for cell in paper.cells} | {side for c in paper.claims for side in (c.better, c.worse)}
+    for data in suite.datasets:
+        rows = {row.key: row for row in rows_of(suite, data)}
+        for row in rows.values():
+            if row.label in printed:
+                settings = paper.settings_of(row.label)
+                assert settings_in(suite, rows, data, row, settings) == settings, row.label
 
 
 def test_logged_figures_of_lrd_need_the_shipped_negatives_and_its_words_do_not() -> None:
