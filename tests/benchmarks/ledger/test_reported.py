@@ -10,6 +10,7 @@ import torch
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.rows import SuiteRow, experiment_of, rows_of
 from benchmarks.launch.suites import Suite, read_suite
+from benchmarks.ledger.conditions import named
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.ledger.schema import SLICES
 from benchmarks.settings import setting_of
@@ -190,6 +191,12 @@ def test_logged_figures_of_lrd_need_the_shipped_negatives_and_its_words_do_not()
     lrd = read_paper(REPORTED / "lrd.yaml")
     assert {cell.place.recipes for cell in lrd.cells if "seed 2019" in cell.place.about} == {("released",)}
     assert {claim.place.recipes for claim in lrd.claims} == {lrd.recipes}
+
+
+def test_only_the_shipped_vectors_are_those_of_lrds_authors() -> None:
+    encoders = read_paper(REPORTED / "lrd.yaml").encoders_of("rcf_lrd")
+    names = ("file:data/Office/Office.feat.GPT:float64", "openai:text-embedding-ada-002")
+    assert [named(name, encoders) for name in names] == [True, False]
 
 
 def test_written_answers_face_hit_rates_of_writers_only() -> None:
