@@ -22,6 +22,8 @@ from common.models.finished import finished_model, read_checkpoint
 from common.types import Catalogue, SequenceBatch, Sequences
 
 PERMUTATION_SEED = 0
+OF_THE_FILTER = frozenset({"user_id", "event_times", "query_time"})
+"""What a case tells the user's vector alone; prompts show no more of it than history and order."""
 
 
 class ALLMRecControl(ALLMRecStage2):
@@ -72,9 +74,23 @@ class ALLMRecControl(ALLMRecStage2):
             own["ablation"] = control
         super().__init__(**saved["hyper_parameters"] | own | {"generate_at_test": False})
         self.control = control
+        self.information_set = self._reads()
         if control != "untrained":
             self.on_load_checkpoint(saved)
             self.load_state_dict(saved["state_dict"])
+
+    def _reads(self) -> frozenset[str]:
+        """What scores depend on (PROTOCOL P9): others' vectors are found by the user's id."""
+        known, read_by_filter = self.information_set, self.collaborative.module.information_set
+        if self.control == "null_context":
+            return known - OF_THE_FILTER - {"history", "order"}
+        if self.control == "shuffled_users":
+            return known | {"user_id"}
+        if self.ablation == "no_user":
+            return known - OF_THE_FILTER
+        if self.ablation == "shuffled_history" and "order" not in read_by_filter:
+            return known - {"order"} | {"history"}
+        return known
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles and joint vectors, which ``shuffled_joint`` permutes, and others' events."""

@@ -19,6 +19,8 @@ from lrd.spectrum import fourier_coefficients, interval_histograms, log_age
 class KDA(RCF):
     """RCF with a learnt weight of each event by relation and age, multiplied after the attention's softmax.
 
+    Ages tell the ``order`` of the history, too.
+
     Source: C. Wang et al., "Toward Dynamic User Intention: Temporal Evolutionary Effects of Item Relations in
     Sequential Recommendation", TOIS 39(2), 2021, https://doi.org/10.1145/3432244.
 
@@ -55,7 +57,7 @@ class KDA(RCF):
         self.spectrum = spectrum
         self.clock: Clock = clock
         self.starts_from_graph = spectrum == "data"
-        self.information_set = self.information_set | {"event_times"} | clock_information(clock)
+        self.information_set = self.information_set | {"order", "event_times"} | clock_information(clock)
 
     def build(self, num_users: int, num_items: int, num_entities: int, num_relations: int, text_width: int = 0) -> None:
         """Makes the tables and one decay curve per relation; sizes as in :meth:`RCF.build`."""

@@ -29,7 +29,8 @@ class RCF(nn.Module):
     Source: X. Xin et al., "Relational Collaborative Filtering", SIGIR 2019, https://arxiv.org/abs/1904.12796, in
     the form that S. Yang et al., SIGIR 2024, https://arxiv.org/abs/2403.18348 attach latent relations to: one level
     of attention over the ordered history instead of two over the user's whole positive set, and a dot product
-    instead of an MLP on top. It is KDA without time.
+    instead of an MLP on top. It is KDA without time. Attention has no positions, so that of the history only matters
+    which items are the newest ones that it is shown: it reads the ``history``, not its ``order`` (PROTOCOL P9).
 
     Args:
         width: Width of user, entity and relation vectors.
@@ -42,7 +43,7 @@ class RCF(nn.Module):
             without relations.
     """
 
-    information_set = frozenset({"order", "user_id", "graph", "attributes"})
+    information_set = frozenset({"history", "user_id", "graph", "attributes"})
     starts_from_graph = False
     value_of: Tensor
     trained: Tensor

@@ -11,6 +11,7 @@ from allmrec.controls import ALLMRecControl
 from allmrec.stage2 import ALLMRecStage2
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
+from common.models.sasrec import SASRec
 from common.types import SequenceBatch
 from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
 
@@ -104,3 +105,43 @@ def test_ablations_may_be_asked_of_what_was_trained_without_them(runs: dict[str,
     model = control(runs, name)
     torch.testing.assert_close(model.project_item.inner.weight, trained.project_item.inner.weight)
     assert not torch.allclose(model.score(batch), trained.score(batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("none", {"history", "order"}),
+        ("untrained", {"history", "order"}),
+        ("shuffled_joint", {"history", "order"}),
+        ("shuffled_users", {"history", "order", "user_id"}),
+        ("null_context", set()),
+        ("no_user", {"history", "order"}),
+        ("shuffled_history", {"history", "order"}),
+    ],
+)
+def test_information_is_what_changes_the_scores(runs: dict[str, Any], name: Any, reads: set[str]) -> None:  # noqa: ANN401
+    model, batch = control(runs, name), evaluation_batch()
+    own = changed(batch, history=batch["candidates"][:, 1:5])
+    others = {
+        "history": {"history": batch["candidates"][:, 5:9]},
+        "order": {"history": own["history"].flip(1)},
+        "user_id": {"user_id": batch["user_id"] % NUM_USERS + 1},
+    }
+    before = model.score(own)
+    found = {what: model.score(changed(own, **values)) for what, values in others.items()}
+    assert {what for what, scores in found.items() if not torch.allclose(scores, before)} == reads
+    assert model.information_set == reads - {"history"} | {"text"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [("no_user", {"order"}), ("shuffled_history", {"history", "user_id"}), ("null_context", set())],
+)
+def test_what_only_the_filter_reads_goes_with_its_vector(
+    runs: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: Any,  # noqa: ANN401
+    reads: set[str],
+) -> None:
+    monkeypatch.setattr(SASRec, "information_set", frozenset({"user_id"}))
+    assert control(runs, name).information_set == reads | {"text"}

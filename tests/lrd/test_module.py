@@ -36,8 +36,8 @@ def model(
     return LRD(*sizes, backbone=backbone or RCF(8, heads=2), discovery=discovery, **arguments)
 
 
-BASE = {"order", "user_id", "graph", "attributes"}
-TIMES = {"event_times", "query_time"}
+BASE = {"history", "user_id", "graph", "attributes"}
+TIMES = {"order", "event_times", "query_time"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ TIMES = {"event_times", "query_time"}
         (lambda: model(RCF(8, heads=2, include_values=False), weight_kge=0.0), BASE - {"graph", "attributes"}),
         (lambda: model(KDA(8, heads=2)), BASE | TIMES),
         (lambda: model(KDA(8, heads=2), weight_kge=0.0), BASE | TIMES),
-        (lambda: model(KDA(8, heads=2, clock="last_event")), BASE | {"event_times"}),
+        (lambda: model(KDA(8, heads=2, clock="last_event")), BASE | {"order", "event_times"}),
         (lambda: model(discovery=LatentRelationDiscovery()), BASE | {"text"}),
         (lambda: model(discovery=LatentRelationDiscovery(vectors="id")), BASE),
         (lambda: model(discovery=LatentRelationDiscovery(extractor="uniform")), BASE),
