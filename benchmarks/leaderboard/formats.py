@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.columns import markdown
-from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM, SHOWN, SMALL_SLICE, Row, Standing, Table
+from benchmarks.leaderboard.rows import (
+    RANKED_SEEDS,
+    RANKED_SEEDS_LLM,
+    SHOWN,
+    SMALL_SLICE,
+    STAND_IN,
+    Row,
+    Standing,
+    Table,
+)
 from benchmarks.results import OVERALL
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -185,6 +194,8 @@ def _footnotes(table: Table) -> list[str]:
         notes.append("*above floor*: share closed of the gap between the best floor that reads no more and 1.")
     if any(row.rank is None for row in table.rows):
         notes.append(f"Rows with fewer than {RANKED_SEEDS} seeds ({RANKED_SEEDS_LLM} with an LLM) have no rank.")
+    if any(row.stand_in for row in table.rows):
+        notes.append(f"Rows on a {STAND_IN} have none either, however many their seeds: they say nothing about LLMs.")
     if any(row.standing and row.standing.ranks for row in table.rows):
         notes.append(
             "*ranks*: the ranks that a row may have; rows that share a letter under *tie* are not separated (Welch's t "

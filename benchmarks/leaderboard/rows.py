@@ -62,7 +62,7 @@ class Standing:
     """The verdicts on a row (:mod:`benchmarks.statistics.verdicts`).
 
     Attributes:
-        ranks: First and last rank that it may have; ``None`` for a row with too few seeds.
+        ranks: First and last rank that it may have; ``None`` for a row that earns none.
         group: Letters of its tie groups; rows that share a letter are not separated.
         lead: Its primary metric minus that of the best row, with the 95 % interval; ``None`` for the best row.
         spread: Half-width of its own 95 % interval over users.
@@ -80,7 +80,7 @@ class Row:
 
     Attributes:
         method: Its label, with the id of the configuration if several share a label.
-        rank: Rank among the rows with enough seeds, ``None`` for the others, and for all while only floors have enough.
+        rank: Rank among the eligible rows, ``None`` for the others, and for all while only floors are eligible.
         metrics: Cell of each metric.
         share: Share of the gap on the primary metric between the best floor that reads no more and a perfect score
             which the row closes; ``None`` if there is no such floor, or the row is a floor itself.
@@ -111,7 +111,12 @@ class Row:
     @property
     def name(self) -> str:
         """The method as tables and plots show it; a stand-in language model is always mentioned."""
-        return f"{self.method} ({STAND_IN})" if STAND_IN in self.marks else self.method
+        return f"{self.method} ({STAND_IN})" if self.stand_in else self.method
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether its language model is a stand-in, so that nothing about language models follows from it."""
+        return STAND_IN in self.marks
 
     @property
     def seeds(self) -> int:
@@ -125,7 +130,9 @@ class Row:
 
     @property
     def eligible(self) -> bool:
-        """Whether it has enough seeds for a rank, not counting one with which its configuration was tuned."""
+        """Whether it earns a rank: not on a stand-in, and with enough seeds besides one that it was tuned with."""
+        if self.stand_in:
+            return False
         return self.floor or _independent([run for run in self.runs if not _tuned_on(run)]) >= self.needed
 
 
@@ -375,7 +382,7 @@ def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:
 
 
 def _ranked(rows: list[Row]) -> list[Row]:
-    """Ranks the rows with enough seeds; none while floors, which need one run, would be the only ones."""
+    """Ranks the eligible rows; none while floors, which need one run, would be the only ones."""
     trained = [row for row in rows if not row.floor]
     if trained and not any(row.eligible for row in trained):
         return rows

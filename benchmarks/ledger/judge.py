@@ -204,6 +204,8 @@ def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Ver
     """Verdict on an ordering by the paired test of its table, and the reason."""
     if claim.metric != table.primary:
         return "inconclusive", f"verdicts are only on {table.primary}"
+    if better.stand_in or worse.stand_in:
+        return "inconclusive", "no rank on a stand-in"
     few = [row.needed for row in (better, worse) if not row.eligible]
     if few:
         return "inconclusive", f"fewer than {max(few)} seeds"

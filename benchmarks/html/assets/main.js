@@ -19,7 +19,7 @@ function show(table) {
   document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");
   document.getElementById("legend").textContent =
     `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: separation requires that Welch's t over seeds and the paired bootstrap over users both exclude zero, with Holm's correction over all pairs. ` +
-    "Other metrics and slices have uncorrected intervals (hover to see them). Rows with fewer than 5 seeds (3 with a language model) have no rank.";
+    "Other metrics and slices have uncorrected intervals (hover to see them). Rows with fewer than 5 seeds (3 with a language model) have no rank, nor has a row on a stand-in language model.";
   drawControls();
   refresh();
 }

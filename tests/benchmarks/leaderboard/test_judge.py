@@ -43,6 +43,19 @@ def test_too_few_seeds_get_an_interval_and_no_verdict(tmp_path: Path) -> None:
     assert not table.pairs[0, 1][3]
 
 
+def test_a_stand_in_has_an_interval_and_is_compared_with_nothing(tmp_path: Path) -> None:
+    for seed in range(5):
+        for name, rate in (("best", 0.40), ("worst", 0.20)):
+            made_run(tmp_path, name, rate + seed / 1000, seed, cases=2000)
+        made_run(tmp_path, "made", 0.30 + seed / 1000, seed, cases=2000, language_model="standin-text")
+    table = table_of(tmp_path)
+    found = [(row.method, row.standing.ranks, row.standing.group) for row in table.rows if row.standing]
+    assert found == [("best", (1, 1), "a"), ("made", None, ""), ("worst", (2, 2), "b")]
+    assert table.rows[1].standing
+    assert table.rows[1].standing.lead
+    assert [table.pairs[pair][3] for pair in ((0, 1), (1, 2), (0, 2))] == [False, False, True]
+
+
 def test_difference_is_that_of_the_means_both_ways(tmp_path: Path) -> None:
     made_run(tmp_path, "a", 0.4)
     made_run(tmp_path, "b", 0.2)

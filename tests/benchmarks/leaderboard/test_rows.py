@@ -1,5 +1,7 @@
 """Tables state means, spreads, floors and marks, and refuse to mix protocols."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -156,6 +158,16 @@ def test_stand_in_is_marked_and_a_real_model_is_not() -> None:
     rows = build_table([made_result(m, 0.5, language_model=name) for m, name in names.items()], "full").rows
     assert {row.method: "stand-in LLM" in row.marks for row in rows} == {"made": True, "real": False}
     assert {row.name for row in rows} == {"made (stand-in LLM)", "real"}
+
+
+@pytest.mark.parametrize("closed_form", [False, True])
+def test_a_stand_in_earns_no_rank_and_the_table_says_why(closed_form: bool) -> None:
+    own: dict[str, Any] = {"language_model": "standin-text", "closed_form": closed_form}
+    made = [made_result("made", 0.5, seed, **own) for seed in range(5)]
+    others = [made_result(name, rate, seed) for name, rate in (("a", 0.6), ("b", 0.4)) for seed in range(5)]
+    table = build_table([*made, *others], "full")
+    assert [(row.method, row.rank) for row in table.rows] == [("a", 1), ("made", None), ("b", 2)]
+    assert "Rows on a stand-in LLM have none either" in as_markdown([table])
 
 
 def test_costs_are_means_and_what_is_unknown_is_absent() -> None:
