@@ -72,6 +72,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     Raises:
         UserError: If there is no such store, split, protocol or scenario, or a number is out of range.
+        DataError: If the scenario leaves no user with enough training events.
     """
 
     made_of_training: ClassVar[tuple[str, ...]] = ("training", "catalogue")
@@ -222,12 +223,7 @@ class SequenceDataModule(L.LightningDataModule):
         rank, world_size = (share["rank"], share["num_replicas"]) if share else (0, 1)
         dataset = self._training_set(rank, world_size)
         if not len(dataset):
-            whom = "" if self.scenario == OVERALL else f", of those that --data.scenario {self.scenario} leaves,"
-            raise DataError(
-                f"no user of {self.manifest.dataset}{whom} has enough training events for {self.instances} instances",
-                "Choose a recipe that keeps more events, "
-                + ("or lower --data.min_history." if not whom else "or a scenario that keeps more users."),
-            )
+            raise self._too_few_events("", "lower --data.min_history.")
         if self.instances == "session":
             return self._loader(dataset, None, EpochSampler(dataset, shuffle=False))
         return self._loader(dataset, self.batch_size, self._order(dataset, rank, world_size))
@@ -290,8 +286,13 @@ class SequenceDataModule(L.LightningDataModule):
         """What the store knows of the training, and what this way of making instances leaves out."""
         return {
             **self.store.catalogue(self.training.split),
-            "least_events": 1 + self.min_history if self.instances == "prefix" else 2,
+            "least_events": self._least_events,
         }
+
+    @property
+    def _least_events(self) -> int:
+        """Training events that a user needs for an instance."""
+        return 1 + self.min_history if self.instances == "prefix" else 2
 
     def _training_set(self, rank: int, world_size: int) -> TrainingDataset:
         sampler = None
@@ -335,6 +336,17 @@ class SequenceDataModule(L.LightningDataModule):
                 f"--data.scenario {self.scenario} divides users, and --data.split {self.split} divides time",
                 "Choose --data.split leave_one_out.",
             )
+        if self.scenario == OVERALL:
+            # Floors may still count events that are too few to train on.
+            return
+        lengths = self.events["train_end"] - self.events["sequences"]["offsets"][:-1]
+        if int(lengths.max()) < self._least_events:
+            whom = f", of those that --data.scenario {self.scenario} leaves,"
+            raise self._too_few_events(whom, "a scenario that keeps more users.")
+
+    def _too_few_events(self, whom: str, cure: str) -> DataError:
+        what = f"no user of {self.manifest.dataset}{whom} has enough training events for {self.instances} instances"
+        return DataError(what, f"Choose a recipe that keeps more events, or {cure}")
 
     def _check_time(self) -> None:
         if self.split == "global_temporal" and self.manifest.time != "real" and not self.allow_imputed_time:
