@@ -20,6 +20,8 @@ PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5"
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
 RANKED_SEEDS, RANKED_SEEDS_LLM = 5, 3
 """Seeds that a row needs for a rank, and that a row with a language model needs. A closed-form row needs one run."""
+SENTENCE_ENCODERS = ("minilm",)
+"""What a method may read prompts with that is no language model: a row with it needs the seeds of others."""
 SMALL_SLICE = 100
 """Slices with fewer cases are marked."""
 STAND_IN = "stand-in LLM"
@@ -126,7 +128,8 @@ class Row:
     @property
     def needed(self) -> int:
         """Number of seeds that a rank needs, or a verdict on what a paper prints."""
-        return 1 if self.floor else RANKED_SEEDS_LLM if self.runs[0].language_model else RANKED_SEEDS
+        inside = self.runs[0].language_model not in (None, *SENTENCE_ENCODERS)
+        return 1 if self.floor else RANKED_SEEDS_LLM if inside else RANKED_SEEDS
 
     @property
     def eligible(self) -> bool:

@@ -1,14 +1,19 @@
 """Tables state means, spreads, floors and marks, and refuse to mix protocols."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.experiments import find_suite, suite_names
+from benchmarks.launch.rows import experiment_of, rows_of, seeds_of
+from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.formats import as_markdown
 from benchmarks.leaderboard.rows import build_table, build_tables
 from benchmarks.runs import Result
+from benchmarks.settings import setting_of
 from common.errors import UserError
 from tests.benchmarks.made_results import made_result
 
@@ -119,6 +124,26 @@ def test_a_seed_counts_once_and_the_run_itself_before_its_evaluations() -> None:
 def test_three_seeds_rank_a_row_with_a_language_model() -> None:
     rows = build_table([made_result("a", 0.5, seed, language_model="opt-6.7b") for seed in range(3)], "full").rows
     assert rows[0].rank == 1
+
+
+def test_a_sentence_encoder_needs_the_seeds_of_other_methods() -> None:
+    runs = [made_result("a", 0.5, seed, language_model="minilm") for seed in range(5)]
+    assert [build_table(runs[:count], "full").rows[0].rank for count in (3, 5)] == [None, 1]
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if name.startswith("allmrec")])
+def test_suites_plan_fewer_seeds_for_the_models_that_need_fewer(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    for data in suite.datasets:
+        for row in rows_of(suite, data):
+            values = [
+                row.options.get(option, setting_of(experiment_of(data, row.method), option))
+                for option in ("model.llm", "model.reader")
+            ]
+            inside = next((value for value in values if value), None)
+            result = made_result("a", 0.5, language_model=inside)
+            needed = build_table([result], "full").rows[0].needed
+            assert needed == (3 if seeds_of(replace(suite, seeds=[1], seeds_llm=[2]), data, row) == [2] else 5)
 
 
 def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
