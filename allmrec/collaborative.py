@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
 from common.errors import UserError
@@ -49,14 +48,8 @@ class CollaborativeFilter(Frozen[Recommender]):
             )
         super().__init__(model, follows_training=dropout)
         self.width = self.item_vectors().size(1)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of its weights, by which joint vectors know the filter that they were made from."""
-        sha = hashlib.sha256()
-        for weights in self.module.parameters():
-            sha.update(weights.detach().cpu().numpy().tobytes())
-        return sha.hexdigest()
+        # Now, because a trainer may round the weights.
+        self.digest = digest_of(model)
 
     def attach(self, catalogue: Catalogue) -> None:
         """Tells the model which items were trained, so that others have the mean vector.
@@ -123,6 +116,14 @@ class CollaborativeFilter(Frozen[Recommender]):
         if model.variant != "gmf":
             sides.append(model.user_tower(batch["user_id"]))
         return torch.cat(sides, dim=1)[:, None].expand(-1, batch["history"].size(1), -1)
+
+
+def digest_of(model: nn.Module) -> str:
+    """SHA-256 of a model's weights, by which joint vectors know the filter that they were made from."""
+    sha = hashlib.sha256()
+    for weights in model.parameters():
+        sha.update(weights.detach().cpu().numpy().tobytes())
+    return sha.hexdigest()
 
 
 JOINT = "joint.safetensors"

@@ -134,6 +134,12 @@ class FrozenLLM(SlottedModel):
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
         return bool(flag)
 
+    def most(self, count: int) -> int:
+        """The largest of the counts of all processes that share the weights."""
+        largest = torch.tensor(count, device=self.device)
+        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+        return int(largest)
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """As :attr:`SlottedModel.identity`, and whether weights are random."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import GENERATED, PROMPTS, PromptReport
 from common.errors import UserError, at_least
+from common.models.chunking import split_rows
 from common.types import Catalogue, SequenceBatch
 
 BEYOND = 8
@@ -102,6 +103,8 @@ class LanguageModelRanker(PromptReport):
     def setup(self, stage: str) -> None:
         """Attaches the catalogue, and passes the lengths of prompts to a DataModule of prompts."""
         super().setup(stage)
+        # Several processes cannot share the devices that one model is spread over.
+        self.llm.require_place(self.trainer.strategy.root_device, whole=self.trainer.world_size > 1)
         if isinstance(self.data_module, PromptDataModule):
             self.data_module.sizes = self.composer.sizes()
 
@@ -208,6 +211,15 @@ class LanguageModelRanker(PromptReport):
         if self.generate_at_test:
             self.note(GENERATED, AnswerRates, batch, found.pop(GENERATED))
         self._collect(batch, found)
+
+    def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
+        if not self.llm.sharded:
+            return super()._in_chunks(step, batch)
+        chunks = list(split_rows(batch, self.chunk_rows))
+        # All processes run a divided model equally often: those with fewer rows repeat their last ones.
+        missing = self.llm.most(len(chunks)) - len(chunks)
+        parts = [step(chunk) for chunk in [*chunks, *chunks[-1:] * missing]][: len(chunks)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     @torch.no_grad()
     def _read(self, batch: SequenceBatch, null: bool = False) -> Reading:

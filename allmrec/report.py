@@ -51,7 +51,7 @@ class PromptReport(Recommender):
         """Logs metrics of ranks, and the figures; says what was cut."""
         super().on_test_epoch_end()
         figures = self.extra_metrics()
-        self.log_dict(figures, reduce_fx="max", sync_dist=True)
+        self.log_dict(figures, sync_dist=False)
         shortened = max((share for name, share in figures.items() if name.endswith("/shortened")), default=0.0)
         if shortened or self.cut_titles:
             rank_zero_warn(

@@ -82,6 +82,27 @@ class SlottedModel(Frozen[PreTrainedModel]):
         """Where token vectors are looked up."""
         return self.embedding.weight.device
 
+    def require_place(self, device: torch.device, whole: bool = False) -> None:
+        """Checks that the model reads where its owner works; one that was placed as it was loaded does not follow it.
+
+        Args:
+            device: Where the owner works.
+            whole: Whether all of the model must lie there, too.
+
+        Raises:
+            UserError: If it does not.
+        """
+        places = {weights.device for weights in self.module.parameters()} if whole else {self.device}
+        # Weights that Transformers fetches when they are needed are on no device.
+        elsewhere = places - {device, torch.device("meta")}
+        if not self.movable and elsewhere:
+            raise UserError(
+                f"the language model was placed on {', '.join(sorted(map(str, elsewhere)))}, the trainer works on "
+                f"{device}",
+                "Choose devices with the variable CUDA_VISIBLE_DEVICES, or leave --model.device_map and "
+                "--model.quantization out.",
+            )
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """Name and revision, or the hash of a folder's files: what a checkpoint says of the model below it."""

@@ -65,6 +65,11 @@ def forget_peak_memory() -> None:
     # Where the system does not support it, the peak stays that of the whole life.
     with suppress(OSError):
         CLEAR_REFS.write_text("5")
+    forget_device_peak()
+
+
+def forget_device_peak() -> None:
+    """Resets the peak of the accelerator alone."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from argparse import Namespace
@@ -33,7 +34,7 @@ from benchmarks.callbacks import (
 )
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.description import describe, parameter_counts, reads_unrecorded_time
-from benchmarks.environment import forget_peak_memory, peak_memory
+from benchmarks.environment import forget_device_peak, forget_peak_memory, peak_memory
 from benchmarks.experiments import read_yaml
 from benchmarks.loggers.account import wandb_mode
 from benchmarks.loggers.metrics import MetricsFile
@@ -113,6 +114,7 @@ def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
                 raise
             say(f"Out of device memory: {halve_batch(cli.config)}", error=True)
         # Outside the handler, because its traceback still holds the tensors of the failed attempt.
+        cli.config_init = None
         garbage_collection_cuda()
         L.seed_everything(int(plan.config["seed_everything"]), workers=True, verbose=False)
 
@@ -147,6 +149,8 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     imputed = reads_unrecorded_time(model, data)
     refuse_catalogue(model, data)
     model.attach(data.catalogue)
+    # Encoding texts needs memory that the model does not, and only the first run of a data set does it.
+    forget_device_peak()
     # The processes of a run on several devices share its folder; the first one prepares and locks it.
     with alone(plan.folder) if not rank_zero_only.rank else nullcontext():  # type: ignore[attr-defined]  # Lightning sets it by name
         # Another process may have finished it since this one began.
@@ -246,7 +250,8 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
     """Trains the model; a closed-form model is only validated and saved.
 
     Raises:
-        UserError: If no validation chose a checkpoint, or validation does not log the monitored metric.
+        UserError: If no validation chose a checkpoint, validation does not log the monitored metric, or one of several
+            processes has too little memory: the others have batches of their own, and cannot halve them with it.
     """
     if model.closed_form:
         trainer.validate(model, data, verbose=False)
@@ -255,6 +260,12 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
     try:
         trainer.fit(model, data, ckpt_path=resume, weights_only=True)
     except RuntimeError as error:
+        if is_oom_error(error) and trainer.world_size > 1:
+            end_others(trainer)
+            raise UserError(
+                f"Out of device memory on process {trainer.global_rank} of {trainer.world_size}.",
+                "Choose a smaller --data.batch_size, and more --trainer.accumulate_grad_batches for the same steps.",
+            ) from error
         if not str(error).startswith(NOT_LOGGED):
             raise
         raise UserError(str(error), "Name a metric of validation with --early_stopping.monitor.") from error
@@ -281,10 +292,17 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
     except RuntimeError as error:
         if not is_oom_error(error):
             raise
+        end_others(trainer)
         raise UserError(
             "Out of device memory: training fitted, but not even a single row of the test does.",
             "The trained model is kept: continue with --ckpt_path last on a device with more memory.",
         ) from error
+
+
+def end_others(trainer: L.Trainer) -> None:
+    """Ends the processes that this one has started: they wait for its gradients, deaf to anything less."""
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(signal.SIGKILL)
 
 
 def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
@@ -383,6 +401,8 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*log_every_n_steps.*",
+        # All processes log the same values.
+        ".*It is recommended to use `self.log.*sync_dist=True.*",
         # Evaluation counts every case once, whatever the number of devices.
         ".*Using `DistributedSampler` with the dataloaders.*",
         ".*LeafSpec.*",

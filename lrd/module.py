@@ -19,8 +19,8 @@ from lrd.kge import distmult, kge_loss
 from lrd.spread import COLLAPSED, RelationSpread
 from lrd.text_model import TextModel
 
-AT_A_TIME = 2**17
-"""Candidates that an accelerator scores at a time: few enough for its memory, and enough to be kept busy."""
+AT_A_TIME = 2**16 - 1
+"""Candidates that an accelerator scores at a time: the most rows that attention kernels of CUDA take."""
 _MINUS_ONE = "What the authors' code means by -1 is `released`, and `auto` is the same of training events alone"
 
 
@@ -200,7 +200,7 @@ class LRD(TextModel):
         """Logs ``val/<metric>``, and ``val/q_entropy`` and ``val/q_largest_share`` where relations are discovered."""
         super().on_validation_epoch_end()
         values = {f"val/{name}": value for name, value in self._spread_of_pairs().items()}
-        self.log_dict(values, reduce_fx="max", sync_dist=True)
+        self.log_dict(values, sync_dist=False)
 
     def extra_metrics(self) -> dict[str, float]:
         """How far the discovery spread the pairs of the test over relations; the pairs are those of any protocol."""

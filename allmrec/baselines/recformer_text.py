@@ -152,12 +152,17 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
     # The tokens of an item follow those of newer items, and <s> comes first.
     column = 1 + count.cumsum(1) - count
     repeats = count.flatten()
-    inside = torch.arange(int(repeats.sum()), device=device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
-    rows = torch.arange(len(history), device=device)[:, None].expand_as(count).flatten().repeat_interleave(repeats)
-    columns = column.flatten().repeat_interleave(repeats) + inside
+    total = int(repeats.sum())
+
+    def repeated(values: Int[Tensor, "b l"]) -> Int[Tensor, "t"]:
+        return values.flatten().repeat_interleave(repeats, output_size=total)
+
+    inside = torch.arange(total, device=device) - repeated((repeats.cumsum(0) - repeats).view_as(count))
+    rows = repeated(torch.arange(len(history), device=device)[:, None].expand_as(count))
+    columns = repeated(column) + inside
     fits = columns < layout.max_tokens
     rows, columns = rows[fits], columns[fits]
-    source = (first.flatten().repeat_interleave(repeats) + inside)[fits]
+    source = (repeated(first) + inside)[fits]
     width = 1 + int(columns.max()) if len(columns) else 1
     width = -(-width // layout.multiple) * layout.multiple
     shape = (len(history), width)
@@ -171,7 +176,7 @@ def lay_out(history: Int[Tensor, "b l"], known: Pieces, layout: Layout) -> Text:
     text.ids[:, 0], text.types[:, 0], text.places[:, 0], text.real[:, 0] = layout.begin, FRONT, 0, True
     text.ids[rows, columns] = known.ids[source]
     text.types[rows, columns] = known.types[source]
-    text.places[rows, columns] = rank.flatten().repeat_interleave(repeats)[fits]
+    text.places[rows, columns] = repeated(rank)[fits]
     text.begins[rows, columns] = known.begins[source]
     text.real[rows, columns] = True
     return text

@@ -115,6 +115,11 @@ class TALLRec(ChoiceRanker):
         # For the dropout of the additions; the language model has none.
         model.follows_training = True
 
+    def setup(self, stage: str) -> None:
+        """Checks that the whole language model lies where the additions go."""
+        super().setup(stage)
+        self.llm.require_place(self.trainer.strategy.root_device, whole=True)
+
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Loads the additions for another data set, whose items are known by their titles."""
         self.attach(catalogue)

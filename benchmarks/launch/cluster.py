@@ -98,8 +98,9 @@ class RayLauncher:
         found = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         self.nodes = [Node(int(one["CPU"]), int(one.get("GPU", 0))) for one in found if one.get("CPU", 0) >= 1]
         self.jobs, self.threads = share(self.nodes, jobs, threads)
-        # The suite retries the run of a lost worker itself, and records it.
-        self._perform = ray.remote(max_retries=0)(_perform)
+        # The suite retries the run of a lost worker itself, and records it. A worker that has used a GPU cannot change
+        # to another one.
+        self._perform = ray.remote(max_retries=0, max_calls=1)(_perform)
         self._running: dict[Any, Task] = {}
 
     def start(self, task: Task) -> None:

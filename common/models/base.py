@@ -92,6 +92,8 @@ class Recommender(L.LightningModule, ABC):
         """Attaches the catalogue of the trainer's DataModule, once."""
         if self.data_module is not None and self.train_count is None:
             self.attach(self.data_module.catalogue)
+        # Each process makes its own from the catalogue: sending them would take longer than many a training step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives the catalogue, once, before training or evaluation."""
@@ -117,8 +119,9 @@ class Recommender(L.LightningModule, ABC):
         """
         rows = len(batch["history"])
         scores = torch.empty(rows, self.num_items + 1, device=self.device)
-        for items in torch.split(torch.arange(self.num_items + 1, device=self.device), self.catalogue_chunk):
-            scores[:, items[0] : items[-1] + 1] = self.score({**batch, "candidates": items.expand(rows, -1)})
+        for first in range(0, self.num_items + 1, self.catalogue_chunk):
+            items = torch.arange(first, min(first + self.catalogue_chunk, self.num_items + 1), device=self.device)
+            scores[:, first : first + len(items)] = self.score({**batch, "candidates": items.expand(rows, -1)})
         return scores
 
     def rank(self, batch: SequenceBatch) -> dict[str, Tensor]:
@@ -190,7 +193,12 @@ class Recommender(L.LightningModule, ABC):
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Fused Adam on :meth:`parameter_groups`, three times as fast as PyTorch's default on a CPU."""
         return torch.optim.Adam(
-            self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas, fused=True
+            self.parameter_groups(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            betas=self.betas,
+            # Where gradients are scaled, it would undo that only after they are clipped.
+            fused=self._trainer is None or not (self.trainer.gradient_clip_val and self.trainer.scaler),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -254,8 +262,8 @@ class Recommender(L.LightningModule, ABC):
 
     def _log_metrics(self, prefix: str, ranks: CaseRanks) -> None:
         values = {f"{prefix}/{name}": value for name, value in ranks.metrics().items()}
-        # All processes hold the same values: their maximum is exact, where a mean would round.
-        self.log_dict(values, reduce_fx="max", sync_dist=True)
+        # All processes hold the same values, and NCCL would not add up those that lie on the CPU.
+        self.log_dict(values, sync_dist=False)
 
     def _unseen_scores(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Scores of the catalogue in fp32, ``-inf`` for padding and seen items."""
@@ -283,7 +291,9 @@ class Recommender(L.LightningModule, ABC):
         return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": best["items"]}
 
     def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
-        result, self.chunk_rows = map_chunks_joined(step, batch, self.chunk_rows)
+        # Mixed precision would round scores until many tie (PROTOCOL P4).
+        with torch.autocast(self.device.type, enabled=False):
+            result, self.chunk_rows = map_chunks_joined(step, batch, self.chunk_rows)
         return result
 
     def _require_finite(self, values: Tensor, what: str) -> None:

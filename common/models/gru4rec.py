@@ -179,7 +179,15 @@ class GRU4Rec(SequentialRecommender):
             setattr(self, name, value)
 
     def on_train_start(self) -> None:
-        """Moves states from a checkpoint to the model's device."""
+        """Moves states from a checkpoint to the model's device.
+
+        Raises:
+            UserError: If several accelerators would have to add up sparse gradients, which NCCL cannot.
+        """
+        if self.item_embedding.sparse and self.trainer.world_size > 1 and self.device.type != "cpu":
+            raise UserError(
+                "--model.sparse is true, but accelerators cannot add up sparse gradients", "Set --model.sparse false."
+            )
         self.slot_user, self.slot_next = self.slot_user.to(self.device), self.slot_next.to(self.device)
         self.slot_state = self.slot_state.to(self.device)
 
@@ -204,7 +212,8 @@ class GRU4Rec(SequentialRecommender):
             back = ((steps - start) % history.size(1))[..., None]
             aligned: Tensor = states.gather(1, back.expand_as(states)) * real[..., None]
             return aligned
-        last: Tensor = states[torch.arange(len(states)), (length - 1).clamp_min(0)] * (length > 0)[:, None]
+        rows = torch.arange(len(states), device=states.device)
+        last: Tensor = states[rows, (length - 1).clamp_min(0)] * (length > 0)[:, None]
         return (last if self.project is None else self.project.forward(last))[:, None]
 
     def output_bias(self) -> Float[Tensor, "i_plus_1"] | None:

@@ -57,6 +57,12 @@ def test_a_model_without_a_table_of_item_vectors_is_refused(model: Recommender) 
         CollaborativeFilter(model)
 
 
+def test_rounded_weights_are_still_those_of_the_same_filter() -> None:
+    cf, other = CollaborativeFilter(SASRec(NUM_ITEMS)), CollaborativeFilter(SASRec(NUM_ITEMS))
+    known = cf.digest
+    assert cf.bfloat16().digest == known != other.digest
+
+
 def test_joint_vectors_come_back_and_belong_to_one_filter(tmp_path: Path) -> None:
     path, own = Path(joint_file(tmp_path)), CollaborativeFilter(sasrec())
     vectors = JointVectors.load(path, own, LATENT)

@@ -89,6 +89,16 @@ def test_owner_neither_saves_nor_trains_it_but_takes_it_along(llm: FrozenLLM) ->
     assert llm.num_parameters > 1000
 
 
+def test_a_model_that_does_not_follow_its_owner_must_lie_where_the_owner_works(llm: FrozenLLM) -> None:
+    gpu = torch.device("cuda:1")
+    llm.require_place(gpu)
+    llm.movable = False
+    llm.require_place(torch.device("cpu"), whole=True)
+    for whole in (False, True):
+        with pytest.raises(UserError, match="placed on cpu, the trainer works on cuda:1"):
+            llm.require_place(gpu, whole)
+
+
 def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[str, str]) -> None:
     losses = []
     for checkpointing in (False, True):

@@ -94,6 +94,15 @@ class ModelCases:
         model, batch = self.build(), toy.sampled_batch()
         assert torch.equal(self.scores(model, batch), self.scores(model, batch))
 
+    def test_mixed_precision_leaves_ranks_alone(self) -> None:
+        model = self.build()
+        for batch in (toy.sampled_batch(), toy.full_batch()):
+            with torch.inference_mode():
+                exact = model.rank(batch)
+                with torch.autocast("cpu", torch.bfloat16):
+                    mixed = model.rank(batch)
+            assert all(torch.equal(mixed[name], exact[name]) for name in exact)
+
     def test_untrained_items_score_alike(self) -> None:
         model, batch = self.build(), toy.sampled_batch()
         batch["candidates"] = torch.tensor(toy.UNTRAINED).expand(toy.NUM_USERS, -1)

@@ -2,7 +2,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import lightning as L
 import pytest
@@ -230,3 +230,11 @@ def test_training_scores_of_few_and_many_negatives_are_the_same_function(count: 
     scores = torch.stack([states[row] @ table[item] for row in range(5) for item in items[row].tolist()])
     torch.testing.assert_close(model.match(states, items).flatten(), scores)
     torch.testing.assert_close(gradient, torch.autograd.grad(scores.square().sum(), table)[0])
+
+
+def test_adam_is_not_fused_where_it_would_undo_the_scaling_after_clipping() -> None:
+    model = Unbiased(3)
+    for clip, scaler, fused in ((None, None, True), (1.0, None, True), (None, 1, True), (1.0, 1, False)):
+        model._trainer = SimpleNamespace(gradient_clip_val=clip, scaler=scaler)  # type: ignore[assignment]
+        assert isinstance(optimizer := model.configure_optimizers(), torch.optim.Adam)
+        assert optimizer.defaults["fused"] is fused
