@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,17 +25,37 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
         changes: Arguments to replace, or that the checkpoint lacks, such as folders of other runs.
 
     Raises:
-        UserError: If the folder holds no checkpoint, or one of an unknown model.
+        UserError: If the folder holds no checkpoint, or one of an unknown model, of a model that is made of more than
+            the checkpoint and ``changes``, or of one that has no such arguments.
     """
     content = read_checkpoint(run)
     known = {cls.__name__: cls for cls in descendants(Recommender)}  # type: ignore[type-abstract]  # only its subclasses are built
     name = content.get(MODEL)
     if name not in known:
         raise UserError(f"{run} holds a model {name!r}, which is unknown here.", "Run it again with --force.")
-    model: Recommender = known[name](**content.get("hyper_parameters", {}) | changes)
+    arguments = content.get("hyper_parameters", {}) | changes
+    _require_fit(run, known[name], arguments, changes)
+    model: Recommender = known[name](**arguments)
     model.on_load_checkpoint(content)
     model.load_state_dict(content["state_dict"])
     return model.eval()
+
+
+def _require_fit(run: str | Path, cls: type[Recommender], arguments: Collection[str], changes: Collection[str]) -> None:
+    taken = signature(cls).parameters
+    missing = [name for name, one in taken.items() if one.default is Parameter.empty and name not in arguments]
+    if missing:
+        raise UserError(
+            f"{run} is a run of {cls.__name__}, which is made of more than its checkpoint ({', '.join(missing)}), "
+            "where a model that is trained by itself is expected.",
+            "Give the run of such a model, for example of SASRec.",
+        )
+    foreign = [name for name in changes if name not in taken]
+    if foreign:
+        raise UserError(
+            f"{run} is a run of {cls.__name__}, where a model made with {' and '.join(foreign)} is expected.",
+            "Give the run of such a model: `needs` in the experiment of the method names it.",
+        )
 
 
 def read_checkpoint(run: str | Path) -> dict[str, Any]:
