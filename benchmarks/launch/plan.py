@@ -15,6 +15,7 @@ from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import TESTED, Budget, budget_of
 from benchmarks.runs import LAST, RESULT, flat
 from common.data.store import find_store
+from common.data.views import OVERALL, view
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     Methods that an experiment ``needs`` are run as well, even if the suite does not list them.
 
     Raises:
-        UserError: If a store or an experiment is missing.
+        UserError: If a store or an experiment is missing, or a store has too few users for a scenario.
     """
     from benchmarks.train import quieten
 
@@ -93,6 +94,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     entries: dict[tuple[str, str, int], SuiteRun] = {}
     usual: dict[tuple[str, str, int], dict[str, Any]] = {}
     parsed: dict[tuple[str, str], RunCLI] = {}
+    viewed: set[tuple[str, str]] = set()
     tests: list[SuiteRun] = []
     rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
     for dataset, seed in product(suite.datasets, suite.seeds):
@@ -103,6 +105,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
             arguments = [*arguments_of(suite, dataset, row, seed, earlier), f"--data.root={root}", f"--runs={runs}"]
             if (dataset, row.key) not in parsed:
                 parsed[dataset, row.key] = _parsed(arguments, f"{dataset}/{row.label}")
+                require_users(parsed[dataset, row.key], viewed)
             folders = {other: str(entry.folder) for other, entry in earlier.items()}
             cli = parsed[dataset, row.key].with_seed(seed, folders)
             # Neither a value that the experiment already has nor another seed of a closed form makes a new run.
@@ -129,6 +132,22 @@ def _parsed(arguments: Sequence[str], label: str) -> RunCLI:
         return RunCLI(arguments)
     except UserError as error:
         raise UserError(f"{label}: {error.what}", error.cure) from error
+
+
+def require_users(cli: RunCLI, viewed: set[tuple[str, str]]) -> None:
+    """Checks that a run's store has users enough for its scenario.
+
+    Args:
+        cli: The run.
+        viewed: Stores and scenarios that were checked before, of which it becomes one.
+
+    Raises:
+        UserError: If it has not, as the run would say.
+    """
+    data, store = cli.config.data.init_args, cli.plan.manifest.store_id
+    if data.scenario != OVERALL and (store, data.scenario) not in viewed:
+        view(find_store(Path(data.root), data.dataset, store=store).split(), data.scenario)
+        viewed.add((store, data.scenario))
 
 
 def arguments_of(suite: Suite, dataset: str, row: SuiteRow, seed: int, earlier: Mapping[str, SuiteRun]) -> list[str]:

@@ -86,6 +86,16 @@ def test_a_scenario_is_that_of_all_that_a_row_is_made_from(root: Path, tmp_path:
     assert len({entry.label for entry in entries}) == len({entry.run_id for entry in entries}) == 6
 
 
+@pytest.mark.parametrize("place", ["options", "vary"])
+def test_a_scenario_of_more_users_than_there_are_is_refused_before_anything_runs(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    scenario = {"options": "few-shot-5000", "vary": ["overall", "few-shot-5000"]}[place]
+    suite = suite_file(tmp_path, methods=["sasrec"], **{place: {"data.scenario": scenario}})
+    assert main(["suite", str(suite), "--dry-run", *places]) == 2
+    assert "few-shot-5000 asks for 5000 users, but only 60 have" in capsys.readouterr().err
+
+
 def test_two_rows_that_come_to_the_same_run_are_one(root: Path, tmp_path: Path) -> None:
     shipped = yaml.safe_load((EXPERIMENTS / "synthetic" / "sasrec.yaml").read_text())
     best = tmp_path / "best.yaml"
