@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from allmrec.prompts import Domain
-from allmrec.standin.settings import LONG_TITLES, REPORT, SMALL, StandInSettings, standin_name
+from allmrec.standin.settings import LONG_TITLES, SMALL, StandInSettings, find_built, standin_name
 from common.data.store import Store
 from common.errors import UserError
 
@@ -32,8 +32,8 @@ def find_standin(store: Store) -> Path:
         UserError: If it has not been built.
     """
     titles, texts = _words(store)
-    folder = _root(store) / standin_name(titles, texts, *_recipe(store))
-    if not (folder / REPORT).is_file():
+    folder = find_built(_root(store), standin_name(titles, texts, *_recipe(store)))
+    if folder is None:
         dataset = store.manifest.dataset
         raise UserError(
             f"The stand-in language model of {dataset} has not been built.",

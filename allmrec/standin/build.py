@@ -8,6 +8,7 @@ its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +24,14 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from allmrec.composer import Composer
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
 from allmrec.standin.copier import HEADS, start_as_copier
 from allmrec.standin.lessons import copy_loss, lesson
-from allmrec.standin.settings import REPORT, StandInSettings, recipe, standin_name
+from allmrec.standin.settings import REPORT, StandInSettings, find_built, recipe, standin_name
 from common.errors import DataError
 
 END = "</s>"
@@ -63,22 +64,26 @@ def build_standin(
     if not any(titles):
         raise DataError("the data set has no titles for a stand-in to learn", "Choose a recipe with titles.")
     settings = settings or StandInSettings()
-    folder = root / standin_name(titles, texts, domain, settings)
-    if (folder / REPORT).is_file():
+    name = standin_name(titles, texts, domain, settings)
+    if folder := find_built(root, name):
         return folder
     style = STYLES[domain]()
     root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=root) as place, torch.random.fork_rng(), _without_bars():
-        partial = Path(place) / folder.name
+    with TemporaryDirectory(prefix=f".{name}.", dir=root) as place, torch.random.fork_rng(), _without_bars():
+        partial = Path(place) / name
         torch.manual_seed(settings.seed)
         tokenizer = train_tokenizer([*titles, *texts], style, settings.vocabulary)
         save_untrained(partial, tokenizer, settings, titles)
         report = train(FrozenLLM(str(partial), "fp32"), style, titles, texts, settings, partial, show)
         (partial / REPORT).write_text(json.dumps(recipe(domain, settings) | report, indent=2))
-        if not (folder / REPORT).is_file():
-            # Unless another process built the same meanwhile.
-            partial.replace(folder)
-    return folder
+        # Another process may have built the same meanwhile.
+        return find_built(root, name) or partial.replace(root / f"{name}-{weights_hash(partial)}")
+
+
+def weights_hash(folder: Path) -> str:
+    """Eight digits of the SHA-256 of a model's weights."""
+    with (folder / SAFE_WEIGHTS_NAME).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from allmrec.prompts import Domain
@@ -88,9 +89,22 @@ LONG_TITLES = StandInSettings(steps=1400, passed=0.5)
 
 
 def standin_name(titles: Sequence[str], texts: Sequence[str], domain: Domain, settings: StandInSettings) -> str:
-    """Name of the folder: a hash of the catalogue, the settings and the version of the pretext."""
+    """Beginning of the folder's name: a hash of the catalogue, the settings and the version of the pretext."""
     content = json.dumps([recipe(domain, settings), list(titles), list(texts)])
     return f"standin-text-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def find_built(root: Path, name: str) -> Path | None:
+    """The folder of a stand-in, or ``None`` if it has not been built.
+
+    Its name ends with a hash of the weights: arithmetic differs from machine to machine, and what is trained on one
+    stand-in is not what is trained on another.
+
+    Args:
+        root: Folder of stand-ins.
+        name: Result of :func:`standin_name`.
+    """
+    return next((report.parent for report in sorted(root.glob(f"{name}-*/{REPORT}"))), None)
 
 
 def recipe(domain: Domain, settings: StandInSettings) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The stand-in: its trick, its folder, and that nothing of users enters it."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_it_is_loaded_like_any_other_model(tmp_path: Path) -> None:
 def test_it_is_deterministic_and_built_once(tmp_path: Path) -> None:
     first, second = build(tmp_path / "a"), build(tmp_path / "b")
     assert first.name == second.name
+    assert first.name.endswith("-" + hashlib.sha256((first / "model.safetensors").read_bytes()).hexdigest()[:8])
     weights = [load_file(folder / "model.safetensors") for folder in (first, second)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     (first / "model.safetensors").write_bytes(b"kept")
