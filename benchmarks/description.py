@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.callbacks import RunRecord
 from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
 from benchmarks.environment import environment
-from benchmarks.results import METRIC_VERSION, rank_table, slice_means, slice_metrics
+from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
 from benchmarks.runs import Result, hash_of
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
@@ -44,12 +44,12 @@ def describe(
         plan: The run.
         data: Its data.
         model: The tested model.
-        record: Ranks of the test.
+        record: Ranks of the test, and what else is known of its cases.
         monitor: Metric that chose the checkpoint.
         origin: The training, if its conditions differed from those of the test.
     """
     record.slices = {p: data.slices(table) | model.slices(table) for p, table in record.ranks.items()}
-    metrics, cases = slice_metrics(rank_table(record.ranks), record.slices)
+    metrics, cases = slice_metrics(rank_table(record.ranks, values=record.values), record.slices)
     protocols = {}
     for protocol in record.ranks:
         fields: dict[str, Any] = {
@@ -72,7 +72,7 @@ def describe(
         seed=int(plan.config["seed_everything"]),
         protocols=protocols,
         information_set=sorted(information_set(model, settings) | plan.inherited),
-        metrics=metrics | slice_means(record.values, record.slices) | record.top_metrics,
+        metrics=metrics | record.top_metrics,
         cases=cases,
         data={
             "fingerprint": plan.manifest.fingerprint,

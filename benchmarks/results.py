@@ -1,4 +1,4 @@
-"""From per-case ranks to metrics and slices, the basis of every table."""
+"""From what is known of each case, ranks above all, to metrics and slices: the basis of every table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.metrics.cases import COLUMNS, case_metrics
@@ -17,25 +19,32 @@ METRIC_VERSION = 1
 OVERALL = "overall"
 SLICE = "slice/"
 """Prefix of the columns of ``ranks.parquet`` that say which cases belong to a slice."""
+VALUE = "value/"
+"""Prefix of the columns of ``ranks.parquet`` with a metric of each case that does not follow from its rank."""
 
 
 def rank_table(
-    ranks: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Mapping[str, Tensor]] | None = None
+    ranks: Mapping[str, Mapping[str, Tensor]],
+    masks: Mapping[str, Mapping[str, Tensor]] | None = None,
+    values: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> pl.DataFrame:
     """Per-case ranks of all protocols as one table.
 
     Args:
         ranks: For each protocol the columns of :data:`common.metrics.cases.COLUMNS`, each of shape ``(m,)``.
         masks: For each protocol and slice, whether each case belongs to it, shape ``(m,)``.
+        values: For each protocol and metric that does not follow from ranks, the value of each case, shape ``(m,)``.
 
     Returns:
-        One row per case: ``protocol``, those columns and, for each slice, ``slice/<name>``.
+        One row per case: ``protocol``, those columns and, for each slice, ``slice/<name>``, for each such metric
+        ``value/<metric>``; null where a protocol has no such slice or metric.
     """
     parts = [
         pl.DataFrame(
             {"protocol": [protocol] * len(table["case_id"])}
             | {c: table[c].numpy() for c in COLUMNS}
             | {f"{SLICE}{name}": mask.numpy() for name, mask in (masks or {}).get(protocol, {}).items()}
+            | {f"{VALUE}{name}": column.cpu().numpy() for name, column in (values or {}).get(protocol, {}).items()}
         )
         for protocol, table in ranks.items()
     ]
@@ -58,7 +67,7 @@ def write_ranks(table: pl.DataFrame, path: Path) -> None:
 def slice_metrics(
     table: pl.DataFrame, masks: Mapping[str, Mapping[str, Tensor]]
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """Metrics of all cases and of each slice.
+    """Metrics of all cases and of each slice, those of ranks and means of every other value that is stored.
 
     Args:
         table: What :func:`rank_table` returns.
@@ -73,6 +82,7 @@ def slice_metrics(
     for protocol in table["protocol"].unique(maintain_order=True):
         rows = table.filter(pl.col("protocol") == protocol)
         columns = {name: torch.from_numpy(rows[name].cast(pl.Int64).to_numpy().copy()) for name in COLUMNS}
+        others = stored_values(rows)
         everyone = torch.ones(rows.height, dtype=torch.bool)
         for name, mask in {OVERALL: everyone, **masks.get(protocol, {})}.items():
             key = f"test/{protocol}/{name}"
@@ -80,25 +90,15 @@ def slice_metrics(
             if cases[key]:
                 part = case_metrics({column: values[mask] for column, values in columns.items()})
                 metrics |= {f"{key}/{metric}": float(value) for metric, value in part.items()}
+                metrics |= {f"{key}/{metric}": float(values[mask.numpy()].mean()) for metric, values in others.items()}
     return metrics, cases
 
 
-def slice_means(
-    values: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, float]:
-    """Means of what is known of cases beside their ranks, over each slice that has any.
+def stored_values(rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Metrics that do not follow from ranks, by name: the value of each case, shape ``(m,)``.
 
     Args:
-        values: For each protocol and metric, the value of each case, shape ``(m,)``.
-        masks: For each protocol and slice, whether each case belongs to it, shape ``(m,)``.
-
-    Returns:
-        Means by ``test/<protocol>/<slice>/<metric>``.
+        rows: Cases of one protocol.
     """
-    return {
-        f"test/{protocol}/{slice}/{metric}": float(column[mask].mean())
-        for protocol, columns in values.items()
-        for slice, mask in masks[protocol].items()
-        if mask.any()
-        for metric, column in columns.items()
-    }
+    names = [name for name in rows.columns if name.startswith(VALUE) and not rows[name].null_count()]
+    return {name.removeprefix(VALUE): rows[name].cast(pl.Float64).to_numpy() for name in names}

@@ -387,7 +387,7 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resumed: 
 
 def finish(folder: Path, result: Result, record: RunRecord, loggers: Sequence[Logger]) -> None:
     """Writes the ranks, completes the folder with ``result.json``, and passes the metrics to the loggers."""
-    write_ranks(rank_table(record.ranks, record.slices), folder / RANKS)
+    write_ranks(rank_table(record.ranks, record.slices, record.values), folder / RANKS)
     result.write(folder)
     # Last, so that a failing service cannot spoil a finished run.
     log_result(loggers, result, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,17 +28,41 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
     Raises:
         UserError: If ranks cannot be read, contradict their result, or belong to other cases than the first row's.
     """
-    sources = {run.result.run_id: run for run in runs}
-    places = [number for number, row in enumerate(table.rows) if table.primary in row.metrics]
-    if not places:
+    metrics = {number: table.primary for number, row in enumerate(table.rows) if table.primary in row.metrics}
+    if not metrics:
         return table
-    rows = [table.rows[number] for number in places]
+    verdicts = _compared(table, metrics, runs, resamples)
+    judged_rows = list(table.rows)
+    rows = [table.rows[number] for number in metrics]
+    for number, standing in zip(metrics, _standings(rows, verdicts), strict=True):
+        judged_rows[number] = replace(table.rows[number], standing=standing)
+    return replace(table, rows=tuple(judged_rows), pairs=_pairs(verdicts, list(metrics)))
+
+
+def paired_on(table: Table, metrics: Mapping[int, str], runs: Iterable[Finished], resamples: int = RESAMPLES) -> Table:
+    """The table with verdicts on pairs of rows that are each measured by a metric of their own.
+
+    Args:
+        table: Rows, best first.
+        metrics: The metric of each row that takes part, by its place.
+        runs: All its runs, with their ranks.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        UserError: As for :func:`judged`.
+    """
+    return replace(table, pairs=_pairs(_compared(table, metrics, runs, resamples), list(metrics)))
+
+
+def _compared(table: Table, metrics: Mapping[int, str], runs: Iterable[Finished], resamples: int) -> Verdicts:
+    sources = {run.result.run_id: run for run in runs}
+    rows = [table.rows[number] for number in metrics]
     cases: NDArray[np.int64] | None = None
     evidence = []
-    for row in rows:
+    for row, metric in zip(rows, metrics.values(), strict=True):
         totals = []
         for result in row.runs:
-            case, user, gain = sources[result.run_id].gains(table.protocol, table.primary, table.slice)
+            case, user, gain = sources[result.run_id].gains(table.protocol, metric, table.slice)
             if cases is None:
                 cases, users = case, user
             elif not np.array_equal(cases, case):
@@ -47,16 +71,9 @@ def judged(table: Table, runs: Iterable[Finished], resamples: int = RESAMPLES) -
                     "Test it again on the stored split with `recbench evaluate`.",
                 )
             totals.append(gain)
-        evidence.append(Evidence(tuple(_primary(row, table)), np.mean(totals, axis=0), row.floor))
-    verdicts = compare(evidence, users, [row.rank is not None for row in rows], resamples)
-    judged_rows = list(table.rows)
-    for number, standing in zip(places, _standings(rows, verdicts), strict=True):
-        judged_rows[number] = replace(table.rows[number], standing=standing)
-    return replace(table, rows=tuple(judged_rows), pairs=_pairs(verdicts, places))
-
-
-def _primary(row: Row, table: Table) -> list[float]:
-    return [run.metrics[f"test/{table.protocol}/{table.slice}/{table.primary}"] for run in row.runs]
+        seeds = [run.metrics[f"test/{table.protocol}/{table.slice}/{metric}"] for run in row.runs]
+        evidence.append(Evidence(tuple(seeds), np.mean(totals, axis=0), row.floor))
+    return compare(evidence, users, [row.rank is not None for row in rows], resamples)
 
 
 def _standings(rows: list[Row], verdicts: Verdicts) -> list[Standing]:

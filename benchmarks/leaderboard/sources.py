@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.leaderboard.rows import primary_metric
-from benchmarks.results import OVERALL, SLICE
+from benchmarks.results import OVERALL, SLICE, VALUE, stored_values
 from benchmarks.runs import CHECKPOINT, RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.cases import COLUMNS
 from common.metrics.functional import hit_rate, mrr, ndcg
 
-NEEDED = ("protocol", "case_id", "user", "higher", "equal")
+NEEDED = ("protocol", "case_id", "user")
+"""Columns of the ranks that every comparison needs."""
 TOLERANCE = 1e-9
 Ranks = TypeVar("Ranks")
 """What is read from a run's ranks."""
@@ -95,6 +96,17 @@ class Finished:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} {state}: {reason}", self._cure) from error
 
+    def stores(self, protocol: str, metric: str) -> bool:
+        """Whether a metric that does not follow from ranks is stored for each case of a protocol.
+
+        Raises:
+            UserError: If its ranks cannot be read.
+        """
+        column = f"{VALUE}{metric}"
+        if column not in self._ranks(pl.read_parquet_schema):
+            return False
+        return metric in stored_values(self.cases(protocol, ("protocol", "case_id", column)))
+
     def digest(self) -> str:
         """A hash of its cases, whatever the order in which they are stored, and of its metrics.
 
@@ -114,11 +126,13 @@ class Finished:
         Raises:
             UserError: If the mean differs from the value in the result.
         """
-        table = self.cases(protocol, NEEDED if slice == OVERALL else (*NEEDED, f"{SLICE}{slice}"))
+        stored = "/" in metric
+        own = [f"{VALUE}{metric}"] if stored else ["higher", "equal"]
+        table = self.cases(protocol, [*NEEDED, *own, *([] if slice == OVERALL else [f"{SLICE}{slice}"])])
         if slice != OVERALL:
             table = table.filter(pl.col(f"{SLICE}{slice}"))
-        higher, equal = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in ("higher", "equal"))
-        gain = case_gains(metric, higher, equal).numpy()
+        columns = [table[name] for name in own]
+        gain = columns[0].cast(pl.Float64).to_numpy() if stored else _gains_of_ranks(metric, *columns)
         stated = self.result.metrics.get(f"test/{protocol}/{slice}/{metric}")
         if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
@@ -128,6 +142,12 @@ class Finished:
             )
         case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
         return case, user, gain
+
+
+def _gains_of_ranks(metric: str, *ranks: pl.Series) -> NDArray[np.float64]:
+    higher, equal = (torch.from_numpy(column.cast(pl.Int64).to_numpy().copy()) for column in ranks)
+    gains: NDArray[np.float64] = case_gains(metric, higher, equal).numpy()
+    return gains
 
 
 def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 A file proves that its overall metrics follow from its ranks, and its ids from its configuration, data and
 predecessors. It does not prove that this configuration produced the ranks: its row is *self-reported* until a run of
 the same configuration elsewhere falls inside its interval, then *replayed*. What a file cannot prove is taken on trust:
-metrics of slices (only the store knows their users and items), metrics that do not follow from ranks, the
+metrics of slices (only the store knows their users and items), metrics that are not stored for each case, the
 configurations of predecessors, the information set, costs, the course of training, and whether the method is a floor.
 """
 

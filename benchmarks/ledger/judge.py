@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.leaderboard.judge import paired_on
 from benchmarks.leaderboard.rows import RANKED_SEEDS, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.conditions import Conditions, Data, Facing, answers_of
@@ -69,6 +70,7 @@ class Ledger:
         self.found = {run.result.run_id: run for run in found}
         self.conditions, self.durations = Conditions(self.found), Durations(self.found)
         self.tables, self.stores = tables, stores
+        self._answered: dict[tuple[str, str, str], Table] = {}
 
     def entries(self, paper: Paper) -> list[LedgerEntry]:
         """Every figure and every ordering of a paper."""
@@ -118,19 +120,48 @@ class Ledger:
         return LedgerEntry(printed, ours, verdict, _joined(reasons), found.runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
-        """An ordering, compared by ranks with the two rows of one table chosen for it."""
+        """An ordering, compared with the two rows of one table chosen for it.
+
+        Where the paper reads what language models write, so does the comparison if every such answer is stored.
+        """
         found = self._facing(paper, claim, (claim.better, claim.worse))
         if isinstance(found, LedgerEntry):
             return found
         table, (better, worse) = found
-        high, low = (self.cell_of((row,), claim.metric) for row in found.rows)
+        metrics = [answers_of(claim, row) or claim.metric for row in found.rows]
+        written = any(answers_of(claim, row) for row in found.rows)
+        answered = self._by_answers(table, claim) if written else table
+        if read := written and (table.rows.index(better), table.rows.index(worse)) in answered.pairs:
+            table = answered
+        else:
+            metrics = [claim.metric] * 2
+        high, low = (self.cell_of((row,), name) for row, name in zip(found.rows, metrics, strict=True))
         assert high is not None
         assert low is not None
         ours = Cell(high.mean - low.mean, None, found.seeds)
         verdict, why = self._barred(paper, claim, found) or separation(claim, table, better, worse)
-        written = any(answers_of(claim, row) for row in found.rows)
-        reasons = [why, "by likelihood of titles" if written else ""]
+        reasons = [why, "by written answers" if read else "by likelihood of titles" if written else ""]
         return LedgerEntry(claim, ours, verdict, _joined(reasons), found.runs, table.cases)
+
+    def _stored(self, table: Table, row: Row, metric: str) -> bool:
+        """Whether a metric is known for each case of a row's runs."""
+        if metric not in row.metrics:
+            return False
+        return "/" not in metric or all(self.found[run.run_id].stores(table.protocol, metric) for run in row.runs)
+
+    def _by_answers(self, table: Table, claim: Claim) -> Table:
+        """A table with verdicts on what a paper reads: written answers of language models, ranks of other rows."""
+        key = table.protocol_id, table.slice, claim.answers
+        if key not in self._answered:
+            metrics = [answers_of(claim, row) or claim.metric for row in table.rows]
+            known = {
+                number: metrics[number]
+                for number, row in enumerate(table.rows)
+                if self._stored(table, row, metrics[number])
+            }
+            pairs = paired_on(table, known, self.found.values()).pairs if known else {}
+            self._answered[key] = replace(table, pairs=pairs)
+        return self._answered[key]
 
     def cell_of(self, rows: tuple[Row, ...], metric: str) -> Cell | None:
         """A metric of a row or, for a ratio, of a row relative to a second one."""

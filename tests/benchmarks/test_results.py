@@ -1,11 +1,17 @@
 """Slices are means over their own cases, from stored ranks alone."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 import torch
 
-from benchmarks.results import rank_table, slice_means, slice_metrics
+from benchmarks.callbacks import RunRecord
+from benchmarks.results import rank_table, slice_metrics
+from benchmarks.runs import RANKS
+from benchmarks.train import finish
 from common.metrics.cases import COLUMNS
+from tests.benchmarks.made_results import made_result
 
 HIGHER = [0, 3, 50, 12, 0, 7]
 
@@ -53,7 +59,28 @@ def test_overall_is_there_for_every_protocol() -> None:
     assert metrics["test/full/overall/hr@1"] == pytest.approx(2 / 6)
 
 
-def test_values_beside_ranks_are_averaged_over_each_slice_with_cases() -> None:
-    values = {"sampled-19": {"generated/hr@1": torch.tensor([1.0, 0.0, 0.5, 0.0])}}
-    masks = {"sampled-19": {"part": torch.tensor([True, False, True, False]), "none": torch.zeros(4, dtype=torch.bool)}}
-    assert slice_means(values, masks | {"full": {}}) == {"test/sampled-19/part/generated/hr@1": 0.75}
+HITS = torch.tensor([1.0, 0.0, 0.5, 0.0, 1.0, 0.0], dtype=torch.float64)
+ANSWERS = {"sampled-99": {"generated/hr@1": HITS}}
+
+
+def test_values_beside_ranks_are_stored_and_averaged_over_each_slice_with_cases() -> None:
+    columns = {name: table()[name].head(6).to_torch() for name in COLUMNS}
+    ranks = rank_table({"full": columns, "sampled-99": columns}, values=ANSWERS)
+    assert ranks["value/generated/hr@1"].to_list() == [None] * 6 + HITS.tolist()
+    masks = {"part": HITS > 0, "none": torch.zeros(6, dtype=torch.bool)}
+    metrics, _ = slice_metrics(ranks, {"full": masks, "sampled-99": masks})
+    answers = {name: value for name, value in metrics.items() if name.endswith("generated/hr@1")}
+    assert answers == {
+        "test/sampled-99/overall/generated/hr@1": pytest.approx(2.5 / 6),
+        "test/sampled-99/part/generated/hr@1": pytest.approx(2.5 / 3),
+    }
+
+
+def test_a_finished_run_holds_what_is_known_of_its_cases(tmp_path: Path) -> None:
+    record = RunRecord("val/hr@1", "max", {})
+    record.ranks = {"sampled-99": {name: torch.arange(6) for name in COLUMNS}}
+    record.slices, record.values = {"sampled-99": {"part": HITS > 0}}, ANSWERS
+    finish(tmp_path, made_result("model", 0.3), record, [])
+    ranks = pl.read_parquet(tmp_path / RANKS)
+    assert ranks["value/generated/hr@1"].to_list() == HITS.tolist()
+    assert ranks["slice/part"].to_list() == (HITS > 0).tolist()

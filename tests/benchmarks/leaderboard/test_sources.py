@@ -16,7 +16,7 @@ from benchmarks.leaderboard.sources import own_runs
 from benchmarks.results import write_ranks
 from benchmarks.runs import RANKS, read_result
 from common.errors import UserError
-from tests.benchmarks.leaderboard.made_files import packed, true_run
+from tests.benchmarks.leaderboard.made_files import answered, packed, true_run
 
 SAME_ID = "the same run id but different results"
 
@@ -49,6 +49,16 @@ def test_other_ranks_with_equal_figures_are_another_run(tmp_path: Path) -> None:
         gather([tmp_path])
     assert str(one) in str(error.value)
     assert str(other) in str(error.value)
+
+
+def test_answers_are_gains_of_their_cases_where_they_are_stored(tmp_path: Path) -> None:
+    metric = "generated/legacy_hr@1"
+    answered(true_run(tmp_path / "a"), [1, 0, 0, 0] * 50)
+    true_run(tmp_path / "b", seed=1)
+    read, unread = (own_runs([tmp_path / name])[0] for name in "ab")
+    assert [run.stores("full", metric) for run in (read, unread)] == [True, False]
+    _, _, gains = read.gains("full", metric)
+    assert gains.tolist() == [1, 0, 0, 0] * 50
 
 
 def test_copies_of_a_packed_file_are_one_run(tmp_path: Path) -> None:

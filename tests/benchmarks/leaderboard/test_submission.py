@@ -17,7 +17,7 @@ from benchmarks.results import slice_metrics, write_ranks
 from benchmarks.runs import RANKS, hash_of, read_result
 from benchmarks.standins import STANDIN
 from common.errors import UserError
-from tests.benchmarks.leaderboard.made_files import packed, true_run
+from tests.benchmarks.leaderboard.made_files import answered, packed, true_run
 
 Files = dict[str, bytes]
 
@@ -155,6 +155,23 @@ def test_ids_of_real_runs_and_of_their_evaluations_are_those_of_their_configurat
         path = tmp_path / f"{number}.zip"
         assert main(["submit", str(run), "--out", str(path)]) == 0
         assert unpack(path).result.run_id == run.name
+
+
+def test_written_answers_of_a_packed_run_are_recomputed_where_they_are_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = "test/full/overall/generated/legacy_hr@1"
+    path = tmp_path / "x.zip"
+    assert main(["submit", str(answered(true_run(tmp_path / "there"), [0, 1] * 100)), "--out", str(path)]) == 0
+    assert unpack(path).result.metrics[key] == 0.5
+    for stored, code in ((True, 2), (False, 0)):
+        run = true_run(tmp_path / f"{stored}")
+        if stored:
+            answered(run, [0, 1] * 100)
+        result = read_result(run)
+        replace(result, metrics=result.metrics | {key: 0.9}).write(run)
+        assert main(["submit", str(run), "--out", str(tmp_path / f"{stored}.zip")]) == code
+    assert f"its ranks give {key} 0.500000, but its result says 0.900000" in capsys.readouterr().err
 
 
 def test_any_other_file_is_refused(tmp_path: Path) -> None:

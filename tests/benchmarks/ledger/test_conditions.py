@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -12,6 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.ledger.conditions import UNWRITTEN, named
 from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.runs import CONFIG, read_result
+from tests.benchmarks.leaderboard.made_files import answered
 from tests.benchmarks.ledger.made_papers import DATA, TINY, as_printed, written
 from tests.benchmarks.made_results import made_run
 
@@ -50,6 +52,25 @@ def test_written_answers_face_what_the_paper_reads(tmp_path: Path, capsys: pytes
     assert found[everyone, "ncf"]["why"] == "fewer than 5 seeds"
     ordering = found[everyone, "allmrec > tallrec"]
     assert (ordering["verdict"], ordering["why"]) == ("inconclusive", "not separated; by likelihood of titles")
+
+
+def test_orderings_are_those_of_written_answers_where_every_one_is_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Likelihoods order the two the other way round.
+    methods = {"allmrec": (0.3, 0.8, OPT), "tallrec": (0.9, 0.2, OPT), "sasrec_allmrec": (0.5, None, {})}
+    for method, (rate, share, model) in methods.items():
+        for seed in range(5):
+            run = made_run(tmp_path, method, rate, seed, cases=1000, **GAMES, **model)
+            as_printed(run, "allmrec", method)
+            if share is not None:
+                answered(run, np.random.default_rng(seed).permutation(np.arange(1000) < 1000 * share).tolist())
+    found = entries(tmp_path, REPORTED / "allmrec.yaml", capsys)
+    ordering = found["all test users", "allmrec > tallrec"]
+    assert (ordering["verdict"], ordering["why"]) == ("reproduced", "separated; by written answers")
+    assert ordering["difference"] == pytest.approx(0.6)
+    # Where one of two writes, its answers face the other's ranks, as in the paper.
+    assert found["all test users", "sasrec_allmrec > allmrec"]["verdict"] == "not reproduced"
 
 
 @pytest.mark.parametrize(
