@@ -17,6 +17,7 @@ from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import (
     TESTED,
     Budget,
+    Expected,
     budget_in,
     clock,
     durations,
@@ -51,6 +52,7 @@ class Overview:
         running: Whether a process is running it now.
         reports: How many reports are left.
         elsewhere: Whether ``seconds`` include times of another machine.
+        at_most: Whether ``seconds`` include times of larger budgets.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Overview:
     running: bool
     reports: int = 0
     elsewhere: bool = False
+    at_most: bool = False
 
     @property
     def state(self) -> str:
@@ -78,7 +81,8 @@ class Overview:
         known = self.runs - self.done - self.unknown
         if not known:
             return "" if self.done == self.runs else "unknown"
-        mark, rest = "~" if self.elsewhere else "", f" and {self.unknown} unknown" if self.unknown else ""
+        mark = "<" * self.at_most + "~" * self.elsewhere
+        rest = f" and {self.unknown} unknown" if self.unknown else ""
         return f"{mark}{clock(self.seconds)}{rest}"
 
 
@@ -112,7 +116,7 @@ def overview(
         settings: Result of :func:`finished_settings`.
         known: Median seconds by data set, method and budget.
     """
-    data, done, left, reports = dict[str, str](), 0, list[tuple[float, bool]](), 0
+    data, done, left, reports = dict[str, str](), 0, list[Expected](), 0
     folder = runs / "suites" / name
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset, timeless(suite, dataset, root))
@@ -143,6 +147,7 @@ def overview(
         running=held_since(folder) is not None,
         reports=reports,
         elsewhere=rest.elsewhere,
+        at_most=rest.at_most,
     )
 
 
@@ -191,8 +196,9 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
     for one in found:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
-    note = [f"# ~: as timed on {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
-    return ["  ".join(row).rstrip() for row in aligned(table)] + note
+    notes = [f"# ~: as timed on {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
+    notes += ["# <: at most, as timed with more epochs, steps or users"] if any(one.at_most for one in found) else []
+    return ["  ".join(row).rstrip() for row in aligned(table)] + notes
 
 
 def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tuple[SuiteRow, int]]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from benchmarks.experiments import CONFIGS, read_yaml
 from benchmarks.runs import CONFIG, Result, find_runs, flat, read_result
 from benchmarks.settings import setting_of
+from common.data.views import OVERALL
 from common.errors import UserError
 
 Budget = tuple[str, ...]
@@ -67,6 +68,20 @@ def shipped_suite_times() -> dict[str, float]:
     return {name: float(seconds) for name, seconds in read_yaml(CONFIGS / "times.yaml")["suites"].items()}
 
 
+class Expected(NamedTuple):
+    """How long a run takes.
+
+    Attributes:
+        seconds: Its time; NaN if unknown.
+        elsewhere: Whether it was measured on another machine.
+        at_most: Whether it is that of a larger budget.
+    """
+
+    seconds: float
+    elsewhere: bool = False
+    at_most: bool = False
+
+
 class Estimate(NamedTuple):
     """How long the rest of a suite takes.
 
@@ -74,14 +89,16 @@ class Estimate(NamedTuple):
         seconds: Time of the runs whose time is known.
         unknown: Number of the others.
         elsewhere: Whether ``seconds`` include times of another machine.
+        at_most: Whether ``seconds`` include times of larger budgets.
     """
 
     seconds: float
     unknown: int
     elsewhere: bool
+    at_most: bool = False
 
 
-def estimate(left: Sequence[tuple[float, bool]], suite: str, total: int) -> Estimate:
+def estimate(left: Sequence[Expected], suite: str, total: int) -> Estimate:
     """Time of the runs that a suite has left.
 
     Args:
@@ -90,18 +107,19 @@ def estimate(left: Sequence[tuple[float, bool]], suite: str, total: int) -> Esti
             whose budgets it may change.
         total: Number of all runs of the suite.
     """
-    known = [seconds for seconds, _ in left if not math.isnan(seconds)]
-    unknown, elsewhere = len(left) - len(known), any(foreign for _, foreign in left)
+    known = [run.seconds for run in left if not math.isnan(run.seconds)]
+    unknown = len(left) - len(known)
+    elsewhere, at_most = any(run.elsewhere for run in left), any(run.at_most for run in left)
     whole = shipped_suite_times().get(suite)
-    if whole is not None and (unknown or elsewhere):
+    if whole is not None and (unknown or elsewhere or at_most):
         return Estimate(whole * len(left) / total, 0, True)
-    return Estimate(sum(known), unknown, elsewhere)
+    return Estimate(sum(known), unknown, elsewhere, at_most)
 
 
 def expected(
     known: Mapping[tuple[str, str, Budget], float], dataset: str, methods: Sequence[str], budget: Budget
-) -> tuple[float, bool]:
-    """Seconds that a run will take (NaN if unknown), and whether they were measured on another machine.
+) -> Expected:
+    """How long a run will take: as runs like it did, here or elsewhere, or at most as long as runs of larger budgets.
 
     Args:
         known: Median seconds of the runs that were done here.
@@ -111,12 +129,33 @@ def expected(
     """
     for method in methods:
         if (dataset, method, budget) in known:
-            return known[dataset, method, budget], False
-    shipped = shipped_times()[1]
-    for method in methods:
-        if (dataset, method) in shipped and budget == budget_in(f"{dataset}/{method}"):
-            return shipped[dataset, method], True
-    return math.nan, False
+            return Expected(known[dataset, method, budget])
+    shipped = {
+        (dataset, method, budget_in(f"{dataset}/{method}")): shipped_times()[1][dataset, method]
+        for method in methods
+        if (dataset, method) in shipped_times()[1]
+    }
+    for (_, _, other), seconds in shipped.items():
+        if other == budget:
+            return Expected(seconds, elsewhere=True)
+    for times, elsewhere in ((known, False), (shipped, True)):
+        larger = [times[key] for key in times if key[0] == dataset and key[1] in methods and _within(budget, key[2])]
+        if larger:
+            return Expected(min(larger), elsewhere, at_most=True)
+    return Expected(math.nan)
+
+
+def _within(budget: Budget, other: Budget) -> bool:
+    """Whether a training with the same language model has no more epochs, steps and users than another one."""
+    if TESTED in (budget, other):
+        return False
+    (llm, *limits, scenario), (other_llm, *other_limits, other_scenario) = budget, other
+    smaller = all(_limit(own) <= _limit(most) for own, most in zip(limits, other_limits, strict=True))
+    return smaller and llm == other_llm and other_scenario in (scenario, OVERALL)
+
+
+def _limit(number: str) -> float:
+    return math.inf if number in ("None", "-1") else float(number)
 
 
 def clock(seconds: float) -> str:

@@ -108,9 +108,9 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int, suite: str) -
     total = sum(not isinstance(entry, Report) for entry in entries)
     rest = estimate(todo, suite, total)
     some, span = rest.unknown < len(todo), clock(rest.seconds / jobs)
-    text = f", about {span}" if some else ", time unknown" if todo else ""
+    text = f", {'at most' if rest.at_most else 'about'} {span}" if some else ", time unknown" if todo else ""
     if rest.elsewhere:
-        text = f", ~{span} as timed on {shipped_times()[0]}"
+        text = f", {'<' * rest.at_most}~{span} as timed on {shipped_times()[0]}"
     if some and rest.unknown:
         text += f", not counting {rest.unknown} of methods that have not run yet"
     reports = f"; {len(left) - len(todo)} reports to do" if len(left) > len(todo) else ""

@@ -14,7 +14,16 @@ from benchmarks.launch.journal import LOCK
 from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.suites import Suite
-from benchmarks.launch.times import budget_in, clock, durations, estimate, shipped_suite_times, shipped_times
+from benchmarks.launch.times import (
+    Estimate,
+    Expected,
+    budget_in,
+    clock,
+    durations,
+    estimate,
+    shipped_suite_times,
+    shipped_times,
+)
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
@@ -76,11 +85,18 @@ def test_only_runs_of_the_same_budget_tell_how_long_a_suite_takes(root: Path, tm
     assert planned.budget == budget
     found = look(suite, root, tmp_path)
     assert (found.seconds, found.unknown, found.elsewhere) == (seconds, 0, False)
-    # Other epochs are those of the experiment, which another machine has timed, or of nobody.
+    # Other epochs are those of the experiment, which another machine has timed.
     found = look(replace(suite, options={"model.width": 16}), root, tmp_path)
     assert (found.seconds, found.elsewhere) == (shipped_times()[1]["synthetic", "sasrec_allmrec"], True)
-    for changed in ({"trainer.max_epochs": 2}, {"trainer.max_epochs": 1, "data.scenario": "few-shot-20"}):
-        assert look(replace(suite, options=changed), root, tmp_path).left == "unknown"
+    # Fewer epochs or users take no longer than more do, here or elsewhere; more than anybody has timed, nobody knows.
+    shipped = clock(shipped_times()[1]["synthetic", "sasrec_allmrec"])
+    for changed, left in (
+        ({"trainer.max_epochs": 1, "data.scenario": "few-shot-20"}, f"<{clock(seconds)}"),
+        ({"trainer.max_epochs": 2}, f"<~{shipped}"),
+        ({"trainer.max_epochs": 2, "data.scenario": "few-shot-20"}, f"<~{shipped}"),
+        ({"trainer.max_epochs": 100_000}, "unknown"),
+    ):
+        assert look(replace(suite, options=changed), root, tmp_path).left == left
 
 
 def test_data_say_what_they_lack(root: Path, tmp_path: Path) -> None:
@@ -125,18 +141,19 @@ def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, 
     key = ("synthetic", "tallrec", budget_in("synthetic/tallrec"))
     own = overview("toy", suite, root, tmp_path, settings, {key: 5.0})
     assert (own.seconds, own.left) == (20, "20 s")
-    # Of a language model or a budget of one's own, nobody knows.
-    for changed in ({"model.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": 5}):
+    # Of a language model of one's own or a budget without such a limit, nobody knows.
+    for changed in ({"model.llm": "facebook/opt-6.7b"}, {"trainer.max_steps": -1}):
         assert overview("toy", replace(suite, options=changed), root, tmp_path, settings, {}).left == "unknown"
 
 
 def test_a_suite_that_was_timed_whole_needs_its_share_of_that_time() -> None:
     name, whole = next(iter(shipped_suite_times().items()))
-    unknown, known = (math.nan, False), (7.0, False)
-    assert estimate([unknown, known], name, 4) == (whole / 2, 0, True)
-    assert estimate([(9.0, True)], name, 4) == (whole / 4, 0, True)
-    assert estimate([known, known], name, 4) == (14.0, 0, False)
-    assert estimate([unknown, known], "toy", 4) == (7.0, 1, False)
+    unknown, known = Expected(math.nan), Expected(7.0)
+    assert estimate([unknown, known], name, 4) == Estimate(whole / 2, 0, True)
+    for other in (Expected(9.0, elsewhere=True), Expected(9.0, at_most=True)):
+        assert estimate([other], name, 4) == Estimate(whole / 4, 0, True)
+    assert estimate([known, known], name, 4) == Estimate(14.0, 0, False)
+    assert estimate([unknown, known], "toy", 4) == Estimate(7.0, 1, False)
 
 
 def test_recipes_that_rows_vary_are_data_too(root: Path, tmp_path: Path) -> None:
@@ -153,8 +170,9 @@ def test_shipped_times_are_of_shipped_experiments() -> None:
 
 def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
-    *lines, note = capsys.readouterr().out.splitlines()
+    *lines, note, bound = capsys.readouterr().out.splitlines()
     assert note == f"# ~: as timed on {shipped_times()[0]}"
+    assert bound == "# <: at most, as timed with more epochs, steps or users"
     assert [line.split()[0] for line in lines] == ["suite", *suite_names()]
     assert main(["suite"]) == 2
     assert "--list" in capsys.readouterr().err

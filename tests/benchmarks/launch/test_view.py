@@ -37,9 +37,14 @@ def test_times_of_another_machine_are_called_so(tmp_path: Path) -> None:
     entries = [SuiteRun("ml-100k", "caser", seed, (), tmp_path / str(seed), budget=own) for seed in range(20)]
     told = f"# 20 of 20 runs to do, ~{clock(20 * shipped)} as timed on {machine}; 1 at a time"
     assert plan_lines(entries, tmp_path, jobs=1, suite="toy")[-1] == told
-    for other in (budget_in("ml-100k/caser", {"trainer.max_epochs": 2}), TESTED):
-        unknown = [replace(entries[0], budget=other)]
-        assert "to do, time unknown; " in plan_lines(unknown, tmp_path, jobs=1, suite="toy")[-1]
+    few, many = (budget_in("ml-100k/caser", {"trainer.max_epochs": epochs}) for epochs in (2, 100_000))
+    for other, told in (
+        (few, f", <~{clock(shipped)} as timed on"),
+        (many, ", time unknown; "),
+        (TESTED, ", time unknown; "),
+    ):
+        changed = [replace(entries[0], budget=other)]
+        assert f"1 runs to do{told}" in plan_lines(changed, tmp_path, jobs=1, suite="toy")[-1]
 
 
 def test_the_live_table_shows_where_each_run_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
