@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.leaderboard.formats import record_of
+from benchmarks.leaderboard.formats import aside_of, record_of
 from benchmarks.leaderboard.rows import SHOWN, Cell, Row, Table, primary_metric
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.runs import CONFIG, METRICS, Result
@@ -38,7 +38,7 @@ def _table(table: Table) -> dict[str, Any]:
         "cases": table.cases,
         "primary": table.primary,
         "note": table.note,
-        "variant": table.variant,
+        "variant": aside_of(table),
         "fields": first.protocols[table.protocol]["fields"],
         "metrics": shown,
         "slices": table.slices,

@@ -19,6 +19,7 @@ from benchmarks.leaderboard.rows import (
     Standing,
     Table,
 )
+from benchmarks.ledger.copies import difference_from_papers
 from benchmarks.results import OVERALL
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -102,6 +103,11 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
     }
 
 
+def aside_of(table: Table) -> str:
+    """What a heading adds about a table: how it differs from others, and its data from those of papers."""
+    return "; ".join(filter(None, (table.variant, difference_from_papers(table.rows[0].runs[0]))))
+
+
 def _against(table: Table, own: int) -> dict[str, dict[str, float | bool]]:
     """The comparison with each other row: difference of the primary metric, its 95 % interval, and the verdict."""
     names = ("difference", "low", "high", "separated")
@@ -119,7 +125,7 @@ def _markdown(table: Table, slices: Sequence[str]) -> str:
     lines = [
         "## "
         + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.slice) if x != OVERALL)])
-        + (f" ({table.variant})" if table.variant else ""),
+        + (f" ({aside})" if (aside := aside_of(table)) else ""),
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"
         + (f"; {table.note}" if table.note else "")

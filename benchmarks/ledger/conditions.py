@@ -45,8 +45,12 @@ class Data(NamedTuple):
         """What is not as in the paper's copy, made of a data set by one of some recipes."""
         if self.dataset != dataset:
             return [f"other data ({self.dataset})"]
+        return [f"other data ({what})" for what in self.made_otherwise(recipes)]
+
+    def made_otherwise(self, recipes: Collection[str]) -> list[str]:
+        """What is not as in a copy made by one of some recipes."""
         other = {f"recipe {self.recipe}": self.recipe not in recipes, f"{self.time} times": self.time != "real"}
-        return [f"other data ({what})" for what, holds in other.items() if holds]
+        return [what for what, holds in other.items() if holds]
 
 
 class Facing(NamedTuple):

@@ -5,6 +5,8 @@ import io
 import json
 import re
 
+import pytest
+
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.rows import build_table, build_tables
 from tests.benchmarks.made_results import made_result
@@ -56,3 +58,17 @@ def test_csv_and_json_hold_the_same_figures() -> None:
 def test_csv_leaves_out_a_slice_that_no_run_has() -> None:
     tables = build_tables(RESULTS)
     assert as_csv(tables, ["tied_in_time"]) == as_csv(tables)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe", "aside"),
+    [
+        ("amazon-beauty", "5-core", " (not A-LLMRec's data, which are amazon-luxury-beauty)"),
+        ("amazon-games", "5-core", " (not A-LLMRec's copy: recipe 5-core)"),
+        ("amazon-games", "allmrec", ""),
+        ("toy", "5-core", ""),
+    ],
+)
+def test_a_table_on_other_data_than_a_papers_says_so(dataset: str, recipe: str, aside: str) -> None:
+    result = made_result("a", 0.2, dataset=dataset, data={"recipe": recipe})
+    assert f"## {dataset}, full{aside}\n" in as_markdown(build_tables([result]))
