@@ -17,6 +17,8 @@ from common.types import Cases, Sequences, Split
 OVERALL, COLD_USERS, FEW_SHOT = "overall", "cold-users", "few-shot-"
 MOST_COLD_USERS = 500
 """Most users that are drawn as cold; A-LLMRec does not report their number."""
+FEWEST_COLD_USERS = 100
+"""Fewest where they are at most a quarter of all: figures of fewer cases are marked (PROTOCOL S5)."""
 SEED = 0
 """Seed of every draw: never a run's own, so that all runs of a scenario have the same users."""
 
@@ -46,7 +48,8 @@ def view(split: Split, scenario: str) -> View:
     ``few-shot-K`` trains and validates on K users and tests on all; the slices ``trained_user`` and ``other_user``
     separate the two. ``cold-users`` tests users without training on any of their events: users with exactly three
     events (as in A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3) or, if there are none, users drawn from all, of
-    whom only the last three events are kept.
+    whom only the last three events are kept. They are a tenth of the users at most, but up to 100 where these are no
+    more than a quarter, and never more than 500.
 
     Args:
         split: A leave-one-out split.
@@ -85,8 +88,9 @@ def _few_shot(split: Split, count: int) -> View:
 def _cold_users(split: Split) -> View:
     sequences, users = split["sequences"], split["test"]["user"]
     exact = users[sequences["offsets"].diff()[users] == COLD_USER_EVENTS]
-    # A tenth of the users at most: the others must still teach the model.
-    wanted = min(MOST_COLD_USERS, len(users) // 10)
+    # A tenth of the users, or a quarter at most: the others must still teach the model.
+    fewest = FEWEST_COLD_USERS if 4 * FEWEST_COLD_USERS <= len(users) else 0
+    wanted = min(MOST_COLD_USERS, max(fewest, len(users) // 10))
     if not wanted:
         raise UserError(f"--data.scenario {COLD_USERS} needs ten users or more", f"There are {len(users)}.")
     cold = _mask(split, _drawn(exact, wanted) if len(exact) else _drawn(users, wanted))

@@ -73,6 +73,13 @@ def test_users_with_three_events_are_the_cold_ones() -> None:
     assert histories_of(seen.split, seen.split["test"]) == histories_of(split, split["test"])
 
 
+@pytest.mark.parametrize(("users", "cold"), [(80, 8), (399, 39), (400, 100), (943, 100), (1200, 120), (5100, 500)])
+def test_as_many_users_are_cold_as_a_figure_needs_if_the_others_suffice(users: int, cold: int) -> None:
+    seen = view(split_of([[1, 2, 3, 4]] * users), "cold-users")
+    assert seen.test is not None
+    assert int(seen.test.sum()) == cold
+
+
 def partly_held_out() -> Split:
     """A ready-made split that tests two users in three."""
     sequences = split_of(LONG)["sequences"]
