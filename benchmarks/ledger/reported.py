@@ -179,9 +179,11 @@ def read_paper(path: Path) -> Paper:
 
 
 def _statistics(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:
-    kept, recipes = values["statistics"], _recipes(values, {})
+    kept = values["statistics"]
     for dataset, figures in kept["datasets"].items():
         source, note = kept.get("source", ""), kept.get("notes", {}).get(dataset, "")
+        # Counts also follow from recipes whose texts or order are not the paper's.
+        recipes = tuple(kept.get("recipe", {}).get(dataset, _recipes(values, {})))
         place = Place(kept["table"], "data sets", dataset, STATISTICS, source=source, recipes=recipes)
         for metric, value in figures.items():
             # Data are either the paper's or not, so counts have no tolerance.

@@ -208,7 +208,7 @@ def _paper(values: dict[str, Any]) -> None:
     sizes = fields({}, dict.fromkeys((*COUNTS, "average_length"), number))
     statistics = fields(
         {"table": text, "datasets": mapping_of(data_set, sizes)},
-        {"notes": mapping_of(data_set, text), "source": text},
+        {"notes": mapping_of(data_set, text), "source": text, "recipe": mapping_of(data_set, list_of(recipe))},
     )
     absent = values.get("not_implemented", [])
     known = labels() | set(absent if isinstance(absent, list) else [])

@@ -320,6 +320,18 @@ def test_counts_are_exact_and_stores_stand_alone(
     assert [record["why"] for record in found] == ["other data (recipe whole)", "other data (ordinal times)"]
 
 
+def test_counts_may_follow_from_other_recipes_than_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Prepared(Data("ml-100k", "lrd"), "lrd-a", {"users": 943})
+    monkeypatch.setattr("benchmarks.ledger.command.store_figures", lambda _: [store])
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA | {"data": {"recipe": "lrd"}})
+    text = TINY.replace("statistics: {", "statistics: {recipe: {ml-100k: [5-core, lrd]}, ")
+    found = records(tmp_path, capsys, text=text)
+    assert [(r["verdict"], r["why"]) for r in found if not r["method"]] == [("reproduced", "recipe lrd")]
+    assert figure(found)["why"] == "other data (recipe lrd)"
+
+
 def test_rows_are_renamed_where_a_suite_has_turned_a_part_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,11 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
             "Table 2: expected no orderings by ratio, found 'train_ratio'",
         ),
         ("{users: 943}", "{users: many}", "statistics, datasets, ml-100k, users: expected a number, found 'many'"),
+        (
+            "statistics: {table",
+            "statistics: {recipe: {ml-100k: [6-core]}, table",
+            "statistics, recipe, ml-100k, 1: expected a recipe, found '6-core'",
+        ),
         ("protocol: full", "protocol: ful", "protocol: expected a protocol, found 'ful'"),
         ("recipe: [5-core]", "recipe: 5-core", "requires, recipe: expected a list, found '5-core'"),
         (
@@ -150,6 +155,24 @@ def test_a_recipe_that_makes_the_papers_data_is_printed_with_its_sizes(paper: Pa
         entry = DATASETS[dataset]
         raw = {recipe.name for recipe in entry.recipes if not recipe.ready}
         assert raw & set(paper.recipes) <= set(entry.printed)
+
+
+COUNTING = ("filter", "threshold", "rating_above", "uncounted_below", "repeats")
+"""Settings of a recipe that decide how many users, items and interactions there are."""
+
+
+def test_counts_face_stores_that_are_filtered_like_the_papers(paper: Paper) -> None:
+    for cell in (cell for cell in paper.cells if not cell.method):
+        known = {recipe.name: recipe for recipe in DATASETS[cell.place.dataset].recipes if not recipe.ready}
+        own = [tuple(known[name].settings[key] for key in COUNTING) for name in paper.recipes if name in known]
+        accepted = known.keys() & set(cell.place.recipes)
+        assert {tuple(known[name].settings[key] for key in COUNTING) for name in accepted} <= set(own)
+
+
+def test_a_five_core_has_lrds_counts_and_no_other_figure_of_it() -> None:
+    lrd = read_paper(REPORTED / "lrd.yaml")
+    assert all("5-core" in cell.place.recipes for cell in lrd.cells if not cell.method)
+    assert not any("5-core" in reported.place.recipes for reported in lrd.claims)
 
 
 def test_methods_with_printed_epochs_lend_them_to_their_variants() -> None:
