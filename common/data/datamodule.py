@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -178,6 +179,7 @@ class SequenceDataModule(L.LightningDataModule):
             "candidates": "catalogue" if protocol in FULL else self.store.candidates_hash(self.split, protocol),
             "masking": "seen" if self._masks_seen(protocol) else "none",
             "test_users": self._test_users(),
+            **self._drawn_users(),
         } | ({} if self.scenario == OVERALL else {"scenario": self.view.scenario})
 
     @property
@@ -197,6 +199,18 @@ class SequenceDataModule(L.LightningDataModule):
             return "all"
         cases = len(self.events["test"]["user"]) if self.view.test is None else int(self.view.test.sum())
         return self.test_users if self.test_users < cases else "all"
+
+    def _drawn_users(self) -> dict[str, str]:
+        """A short hash of the users that are drawn, if any are, since another version of PyTorch may draw others."""
+        scenarios = {self.scenario: "view", self.trained_scenario: "training"}
+        drawn = [getattr(self, seen).drawn for scenario, seen in scenarios.items() if scenario != OVERALL]
+        if self._test_users() != "all":
+            users = self.events["test"]["user"]
+            drawn.append(users[self._drawn_cases("test", len(users))])
+        if not drawn:
+            return {}
+        ids = [users.sort().values.long().numpy().tobytes() for users in drawn]
+        return {"drawn_users": hashlib.sha256(b"".join(ids)).hexdigest()[:8]}
 
     def _masks_seen(self, protocol: str) -> bool:
         # Where users return to items, a seen item may be the target.

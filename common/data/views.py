@@ -33,6 +33,7 @@ class View:
         val: Whether each validation case takes part; ``None`` for all.
         test: Whether each test case takes part; ``None`` for all.
         slices: Slices of the test cases that the scenario defines.
+        drawn: Users that the scenario has drawn; none without a draw.
     """
 
     scenario: str
@@ -40,6 +41,7 @@ class View:
     val: Bool[Tensor, "v"] | None = None
     test: Bool[Tensor, "m"] | None = None
     slices: dict[str, Bool[Tensor, "m"]] = field(default_factory=dict)
+    drawn: Int[Tensor, "k"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 def view(split: Split, scenario: str) -> View:
@@ -75,13 +77,15 @@ def _few_shot(split: Split, count: int) -> View:
             f"--data.scenario {FEW_SHOT}{count} asks for {count} users, but only {len(users)} have a validation case",
             f"Choose {FEW_SHOT}{len(users)} or fewer." if len(users) else "Choose another scenario.",
         )
-    kept = _mask(split, _drawn(users, count))
+    drawn = _drawn(users, count)
+    kept = _mask(split, drawn)
     trained = kept[split["test"]["user"]]
     return View(
         f"{FEW_SHOT}{count}",
         without_training(split, ~kept),
         val=kept[users],
         slices={"trained_user": trained, "other_user": ~trained},
+        drawn=drawn,
     )
 
 
@@ -89,11 +93,12 @@ def _cold_users(split: Split) -> View:
     sequences, users = split["sequences"], split["test"]["user"]
     exact = users[sequences["offsets"].diff()[users] == COLD_USER_EVENTS]
     # A tenth of the users, or a quarter at most: the others must still teach the model.
-    fewest = FEWEST_COLD_USERS if 4 * FEWEST_COLD_USERS <= len(users) else 0
+    fewest = FEWEST_COLD_USERS if len(users) >= 4 * FEWEST_COLD_USERS else 0
     wanted = min(MOST_COLD_USERS, max(fewest, len(users) // 10))
     if not wanted:
         raise UserError(f"--data.scenario {COLD_USERS} needs ten users or more", f"There are {len(users)}.")
-    cold = _mask(split, _drawn(exact, wanted) if len(exact) else _drawn(users, wanted))
+    drawn = _drawn(exact if len(exact) else users, wanted)
+    cold = _mask(split, drawn)
     if not len(exact):
         split = _truncated(split, cold)
     return View(
@@ -101,6 +106,7 @@ def _cold_users(split: Split) -> View:
         without_training(split, cold),
         val=~cold[split["val"]["user"]],
         test=cold[users],
+        drawn=drawn,
     )
 
 

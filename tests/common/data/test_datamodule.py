@@ -265,6 +265,38 @@ def test_users_count_as_trained_if_an_instance_is_theirs(make: Make, how: dict[s
     assert set(enough.nonzero().flatten().tolist()) == served
 
 
+@pytest.mark.parametrize(
+    ("arguments", "seed"),
+    [
+        ({"test_users": 5}, "common.data.datamodule.USERS_SEED"),
+        ({"scenario": "few-shot-5"}, "common.data.views.SEED"),
+        ({"scenario": "cold-users"}, "common.data.views.SEED"),
+        ({"scenario": "few-shot-5", "test_users": 5}, "common.data.views.SEED"),
+        ({"scenario": "few-shot-5", "test_users": 5}, "common.data.datamodule.USERS_SEED"),
+    ],
+)
+def test_protocol_fields_know_which_users_were_drawn(
+    make: Make, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], seed: str
+) -> None:
+    fields = make(**arguments).protocol_fields("full")
+    assert fields == make(**arguments).protocol_fields("full")
+    monkeypatch.setattr(seed, 1)
+    others = make(**arguments).protocol_fields("full")
+    assert {name for name in fields if fields[name] != others[name]} == {"drawn_users"}
+
+
+def test_protocol_fields_know_no_users_where_none_were_drawn(make: Make) -> None:
+    assert "drawn_users" not in make().protocol_fields("full")
+    assert "drawn_users" not in make(test_users=33).protocol_fields("full")
+
+
+def test_a_test_elsewhere_knows_whom_its_training_drew(make: Make) -> None:
+    data = make()
+    data.keep_training("few-shot-5")
+    drawn = make(scenario="few-shot-5").protocol_fields("full")["drawn_users"]
+    assert data.protocol_fields("full")["drawn_users"] == drawn
+
+
 def test_a_scenario_trains_on_its_users_and_keeps_the_candidates_of_every_case(make: Make) -> None:
     usual, few = make(val_protocol="sampled-9"), make(val_protocol="sampled-9", scenario="few-shot-5")
     trained = {user for batch in few.train_dataloader() for user in batch["user_id"].tolist()}
