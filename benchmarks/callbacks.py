@@ -30,9 +30,24 @@ def checkpoints(folder: Path, monitor: str, mode: str) -> list[L.Callback]:
     The best comes first, so that the file of the last state knows about it. There are two callbacks because one that
     monitors a metric updates its copy of the last state only together with the best.
     """
-    best = ModelCheckpoint(folder, Path(WEIGHTS).stem, monitor=monitor, mode=mode, enable_version_counter=False)
-    last = ModelCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
+    best = RunCheckpoint(folder, Path(WEIGHTS).stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    last = RunCheckpoint(folder, Path(LAST).stem, enable_version_counter=False)
     return [best, last]
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """A checkpoint of a run folder that may have moved since: a resumed run finds its files where it is now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best value so far, in this folder; Lightning would forget it if the folder were another."""
+
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved: dict[str, Any] = {name: here(state_dict[name]) for name in paths if name in state_dict}
+        moved["best_k_models"] = {here(path): value for path, value in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath})
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -47,8 +62,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         try:
-            torch.save(checkpoint, part)
+            # A stream says why it cannot be written, where a path would not.
+            with part.open("wb") as stream:
+                torch.save(checkpoint, stream)
             part.replace(path)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         finally:
             part.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, RESULT, UNDER, Result, alone, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
-from benchmarks.train import finish, prepare_folder, quieten
+from benchmarks.train import finish, prepare_folder, quieten, say
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
 from common.data.views import OVERALL
@@ -72,7 +72,11 @@ def evaluate(
     record = RunRecord(monitor, cli.config.early_stopping.mode, {})
     cli.trainer_defaults = {"callbacks": [record]}
     trainer = cli.instantiate_trainer(logger=False, enable_checkpointing=False)
-    trainer.test(model, module, verbose=False)
+    try:
+        trainer.test(model, module, verbose=False)
+    except SystemExit as stop:
+        say("Interrupted: nothing was written.", error=True)
+        raise SystemExit(1) from stop
     if not trainer.is_global_zero:
         return
     result = replace(

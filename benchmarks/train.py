@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,23 +172,17 @@ def train_and_test(
     record = RunRecord(monitor, mode, stamp_of(plan.manifest))
     noise = NoiseSeed(int(plan.config["seed_everything"]))
     callbacks = [noise, record, Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
-    trainer = make_trainer(cli, plan, callbacks, resumed=resume is not None)
+    trainer = make_trainer(cli, plan, callbacks, resume)
     prepare_folder(plan, resume)
-    try:
+    with continuable(plan.folder):
         fit(trainer, model, data, plan.folder, resume)
-    except SystemExit as stop:
-        # Lightning turns Ctrl-C into an exit of its own.
-        saved = (plan.folder / LAST).is_file()
-        cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so it starts from scratch"
-        say(f"Interrupted. The run is in {plan.folder}: {cure}.", error=True)
-        raise SystemExit(1) from stop
-    # Must come before the test, which resets callbacks to the state of the best checkpoint.
-    summary = training_summary(trainer, record, model.closed_form)
+        # Must come before the test, which resets callbacks to the state of the best checkpoint.
+        summary = training_summary(trainer, record, model.closed_form)
+        seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
+        best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]  # Lightning sets it by name
+        test(trainer, model, data, best)
     if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
         summary["batches_a_step"] = parts
-    seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
-    best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]  # Lightning sets it by name
-    test(trainer, model, data, best)
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return None
     result = replace(
@@ -200,6 +195,22 @@ def train_and_test(
     )
     finish(plan.folder, result, record, trainer.loggers)
     return result
+
+
+@contextmanager
+def continuable(folder: Path) -> Iterator[None]:
+    """Says how to continue a run that is interrupted, which Lightning turns into an exit of its own.
+
+    Raises:
+        SystemExit: With code 1; of SIGTERM, Lightning would make 0.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        saved = (folder / LAST).is_file()
+        cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so it starts from scratch"
+        say(f"Interrupted. The run is in {folder}: {cure}.", error=True)
+        raise SystemExit(1) from stop
 
 
 def require_same_data(run: Path, plan: Plan) -> None:
@@ -325,6 +336,9 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
             "Name a checkpoint trained on this store, or leave --ckpt_path out to start from scratch.",
         )
     if path.parent.resolve() != plan.folder.resolve():
+        for name in (CONFIG, WEIGHTS):
+            if not (path.parent / name).is_file():
+                raise UserError(f"There is no {name} beside {path}.", "Name a checkpoint in its run folder.")
         require_same_training(path, plan)
     return path
 
@@ -358,17 +372,20 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
         if resume is None:
             for name in (WEIGHTS, LAST, RANKS, METRICS):
                 (plan.folder / name).unlink(missing_ok=True)
+        elif resume.parent.resolve() != plan.folder.resolve():
+            # Until a later epoch is better, the best is the other run's.
+            shutil.copyfile(resume.parent / WEIGHTS, plan.folder / WEIGHTS)
         write_atomically(plan.folder / CONFIG, yaml.safe_dump(plan.config, sort_keys=False))
 
 
-def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resumed: bool = False) -> L.Trainer:
+def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: Path | None = None) -> L.Trainer:
     """The configured Trainer, with the run's loggers and callbacks.
 
     Raises:
         UserError: If it refuses an option.
     """
     given = cli.config_init.trainer.logger
-    loggers: list[Logger] = [MetricsFile(plan.folder, resumed)]
+    loggers: list[Logger] = [MetricsFile(plan.folder, resume and resume.parent)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     if cli.config.tensorboard:
         loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))

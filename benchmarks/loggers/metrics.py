@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -19,24 +20,40 @@ class MetricsFile(CSVLogger):
 
     Args:
         folder: Run folder.
-        resumed: Whether the run continues an earlier one.
+        resumed: Run folder of the checkpoint that the run continues, if it does.
     """
 
-    def __init__(self, folder: Path, resumed: bool) -> None:
+    def __init__(self, folder: Path, resumed: Path | None = None) -> None:
         self.earlier: list[dict[str, Any]] = []
-        if resumed and (folder / METRICS).is_file():
-            with (folder / METRICS).open(newline="") as stream:
-                # Lightning deletes the file.
+        if resumed is not None and (resumed / METRICS).is_file():
+            with (resumed / METRICS).open(newline="") as stream:
                 self.earlier = [{key: value for key, value in row.items() if value} for row in csv.DictReader(stream)]
         super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
+        self.begun = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:  # noqa: ANN401 (Lightning's writer)
+        """The writer of the file, which Lightning deletes first: what was logged is put back at once."""
+        writer = super().experiment
+        if self.earlier and not self.begun:
+            self.begun = True
+            self._write_again(self.earlier)
+        return writer
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]  # Lightning declares two types
         """Logs metrics, at first behind what was logged before the step at which the run goes on."""
-        kept = [row for row in self.earlier if step is not None and int(row["step"]) < step]
-        self.experiment.metrics += kept
-        self.earlier = []
+        if self.earlier and step is not None:
+            kept, self.earlier = [row for row in self.earlier if int(row["step"]) < step], []
+            self._write_again(kept)
         super().log_metrics(dict(metrics), step)
+
+    def _write_again(self, rows: list[dict[str, Any]]) -> None:
+        writer = super().experiment
+        Path(writer.metrics_file_path).unlink(missing_ok=True)
+        writer.metrics = list(rows)
+        writer.save()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
         """Does nothing: they are in ``config.yaml``."""

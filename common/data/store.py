@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,6 @@ import torch
 from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 from torch import Tensor
 
 from common.data.graph import value_ids
@@ -32,6 +32,8 @@ from common.types import Cases, Catalogue, Sequences, Split
 
 STORE_VERSION = 1
 """Version of the format below; a store of another version is refused."""
+
+AGAIN = "Delete the store's folder and prepare it again."
 
 NOT_ATTRIBUTES = ("item", "raw_id", "title", "text", "description")
 """Columns of the items table that are not attributes; ``raw_id`` is an item's id before the source numbered it."""
@@ -87,7 +89,7 @@ class Store:
                 f"Store {self.path} has no split {name!r} (its times are {self.manifest.time}).",
                 nearest(name, self.manifest.splits),
             )
-        parts = _load(self.path / f"split-{name}.safetensors")
+        parts = self._tensors(f"split-{name}")
         return Split(
             sequences=self._sequences(),
             train_end=parts["train_end"],
@@ -107,7 +109,7 @@ class Store:
         Raises:
             UserError: If no such candidates are stored.
         """
-        return _load(self._candidates_path(split, protocol), [phase])[phase]
+        return self._tensors(self._candidates_path(split, protocol).stem, [phase])[phase]
 
     def candidates_hash(self, split: str, protocol: str) -> str:
         """Returns the SHA-256 of the stored candidates."""
@@ -115,20 +117,19 @@ class Store:
 
     def items(self) -> pl.DataFrame:
         """Returns the items table; row ``i`` is item ``i + 1``."""
-        return pl.read_parquet(self.path / "items.parquet")
+        return self._table("items")
 
     def user_tokens(self) -> list[str]:
         """Returns the users' tokens; element ``u`` is user ``u + 1``."""
-        return pl.read_parquet(self.path / "users.parquet")["user"].to_list()
+        return self._table("users")["user"].to_list()
 
     def interactions(self) -> pl.DataFrame:
         """Returns all events in the store's order: ``user, item, timestamp, rating, row``."""
-        return pl.read_parquet(self.path / "interactions.parquet")
+        return self._table("interactions")
 
     def truth(self) -> dict[str, Tensor]:
         """Returns the known truth of a synthetic world; empty for data from outside."""
-        path = self.path / "truth.safetensors"
-        return _load(path) if path.exists() else {}
+        return self._tensors("truth") if (self.path / "truth.safetensors").exists() else {}
 
     @property
     def text_cache(self) -> Path:
@@ -155,6 +156,30 @@ class Store:
             words={name: ["", *values] for name, values in attribute_words(items, attributes).items()},
         )
 
+    def _table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        with self._genuine(f"{name}.parquet") as path:
+            return pl.read_parquet(path, columns=columns)
+
+    def _tensors(self, name: str, keys: list[str] | None = None) -> dict[str, Tensor]:
+        with self._genuine(f"{name}.safetensors") as path, safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in keys or file.keys()}
+
+    @contextmanager
+    def _genuine(self, name: str) -> Iterator[Path]:
+        """A file to be read, which must be the one that was written: protocol ids stand for its content.
+
+        Raises:
+            DataError: If it is not, or cannot be read.
+        """
+        path = self.path / name
+        try:
+            about = path.stat()
+            if _known_sha256(path, about.st_mtime_ns, about.st_size) != self.manifest.hashes[name]:
+                raise DataError(f"{path} is not what the store's manifest says: it has changed.", AGAIN)
+            yield path
+        except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}", AGAIN) from error
+
     def _candidates_path(self, split: str, protocol: str) -> Path:
         path = self.path / f"candidates-{split}-{protocol}.safetensors"
         if not path.exists():
@@ -167,26 +192,16 @@ class Store:
         return path
 
     def _sequences(self) -> Sequences:
-        table = pl.read_parquet(self.path / "interactions.parquet", columns=["user", "item", "timestamp"])
+        table = self._table("interactions", ["user", "item", "timestamp"])
         user, item, time = (torch.from_numpy(table[name].cast(pl.Int64).to_numpy().copy()) for name in table.columns)
         return build_sequences(user, item, time, self.manifest.num_users)
 
     def _relations(self) -> dict[str, Tensor]:
-        table = pl.read_parquet(self.path / "relations.parquet")
+        table = self._table("relations")
         return {
             str(name): torch.from_numpy(edges.select("head", "tail").cast(pl.Int64).to_numpy().copy())
             for (name,), edges in sorted(table.partition_by("relation", as_dict=True).items())
         }
-
-
-def _load(path: Path, keys: list[str] | None = None) -> dict[str, Tensor]:
-    try:
-        if keys is None:
-            return load_file(path)
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in keys}
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "Delete the store's folder and prepare it again.") from error
 
 
 def _training_events(split: Split) -> Sequences:
@@ -330,6 +345,12 @@ def _share(folder: Path) -> None:
     mode = (folder / "manifest.json").stat().st_mode
     for path in folder.iterdir():
         path.chmod(mode)
+
+
+@cache
+def _known_sha256(path: Path, changed: int, size: int) -> str:
+    """The SHA-256 of a file as it was ``changed``, computed once."""
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -80,12 +81,19 @@ def _columns(path: Path) -> list[str]:
     """Returns the names of a table's columns as the file spells them."""
     require(path, "a table")
     if path.suffix == ".parquet":
-        try:
+        with _whole(path):
             return list(pl.read_parquet_schema(path))
-        except (PolarsError, OSError) as error:
-            malformed(path, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         return next(csv.reader([stream.readline().rstrip("\r\n")], delimiter=_separator(path)), [])
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Says of a damaged Parquet file which one it is."""
+    try:
+        yield
+    except (PolarsError, OSError) as error:
+        malformed(path, "a whole Parquet file", str(error).splitlines()[0], "Write the table again.")
 
 
 def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) -> pl.DataFrame:
@@ -113,7 +121,10 @@ def _read_parquet(
         if names.get(name, name) not in schema:
             found = ", ".join(schema)
             malformed(path, "such a column", f"columns {found}", f"Name a column {name!r}.", column=name)
-    table = pl.read_parquet(path, columns=[names.get(name, name) for name in columns])
+        if (stored := schema[names.get(name, name)]).is_nested() or stored in (pl.Boolean, pl.Binary, pl.Object):
+            malformed(path, "text, numbers or dates", f"values of type {stored}", "Convert the column.", column=name)
+    with _whole(path):
+        table = pl.read_parquet(path, columns=[names.get(name, name) for name in columns])
     table = table.rename({other: plain for plain, other in names.items() if plain in columns})
     converted = table.select(_conversion(table, name, kind) for name, kind in columns.items())
     for name, kind in columns.items():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from common.data import store as module
 from common.data.recipes import DATASETS
@@ -144,11 +145,25 @@ def test_another_version_and_a_broken_manifest_are_refused(tmp_path: Path) -> No
         find_store(tmp_path, "tiny")
 
 
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["split-leave_one_out.safetensors", "interactions.parquet", "items.parquet"])
+def test_a_file_that_is_not_the_one_that_was_written_is_named(tmp_path: Path, name: str) -> None:
     store = write(tmp_path)
-    (store.path / "split-leave_one_out.safetensors").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"split-leave_one_out\.safetensors cannot be read"):
-        store.split()
+    store.catalogue()
+    (store.path / name).write_bytes(b"nothing")
+    with pytest.raises(DataError, match=rf"{name} is not what the store's manifest says"):
+        store.catalogue()
+    (store.path / name).unlink()
+    with pytest.raises(DataError, match=rf"{name} cannot be read: .*\n.*prepare it again"):
+        store.catalogue()
+
+
+def test_other_candidates_are_not_taken_for_those_of_the_protocol(tmp_path: Path) -> None:
+    store = write(tmp_path)
+    path = store.path / "candidates-leave_one_out-sampled-2.safetensors"
+    candidates = load_file(path)
+    save_file(candidates | {"test": candidates["test"] + 1}, path)
+    with pytest.raises(DataError, match="has changed"):
+        store.candidates("leave_one_out", "sampled-2", "test")
 
 
 @pytest.mark.parametrize(("code", "message"), [(errno.ENOSPC, "No space"), (errno.EACCES, "is not writable")])

@@ -139,6 +139,11 @@ def test_malformed_text_tables_are_named(tmp_path: Path, name: str, text: str, m
             "column 'item': expected some text, found None in row",
         ),
         (pl.lit(float("inf")).alias("timestamp"), "found inf in row 1"),
+        (
+            pl.lit(True).alias("timestamp"),
+            "column 'timestamp': expected text, numbers or dates, found values of type Boolean",
+        ),
+        (pl.concat_list("item").alias("item"), "column 'item': .* found values of type List"),
     ],
 )
 def test_malformed_parquet_is_named(tmp_path: Path, change: pl.Expr, message: str | None) -> None:
