@@ -99,7 +99,7 @@ def tables_of(found: list[Finished], protocol: str | None = None, slice: str = "
     """Tables with verdicts: one per data set and protocol id, or one per data set if ``protocol`` is given.
 
     Raises:
-        UserError: If ``protocol`` is given and the runs' protocol ids differ.
+        UserError: If ``protocol`` is given and the runs' protocol ids differ, or ranks contradict a result.
     """
     results = [run.result for run in found]
     if protocol is None:
@@ -107,4 +107,9 @@ def tables_of(found: list[Finished], protocol: str | None = None, slice: str = "
     else:
         names = sorted({result.dataset for result in results})
         tables = [build_table([r for r in results if r.dataset == name], protocol, slice) for name in names]
-    return [judged(table, found) for table in tables]
+    finished = [judged(table, found) for table in tables]
+    # Verdicts read the ranks of rows with the primary metric alone.
+    for run in found:
+        for name in run.result.protocols if protocol is None else [protocol]:
+            run.require_figures(name)
+    return finished

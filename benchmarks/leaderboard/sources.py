@@ -7,25 +7,24 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
+from benchmarks.leaderboard.figures import TOLERANCE, contradiction, gains_of_ranks
 from benchmarks.leaderboard.rows import primary_metric
 from benchmarks.results import OVERALL, SLICE, VALUE, stored_values
 from benchmarks.runs import CHECKPOINT, RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.cases import COLUMNS
-from common.metrics.functional import hit_rate, mrr, ndcg
 
 NEEDED = ("protocol", "case_id", "user")
 """Columns of the ranks that every comparison needs."""
-TOLERANCE = 1e-9
 Ranks = TypeVar("Ranks")
 """What is read from a run's ranks."""
 
@@ -96,6 +95,24 @@ class Finished:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} {state}: {reason}", self._cure) from error
 
+    def require_figures(self, protocol: str) -> None:
+        """Checks the figures of its result under one protocol against its ranks, once.
+
+        Raises:
+            UserError: If its ranks cannot be read, or one differs.
+        """
+        if protocol not in self._contradictions:
+            names = [name for name in self._ranks(pl.read_parquet_schema) if name.startswith((SLICE, VALUE))]
+            table = self.cases(protocol, [*NEEDED, "higher", "equal", *names])
+            self._contradictions[protocol] = contradiction(self.result, protocol, table)
+        if clause := self._contradictions[protocol]:
+            raise UserError(f"{self.path}: {clause}.", self._cure)
+
+    @cached_property
+    def _contradictions(self) -> dict[str, str | None]:
+        """What is known about each protocol whose figures were checked."""
+        return {}
+
     def stores(self, protocol: str, metric: str) -> bool:
         """Whether a metric that does not follow from ranks is stored for each case of a protocol.
 
@@ -124,7 +141,7 @@ class Finished:
         """Case ids, users, and the value of ``metric`` for each case of a slice.
 
         Raises:
-            UserError: If the mean differs from the value in the result.
+            UserError: If the mean, or any other figure under this protocol, differs from the value in the result.
         """
         stored = "/" in metric
         own = [f"{VALUE}{metric}"] if stored else ["higher", "equal"]
@@ -132,30 +149,17 @@ class Finished:
         if slice != OVERALL:
             table = table.filter(pl.col(f"{SLICE}{slice}"))
         columns = [table[name] for name in own]
-        gain = columns[0].cast(pl.Float64).to_numpy() if stored else _gains_of_ranks(metric, *columns)
+        gain = columns[0].cast(pl.Float64).to_numpy() if stored else gains_of_ranks(metric, *columns)
         stated = self.result.metrics.get(f"test/{protocol}/{slice}/{metric}")
-        if stated is not None and (not len(gain) or abs(gain.mean() - stated) > TOLERANCE):
+        if stated is not None and (not len(gain) or not abs(gain.mean() - stated) <= TOLERANCE):
             found = f"{gain.mean():.6f}" if len(gain) else "no case"
             raise UserError(
                 f"{self.path}: its ranks give {metric} {found} under {protocol}, but its result says {stated:.6f}.",
                 self._cure,
             )
+        self.require_figures(protocol)
         case, user = (table[name].cast(pl.Int64).to_numpy() for name in ("case_id", "user"))
         return case, user, gain
-
-
-def _gains_of_ranks(metric: str, *ranks: pl.Series) -> NDArray[np.float64]:
-    higher, equal = (torch.from_numpy(column.cast(pl.Int64).to_numpy().copy()) for column in ranks)
-    gains: NDArray[np.float64] = case_gains(metric, higher, equal).numpy()
-    return gains
-
-
-def case_gains(metric: str, higher: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
-    """The value of a metric named like ``hr@10``, ``ndcg@10`` or ``mrr`` for each case."""
-    name, _, cutoff = metric.partition("@")
-    if name == "mrr":
-        return mrr(higher, equal)
-    return {"hr": hit_rate, "ndcg": ndcg}[name](higher, equal, int(cutoff))
 
 
 def own_runs(folders: Iterable[Path]) -> list[Finished]:

@@ -23,8 +23,9 @@ import yaml
 
 from benchmarks.cli import write
 from benchmarks.experiments import parse_yaml
+from benchmarks.leaderboard.figures import TOLERANCE
 from benchmarks.leaderboard.replays import MISSED, REPLAYED
-from benchmarks.leaderboard.sources import TOLERANCE, Finished
+from benchmarks.leaderboard.sources import Finished
 from benchmarks.results import OVERALL, slice_metrics
 from benchmarks.runs import (
     CHECKPOINT,

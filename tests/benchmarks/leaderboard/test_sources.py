@@ -146,3 +146,34 @@ def test_what_lies_beside_a_run_need_not_be_in_order(tmp_path: Path) -> None:
     (run.with_name("other")).mkdir()
     (run.with_name("other") / "result.json").write_text("{")
     assert [found.path for found in own_runs([run])] == [run]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("metrics", {"test/full/overall/hr@5": 0.9}, "its ranks give hr@5 .* under full, but its result says 0.9"),
+        ("metrics", {"test/full/overall/mrr": float("nan")}, "its ranks give mrr .* but its result says nan"),
+        ("metrics", {"test/full/overall/ndcg@10": float("nan")}, "its ranks give ndcg@10 .* says nan"),
+        ("metrics", {"test/full/overall/coverage@10": float("nan")}, r"coverage@10 under full is nan"),
+        ("metrics", {"test/full/cold_items/hr@10": 0.99}, "hr@10 .* under full on cold_items, but .* 0.99"),
+        ("cases", {"test/full/cold_items": 7000}, "on cold_items, but its result says 7000"),
+    ],
+)
+def test_every_figure_that_ranks_give_is_checked(
+    key: str, value: dict[str, float], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = true_run(tmp_path)
+    result = read_result(run)
+    replace(result, **{key: getattr(result, key) | value}).write(run)
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err), err
+    assert "recbench evaluate" in err
+
+
+def test_a_result_without_the_primary_metric_is_checked_as_well(tmp_path: Path) -> None:
+    run = true_run(tmp_path)
+    result = read_result(run)
+    replace(result, metrics={"test/full/overall/hr@10": 0.99}).write(run)
+    with pytest.raises(UserError, match="its ranks give hr@10"):
+        tables_of(own_runs([tmp_path]))
