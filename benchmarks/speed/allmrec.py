@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
@@ -17,7 +18,7 @@ from allmrec.llm import labelled, precise
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
 from allmrec.tokens import padding_share
-from benchmarks.speed.timing import best
+from benchmarks.speed.timing import DEVICE, best
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
 from common.models.sasrec import SASRec
@@ -38,7 +39,7 @@ def measure_allmrec(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     module = PromptDataModule(**data, positions="all", batch_size=16, eval_batch_size=USERS)
     with tempfile.TemporaryDirectory() as folder:
         model = stage2(module, Path(folder))
-    batch = next(iter(module.val_dataloader()))
+    batch = move_data_to_device(next(iter(module.val_dataloader())), DEVICE)
     shared = best(lambda: model.likelihoods(batch), repeats)
     separate = best(lambda: separate_passes(model, batch), repeats)
     return {
@@ -59,7 +60,7 @@ def stage2(module: PromptDataModule, folder: Path) -> ALLMRecStage2:
     model = ALLMRecStage2(module.num_items, joint_filter(module, folder), str(folder), standin, max_title_tokens=24)
     model.attach(module.catalogue)
     module.sizes = model.composer.sizes()
-    return model.eval()
+    return model.to(DEVICE).eval()
 
 
 @torch.no_grad()
@@ -96,7 +97,8 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     module = SequenceDataModule(**data, batch_size=32)
     model = ALLMRecStage1(module.num_items, filter_of(module), "minilm", positions="all")
     model.attach(module.catalogue)
-    batch = next(iter(module.train_dataloader()))
+    model.to(DEVICE)
+    batch = move_data_to_device(next(iter(module.train_dataloader())), DEVICE)
     items = batch["targets"][batch["targets"] != PAD]
 
     def step() -> None:
@@ -106,7 +108,7 @@ def stage1_texts(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
     encode = model.tower._encode
     # Numbers every occurrence separately, so that no text is recognised as known.
     model.tower.ids = [model.tower.ids[item] for item in items.tolist()]
-    model.tower.forward = lambda items: encode(torch.arange(len(items)))  # type: ignore[method-assign]  # a stub for timing
+    model.tower.forward = lambda items: encode(torch.arange(len(items), device=DEVICE))  # type: ignore[method-assign]  # a stub for timing
     anew = best(step, repeats)
     return {
         "stage1_items": len(items),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from allmrec.baselines.ctrl import CTRL
 from allmrec.baselines.mlp_llm import MLPLLM
@@ -17,7 +18,7 @@ from allmrec.baselines.tallrec import TALLRec
 from allmrec.choice import ChoiceRanker
 from allmrec.data import PromptDataModule
 from benchmarks.speed.allmrec import filter_of, stage2
-from benchmarks.speed.timing import best
+from benchmarks.speed.timing import DEVICE, best
 from benchmarks.standins import find_standin
 from common.data.datamodule import SequenceDataModule
 from common.models.base import Recommender
@@ -48,9 +49,10 @@ def measure_baselines(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
         "mlp_llm": MLPLLM(module.num_items, filter_of(module), standin, max_title_tokens=24),
         "tallrec": TALLRec(module.num_items, standin, max_title_tokens=24),
     }
-    train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    train, test = first_batches(module)
     for model in rivals.values():
         model.attach(module.catalogue)
+        model.to(DEVICE)
     with tempfile.TemporaryDirectory() as folder:
         rivals["allmrec"] = stage2(module, Path(folder))
     for name, model in rivals.items():
@@ -72,9 +74,10 @@ def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
         "ctrl": CTRL(*size, sbert="minilm", train_sbert=False, positions=1),
         "recformer": RecFormer(*size, **small, width=64, heads=2),
     }
-    train, test = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    train, test = first_batches(module)
     for name, model in methods.items():
         model.attach(module.catalogue)
+        model.to(DEVICE)
         if isinstance(model, CTRL):
             model.prepare_alignment()
         model.train().loss(train)
@@ -83,6 +86,13 @@ def text_methods(data: Mapping[str, Any], repeats: int) -> dict[str, float]:
         figures[f"{name}_catalogue_seconds"] = best(lambda model=model: _first_ranking(model, test), 1)  # type: ignore[misc]  # mypy infers no lambda defaults
         figures[f"{name}_users_per_second"] = TEXT_USERS / best(ranking(model, test), repeats)
     return figures
+
+
+def first_batches(module: SequenceDataModule) -> tuple[SequenceBatch, SequenceBatch]:
+    """The first batches of training and validation, where models are measured."""
+    loaders = module.train_dataloader(), module.val_dataloader()
+    train, test = (move_data_to_device(next(iter(loader)), DEVICE) for loader in loaders)
+    return train, test
 
 
 def step(model: Recommender, batch: SequenceBatch) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from benchmarks.speed.allmrec import measure_allmrec
 from benchmarks.speed.baselines import measure_baselines
 from benchmarks.speed.data import measure_negatives, measure_prepare
 from benchmarks.speed.llm import measure_llm
-from benchmarks.speed.timing import best
+from benchmarks.speed.timing import DEVICE, best
 from benchmarks.speed.training import measure_lrd, measure_rank, measure_train
 from benchmarks.train import quieten
 from common.errors import at_least
@@ -94,7 +94,7 @@ def speed(
     work = {
         figure.replace("seconds", "seconds_times_gflops"): value * hardware_now["matmul_gflops"]
         for figure, value in figures.items()
-        if figure.endswith("_seconds") and isinstance(value, float)
+        if figure == "seconds" or (figure.endswith("_seconds") and isinstance(value, float))
     }
     text = json.dumps({"name": name, "dataset": key} | named | figures | work | {"machine": hardware_now}, indent=2)
     if out:
@@ -103,7 +103,8 @@ def speed(
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and the rate of a 4096³ matrix product in fp32."""
-    left, right = torch.rand(4096, 4096), torch.rand(4096, 4096)
+    """Hardware, where models were measured, and the rate of a 4096³ matrix product in fp32 there."""
+    left, right = torch.rand(2, 4096, 4096, device=DEVICE)
     seconds = best(lambda: left @ right, 3)
-    return hardware() | {"threads": torch.get_num_threads(), "matmul_gflops": 2 * 4096**3 / seconds / 1e9}
+    measured = {"threads": torch.get_num_threads(), "device": str(DEVICE)}
+    return hardware() | measured | {"matmul_gflops": 2 * 4096**3 / seconds / 1e9}

@@ -44,6 +44,6 @@ def measure_prepare(dataset: str, source: Path | None, repeats: int, world: dict
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             prepare(dataset, source=source, root=Path(folder), json=True, **world)
 
-    with MemoryAbove() as memory:
+    with MemoryAbove(torch.device("cpu")) as memory:
         seconds = best(make, repeats)
     return {**world, "seconds": seconds, "peak_bytes": memory.bytes}

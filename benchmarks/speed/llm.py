@@ -19,7 +19,7 @@ from allmrec.data import PromptDataModule
 from allmrec.stage2 import ALLMRecStage2
 from benchmarks.speed.allmrec import joint_filter
 from benchmarks.speed.memory import MemoryAbove
-from benchmarks.speed.timing import best
+from benchmarks.speed.timing import DEVICE, best, wait
 from benchmarks.standins import find_standin
 from common.errors import UserError, nearest
 from common.types import SequenceBatch
@@ -57,18 +57,17 @@ def measure_llm(data: Mapping[str, Any], repeats: int, shape: str) -> dict[str, 
     """
     if shape not in SHAPES:
         raise UserError(f"There is no shape {shape!r}.", nearest(shape, list(SHAPES)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = PromptDataModule(**data, positions="all", batch_size=PROMPTS, eval_batch_size=USERS)
-    figures: dict[str, Any] = {"shape": shape, "device": str(device)}
+    figures: dict[str, Any] = {"shape": shape, "device": str(DEVICE)}
     with tempfile.TemporaryDirectory() as folder:
         _write_model(Path(folder), shape, find_standin(module.store))
         for name, make in (("allmrec", _stage2), ("tallrec", _tallrec)):
             # Created on the device: drawing 13 GB of random numbers takes minutes on a processor.
-            with torch.device(device):
+            with DEVICE:
                 model = make(module, folder)
             model.attach(module.catalogue)
             figures.setdefault("frozen_parameters", model.llm.num_parameters)
-            figures |= {f"{name}_{key}": value for key, value in _measured(model.to(device), module, repeats).items()}
+            figures |= {f"{name}_{key}": value for key, value in _measured(model.to(DEVICE), module, repeats).items()}
             # Two models of 13 GB need not fit at once.
             del model
             gc.collect()
@@ -98,24 +97,24 @@ def _measured(model: ChoiceRanker, module: PromptDataModule, repeats: int) -> di
     device, batches = model.device, iter(module.train_dataloader())
     case = move_data_to_device(next(iter(module.val_dataloader())), device)
     with MemoryAbove() as memory:
-        training = _steps(model, [move_data_to_device(next(batches), device) for _ in range(WARM_UP + repeats)], device)
+        training = _steps(model, [move_data_to_device(next(batches), device) for _ in range(WARM_UP + repeats)])
     model.eval()
     return {
         **training,
         "training_peak_bytes_above_model": memory.bytes,
-        "likelihood_users_per_second": USERS / best(lambda: _waited(model.likelihoods(case), device), repeats),
-        "generation_users_per_second": USERS / best(lambda: _waited(model.generate(case), device), repeats),
+        "likelihood_users_per_second": USERS / best(lambda: model.likelihoods(case), repeats),
+        "generation_users_per_second": USERS / best(lambda: model.generate(case), repeats),
     }
 
 
-def _steps(model: ChoiceRanker, batches: list[SequenceBatch], device: torch.device) -> dict[str, float]:
+def _steps(model: ChoiceRanker, batches: list[SequenceBatch]) -> dict[str, float]:
     """Steps and prompt tokens per second, not counting the warm-up batches."""
     optimizer = model.train().configure_optimizers()
     assert optimizer is not None
     tokens, started = 0, 0.0
     for number, batch in enumerate(batches):
         if number == WARM_UP:
-            _waited(None, device)
+            wait()
             started = time.perf_counter()
         optimizer.zero_grad()
         model.loss(batch)["loss"].backward()
@@ -123,14 +122,7 @@ def _steps(model: ChoiceRanker, batches: list[SequenceBatch], device: torch.devi
         if number >= WARM_UP:
             columns = torch.cat([batch["targets"][:, -1:], batch["negatives"][:, -1]], dim=1)
             tokens += sum(map(len, model.composer(batch["history"], columns).ids))
-    _waited(None, device)
+    wait()
     seconds = time.perf_counter() - started
     steps = len(batches) - WARM_UP
     return {"steps_per_second": steps / seconds, "prompt_tokens_per_second": tokens / seconds}
-
-
-def _waited(result: object, device: torch.device) -> object:
-    """``result``, once the device has finished computing."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return result

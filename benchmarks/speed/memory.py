@@ -9,6 +9,8 @@ from types import TracebackType
 
 import torch
 
+from benchmarks.speed.timing import DEVICE
+
 STATM = Path("/proc/self/statm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 INTERVAL = 0.005
@@ -20,12 +22,18 @@ class MemoryAbove:
 
     On an accelerator, the allocator's own peak is read; on the processor, a thread samples the resident memory and
     misses peaks shorter than :data:`INTERVAL`.
+
+    Args:
+        device: Whose memory is measured.
     """
 
     bytes = 0
 
+    def __init__(self, device: torch.device = DEVICE) -> None:
+        self.device = device
+
     def __enter__(self) -> MemoryAbove:
-        if torch.cuda.is_available():
+        if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self.start = torch.cuda.memory_allocated()
             return self
@@ -38,7 +46,7 @@ class MemoryAbove:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if torch.cuda.is_available():
+        if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated() - self.start
             return
         self.stop.set()
