@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ EXPERIMENTS, SUITES = CONFIGS / "experiments", CONFIGS / "suites"
 TRAINER = CONFIGS / "trainer" / "default.yaml"
 ADD_ONS = ("scenarios", "trainer")
 """Folders of configurations that may be added after any experiment's, whatever its method and data set."""
+WITH_MODEL = "Write `model: {class_path: CLASS}`."
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast if PyYAML was built with its C library."""
 
@@ -34,6 +36,30 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
         return parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """The content of an experiment's file, whose ``model`` has a ``class_path``.
+
+    Raises:
+        UserError: If it is no such file.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not an experiment: expected a mapping, found {_kind(values)}.", WITH_MODEL)
+    model, needs = values.get("model"), values.get("needs", [])
+    if "model" not in values:
+        near = get_close_matches("model", map(str, values), n=1)
+        raise UserError(f"{path} has no model{', but ' + repr(near[0]) if near else ''}.", WITH_MODEL)
+    if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
+        raise UserError(f"{path}: model is {model!r}, expected a mapping with class_path.", WITH_MODEL)
+    if not isinstance(needs, list) or not all(isinstance(method, str) for method in needs):
+        raise UserError(f"{path}: needs is {needs!r}, expected a list of methods.", "Write `needs: [METHOD]`.")
+    return values
+
+
+def _kind(values: object) -> str:
+    return {list: "a list", type(None): "nothing"}.get(type(values), f"{values!r:.60}")
 
 
 def as_yaml(value: object) -> str:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import EXPERIMENTS, find_experiment, read_yaml
+from benchmarks.experiments import EXPERIMENTS, find_experiment, read_experiment
 from benchmarks.launch.suites import Suite
 from common.data.store import find_store
 from common.errors import UserError, nearest
@@ -51,7 +51,7 @@ def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:
 @cache
 def model_of(dataset: str, method: str) -> dict[str, Any]:
     """The model in a method's experiment."""
-    model: dict[str, Any] = read_yaml(find_experiment(experiment_of(dataset, method)))["model"]
+    model: dict[str, Any] = read_experiment(find_experiment(experiment_of(dataset, method)))["model"]
     return model
 
 
@@ -64,7 +64,7 @@ def timeless(suite: Suite, dataset: str, root: Path) -> list[str]:
 
     options = suite.options | recipe_of(dataset)
     try:
-        store = find_store(root, key_of(dataset), options.get("data.recipe"), options.get("data.store"))
+        store = find_store(root, key_of(dataset), options.get("data.recipe"))
     except UserError:
         return []
     if store.manifest.time == "real" or options.get("data.allow_imputed_time"):
@@ -85,7 +85,7 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
         without: Methods to leave out, such as those that are :func:`timeless`.
 
     Raises:
-        UserError: If an experiment or a row is missing, or needs itself.
+        UserError: If an experiment or a row is missing or needs itself, or a variant is not one of its method.
     """
     optional = {*suite.floors, *suite.optional}
     lacking = {method for method in optional if method in without or not _shipped(dataset, method).is_file()}
@@ -104,17 +104,27 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
                 others = {other: other + ending if data else other for other in needed}
                 rows[method + ending] = SuiteRow(method + ending, label, method, own[method] | {option: value}, others)
     for label, variant in suite.variants.items():
+        if label in rows:
+            raise UserError(f"The variant {label} is named like another row.", "Give it a name of its own.")
+        _require_needed(label, variant, needs[variant["of"]])
         others = {other: variant.get("with", {}).get(other, other) for other in needs[variant["of"]]}
         options = own[variant["of"]] | variant.get("options", {})
         rows[label] = SuiteRow(label, label, variant["of"], options, others)
     return [rows[key] for key in _ordered(dataset, {key: list(row.needs.values()) for key, row in rows.items()})]
 
 
+def _require_needed(label: str, variant: Mapping[str, Any], needed: Collection[str]) -> None:
+    for role in variant.get("with", {}):
+        if role not in needed:
+            cure = nearest(role, needed) if needed else "Leave `with` out."
+            raise UserError(f"The variant {label} is made with {role!r}, which {variant['of']} does not need.", cure)
+
+
 def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
     """``methods`` and all their predecessors, with what each needs.
 
     Raises:
-        UserError: If an experiment is missing; the message says which method needs it.
+        UserError: If an experiment is missing or malformed; if it is missing, the message says which method needs it.
     """
     needs: dict[str, list[str]] = {}
     waiting = [(method, "") for method in methods]
@@ -122,7 +132,7 @@ def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
         method, heir = waiting.pop(0)
         if method not in needs:
             path = _experiment(dataset, method, heir)
-            needs[method] = list(read_yaml(path).get("needs", []))
+            needs[method] = list(read_experiment(path).get("needs", []))
             waiting = [(other, method) for other in needs[method]] + waiting
     return needs
 
@@ -194,7 +204,7 @@ def label_of(method: str) -> str:
     """Label of a method; a file may set its own."""
     if not method.endswith(".yaml"):
         return method
-    name: str = read_yaml(find_experiment(method)).get("name") or Path(method).stem
+    name: str = read_experiment(find_experiment(method)).get("name") or Path(method).stem
     return name
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import find_suite, read_yaml
+from benchmarks.experiments import experiment_names, find_suite, read_yaml
 from common.errors import UserError, nearest
 
 REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
@@ -25,6 +25,18 @@ LISTS: dict[str, type] = {
 """Keys of a suite that hold lists, and the type of their entries."""
 MAPPINGS: dict[str, type] = {"options": object, "changes": dict, "vary": list, "variants": dict}
 """Keys of a suite that hold mappings, and the type of their values."""
+SET_BY_SUITE = {
+    "seed_everything": "Write `seeds: [NUMBER]`.",
+    "data.seed": "Write `seeds: [NUMBER]`.",
+    "data.dataset": "Write `datasets: [KEY]`.",
+    "data.store": "Write `datasets: [KEY/RECIPE]`.",
+    "data.root": "Give --root to `recbench suite`.",
+    "runs": "Give --runs to `recbench suite`.",
+    "suite": "It is the name of the file.",
+    "name": "Write `variants: {NAME: {of: METHOD}}`.",
+    "predecessors": "Write `variants: {NAME: {of: METHOD, with: {METHOD: ROW}}}`.",
+}
+"""Options that a suite sets itself, and what to write instead."""
 WORDS = {str: "a name", int: "a whole number", dict: "a mapping", list: "a list"}
 
 
@@ -103,10 +115,24 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     values = asdict(Suite(**values))
     if not values["seeds"]:
         raise UserError(f"{path}: seeds is empty.", "Name one at least.")
+    _check_names(path, values)
     if not set(values["seeds_llm"]) <= set(values["seeds"]):
         what = f"seeds_llm {values['seeds_llm']} are not all among the seeds {values['seeds']}"
         raise UserError(f"{path}: {what}.", "Add them.")
     return values
+
+
+def _check_names(path: Path, values: Mapping[str, Any]) -> None:
+    """Checks the names of the methods that may be left out, and of the variants, once everything is inherited."""
+    shipped = {name.partition("/")[2] for name in experiment_names()}
+    for key in ("floors", "optional"):
+        for name in values[key]:
+            if name not in shipped:
+                cure = "Name it among methods alone." if name.endswith(".yaml") else _near(name, shipped)
+                raise UserError(f"{path}: {key} holds {name!r}, a method that no data set ships.", cure)
+    for label, variant in values["variants"].items():
+        if label in (variant["of"], *values["methods"], *values["floors"]):
+            raise UserError(f"{path}: the variant {label} is named like a method.", "Give it a name of its own.")
 
 
 def _check_types(path: Path, values: Mapping[str, Any]) -> None:
@@ -115,6 +141,8 @@ def _check_types(path: Path, values: Mapping[str, Any]) -> None:
             raise UserError(f"{path}: a suite has no {key!r}.", nearest(key, Suite.__dataclass_fields__))
     for key, kind in LISTS.items():
         entries = values.get(key, [])
+        if entries is None:
+            raise UserError(f"{path}: {key} has no value, expected a list.", f"Write `{key}: []`, or leave it out.")
         if not isinstance(entries, list):
             raise UserError(f"{path}: {key} is {entries!r}, expected a list.", f"Write {key}: [{entries}].")
         for entry in entries:
@@ -123,19 +151,45 @@ def _check_types(path: Path, values: Mapping[str, Any]) -> None:
                 raise UserError(f"{path}: {key} holds {entry!r}, expected {WORDS[kind]}.", cure)
     for key, kind in MAPPINGS.items():
         entries = values.get(key, {})
+        if entries is None:
+            raise UserError(
+                f"{path}: {key} has no value, expected a mapping.", f"Write `{key}: {{}}`, or leave it out."
+            )
         if not isinstance(entries, dict):
             raise UserError(f"{path}: {key} is {entries!r}, expected a mapping.", f"Write {key}: {{NAME: VALUE}}.")
         for name, entry in entries.items():
             if not isinstance(entry, kind):
                 cure = f"Write {WORDS[kind]} there."
                 raise UserError(f"{path}: {key}, {name} is {entry!r}, expected {WORDS[kind]}.", cure)
+    for option, entries in values.get("vary", {}).items():
+        if not entries:
+            raise UserError(f"{path}: vary, {option} has no values.", "Name one at least, or leave it out.")
     for label, variant in values.get("variants", {}).items():
         parts = (variant.get(part, {}) for part in ("options", "with"))
-        if "of" not in variant or not set(variant) <= {"of", "options", "with"} or not all(map(_is_mapping, parts)):
+        if (
+            not isinstance(variant.get("of"), str)
+            or not set(variant) <= {"of", "options", "with"}
+            or not all(map(_is_mapping, parts))
+        ):
             cure = "A variant has of (a method), options and with (mappings)."
             raise UserError(f"{path}: the variant {label} is malformed.", cure)
     for report in values.get("reports", []):
         _check_report(path, report)
+    _check_options(path, values)
+
+
+def _check_options(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuses to change what the suite itself sets for every run."""
+    places = {"options": values.get("options", {}), "vary": values.get("vary", {})}
+    places |= {f"changes, {method}": changes for method, changes in values.get("changes", {}).items()}
+    for label, variant in values.get("variants", {}).items():
+        places[f"variants, {label}, options"] = variant.get("options", {})
+    for place, options in places.items():
+        for option in options:
+            name = str(option).replace("init_args.", "")
+            cure = SET_BY_SUITE.get("predecessors" if name.startswith("predecessors.") else name)
+            if cure:
+                raise UserError(f"{path}: {place}, {option} is what the suite itself sets.", cure)
 
 
 def _check_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -145,9 +199,19 @@ def _check_report(path: Path, report: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: {command!r} is not a command for reports.", cure)
     needed = "name" if command == "speed" else "methods"
     known = {"command", needed} <= set(report) <= {"command", needed, "options"}
+    methods = report.get("methods", [])
+    if known and not (isinstance(methods, list) and all(isinstance(method, str) for method in methods)):
+        cure = f"Write `methods: [{methods}]`." if isinstance(methods, str) else "Write `methods: [METHOD]`."
+        raise UserError(f"{path}: methods of the report {command} is {methods!r}, expected a list of names.", cure)
     if not known or not _is_mapping(report.get("options", {})):
         cure = f"A report with command {command} has {needed} and options (a mapping)."
         raise UserError(f"{path}: the report {report} is malformed.", cure)
+
+
+def _near(name: str, shipped: Collection[str]) -> str:
+    # All names of all data sets would be a list of a hundred.
+    cure = nearest(name, shipped)
+    return cure if len(cure) < 400 else "`recbench list methods` shows them."
 
 
 def _is_mapping(value: object) -> bool:

@@ -1,6 +1,7 @@
 """A suite orders, skips, resumes and retries its runs, and always leaves a leaderboard."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,15 +133,15 @@ def test_changes_of_a_method_are_those_of_its_variants_and_scenarios(tmp_path: P
 
 def test_floors_stand_in_every_table_and_change_with_its_data_alone(tmp_path: Path) -> None:
     vary = {"model.lr": [0.1], "data.max_history": [5], "data.scenario": ["few-shot-20"]}
-    path = suite_file(tmp_path, methods=["sasrec"], floors=["popularity", "nowhere"], vary=vary)
-    keys = {row.key for row in rows_of(read_suite(path), "synthetic")}
+    path = suite_file(tmp_path, methods=["sasrec"], floors=["popularity", "allmrec_brief"], vary=vary)
+    keys = {row.key for row in rows_of(read_suite(path), "ml-100k")}
     assert keys == {
         *("popularity", "sasrec", "popularity-scenario-few-shot-20", "sasrec-scenario-few-shot-20"),
         *("sasrec-lr-0.1", "sasrec-max_history-5"),
     }
     heir = tmp_path / "heir.yaml"
     heir.write_text("{like: toy, methods: [gru4rec]}")
-    assert read_suite(heir).floors == ["popularity", "nowhere"], "methods of its own keep inherited floors"
+    assert read_suite(heir).floors == ["popularity", "allmrec_brief"], "methods of its own keep inherited floors"
 
 
 def test_seeds_of_language_models_are_among_the_seeds(tmp_path: Path) -> None:
@@ -188,11 +189,72 @@ def test_a_file_that_is_no_suite_is_refused_by_its_name(tmp_path: Path, text: st
         ({"seeds": []}, "seeds is empty"),
         ({"across": "synthetic"}, r"across is 'synthetic', expected a list.\nWrite across: \[synthetic\]"),
         ({"like": "toy"}, "the suite is like itself"),
+        ({"floors": None}, "toy.yaml: floors has no value, expected a list"),
+        ({"changes": None}, "toy.yaml: changes has no value, expected a mapping"),
+        ({"vary": {"model.lr": []}}, "toy.yaml: vary, model.lr has no values"),
+        ({"floors": ["populrity"]}, "toy.yaml: floors holds 'populrity'.*\nDid you mean 'popularity'"),
+        ({"floors": ["my/floor.yaml"]}, "toy.yaml: floors holds 'my/floor.yaml'.*\nName it among methods"),
+        ({"optional": ["nope"]}, "toy.yaml: optional holds 'nope', a method that no data set ships"),
+        ({"variants": {"x": {"of": "x"}}}, "toy.yaml: the variant x is named like a method"),
+        ({"variants": {"sasrec": {"of": "gru4rec"}}}, "toy.yaml: the variant sasrec is named like a method"),
+        ({"variants": {"x": {"of": ["sasrec"]}}}, "the variant x is malformed"),
+        ({"reports": [{"command": "analyse", "methods": "sasrec"}]}, r"is 'sasrec', .*\nWrite `methods: \[sasrec\]`"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_suite(suite_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("option", "cure"),
+    [
+        ("seed_everything", "seeds: "),
+        ("name", "variants: "),
+        ("runs", "--runs"),
+        ("data.root", "--root"),
+        ("data.init_args.dataset", "datasets: "),
+        ("data.store", "datasets: "),
+        ("predecessors", "with: "),
+        ("predecessors.sasrec_allmrec", "with: "),
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        ("options", lambda option: {"options": {option: 1}}),
+        ("vary", lambda option: {"vary": {option: [1]}}),
+        ("changes, sasrec", lambda option: {"changes": {"sasrec": {option: 1}}}),
+        ("variants, x, options", lambda option: {"variants": {"x": {"of": "sasrec", "options": {option: 1}}}}),
+    ],
+)
+def test_what_the_suite_itself_sets_is_no_option(
+    tmp_path: Path, option: str, cure: str, place: str, changes: Callable[[str], dict[str, object]]
+) -> None:
+    message = f"toy.yaml: {place}, {option} is what the suite itself sets.*\n.*{cure}"
+    with pytest.raises(UserError, match=message):
+        read_suite(suite_file(tmp_path, **changes(option)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- sasrec\n", "mine.yaml is not an experiment: expected a mapping, found a list"),
+        ("", "mine.yaml is not an experiment: expected a mapping, found nothing"),
+        ("modle: {class_path: SASRec}\n", "mine.yaml has no model, but 'modle'"),
+        ("model: [SASRec]\n", r"mine.yaml: model is \['SASRec'\], expected a mapping with class_path"),
+        ("model: {class_path: SASRec}\nneeds: sasrec\n", "mine.yaml: needs is 'sasrec', expected a list of methods"),
+    ],
+)
+@pytest.mark.parametrize("variant", [False, True])
+def test_a_method_whose_file_is_no_experiment_is_refused(
+    tmp_path: Path, text: str, message: str, variant: bool, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    changes = {"variants": {"x": {"of": str(mine)}}} if variant else {"methods": [str(mine)]}
+    assert main(["suite", str(suite_file(tmp_path, **changes)), "--root", str(root), "--runs", str(tmp_path)]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_method_written_for_other_data_runs_on_those_of_the_suite(root: Path, tmp_path: Path) -> None:
@@ -219,6 +281,8 @@ def test_changes_of_a_method_without_a_row_are_refused(tmp_path: Path) -> None:
         ({"options": {}}, "the variant x is malformed"),
         ({"of": "joint_dot", "made": {}}, "the variant x is malformed"),
         ({"of": "joint_dot", "with": {"allmrec_stage1": "allmrec_stage2"}}, "Did you mean 'allmrec_stage1'"),
+        ({"of": "joint_dot", "with": {"allmrec_stage": "x"}}, "'allmrec_stage', which joint_dot does not need"),
+        ({"of": "sasrec", "with": {"gru4rec": "x"}}, "'gru4rec', which sasrec does not need"),
     ],
 )
 def test_variants_that_cannot_be_made_are_refused(tmp_path: Path, variant: dict[str, object], message: str) -> None:
