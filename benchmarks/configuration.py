@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Any, get_args
@@ -19,15 +20,15 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import common.models
 from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked, with_config_files
-from benchmarks.experiments import TRAINER, parse_yaml
-from benchmarks.messages import explain, own_mistake, refused
+from benchmarks.experiments import TRAINER, parse_yaml, read_yaml
+from benchmarks.messages import explain, own_mistake, refused, require_options
 from benchmarks.runs import CHECKPOINT, LABEL, config_id, method_of, read_result, run_id
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
 from common.data.schema import Manifest
 from common.data.store import find_store
-from common.errors import UserError
+from common.errors import UserError, at_least
 from common.models.base import Recommender
 from common.models.finished import descendants
 from common.text.encoders import open_encoder
@@ -163,6 +164,9 @@ class RunCLI(LightningCLI):
         """Parses the arguments, and turns a parser error into one readable message."""
         assert isinstance(args, list)
         refuse_linked(options := option_names(args))
+        for option, value in pairwise(args):
+            if option == "--config":
+                require_options(parser, Path(value), read_yaml(Path(value)))
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -182,6 +186,7 @@ class RunCLI(LightningCLI):
         if not (monitor := self.config.early_stopping.monitor).startswith("val/"):
             cure = "Name a metric of validation, such as val/ndcg@10: it chooses the checkpoint that is tested."
             raise UserError(f"--early_stopping.monitor is {monitor}.", cure)
+        at_least(0, "early_stopping", patience=self.config.early_stopping.patience)
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")

@@ -21,19 +21,62 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast if PyYAML was built with its C library."""
 
 
+class RepeatedKeyError(yaml.MarkedYAMLError):
+    """A mapping that has a key twice, of which the parser would keep the last."""
+
+
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 (any YAML value)
-    """The content of a YAML text."""
-    return yaml.load(text, LOADER)
+    """The content of a YAML text.
+
+    Raises:
+        yaml.YAMLError: If it is not valid, or a mapping has a key twice.
+    """
+    loader = LOADER(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_repeated(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(root: yaml.Node) -> None:
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        # Anchors make one node a part of several.
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys: dict[tuple[str, str], yaml.Node] = {}
+            for key, value in node.value:
+                first = keys.setdefault((key.tag, str(key.value)), key)
+                if first is not key:
+                    line = first.start_mark.line + 1
+                    raise RepeatedKeyError(
+                        problem=f"{key.value} is already in line {line}", problem_mark=key.start_mark
+                    )
+                waiting.append(value)
+        else:
+            waiting += node.value
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML file.
 
     Raises:
-        UserError: If it is not valid YAML.
+        UserError: If it is not valid YAML, or a mapping in it has a key twice.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
+    except RepeatedKeyError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else "?"
+        raise UserError(f"{path}, line {line}: {error.problem}.", "Keep one of the two.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
 

@@ -6,7 +6,8 @@ import importlib
 import inspect
 import re
 from argparse import ArgumentError, ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from common.errors import UserError, nearest
 
@@ -14,6 +15,7 @@ UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (\S+)")
 UNKNOWN_CLASS = re.compile(r'Parser key "(\w+)".*Expected a dot import path string: (\S+)', re.DOTALL)
 UNKNOWN_ARGUMENT = re.compile(r"Problem with given class_path '(\S+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_KEY = re.compile(r"Group '(\w+)' does not accept option '([^']+)'")
+NOT_ACCEPTED = re.compile(r"Option '([\w.]+)' is not accepted")
 NO_DATASET = re.compile(r'Parser key "data".*\bdataset=None', re.DOTALL)
 KEY = re.compile(r'Parser key "([\w.]+)":')
 WRONG_VALUE = re.compile(r"Expected an? (.+?)\. Got value: (.*)")
@@ -53,6 +55,9 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         prefix = f"--{group}."
         valid = [name.removeprefix(prefix) for name in _options(parser) if name.startswith(prefix)]
         return UserError(f"--{group} has no option {option!r}.", nearest(option, valid))
+    if found := NOT_ACCEPTED.search(text):
+        option = f"--{found.group(1)}"
+        return UserError(f"There is no option {option!r}.", _nearest_option(option, parser))
     if NO_DATASET.search(text):
         return UserError("--data.dataset is missing.", "Name a data set; `recbench list datasets` shows them.")
     innermost = KEY.split(text)[-1]
@@ -68,6 +73,34 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         missing = ", ".join(_named([key], parser) for key in keys)
         return UserError(f"{missing} is missing.", f"See `{parser.prog} --help`.")
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
+
+
+def require_options(parser: ArgumentParser, path: Path, values: object) -> None:
+    """Checks that the content of a configuration file is a mapping whose keys are options of a parser.
+
+    Args:
+        parser: The parser.
+        path: The file.
+        values: Its content.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not isinstance(values, Mapping):
+        found = "nothing" if values is None else "a list" if isinstance(values, list) else f"{values!r:.60}"
+        cure = "Write one option or group a line, such as `model: {class_path: CLASS}`."
+        raise UserError(f"{path} is not a configuration: expected a mapping, found {found}.", cure)
+    names = [name.removeprefix("--") for name in _options(parser)]
+    heads = {name.partition(".")[0] for name in names} - {"help", "config", "print_config", "print_shtab"}
+    # What a class is chosen for may also be its name alone.
+    groups = {name.partition(".")[0] for name in names if "." in name} - {
+        name for name in heads if f"{name}.help" in names
+    }
+    for key, value in values.items():
+        if str(key).partition(".")[0] not in heads:
+            raise UserError(f"{path} has an unknown option {key!r}.", nearest(str(key), heads))
+        if key in groups and not isinstance(value, Mapping):
+            raise UserError(f"{path}: {key} is {value!r}, expected a mapping.", f"Write `{key}: {{OPTION: VALUE}}`.")
 
 
 def own_mistake(error: BaseException | None) -> UserError | None:

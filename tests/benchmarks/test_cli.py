@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.cli import COMMANDS
+from benchmarks.experiments import read_yaml
 from benchmarks.prepare import prepare
 from benchmarks.results import write_ranks
 from common.models.sasrec import SASRec
@@ -99,6 +100,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--data.batch_size", "0"], "1 or more"),
         (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start from scratch"),
         (["--config", "synthetic/sasrec", "--early_stopping.monitor", "train/loss"], "Name a metric of validation"),
+        (["--config", "synthetic/sasrec", "--early_stopping.patience", "-4"], "0 or more"),
     ],
 )
 def test_mistakes_of_a_run(arguments: list[str], cure: str, complaint: Complaint, root: Path, tmp_path: Path) -> None:
@@ -111,6 +113,36 @@ def test_unknown_key_of_a_configuration_file(complaint: Complaint, root: Path, t
         "model:\n  class_path: SASRec\ndata:\n  init_args:\n    dataset: synthetic\ntrainer:\n  max_epoch: 3\n"
     )
     assert "Did you mean 'max_epochs'?" in complaint("run", "--config", str(path), *options(root, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle: {class_path: SASRec}\n", "mine.yaml has an unknown option 'modle'.\nDid you mean 'model'?"),
+        (
+            "early_stoping: {patience: 3}\n",
+            "mine.yaml has an unknown option 'early_stoping'.\nDid you mean 'early_stop",
+        ),
+        ("trainer: 3\n", "mine.yaml: trainer is 3, expected a mapping"),
+        ("", "mine.yaml is not a configuration: expected a mapping, found nothing"),
+        ("- model\n", "mine.yaml is not a configuration: expected a mapping, found a list"),
+        ("name: a\ntrainer: {}\nname: b\n", "mine.yaml, line 3: name is already in line 1"),
+        ("trainer:\n  max_epochs: 3\n  max_epochs: 4\n", "mine.yaml, line 3: max_epochs is already in line 2"),
+    ],
+)
+def test_a_file_that_is_no_configuration(
+    text: str, message: str, complaint: Complaint, root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert message in complaint("run", "--config", "synthetic/sasrec", str(path), *options(root, tmp_path))
+
+
+def test_anchors_repeat_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: [*a, *a]\n")
+    usual = {"x": 1, "y": 2}
+    assert read_yaml(path) == {"a": usual, "b": {"x": 3, "y": 2}, "c": [usual, usual]}
 
 
 def test_a_store_that_is_not_prepared(complaint: Complaint, tmp_path: Path) -> None:

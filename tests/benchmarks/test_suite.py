@@ -169,6 +169,7 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
     [
         ("about: [toy\n", " is not valid YAML"),
         ("- toy\n", " is not a suite file"),
+        ("about: a\nseeds: [1]\nseeds: [2]\n", ", line 3: seeds is already in line 2"),
         ("about: a", ": the suite has no datasets"),
     ],
 )
