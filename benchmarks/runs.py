@@ -10,9 +10,9 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from common.errors import UserError
 
@@ -33,8 +33,8 @@ INFORMATION = (
 )  # fmt: skip
 """Everything that can be in an information set (PROTOCOL P9)."""
 
-NUMBERS = ("metrics", "cases", "seconds", "parameters", "peak_memory")
-"""Fields of a result that hold numbers by name."""
+MADE_AGAIN = "Delete it: the same run or suite makes it again."
+WORDS = {str: "a text", int: "a number", float: "a number", bool: "true or false", dict: "a mapping", list: "a list"}
 MACHINE = {
     "config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "predecessors", "tuning",
     "data.root", "data.num_workers",
@@ -111,6 +111,10 @@ class Result:
         write_atomically(folder / RESULT, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
 
 
+TYPES = get_type_hints(Result)
+NEEDED = {entry.name for entry in fields(Result) if entry.default is MISSING and entry.default_factory is MISSING}
+
+
 def read_result(folder: Path) -> Result:
     """Reads a run folder's ``result.json``.
 
@@ -124,28 +128,55 @@ def read_result(folder: Path) -> Result:
     return parse_result(path.read_bytes(), path)
 
 
-def parse_result(text: str | bytes, path: Path) -> Result:
+def parse_result(text: str | bytes, path: Path, cure: str = MADE_AGAIN) -> Result:
     """Parses a ``result.json``.
 
     Args:
         text: Content of the file.
         path: The file, for messages.
+        cure: What to do if it cannot be read.
 
     Raises:
-        UserError: If it is not a result of this version.
+        UserError: If it is not a result of this version, or a field is not of its type.
     """
     try:
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("it is not a mapping")
         if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
             raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
-        for name in NUMBERS:
-            if not all(isinstance(value, int | float) for value in values.get(name, {}).values()):
-                raise ValueError(f"{name} holds something that is not a number")
+        if lacking := sorted(NEEDED - values.keys()):
+            raise ValueError(f"it has no {' and no '.join(lacking)}")
+        for name, value in values.items():
+            _require_type(name, value, TYPES[name])
+        for name, entry in values["protocols"].items():
+            if not isinstance(entry.get("id"), str) or not isinstance(entry.get("fields"), dict):
+                raise ValueError(f"the protocol {name} lacks its id or fields")
         return Result(**values)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read: {error}.", "Delete it: the same run or suite makes it again."
-        ) from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.", cure) from error
+
+
+def _require_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 (any type)
+    """Raises a :class:`ValueError` if the value of a field, or a member of it, is not of the annotated type."""
+    whole = get_origin(kind)
+    if whole not in (dict, list):
+        if not isinstance(value, _accepted(kind)):
+            raise ValueError(f"{name} is {value!r:.60}, expected {WORDS.get(kind, kind)}")
+        return
+    if not isinstance(value, whole):
+        raise ValueError(f"{name} is {value!r:.60}, expected {WORDS[whole]}")
+    member = get_args(kind)[-1]
+    member = get_origin(member) or member
+    accepted = _accepted(member)
+    for one in value.values() if isinstance(value, dict) else value:
+        if not isinstance(one, accepted):
+            raise ValueError(f"{name} holds something that is not {WORDS[member]}")
+
+
+def _accepted(kind: Any) -> Any:  # noqa: ANN401 (any type)
+    """What :func:`isinstance` takes: JSON does not tell whole numbers from others, and ``Any`` is anything."""
+    return (int, float) if kind in (int, float) else object if kind is Any else kind
 
 
 def find_runs(folders: Iterable[Path]) -> Iterator[Path]:

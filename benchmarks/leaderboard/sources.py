@@ -66,11 +66,11 @@ class Finished:
         return f"{again}, or name only the other runs."
 
     def text(self, name: str) -> str:
-        """The text of a file in its folder, empty if there is none."""
+        """The text of a file in its folder, empty if there is none; bytes that are no text are replaced."""
         if self.files is not None:
-            return self.files.get(name, b"").decode()
+            return self.files.get(name, b"").decode(errors="replace")
         path = self.path / name
-        return path.read_text("utf-8") if path.is_file() else ""
+        return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
     def cases(self, protocol: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Its cases under one protocol, sorted by case id.

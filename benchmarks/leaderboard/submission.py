@@ -49,6 +49,7 @@ VERSION = 1
 REPORTED = "self-reported"
 RESERVED = (REPORTED, REPLAYED, MISSED, "stand-in")
 """Prefixes of marks that only this machine sets; those in files are ignored."""
+_OWN_CURE = "Run it again with --force."
 _CURE = "Ask its author to pack the run again with `recbench submit`."
 
 
@@ -71,11 +72,14 @@ def submit(run: Path, *, out: Path | None = None) -> None:
         for name, data in files.items():
             archive.writestr(name, data)
     # What another machine would refuse is refused here, before it is submitted.
-    verify(Finished(result, run, files))
+    verify(Finished(result, run, files), _OWN_CURE)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content.getvalue())
-    part.replace(path)
+    try:
+        part.write_bytes(content.getvalue())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     write(str(path))
 
 
@@ -97,57 +101,70 @@ def unpack(path: Path) -> Finished:
     changed = sorted(n for n in hashes.keys() | files.keys() if n not in files or _hash(files[n]) != hashes.get(n))
     if changed or not {RESULT, RANKS, CONFIG} <= set(files):
         raise UserError(f"{path} was changed after it was packed: {', '.join(changed) or 'files are missing'}.", _CURE)
+    result = parse_result(files[RESULT], path, _CURE)
+    marks = [mark for mark in result.marks if not mark.startswith(RESERVED)]
+    run = Finished(replace(result, marks=[*marks, REPORTED]), path, files)
+    verify(run)
+    return run
+
+
+def verify(run: Finished, cure: str = _CURE) -> None:
+    """Checks that the ids and overall metrics of a run follow from its files.
+
+    Args:
+        run: The run.
+        cure: What to do if they do not.
+
+    Raises:
+        UserError: If one does not, or a file cannot be read.
+    """
     try:
-        result = parse_result(files[RESULT].decode(), path)
-        marks = [mark for mark in result.marks if not mark.startswith(RESERVED)]
-        run = Finished(replace(result, marks=[*marks, REPORTED]), path, files)
-        verify(run)
+        _verify_protocols(run, cure)
+        _verify_ids(run, cure)
+        _verify_figures(run, cure)
     except UserError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError, yaml.YAMLError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise UserError(f"{path} has content that no run would write: {reason}.", _CURE) from error
-    return run
+        raise UserError(f"{run.path} has content that no run would write: {reason}.", cure) from error
 
 
-def verify(run: Finished) -> None:
-    """Checks that the ids and overall metrics of a run follow from its files.
-
-    Raises:
-        UserError: If one does not.
-    """
-    _verify_protocols(run)
-    _verify_ids(run)
-    table = pl.concat([run.cases(protocol) for protocol in run.result.protocols])
+def _verify_figures(run: Finished, cure: str) -> None:
+    try:
+        table = pl.concat([run.cases(protocol) for protocol in run.result.protocols])
+    except UserError as error:
+        raise UserError(error.what, cure) from error
     found, cases = slice_metrics(table, {})
     for key, count in cases.items():
         if run.result.cases.get(key) != count:
-            raise UserError(f"{run.path}: {key} has {count} cases, not {run.result.cases.get(key)}.", _CURE)
+            raise UserError(f"{run.path}: {key} has {count} cases, not {run.result.cases.get(key)}.", cure)
     for key, value in found.items():
         stated = run.result.metrics.get(key, math.nan)
         if not abs(stated - value) <= TOLERANCE:
-            raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, but its result says {stated:.6f}.", _CURE)
+            raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, but its result says {stated:.6f}.", cure)
 
 
-def _verify_protocols(run: Finished) -> None:
+def _verify_protocols(run: Finished, cure: str) -> None:
     result = run.result
     if not result.protocols:
-        raise UserError(f"{run.path} was tested under no protocol.", _CURE)
+        raise UserError(f"{run.path} was tested under no protocol.", cure)
     for protocol, entry in result.protocols.items():
         fields = entry["fields"]
         if hash_of(fields) != entry["id"]:
-            raise UserError(f"{run.path}: the id of protocol {protocol!r} does not match its fields.", _CURE)
+            raise UserError(f"{run.path}: the id of protocol {protocol!r} does not match its fields.", cure)
         cases = result.cases.get(f"test/{protocol}/{OVERALL}")
         known = {"protocol": protocol, "data": result.data.get("fingerprint"), "cases": cases}
-        _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()})
+        _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()}, cure)
 
 
-def _verify_ids(run: Finished) -> None:
+def _verify_ids(run: Finished, cure: str) -> None:
     """Checks that the names and ids of a run follow from its configuration, data and predecessors."""
     result, text = run.result, run.text(CONFIG)
     if not text:
-        raise UserError(f"{run.path} has no {CONFIG}, from which its ids are computed.", _CURE)
+        raise UserError(f"{run.path} has no {CONFIG}, from which its ids are computed.", cure)
     config = parse_yaml(text)
+    if not isinstance(config, Mapping):
+        raise UserError(f"{run.path}: its {CONFIG} is no mapping of settings.", cure)
     model, fingerprint = config["model"], str(result.data.get("fingerprint"))
     predecessors = result.predecessors
     if result.checkpoint:
@@ -171,17 +188,17 @@ def _verify_ids(run: Finished) -> None:
     }
     if made_here:
         known["use of a stand-in language model"] = (str(result.language_model).startswith(STANDIN), True)
-    _compare(run, known)
+    _compare(run, known, cure)
 
 
-def _compare(run: Finished, known: Mapping[str, tuple[object, object]]) -> None:
+def _compare(run: Finished, known: Mapping[str, tuple[object, object]], cure: str) -> None:
     """Raises a :class:`UserError` for the first of ``known`` whose stated and computed values differ."""
     for name, (stated, value) in known.items():
         if stated != value:
             raise UserError(
                 f"{run.path}: its {name} is {stated}, but its content gives {value}: it was changed, or made by "
                 "another version of recbench.",
-                _CURE,
+                cure,
             )
 
 

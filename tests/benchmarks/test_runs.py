@@ -1,5 +1,6 @@
 """A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,35 @@ def test_trials_of_a_sweep_are_no_rows_unless_they_are_named(tmp_path: Path) -> 
     trial = made_run(trials, "sasrec", 0.4)
     assert list(find_runs([tmp_path])) == [run]
     assert list(find_runs([trials])) == [trial]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocols": []}, r"protocols is \[\], expected a mapping"),
+        ({"protocols": {"full": None}}, "protocols holds something that is not a mapping"),
+        ({"protocols": {"full": {"id": 3, "fields": {}}}}, "the protocol full lacks its id or fields"),
+        ({"training": None}, "training is None, expected a mapping"),
+        ({"marks": None}, "marks is None, expected a list"),
+        ({"marks": [3]}, "marks holds something that is not a text"),
+        ({"data": []}, r"data is \[\], expected a mapping"),
+        ({"seed": "one"}, "seed is 'one', expected a number"),
+        ({"checkpoint": 3}, "checkpoint is 3, expected"),
+        ({"predecessors": {"sasrec": 3}}, "predecessors holds something that is not a text"),
+    ],
+)
+def test_a_malformed_result_is_told_with_its_field(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    made_result("sasrec", 0.1).write(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=f"result.json cannot be read: {message}"):
+        read_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("[]", "it is not a mapping"), ('{"version": 1}', "it has no cases and")]
+)
+def test_a_file_that_is_no_result_is_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_result(tmp_path)

@@ -1,5 +1,6 @@
 """A packed run is believed as far as its ranks go, and marked until it was run elsewhere."""
 
+import errno
 import json
 import zipfile
 from collections.abc import Callable
@@ -107,7 +108,7 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
         (changed(dataset="ml-1m"), True, "its data set is ml-1m"),
         (changed(method="tisasrec"), True, "its method is tisasrec"),
         (changed(protocols={}), True, "was tested under no protocol"),
-        (changed(protocols=[]), True, "was tested under no protocol"),
+        (changed(protocols=[]), True, "cannot be read: protocols is [], expected a mapping"),
         (changed(metrics=None), True, "cannot be read"),
         (changed(seconds="x"), True, "cannot be read"),
         (changed(seconds={"train": "x"}), True, "seconds holds something that is not a number"),
@@ -246,3 +247,55 @@ def test_a_run_that_contradicts_itself_is_not_packed(tmp_path: Path, capsys: pyt
     assert main(["submit", str(folder), "--out", str(tmp_path / "x.zip")]) == 2
     assert not (tmp_path / "x.zip").exists()
     assert "its ranks give" in capsys.readouterr().err
+
+
+def column_dropped(run: Path) -> None:
+    write_ranks(pl.read_parquet(run / RANKS).drop("equal"), run / RANKS)
+
+
+def result_changed(**values: object) -> Callable[[Path], None]:
+    """A change of the result of a run folder."""
+
+    def change(run: Path) -> None:
+        path = run / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "cure"),
+    [
+        (lambda run: (run / "config.yaml").write_text("a: [b"), "has content that no run would write", "--force"),
+        (lambda run: (run / "config.yaml").write_text("- a"), "its config.yaml is no mapping", "--force"),
+        (lambda run: (run / "config.yaml").write_text("model: {class_path: A}\nseed_everything: 0"), "data", "--force"),
+        (lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe\x00"), "no run would write", "--force"),
+        (lambda run: (run / "config.yaml").unlink(), "has no config.yaml", "--force"),
+        (lambda run: (run / RANKS).unlink(), "ranks.parquet is missing", "--force"),
+        (column_dropped, "equal", "--force"),
+        (result_changed(marks=None), "cannot be read: marks is None, expected a list", "Delete it"),
+        (result_changed(training=None), "cannot be read: training is None, expected a mapping", "Delete it"),
+    ],
+)
+def test_a_damaged_run_is_not_packed(
+    change: Callable[[Path], None], message: str, cure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = true_run(tmp_path)
+    change(folder)
+    assert main(["submit", str(folder), "--out", str(tmp_path / "x.zip")]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert cure in err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = true_run(tmp_path)
+
+    def full(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["submit", str(folder), "--out", str(tmp_path / "x.zip")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
