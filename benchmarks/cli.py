@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from benchmarks.processor import settle
-from common.errors import UserError, failure_number, nearest
+from common.errors import UserError, at_least, failure_number, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -65,12 +65,17 @@ USER_FIXABLE = {
     errno.EPERM: ("No permission", "Choose a folder you may write to, or change its permissions."),
     errno.EROFS: ("Read-only file system", "Choose a folder you may write to."),
     errno.ENOSPC: ("No space left on the disk", "Free some space, or choose a folder on another disk."),
+    errno.EDQUOT: ("No space left for you on the disk", "Free some space, or choose a folder on another disk."),
     errno.EFBIG: ("A file would grow beyond what is allowed", "Raise the limit (`ulimit -f`), or choose another disk."),
     errno.EEXIST: ("There is a file where a folder is needed", "Choose another folder, or move the file away."),
     errno.EISDIR: ("There is a folder where a file is needed", "Name a file."),
     errno.ENOTDIR: ("There is a file where a folder is needed", "Choose another folder, or move the file away."),
 }
 """Operating-system errors that the user can fix, by ``errno``: what is wrong, and the cure."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Those that libraries may replace by an error of their own."""
+CONTINUED = {"suite", "sweep"}
+"""Commands that skip what is done."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
-        return _complain("Interrupted.", 1, debug)
+        more = " The same command continues: what is done is skipped." if set(arguments[:1]) & CONTINUED else ""
+        return _complain(f"Interrupted.{more}", 1, debug)
     except UserError as error:
         return _complain(str(error), 2, debug)
     except BrokenPipeError:
@@ -98,9 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if (number := failure_number(error)) in USER_FIXABLE:
-            what, cure = USER_FIXABLE[number]
-            return _complain(f"{what}: {getattr(error, 'filename', None) or error}\n{cure}", 2, debug)
+        if told := _fixable(error):
+            return _complain(told, 2, debug)
         return _complain(_internal(error), 1, debug)
     return 0
 
@@ -143,7 +148,9 @@ def parsed(name: str, arguments: Sequence[str]) -> inspect.BoundArguments:
         values = parser.parse_args(list(arguments))
     except ArgumentError as error:
         raise explain(parser, error) from error
-    return _bound(function, values.as_dict())
+    chosen = values.as_dict()
+    at_least(0, "", **{option: value for option, value in chosen.items() if option.endswith("seed")})
+    return _bound(function, chosen)
 
 
 def parser_for(name: str, function: Callable[..., object]) -> ArgumentParser:
@@ -210,6 +217,20 @@ def _overview() -> str:
             "`recbench COMMAND --help` explains a command; --debug adds the traceback to an error.",
         ]
     )
+
+
+def _fixable(error: BaseException) -> str | None:
+    """The message for an operating-system error that the user can fix, even if another one was raised over it."""
+    number = failure_number(error)
+    if number == errno.ENOENT and traceback.extract_tb(error.__traceback__)[-1].name in ("mkdir", "mkdtemp"):
+        return f"The folder {getattr(error, 'filename', '')} cannot be created.\nChoose another folder."
+    if number in USER_FIXABLE:
+        what, cure = USER_FIXABLE[number]
+        return f"{what}: {getattr(error, 'filename', None) or error}\n{cure}"
+    earlier = error.__cause__ or error.__context__
+    while earlier is not None and failure_number(earlier) not in NO_ROOM:
+        earlier = earlier.__cause__ or earlier.__context__
+    return _fixable(earlier) if earlier else None
 
 
 def _internal(error: BaseException) -> str:

@@ -218,7 +218,9 @@ class RunCLI(LightningCLI):
         try:
             self.config_init = self.parser.instantiate(config)
         except ValueError as error:
-            raise own_mistake(error) or self._unknown_size(error) or self._too_large(error) or refused(error) from error
+            raise (
+                own_mistake(error) or self._unknown_size(error) or self._too_large(error) or self._impossible(error)
+            ) from error
         model: Recommender = self.config_init.model
         data: SequenceDataModule = self.config_init.data
         return data, model
@@ -246,6 +248,17 @@ class RunCLI(LightningCLI):
         name = self.config.model.class_path.rpartition(".")[2]
         cure = "Make it smaller, or use a machine with more memory."
         return UserError(f"There is not enough memory for {name} of the size that its arguments give it.", cure)
+
+    def _impossible(self, error: ValueError) -> UserError:
+        """The error to show if an argument is wrong: arithmetic names no argument, but zeros are what it fails on."""
+        told = refused(error)
+        if "division by zero" not in told.what and "modulo by zero" not in told.what:
+            return told
+        values = self.config.model.init_args.as_dict().items()
+        zeros = [f"--model.{name}" for name, value in values if type(value) is int and not value]
+        name = self.config.model.class_path.rpartition(".")[2]
+        given = f" with {' and '.join(zeros)} 0" if zeros else ""
+        return UserError(f"{name} cannot be made{given}: {told.what}", f"Give another number. {told.cure}")
 
     @property
     def missing(self) -> list[str]:

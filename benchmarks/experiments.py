@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.runs import CONFIG, RESULT
 from common.errors import UserError, nearest
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -69,10 +70,12 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML file.
 
     Raises:
-        UserError: If it is not valid YAML, or a mapping in it has a key twice.
+        UserError: If there is no such file, it is not valid YAML, or a mapping in it has a key twice.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _no_file(path) from error
     except RepeatedKeyError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else "?"
@@ -144,10 +147,18 @@ def find_suite(name: str) -> Path:
     return _find(name, SUITES, suite_names, "suite")
 
 
+def _no_file(path: Path) -> UserError:
+    if path.name == CONFIG and (path.parent / RESULT).is_file():
+        return UserError(f"The run {path.parent} has no {CONFIG}.", "Copy the whole folder, or run it again.")
+    return UserError(f"There is no file {path}.", "Check the path.")
+
+
 def _find(name: str, folder: Path, names: Callable[[], list[str]], kind: str) -> Path:
     for path in (Path(name), folder / f"{name}.yaml"):
         if path.is_file():
             return path
+    if Path(name).name == CONFIG:
+        raise _no_file(Path(name))
     data, shipped = name.partition("/")[0], names()
     # The methods of one existing data set help more than a list of a hundred names.
     valid = [other for other in shipped if other.startswith(f"{data}/")] or shipped

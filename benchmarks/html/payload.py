@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.leaderboard.formats import aside_of, record_of
@@ -117,7 +118,7 @@ def _figures(result: Result) -> dict[str, dict[str, float]]:
 
 
 def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
-    r"""The monitored metric and the training loss by epoch, from a run's ``metrics.csv``.
+    r"""The monitored metric and the training loss by epoch, from a run's ``metrics.csv``; what is no number is skipped.
 
     >>> curve("epoch,train/loss,val/mrr\n0,,0.25\n0,0.5,\n1,0.4,\n", "val/mrr")
     {'val/mrr': [[0, 0.25]], 'train/loss': [[0, 0.5], [1, 0.4]]}
@@ -131,9 +132,16 @@ def curve(text: str, monitor: str) -> dict[str, list[list[float]]]:
     points: dict[str, list[list[float]]] = {name: [] for name in wanted}
     for row in rows:
         for name, column in wanted.items():
-            if column < len(row) and row[column] and row[epoch]:
-                points[name].append([int(float(row[epoch])), _short(float(row[column]))])
+            place, value = (_number(row[n]) if n < len(row) else None for n in (epoch, column))
+            if place is not None and value is not None:
+                points[name].append([int(place), _short(value)])
     return {name: values for name, values in points.items() if values}
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return value if math.isfinite(value := float(text)) else None
+    return None
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:

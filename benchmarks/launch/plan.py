@@ -13,7 +13,7 @@ from benchmarks.launch.devices import accelerators
 from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
 from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import TESTED, Budget, budget_of
-from benchmarks.runs import LAST, RESULT, flat
+from benchmarks.runs import LAST, RESULT, flat, read_result
 from common.data.store import find_store
 from common.data.views import OVERALL, view
 from common.errors import UserError
@@ -83,7 +83,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     Methods that an experiment ``needs`` are run as well, even if the suite does not list them.
 
     Raises:
-        UserError: If a store or an experiment is missing, or a store has too few users for a scenario.
+        UserError: If a store or an experiment is missing, a store has too few users for a scenario, or the result of a
+            run that is done cannot be read.
     """
     from benchmarks.train import quieten
 
@@ -122,6 +123,9 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     unique: dict[Path, SuiteRun] = {}
     for entry in (*entries.values(), *tests):
         unique.setdefault(entry.folder, entry)
+    for entry in unique.values():
+        if entry.state == "done":
+            read_result(entry.folder)
     return sorted(unique.values(), key=lambda entry: entry.wave)
 
 

@@ -12,7 +12,7 @@ from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.replays import settle
 from benchmarks.leaderboard.rows import Table, build_table, build_tables
 from benchmarks.leaderboard.sources import Finished, distinct, own_runs
-from benchmarks.leaderboard.submission import unpack
+from benchmarks.leaderboard.submission import SUFFIX, unpack
 from benchmarks.runs import INFORMATION
 from common.errors import UserError, nearest
 
@@ -59,7 +59,7 @@ def leaderboard(
             raise UserError(f"No run was tested under {protocol!r}.", nearest(protocol, protocols))
         found = [run for run in found if protocol in run.result.protocols]
     if not found:
-        raise UserError("There is no finished run to show.", "Train one with `recbench run`, or name other folders.")
+        raise UserError(*_nothing(runs or [Path("runs")]))
     known = {key.split("/")[2] for run in found for key in run.result.cases}
     for name in [slice, *(slices or [])]:
         if name not in known:
@@ -79,6 +79,14 @@ def leaderboard(
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
 
 
+def _nothing(places: Sequence[Path]) -> tuple[str, str]:
+    """What to say if there is no run: packed ones must be named, for their rows are those of others."""
+    packed = next((folder for folder in places if next(folder.glob(f"*{SUFFIX}"), None)), None)
+    if packed is None:
+        return "There is no finished run to show.", "Train one with `recbench run`, or name other folders."
+    return f"{packed} has no run folder, only files of `recbench submit`.", f"Name them: {packed}/*{SUFFIX}"
+
+
 def _filled(found: Sequence[Finished], protocol: str | None) -> str:
     """A cure that names the slices with cases."""
     keys = (key.split("/") for run in found for key, count in run.result.cases.items() if count)
@@ -89,8 +97,11 @@ def gather(places: Sequence[Path]) -> list[Finished]:
     """Finished runs in folders and in files of `recbench submit`.
 
     Raises:
-        UserError: If one cannot be trusted: see :func:`distinct` and :func:`unpack`.
+        UserError: If one does not exist or cannot be trusted: see :func:`distinct` and :func:`unpack`.
     """
+    for place in places:
+        if place.suffix == ".zip" and not place.exists():
+            raise UserError(f"There is no file {place}.", "Check the path.")
     files = [place for place in places if place.is_file()]
     return settle(distinct([*own_runs(place for place in places if place not in files), *map(unpack, files)]))
 

@@ -101,6 +101,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start from scratch"),
         (["--config", "synthetic/sasrec", "--early_stopping.monitor", "train/loss"], "Name a metric of validation"),
         (["--config", "synthetic/sasrec", "--early_stopping.patience", "-4"], "0 or more"),
+        (["--config", "synthetic/sasrec", "--model.width", "0"], "SASRec cannot be made with --model.width 0: float"),
     ],
 )
 def test_mistakes_of_a_run(arguments: list[str], cure: str, complaint: Complaint, root: Path, tmp_path: Path) -> None:
@@ -206,6 +207,67 @@ def test_a_full_disk(complaint: Complaint, root: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("benchmarks.train.write_ranks", refuse)
     assert "No space left" in complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_full_disk_beneath_another_error(
+    complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        try:
+            raise OSError(28, "No space left on device", "best.ckpt")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr("benchmarks.train.write_ranks", refuse)
+    message = complaint("run", "--config", "synthetic/popularity", *options(root, tmp_path))
+    assert "No space left on the disk: best.ckpt" in message
+
+
+def test_a_folder_that_cannot_be_created(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mkdir(self: Path, *_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert "cannot be created" in complaint("prepare", "synthetic", "--root", "/absent")
+
+
+def test_a_file_that_a_bug_does_not_find_is_no_mistake(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        Path("/absent").read_text()
+
+    monkeypatch.setattr("benchmarks.train.describe", fail)
+    assert main(["run", "--config", "synthetic/popularity", *options(root, tmp_path)]) == 1
+
+
+@pytest.mark.parametrize(("command", "told"), [("suite", True), ("doctor", False)])
+def test_what_is_interrupted_says_whether_it_continues(
+    command: str, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.cli.dispatch", interrupt)
+    assert main([command]) == 1
+    assert ("The same command continues" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize("option", ["--seed", "--world-seed"])
+def test_a_seed_is_not_negative(option: str, complaint: Complaint, tmp_path: Path) -> None:
+    message = complaint("prepare", "synthetic", option, "-1", "--root", str(tmp_path))
+    assert f"{option} is -1" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["recommend", "--user", "u01"], ["evaluate"]])
+def test_a_run_without_its_configuration(command: list[str], complaint: Complaint, floor: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(floor, tmp_path / "run")
+    (run / "config.yaml").unlink()
+    name, *rest = command
+    message = complaint(name, str(run), *rest)
+    assert f"The run {run} has no config.yaml" in message
+    assert "recbench list" not in message
 
 
 def test_a_disk_that_is_full_when_ranks_are_written(

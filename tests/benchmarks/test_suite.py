@@ -50,8 +50,8 @@ def test_a_method_that_needs_itself_is_told_so(
     places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    first.write_text(f"needs: [{second}]")
-    second.write_text(f"needs: [{first}]")
+    for path, other in ((first, second), (second, first)):
+        path.write_text(f"model: {{class_path: SASRec}}\nneeds: [{other}]")
     assert main(["suite", str(suite_file(tmp_path, methods=[str(first)])), *places, *more]) == 2
     error = capsys.readouterr().err
     assert f"{first} needs itself" in error
@@ -66,7 +66,7 @@ def test_a_predecessor_that_is_no_experiment_is_told_with_who_needs_it(
     places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str, cure: str
 ) -> None:
     heir = tmp_path / "heir.yaml"
-    heir.write_text(f"needs: [{missing}]")
+    heir.write_text(f"model: {{class_path: SASRec}}\nneeds: [{missing}]")
     assert main(["suite", str(suite_file(tmp_path, methods=[str(heir)])), *places]) == 2
     error = capsys.readouterr().err
     assert f"{heir} needs {missing!r}: There is no configuration" in error
@@ -348,6 +348,11 @@ def test_a_suite_runs_and_then_has_nothing_to_do(
     capsys.readouterr()
     assert main(["suite", path, *places, "--status"]) == 0
     assert capsys.readouterr().out.count("done ") == 3
+    truncated = next((tmp_path / "runs" / "synthetic" / "sasrec").rglob("result.json"))
+    truncated.write_text(truncated.read_text()[:100])
+    for more in (["--status"], ["--dry-run"], []):
+        assert main(["suite", path, *places, *more]) == 2
+        assert f"{truncated} cannot be read" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_tried_twice_and_the_suite_goes_on(

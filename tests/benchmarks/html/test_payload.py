@@ -33,6 +33,13 @@ def test_a_card_has_the_curve_of_its_run(tmp_path: Path) -> None:
     assert card["curve"]["val/ndcg@10"] == [[0, 0.1], [1, 0.2]]
 
 
+def test_what_is_no_number_in_a_curve_is_skipped(tmp_path: Path) -> None:
+    run = made_run(tmp_path, "a", 0.4)
+    (run / "metrics.csv").write_bytes(b"epoch,train/loss,val/ndcg@10\n0,0.9,\xff\xfe\n\xff,0.8,\n1,,0.2\n2,,nan\n3\n")
+    (card,) = payload_of(tmp_path)["runs"].values()
+    assert card["curve"] == {"val/ndcg@10": [[1, 0.2]], "train/loss": [[0, 0.9]]}
+
+
 def test_one_machine_is_described_once(tmp_path: Path) -> None:
     for seed in range(3):
         made_run(tmp_path, "a", 0.4, seed, environment={"versions": {"torch": "2.13"}})

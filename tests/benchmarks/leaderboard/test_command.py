@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from tests.benchmarks.leaderboard.made_files import packed
 from tests.benchmarks.made_results import made_run
 
 
@@ -123,3 +124,19 @@ def test_a_copy_counts_once_and_a_changed_copy_is_refused(tmp_path: Path, capsys
     (tmp_path / "copy" / "result.json").write_text(json.dumps(result))
     assert main(["leaderboard", str(tmp_path)]) == 2
     assert "the same run id but different results" in capsys.readouterr().err
+
+
+def test_a_packed_run_that_is_not_there_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", str(tmp_path / "nope.recbench.zip")]) == 2
+    assert f"There is no file {tmp_path / 'nope.recbench.zip'}" in capsys.readouterr().err
+
+
+def test_a_folder_of_packed_runs_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = packed(tmp_path / "made")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    path.rename(shared / path.name)
+    capsys.readouterr()
+    assert main(["leaderboard", str(shared)]) == 2
+    assert f"Name them: {shared}/*.recbench.zip" in capsys.readouterr().err
+    assert main(["leaderboard", *map(str, shared.glob("*.recbench.zip"))]) == 0
