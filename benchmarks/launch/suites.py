@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments import experiment_names, find_suite, read_yaml
+from benchmarks.runs import flat
 from common.errors import UserError, nearest
 
 REPORTS = {"analyse": "index.html", "generate": "index.md", "speed": "speed.json"}
@@ -180,12 +181,12 @@ def _check_types(path: Path, values: Mapping[str, Any]) -> None:
 
 def _check_options(path: Path, values: Mapping[str, Any]) -> None:
     """Refuses to change what the suite itself sets for every run."""
-    places = {"options": values.get("options", {}), "vary": values.get("vary", {})}
-    places |= {f"changes, {method}": changes for method, changes in values.get("changes", {}).items()}
-    for label, variant in values.get("variants", {}).items():
-        places[f"variants, {label}, options"] = variant.get("options", {})
-    for place, options in places.items():
-        for option in options:
+    places = [("options", values.get("options", {}))]
+    places += [("vary", {option: value}) for option, given in values.get("vary", {}).items() for value in given]
+    places += [(f"changes, {method}", options) for method, options in values.get("changes", {}).items()]
+    places += [(f"variants, {label}, options", v.get("options", {})) for label, v in values.get("variants", {}).items()]
+    for place, options in places:
+        for option in (*options, *flat(options)):
             name = str(option).replace("init_args.", "")
             cure = SET_BY_SUITE.get("predecessors" if name.startswith("predecessors.") else name)
             if cure:

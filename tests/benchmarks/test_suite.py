@@ -237,6 +237,13 @@ def test_what_the_suite_itself_sets_is_no_option(
         read_suite(suite_file(tmp_path, **changes(option)))
 
 
+def test_what_the_suite_itself_sets_is_no_option_within_a_mapping_either(tmp_path: Path) -> None:
+    nested = {"init_args": {"dataset": "ml-100k"}}
+    for changes in ({"options": {"data": nested}}, {"vary": {"data": [{"init_args": {}}, nested]}}):
+        with pytest.raises(UserError, match=r"data.dataset is what the suite itself sets"):
+            read_suite(suite_file(tmp_path, **changes))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
