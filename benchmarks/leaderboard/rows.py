@@ -249,8 +249,8 @@ def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
     mine = fields(own)
     others = [other for other in map(fields, alike) if other["scenario"] == mine["scenario"]]
     differing = [name for name, value in mine.items() if any(other.get(name) != value for other in others)]
-    # The number of cases follows from the users, and candidates from the data.
-    implied = {"cases": "test_users", "candidates": "data"}
+    # The cases follow from the number of users, and candidates from the data.
+    implied = {"cases": "test_users", "drawn_users": "test_users", "candidates": "data"}
     shown = [name for name in sorted(differing) if implied.get(name) not in differing]
     recipe = str(own.data.get("recipe", ""))
     return ", ".join(
