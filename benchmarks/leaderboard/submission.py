@@ -3,8 +3,9 @@
 A file proves that its overall metrics follow from its ranks, and its ids from its configuration, data and
 predecessors. It does not prove that this configuration produced the ranks: its row is *self-reported* until a run of
 the same configuration elsewhere falls inside its interval, then *replayed*. What a file cannot prove is taken on trust:
-metrics of slices (only the store knows their users and items), metrics that are not stored for each case, the
-configurations of predecessors, the information set, costs, the course of training, and whether the method is a floor.
+which cases belong to a slice (only the store knows their users and items), metrics that are not stored for each case,
+the configurations of predecessors, the information set, costs, the course of training, and whether the method is a
+floor.
 """
 
 from __future__ import annotations
@@ -142,6 +143,11 @@ def _verify_figures(run: Finished, cure: str) -> None:
         stated = run.result.metrics.get(key, math.nan)
         if not abs(stated - value) <= TOLERANCE:
             raise UserError(f"{run.path}: its ranks give {key} {value:.6f}, but its result says {stated:.6f}.", cure)
+    try:
+        for protocol in run.result.protocols:
+            run.require_figures(protocol)
+    except UserError as error:
+        raise UserError(error.what, cure) from error
 
 
 def _verify_protocols(run: Finished, cure: str) -> None:
