@@ -9,7 +9,7 @@ from torch import Tensor
 
 from allmrec.composer import prompt_order
 from allmrec.ranker import LanguageModelRanker
-from common.models.base import drawn_negatives
+from common.models.negatives import drawn_negatives
 from common.types import SequenceBatch
 
 

@@ -23,7 +23,8 @@ from allmrec.stage1 import text_marks
 from allmrec.stage2 import Projection, slot_vectors
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
-from common.models.base import Recommender, SequentialRecommender, drawn_negatives
+from common.models.base import Recommender, SequentialRecommender
+from common.models.negatives import drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import minilm
 from common.types import Catalogue, SequenceBatch

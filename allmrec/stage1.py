@@ -14,7 +14,8 @@ from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS, TextTower
 from common.errors import UserError, at_least
-from common.models.base import Recommender, SequentialRecommender, drawn_negatives
+from common.models.base import Recommender, SequentialRecommender
+from common.models.negatives import drawn_negatives
 from common.types import PAD, Catalogue, SequenceBatch
 
 

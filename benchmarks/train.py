@@ -8,11 +8,10 @@ import signal
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import yaml
@@ -24,7 +23,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from benchmarks.callbacks import (
-    STAMP,
     Artifacts,
     AtomicCheckpointIO,
     NoiseSeed,
@@ -41,6 +39,7 @@ from benchmarks.loggers.account import wandb_mode
 from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.results import rank_table, write_ranks
+from benchmarks.resuming import checkpoint_to_resume
 from benchmarks.runs import (
     CONFIG,
     LAST,
@@ -49,8 +48,6 @@ from benchmarks.runs import (
     RESULT,
     Result,
     alone,
-    flat,
-    identity,
     read_result,
     write_atomically,
 )
@@ -58,11 +55,9 @@ from benchmarks.summary import summary_lines
 from common.data.datamodule import FULL, SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
-from common.models.finished import WEIGHTS, load_checkpoint
+from common.models.finished import WEIGHTS
 
 HELP = "`recbench run --help` describes the options of the Trainer."
-LIMITS = ("name", "trainer.max_", "data.test_", "data.eval_batch_size")
-"""Options, or their beginnings, in which a run may differ from one whose checkpoint it continues."""
 NOT_LOGGED = "Early stopping conditioned on metric"
 """How Lightning's message begins if the monitored metric is not logged."""
 
@@ -314,54 +309,6 @@ def end_others(trainer: L.Trainer) -> None:
     """Ends the processes that this one has started: they wait for its gradients, deaf to anything less."""
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(signal.SIGKILL)
-
-
-def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
-    """The file that ``--ckpt_path`` means.
-
-    Raises:
-        UserError: If it does not exist, is not a checkpoint, or was trained on other data.
-    """
-    if given is None:
-        return None
-    path = plan.folder / LAST if given == "last" else Path(given)
-    if not path.is_file():
-        cure = "Leave --ckpt_path out to start from scratch." if given == "last" else "Check the path."
-        raise UserError(f"There is no checkpoint {path}.", cure)
-    stamp = load_checkpoint(path, "Name a .ckpt file of a run.").get(STAMP, {})
-    if stamp.get("fingerprint") != plan.manifest.fingerprint:
-        raise UserError(
-            f"{path} was trained on other data: {stamp.get('dataset')} "
-            f"({str(stamp.get('fingerprint'))[:12]}), not {plan.manifest.dataset} ({plan.manifest.fingerprint[:12]}).",
-            "Name a checkpoint trained on this store, or leave --ckpt_path out to start from scratch.",
-        )
-    if path.parent.resolve() != plan.folder.resolve():
-        for name in (CONFIG, WEIGHTS):
-            if not (path.parent / name).is_file():
-                raise UserError(f"There is no {name} beside {path}.", "Name a checkpoint in its run folder.")
-        require_same_training(path, plan)
-    return path
-
-
-def require_same_training(checkpoint: Path, plan: Plan) -> None:
-    """Checks that another run's checkpoint is one that this run could have written: only limits may differ.
-
-    Raises:
-        UserError: If it is not.
-    """
-    own, theirs = map(settings_of, (plan.config, read_yaml(checkpoint.parent / CONFIG)))
-    for name in sorted(own.keys() | theirs.keys()):
-        if not name.startswith(LIMITS) and own.get(name) != theirs.get(name):
-            raise UserError(
-                f"{checkpoint} was trained with {name} {theirs.get(name)}, not {own.get(name)}.",
-                "Name a checkpoint of the same training, or leave --ckpt_path out to start from scratch.",
-            )
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides what a run computes, by dotted name: its settings, and the ids of its predecessors."""
-    earlier = {f"predecessors.{role}": Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
-    return flat(identity(config)) | earlier
 
 
 def prepare_folder(plan: Plan, resume: Path | None) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.models.hyperparameters import keep_own
 from common.models.sasrec import SASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
@@ -160,7 +161,7 @@ class TextSASRec(TextModel, SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
-        self.keep_own_hyperparameters()
+        keep_own(self)
         vectors = TextItemEmbedding(num_items, width, text_width)
         vectors.weight = self.item_embedding.weight
         self.item_embedding = vectors

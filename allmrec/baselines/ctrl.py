@@ -18,7 +18,8 @@ from allmrec.stage1 import text_marks
 from common.data.datasets import last_events
 from common.errors import above_zero, at_least
 from common.hashing import GOLDEN_GAMMA, mix64
-from common.models.base import drawn_negatives
+from common.models.hyperparameters import keep_own
+from common.models.negatives import drawn_negatives
 from common.models.sasrec import SASRec
 from common.nn.initial import initialise_weights
 from common.nn.losses import Objective
@@ -124,7 +125,7 @@ class CTRL(SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
-        self.keep_own_hyperparameters()
+        keep_own(self)
         at_least(0, align_epochs=align_epochs, warmup_steps=warmup_steps)
         at_least(1, sub_vectors=sub_vectors, shown_history=shown_history, positions=positions, latent=latent)
         at_least(2, chunk=chunk)

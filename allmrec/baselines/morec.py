@@ -16,7 +16,8 @@ from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, with_encoder_group
 from allmrec.stage1 import text_marks
 from common.errors import at_least
-from common.models.base import drawn_negatives
+from common.models.hyperparameters import keep_own
+from common.models.negatives import drawn_negatives
 from common.models.sasrec import SASRec, SASRecVariant
 from common.nn.losses import Objective
 from common.types import PAD, Catalogue, SequenceBatch
@@ -195,7 +196,7 @@ class MoRec(SASRec):
             betas=betas,
         )
         self.save_hyperparameters()
-        self.keep_own_hyperparameters()
+        keep_own(self)
         at_least(0, frozen_epochs=frozen_epochs, drawn_items=drawn_items)
         self.frozen_epochs, self.encoder_lr = frozen_epochs, encoder_lr
         self.drawn_items = drawn_items if objective == "ce" else 0

@@ -7,7 +7,6 @@ top-K export and distributed evaluation are provided here.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from common.errors import UserError, at_least
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
 from common.models.chunking import map_chunks_joined
+from common.models.negatives import drawn_negatives
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.nn.losses import Objective, pairwise_loss, softmax_loss
 from common.types import PAD, Catalogue, DataModule, SequenceBatch
@@ -77,11 +77,6 @@ class Recommender(L.LightningModule, ABC):
         self.case_ranks: dict[str, CaseRanks] = {}
         self.train_count: Tensor | None = None
         self.chunk_rows = max(1, self.score_bytes // (4 * (num_items + 1)))
-
-    def keep_own_hyperparameters(self) -> None:
-        """Forgets hyper-parameters that a parent class has saved and this class does not take as arguments."""
-        for name in self.hparams.keys() - inspect.signature(type(self)).parameters.keys():
-            self.hparams.pop(name)
 
     @property
     def data_module(self) -> DataModule | None:
@@ -402,18 +397,3 @@ class SequentialRecommender(Recommender):
             score_penalty=self.score_penalty,
         )
         return {"loss": loss}
-
-
-def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
-    """The negatives of a training batch.
-
-    Raises:
-        UserError: If there are none.
-    """
-    drawn = batch.get("negatives")
-    if drawn is None or not drawn.size(-1):
-        raise UserError(
-            "the training loss compares targets with negatives, but --data.num_negatives is 0",
-            "Give 1 or more or, for a model with this option, --model.init_args.objective ce.",
-        )
-    return drawn

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.models.base import Recommender, drawn_negatives
+from common.models.base import Recommender
+from common.models.negatives import drawn_negatives
 from common.nn.embedding import ItemEmbedding, UserEmbedding
 from common.types import PAD, SequenceBatch
 

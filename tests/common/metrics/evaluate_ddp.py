@@ -8,8 +8,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from common.data.datamodule import LazyLoader, as_is
 from common.data.datasets import EvaluationDataset
+from common.data.loader import LazyLoader, as_is
 from common.metrics.ranking import CaseRanks
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch

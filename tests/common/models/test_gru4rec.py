@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.stats import chisquare
 from torch import Tensor
 
-from common.data.datamodule import LazyLoader, as_is
 from common.data.datasets import EpochSampler
+from common.data.loader import LazyLoader, as_is
 from common.data.sessions import SessionDataset
 from common.errors import UserError
 from common.models.base import Recommender

@@ -1,0 +1,65 @@
+"""Which checkpoint a run may go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.callbacks import STAMP
+from benchmarks.configuration import Plan
+from benchmarks.experiments import read_yaml
+from benchmarks.runs import CONFIG, LAST, flat, identity
+from common.errors import UserError
+from common.models.finished import WEIGHTS, load_checkpoint
+
+LIMITS = ("name", "trainer.max_", "data.test_", "data.eval_batch_size")
+"""Options, or their beginnings, in which a run may differ from one whose checkpoint it continues."""
+
+
+def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
+    """The file that ``--ckpt_path`` means.
+
+    Raises:
+        UserError: If it does not exist, is not a checkpoint, or was trained on other data.
+    """
+    if given is None:
+        return None
+    path = plan.folder / LAST if given == "last" else Path(given)
+    if not path.is_file():
+        cure = "Leave --ckpt_path out to start from scratch." if given == "last" else "Check the path."
+        raise UserError(f"There is no checkpoint {path}.", cure)
+    stamp = load_checkpoint(path, "Name a .ckpt file of a run.").get(STAMP, {})
+    if stamp.get("fingerprint") != plan.manifest.fingerprint:
+        raise UserError(
+            f"{path} was trained on other data: {stamp.get('dataset')} "
+            f"({str(stamp.get('fingerprint'))[:12]}), not {plan.manifest.dataset} ({plan.manifest.fingerprint[:12]}).",
+            "Name a checkpoint trained on this store, or leave --ckpt_path out to start from scratch.",
+        )
+    if path.parent.resolve() != plan.folder.resolve():
+        for name in (CONFIG, WEIGHTS):
+            if not (path.parent / name).is_file():
+                raise UserError(f"There is no {name} beside {path}.", "Name a checkpoint in its run folder.")
+        require_same_training(path, plan)
+    return path
+
+
+def require_same_training(checkpoint: Path, plan: Plan) -> None:
+    """Checks that another run's checkpoint is one that this run could have written: only limits may differ.
+
+    Raises:
+        UserError: If it is not.
+    """
+    own, theirs = map(settings_of, (plan.config, read_yaml(checkpoint.parent / CONFIG)))
+    for name in sorted(own.keys() | theirs.keys()):
+        if not name.startswith(LIMITS) and own.get(name) != theirs.get(name):
+            raise UserError(
+                f"{checkpoint} was trained with {name} {theirs.get(name)}, not {own.get(name)}.",
+                "Name a checkpoint of the same training, or leave --ckpt_path out to start from scratch.",
+            )
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides what a run computes, by dotted name: its settings, and the ids of its predecessors."""
+    earlier = {f"predecessors.{role}": Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
+    return flat(identity(config)) | earlier
