@@ -143,7 +143,8 @@ def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], tm
     assert main(["prepare", "synthetic", *size, "--root", str(tmp_path)]) == 0
     data = PromptDataModule("synthetic", root=str(tmp_path))
     model = LLMOnly(data.num_items, folders["opt"], shown_history=3, max_title_tokens=4)
-    trainer: Any = SimpleNamespace(datamodule=data)
+    here = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(datamodule=data, strategy=here, world_size=1)
     model._trainer = trainer
     model.setup("fit")
     told: Any = data.train_dataloader().dataset

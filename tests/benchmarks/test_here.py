@@ -70,12 +70,14 @@ def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_speed_prints_json_alone(
     name: str, figure: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"cores": 1})
+    monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"cores": 1, "matmul_gflops": 2.0})
     quick = ["--repeats", "1", "--max-epochs", "2"]
     assert main(["speed", name, "--dataset", "synthetic", "--root", str(root), *quick]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures[figure] > 0
-    assert figures["machine"] == {"cores": 1}
+    assert figures["machine"]["cores"] == 1
+    if "seconds" in figures:
+        assert figures["seconds_times_gflops"] == 2 * figures["seconds"]
 
 
 def test_speed_of_preparation_is_that_of_the_world_asked_for(

@@ -49,7 +49,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch, ray: Fake, *asked: int | None) -> 
 def requests(carrier: RayLauncher, ray: Fake, *devices: int) -> list[tuple[int, int]]:
     for number in devices:
         carrier.start(Task("0", "toy", (), Path("log"), carrier.threads, number))
-    assert ray.usual == {"max_retries": 0}
+    # A worker that has used a GPU would see no other one.
+    assert ray.usual == {"max_retries": 0, "max_calls": 1}
     return [(one["num_cpus"], one["num_gpus"]) for one in ray.asked]
 
 
