@@ -4,20 +4,15 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import polars as pl
 import pytest
 import torch
 import yaml
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from polars.testing import assert_frame_equal
 
 from benchmarks.__main__ import main
-from benchmarks.callbacks import AtomicCheckpointIO, NoiseSeed
+from benchmarks.callbacks import AtomicCheckpointIO
 from benchmarks.environment import forget_peak_memory, peak_memory
-from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
 from common.models.floors import Popularity
@@ -109,147 +104,6 @@ def test_seed_changes_the_run_and_not_its_configuration_id(finished: Path, root:
     assert result.run_id != other.run_id
     assert result.config_id == other.config_id
     assert result.metrics != other.metrics
-
-
-def test_resumed_training_ends_with_the_weights_of_an_unbroken_one(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = options(root, tmp_path / "whole", "--trainer.max_epochs=4", "--model.width=8")
-    assert main(["run", "--config", "synthetic/sasrec", *whole]) == 0
-
-    def interrupt(self: SASRec) -> None:
-        if self.current_epoch == 2:
-            raise KeyboardInterrupt
-
-    parts = options(root, tmp_path / "parts", "--trainer.max_epochs=4", "--model.width=8")
-    with monkeypatch.context() as patch:
-        patch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
-        assert main(["run", "--config", "synthetic/sasrec", *parts]) == 1
-    folder = only(tmp_path / "parts" / "synthetic" / "sasrec")
-    assert not (folder / "result.json").exists()
-    assert main(["run", "--config", "synthetic/sasrec", "--ckpt_path=last", *parts]) == 0
-    expected = weights(only(tmp_path / "whole" / "synthetic" / "sasrec"))
-    for name, value in weights(folder).items():
-        assert torch.equal(value, expected[name]), name
-    assert read_result(folder).training["epochs"] == 4
-    # Learning curves are whole, too.
-    logged = [
-        pl.read_csv(only(tmp_path / part / "synthetic" / "sasrec") / "metrics.csv") for part in ("whole", "parts")
-    ]
-    assert logged[0].drop_nulls("val/ndcg@10")["epoch"].to_list() == [0, 1, 2, 3]
-    assert_frame_equal(*(table.sort("step", "epoch", nulls_last=True) for table in logged), check_column_order=False)
-
-
-def test_training_resumed_within_an_epoch_goes_on_behind_its_batches(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = ["--trainer.max_steps=10", "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"]
-    changes += ["--model.width=8", "--data.batch_size=8", "--trainer.max_epochs=-1"]
-    whole, parts = (options(root, tmp_path / name, *changes) for name in ("whole", "parts"))
-    assert main(["run", "--config", "synthetic/sasrec", *whole]) == 0
-    seed = NoiseSeed.on_train_batch_start
-
-    def interrupt(noise: NoiseSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
-        if trainer.global_step == 5:
-            raise KeyboardInterrupt
-        seed(noise, trainer, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(NoiseSeed, "on_train_batch_start", interrupt)
-        assert main(["run", "--config", "synthetic/sasrec", *parts]) == 1
-    assert main(["run", "--config", "synthetic/sasrec", "--ckpt_path=last", *parts]) == 0
-    unbroken, resumed = (only(tmp_path / name / "synthetic" / "sasrec") for name in ("whole", "parts"))
-    # It goes on from step 3, within the first of two epochs, the second of which is cut off.
-    assert read_result(resumed).training == read_result(unbroken).training
-    expected = weights(unbroken)
-    for name, value in weights(resumed).items():
-        assert torch.equal(value, expected[name]), name
-
-
-@pytest.mark.parametrize("elsewhere", ["moved", "longer"])
-def test_a_run_resumed_elsewhere_tests_the_best_epoch_before_its_interruption(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: str
-) -> None:
-    # The first epochs unlearn, and one of them stays the best, because the lowest figure is.
-    def turned(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        return {"loss": loss(self, batch)["loss"] * (1 if self.current_epoch > 1 else -1)}
-
-    loss = SASRec.loss
-    monkeypatch.setattr(SASRec, "loss", turned)
-    config = ["run", "--config", "synthetic/sasrec", "--model.width=8", "--early_stopping.mode=min"]
-    assert main([*config, *options(root, tmp_path / "whole", "--trainer.max_epochs=4")]) == 0
-    whole = only(tmp_path / "whole" / "synthetic" / "sasrec")
-    assert read_result(whole).training["best_epoch"] <= 1
-    if elsewhere == "moved":
-
-        def interrupt(self: SASRec) -> None:
-            if self.current_epoch == 2:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
-            assert main([*config, *options(root, tmp_path / "old", "--trainer.max_epochs=4")]) == 1
-        (tmp_path / "old").rename(tmp_path / "new")
-        checkpoint = "last"
-    else:
-        assert main([*config, *options(root, tmp_path / "old", "--trainer.max_epochs=2")]) == 0
-        checkpoint = str(only(tmp_path / "old" / "synthetic" / "sasrec") / "last.ckpt")
-    again = options(root, tmp_path / "new", "--trainer.max_epochs=4")
-    assert main([*config, *again, f"--ckpt_path={checkpoint}"]) == 0
-    resumed = only(tmp_path / "new" / "synthetic" / "sasrec")
-    assert read_result(resumed).training == read_result(whole).training
-    assert read_result(resumed).metrics == read_result(whole).metrics
-    curves = [pl.read_csv(run / "metrics.csv").drop_nulls("val/ndcg@10")["epoch"].to_list() for run in (whole, resumed)]
-    assert curves[0] == curves[1] == [0, 1, 2, 3]
-
-
-def test_curves_survive_a_resumed_run_that_logs_nothing(tmp_path: Path) -> None:
-    first = MetricsFile(tmp_path)
-    for step in range(4):
-        first.log_metrics({"a": step / 2}, step)
-    before = pl.read_csv(tmp_path / "metrics.csv")
-    # As Lightning does when training begins.
-    again = MetricsFile(tmp_path, tmp_path)
-    assert again.experiment is not None
-    assert pl.read_csv(tmp_path / "metrics.csv").equals(before)
-    again.log_metrics({"a": 9.0}, 2)
-    assert pl.read_csv(tmp_path / "metrics.csv")["a"].to_list() == [0.0, 0.5, 9.0]
-
-
-@pytest.mark.parametrize("how", [KeyboardInterrupt, SIGTERMException])
-def test_an_interrupted_test_is_no_success_and_can_be_repeated(
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    how: type[BaseException],
-) -> None:
-    run = ["run", "--config", "synthetic/sasrec", "--model.width=8", *options(root, tmp_path, "--trainer.max_epochs=1")]
-
-    def stopped(self: SASRec, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        raise how
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SASRec, "test_step", stopped)
-        assert main(run) == 1
-    assert "--ckpt_path last continues it" in capsys.readouterr().err
-    assert main([*run, "--ckpt_path=last"]) == 0
-    folder = only(tmp_path / "synthetic" / "sasrec")
-    with monkeypatch.context() as patch:
-        patch.setattr(SASRec, "test_step", stopped)
-        assert main(["evaluate", str(folder), "--protocol", "full-unmasked"]) == 1
-    assert "nothing was written" in capsys.readouterr().err
-
-
-def test_interruption_says_how_to_go_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(self: SASRec) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(SASRec, "on_train_epoch_start", interrupt, raising=False)
-    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path)]) == 1
-    assert "starts from scratch" in capsys.readouterr().err
 
 
 def test_closed_form_model_is_not_trained(floor: Path) -> None:

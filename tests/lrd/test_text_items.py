@@ -42,7 +42,9 @@ def test_sasrec_with_text_is_sasrec_on_those_vectors() -> None:
 
 def test_it_is_rebuilt_from_its_hyperparameters() -> None:
     model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
-    TextSASRec(**model.hparams).load_state_dict(model.state_dict())
+    again = TextSASRec(**model.hparams)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.item_embedding.table(), model.item_embedding.table())
 
 
 def test_texts_are_projected_once_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:
