@@ -133,6 +133,20 @@ def test_rows_of_a_suite_fit_the_signatures(name: str) -> None:
             RunCLI(["--config", experiment_of(suite.datasets[-1], row.method), *options_of(suite, row)])
 
 
+def test_options_of_models_fit_every_row_of_every_suite() -> None:
+    """Those of data and trainers fit all methods; values of one option are not compared, which would take minutes."""
+    seen: set[tuple[str, ...]] = set()
+    for suite in (read_suite(find_suite(name)) for name in suite_names()):
+        for row in rows_of(suite, suite.datasets[-1]):
+            experiment = experiment_of(suite.datasets[-1], row.method)
+            arguments = [one for one in options_of(suite, row) if one.startswith("--model.")]
+            kind = (experiment, *(argument.partition("=")[0] for argument in arguments))
+            if arguments and kind not in seen:
+                RunCLI(["--config", experiment, *arguments])
+                seen.add(kind)
+    assert len(seen) > len(suite_names())
+
+
 @pytest.mark.parametrize("name", [name for name in suite_names() if "-paper" in name])
 def test_no_row_of_a_suite_as_printed_has_a_stand_in_language_model(name: str) -> None:
     suite = read_suite(find_suite(name))
