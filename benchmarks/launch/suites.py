@@ -83,8 +83,8 @@ class Suite:
 def read_suite(path: Path) -> Suite:
     """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
 
-    ``options`` are inherited one by one, and null leaves an inherited one out; anything else is replaced as a whole.
-    Seeds of its own are those of all methods, unless it says which are meant for language models.
+    ``options``, and those in ``changes``, are inherited one by one, and null leaves an inherited one out; anything else
+    is replaced as a whole. Seeds of its own are those of all methods, unless it says which are meant for language models.
 
     Raises:
         UserError: If it is not a suite file, the other suite does not exist, or one inherits from itself.
@@ -104,12 +104,12 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     if like is not None:
         beside = path.parent / (like if str(like).endswith(".yaml") else f"{like}.yaml")
         inherited = _values(beside if beside.is_file() else find_suite(str(like)), (*heirs, path))
-        usual, own = inherited["options"], values.get("options", {})
-        left_out = [name for name in usual if name in own and own[name] is None]
-        options = {name: value for name, value in (usual | own).items() if name not in left_out}
+        usual, own = inherited["changes"], values.get("changes", {})
+        changes = {method: _merged(usual.get(method, {}), own.get(method, {})) for method in usual | own}
+        options = _merged(inherited["options"], values.get("options", {}))
         if "seeds" in values:
             del inherited["seeds_llm"]
-        values = inherited | values | {"options": options}
+        values = inherited | values | {"options": options, "changes": changes}
     for key in ("about", "datasets", "methods"):
         if not values.get(key):
             raise UserError(f"{path}: the suite has no {key}.", "A suite has about, datasets and methods.")
@@ -121,6 +121,12 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
         what = f"seeds_llm {values['seeds_llm']} are not all among the seeds {values['seeds']}"
         raise UserError(f"{path}: {what}.", "Add them.")
     return values
+
+
+def _merged(usual: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Inherited options and a suite's own; one that is null there is left out if it is inherited, else set to null."""
+    left_out = [name for name in usual if name in own and own[name] is None]
+    return {name: value for name, value in {**usual, **own}.items() if name not in left_out}
 
 
 def _check_names(path: Path, values: Mapping[str, Any]) -> None:
