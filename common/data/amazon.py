@@ -89,9 +89,10 @@ def read(key: str, folder: Path) -> Source:
     """Reads the reviews of a category, and the metadata of the reviewed items if there are any.
 
     ``category`` is the third level of the item's first category path, as in LRD (``""`` where the path is shorter),
-    and the attribute ``category_leaf`` the last. If metadata describe an item twice, as in the 2018 dumps, the first
-    entry counts. Relations connect reviewed items: ``complement`` (also_bought, also_buy) and ``substitute``
-    (also_viewed, also_view); ``bought_together`` is not read, so the 2023 dumps yield none.
+    and the attribute ``category_leaf`` the last; ``first_paragraph`` is that of the description. If metadata describe
+    an item twice, as in the 2018 dumps, the first entry counts. Relations connect reviewed items: ``complement``
+    (also_bought, also_buy) and ``substitute`` (also_viewed, also_view); ``bought_together`` is not read, so the 2023
+    dumps yield none.
 
     Args:
         key: Name of the data set.
@@ -258,11 +259,12 @@ def _metadata_parser(line: bytes) -> Callable[[str], object]:
 
 
 def _item(item: str, record: dict[str, Any]) -> dict[str, str]:
-    path = _category_path(record)
+    path, description = _category_path(record), record.get("description")
     return {
         "item": item,
         "title": _text(record.get("title")),
-        "description": _text(record.get("description")),
+        "description": _text(description),
+        "first_paragraph": _text(description[:1] if isinstance(description, list) else description),
         "category": path[_CATEGORY_LEVEL] if len(path) > _CATEGORY_LEVEL else "",
         "brand": _text(record.get("brand", record.get("store"))),
         "category_leaf": path[-1] if path else "",

@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 # In seconds this is the year 5138, in milliseconds 1973.
 _LAST_SECOND = 100_000_000_000
 # Under these names an attribute would be lost: stores write the first themselves and read the others otherwise.
-_OURS = ("text", "raw_id", "category_leaf")
+_OURS = ("text", "raw_id", "category_leaf", "first_paragraph")
 
 
 def content_hash(paths: Iterable[Path]) -> str:

@@ -128,13 +128,15 @@ _READY = (
         filter="none", repeats="keep", ties="file", text="title", items="all", negatives="shipped-unique", ready=True,
     ),
 )  # fmt: skip
-_LRD = Recipe("lrd", "5-core with LRD's item text", text="lrd")
+_LRD = Recipe("lrd", "5-core with LRD's item text", text="lrd", version=2)
 _LRD_MOVIELENS = Recipe(
     "lrd-released",
     "LRD's notebook for ML-100K: genre names shifted by one in the text, years in its buckets, ties in file order",
     ties="file", text="lrd-shifted-genres", year="lrd-buckets",
 )  # fmt: skip
-_LRD_AMAZON = Recipe("lrd-released", "LRD's notebook for Amazon: ties in file order", ties="file", text="lrd")
+_LRD_AMAZON = Recipe(
+    "lrd-released", "LRD's notebook for Amazon: ties in file order", ties="file", text="lrd", version=2
+)
 
 
 def _allmrec(threshold: int, rated: bool) -> tuple[Recipe, ...]:
@@ -149,7 +151,7 @@ def _allmrec(threshold: int, rated: bool) -> tuple[Recipe, ...]:
         "allmrec-released",
         "A-LLMRec's released code: one pass" + (", ratings below 3 kept but not counted" if rated else ""),
         filter="min_count", threshold=threshold, uncounted_below=3.0 if rated else None,
-        repeats="keep", ties="file", text="allmrec-released",
+        repeats="keep", ties="file", text="allmrec-released", version=2,
     )  # fmt: skip
     return paper, released
 

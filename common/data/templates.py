@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ from common.data.movielens import GENRES, genre_column
 
 Template = Literal["everything", "title", "lrd", "lrd-shifted-genres", "allmrec", "allmrec-released"]
 
-TEXT_ONLY = ("category_leaf",)
+TEXT_ONLY = ("category_leaf", "first_paragraph")
 """Columns that templates read but stores leave out: the graph has the category itself."""
 
 _LRD_WORDS = 32
@@ -23,11 +24,13 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
     * ``everything``: title, genres, most specific category, brand, description.
     * ``title``: the title, for sources that ship a whole text as title.
     * ``lrd``: first 32 words of the title, genres, most specific category, brand, as in
-      https://arxiv.org/abs/2403.18348.
+      https://arxiv.org/abs/2403.18348. As in its authors' notebook for Amazon, HTML entities of the title are read and
+      its double quotes left out; line breaks become spaces, where the notebook joins the words around them.
     * ``lrd-shifted-genres``: the same with the fault of LRD's released MovieLens notebook, whose list of names starts
       with Action although the first column is "unknown", so that each genre gets the name of the next.
     * ``allmrec``: ``Title: …, Description: …``, as in https://arxiv.org/abs/2404.11343.
-    * ``allmrec-released``: title and description without labels; missing ones are replaced as in the released code.
+    * ``allmrec-released``: title and first paragraph of the description without labels; missing ones are replaced as in
+      the released code, an empty list of paragraphs like a missing one ("Empty description" there).
 
     Args:
         items: Items table with attributes.
@@ -43,13 +46,15 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
         text = pl.format("Title: {}, Description: {}", title, description)
         text = pl.when((title == "") & (description == "")).then(pl.lit("")).otherwise(text)
     elif template == "allmrec-released":
-        instead = [(title, "No Title"), (description, "No Description")]
+        first = pl.col("first_paragraph").str.strip_chars() if "first_paragraph" in items.columns else description
+        instead = [(title, "No Title"), (first, "No Description")]
         parts = [pl.when(part == "").then(pl.lit(other)).otherwise(part) for part, other in instead]
         text = pl.format("{}, {}", *parts)
     elif template == "everything":
         text = _joined([title, *_genres(items, shifted=False), *words, description])
     else:
-        short = title.str.split(" ").list.head(_LRD_WORDS).list.join(" ")
+        plain = title if template == "lrd-shifted-genres" else _plain(title)
+        short = plain.str.split(" ").list.head(_LRD_WORDS).list.join(" ")
         text = _joined([short, *_genres(items, shifted=template == "lrd-shifted-genres"), *words])
     return items.select(text.alias("text"))["text"]
 
@@ -68,6 +73,11 @@ def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list
     if genres:
         words["genre"] = _joined(genres)
     return {name: items.select(column.alias("words"))["words"].to_list() for name, column in words.items()}
+
+
+def _plain(title: pl.Expr) -> pl.Expr:
+    read = title.map_elements(html.unescape, return_dtype=pl.String)
+    return read.str.replace_all('"', "", literal=True).str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def _joined(parts: list[pl.Expr]) -> pl.Expr:

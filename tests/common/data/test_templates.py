@@ -40,6 +40,18 @@ def test_lrd_cuts_titles_at_32_words_and_skips_numbers_for_categories() -> None:
     assert build_text(ITEMS, "lrd")[1] == " ".join(f"w{i}" for i in range(32))
 
 
+def test_lrd_reads_entities_and_leaves_out_quotes_and_line_breaks() -> None:
+    written = ITEMS.with_columns(title=pl.lit('Pens &amp; &quot;Ink&quot;\n\t5" Set'))
+    assert build_text(written, "lrd")[1] == "Pens & Ink 5 Set"
+    assert build_text(written, "title")[1] == 'Pens &amp; &quot;Ink&quot;\n\t5" Set'
+
+
+def test_the_released_code_reads_the_first_paragraph() -> None:
+    written = ITEMS.with_columns(description=pl.lit("One. Two."), first_paragraph=pl.Series(["One.", "", "One."]))
+    texts = build_text(written, "allmrec-released")
+    assert texts.to_list() == ["Toy Story (1995), One.", f"{ITEMS['title'][1]}, No Description", "No Title, One."]
+
+
 @pytest.mark.parametrize("template", ["everything", "title", "lrd", "allmrec"])
 def test_nothing_known_is_no_text(template: Template) -> None:
     assert build_text(ITEMS, template)[2] == ""
