@@ -84,7 +84,8 @@ def read_suite(path: Path) -> Suite:
     """Reads a suite file; with ``like``, it inherits from another suite, in the same folder or shipped.
 
     ``options``, and those in ``changes``, are inherited one by one, and null leaves an inherited one out; anything else
-    is replaced as a whole. Seeds of its own are those of all methods, unless it says which are meant for language models.
+    is replaced as a whole. Seeds of its own are those of all methods, unless it says which are meant for language
+    models.
 
     Raises:
         UserError: If it is not a suite file, the other suite does not exist, or one inherits from itself.

@@ -102,7 +102,7 @@ class Conditions:
         for method, row in zip(methods_of(reported), one.rows, strict=False):
             for run in row.runs:
                 differ += [*self._other_data(run, reported.place), *other_models(run, paper)]
-                differ += self._other_settings(run, paper.settings_of(method))
+                differ += self._other_settings(run, paper.settings_of(method, reported.place.dataset))
             # Orderings are judged case by case, and of written answers only the means are kept.
             if isinstance(reported, ReportedFigure) and answers_of(reported, row) not in {"", *row.metrics}:
                 differ.append(UNWRITTEN)

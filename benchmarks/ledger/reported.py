@@ -98,9 +98,9 @@ class Paper:
         text_encoders: The encoders of the paper's text vectors, as patterns.
         own_text_encoders: The same by method, for methods that read texts with another encoder.
         epochs: Epochs of training by method, as patterns that variants match, too; as far as they are printed.
-        settings: Settings by method, as patterns: values by option of `recbench run`, without ``init_args``, or by the
-            role of a run that it builds on and an option of that run. Later patterns replace options of earlier ones,
-            and ``None`` leaves an option open.
+        settings: Settings by method or `DATASET/METHOD`, as patterns: values by option of `recbench run`, without
+            ``init_args``, or by the role of a run that it builds on and an option of that run. Later patterns replace
+            options of earlier ones, and ``None`` leaves an option open.
         copies: Data sets that may replace another of which there is no run.
         aliases: By table, the rows to use for its methods if they exist, because suites may turn a component off.
         not_implemented: Methods that are not implemented here.
@@ -137,11 +137,12 @@ class Paper:
         """The epochs of training that are printed for a method or for what it varies, if any are."""
         return max((epochs for name, epochs in self.epochs.items() if fnmatchcase(method, name)), default=None)
 
-    def settings_of(self, method: str) -> dict[str, Any]:
-        """The settings with which the paper has a method, by option."""
+    def settings_of(self, method: str, dataset: str) -> dict[str, Any]:
+        """The settings with which the paper has a method on a data set, by option."""
         merged: dict[str, Any] = {}
         for name, settings in self.settings.items():
-            merged |= settings if fnmatchcase(method, name) else {}
+            place = f"{dataset}/{method}" if "/" in name else method
+            merged |= settings if fnmatchcase(place, name) else {}
         return {option: value for option, value in merged.items() if value is not None}
 
 

@@ -157,6 +157,18 @@ def pattern_of(known: Collection[str], kind: str) -> Check:
     return check
 
 
+def setting_place(methods: Collection[str]) -> Check:
+    """Refuses anything but a pattern of methods, alone or behind a data set and a slash."""
+
+    def check(value: Any, where: str) -> None:  # noqa: ANN401
+        dataset, slash, method = str(value).rpartition("/")
+        if slash:
+            one_of(DATASETS, "data set")(dataset, where)
+        pattern_of(methods, "method")(method, where)
+
+    return check
+
+
 def option(value: Any, where: str) -> None:  # noqa: ANN401
     """Refuses anything but a dotted option of a run, or of a run that it builds on behind the role of that run."""
     if not isinstance(value, str) or not OPTION.fullmatch(value):
@@ -220,7 +232,7 @@ def _paper(values: dict[str, Any]) -> None:
             "text_encoder": list_of(text),
             "own_text_encoder": mapping_of(methods, list_of(text)),
             "epochs": mapping_of(pattern_of(known, "method"), number),
-            "settings": mapping_of(pattern_of(known, "method"), mapping_of(option, setting)),
+            "settings": mapping_of(setting_place(known), mapping_of(option, setting)),
         },
     )
     own = values.get("metric")

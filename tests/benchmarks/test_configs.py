@@ -155,7 +155,7 @@ def test_no_row_of_a_suite_can_end_before_its_last_stage() -> None:
     first = {"MoRec": "frozen_epochs", "CTRL": "align_epochs", "RecFormer": "pretrain_epochs"}
     seen: set[tuple[str, ...]] = set()
     for name, suite in ((name, read_suite(find_suite(name))) for name in suite_names()):
-        for dataset, row in ((dataset, row) for dataset in suite.datasets for row in rows_of(suite, dataset)):
+        for dataset, row in ((data, row) for data in suite.datasets for row in rows_of(suite, data)):
             argument = first.get(model_of(dataset, row.method)["class_path"])
             arguments = (experiment_of(dataset, row.method), *options_of(suite, row))
             if argument is None or arguments in seen:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from benchmarks.ledger.reported import REPORTED, read_paper
-from benchmarks.runs import CONFIG
+from benchmarks.runs import CONFIG, read_result
 
 TINY = """
 paper: Tiny
@@ -37,8 +37,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 def as_printed(run: Path, paper: str, method: str, **changes: object) -> None:
-    """Gives a run the settings with which a shipped paper has a method, but for some, by option."""
-    settings = read_paper(REPORTED / f"{paper}.yaml").settings_of(method) | changes
+    """Gives a run the settings with which a shipped paper has a method on its data, but for some, by option."""
+    data = read_result(run).dataset
+    settings = read_paper(REPORTED / f"{paper}.yaml").settings_of(method, data) | changes
     tree: dict[str, Any] = {}
     for option, value in settings.items():
         *path, name = option.split(".")

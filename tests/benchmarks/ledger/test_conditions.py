@@ -149,14 +149,21 @@ def test_runs_with_other_settings_than_the_papers_get_no_verdict(
     assert why in figure["why"]
 
 
-@pytest.mark.parametrize(("item", "why"), [(0.5, ""), (0.2, "other settings (allmrec_stage1.model.weight_item 0.2)")])
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("weight_item", 0.5, ""),
+        ("weight_item", 0.2, "other settings (allmrec_stage1.model.weight_item 0.2)"),
+        ("weight_text", 0.2, "other settings (allmrec_stage1.model.weight_text 0.2)"),
+    ],
+)
 def test_settings_of_the_run_behind_a_row_count_where_it_is_here(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], item: float, why: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: float, why: str
 ) -> None:
     for seed in range(3):
         stage1 = made_run(tmp_path, "allmrec_stage1", 0.5, seed, **GAMES)
-        printed = read_paper(REPORTED / "allmrec.yaml").settings_of("allmrec") | {
-            "allmrec_stage1.model.weight_item": item
+        printed = read_paper(REPORTED / "allmrec.yaml").settings_of("allmrec", GAMES["dataset"]) | {
+            f"allmrec_stage1.model.{option}": value
         }
         own = {name.removeprefix("allmrec_stage1."): value for name, value in printed.items() if "stage1" in name}
         (stage1 / CONFIG).write_text(yaml.safe_dump(own))

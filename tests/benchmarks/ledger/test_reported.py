@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import find_suite, suite_names
-from benchmarks.launch.rows import SuiteRow, experiment_of, rows_of
+from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, rows_of
 from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.ledger.conditions import named
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
@@ -104,6 +104,11 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
             "recipe: [5-core]",
             "recipe: [5-core]\n  epochs: {kdb*: 5}",
             r"epochs: expected a method or a pattern of some, found 'kdb\*'",
+        ),
+        (
+            "recipe: [5-core]",
+            "recipe: [5-core]\n  settings: {ml-100/caser: {data.negatives: train}}",
+            "settings: expected a data set, found 'ml-100'.\nDid you mean 'ml-100k'",
         ),
         (
             "recipe: [5-core]",
@@ -206,7 +211,7 @@ def test_rows_of_a_papers_suites_have_its_settings(name: str) -> None:
         rows = {row.key: row for row in rows_of(suite, data)}
         for row in rows.values():
             if row.label in printed:
-                settings = paper.settings_of(row.label)
+                settings = paper.settings_of(row.label, key_of(data))
                 assert settings_in(suite, rows, data, row, settings) == settings, row.label
 
 
