@@ -20,8 +20,9 @@ def initialise_weights(model: nn.Module, initial: Initial) -> None:
         model: The model whose :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
         initial: ``glorot``: uniform with Glorot's bound for each table and map, biases zero (TensorFlow's default).
             ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as one
-            matrix whose biases are zero; other biases are drawn as PyTorch's linear maps draw them, that of attention's output
-            included, which starts at zero in A-LLMRec's released code. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's own values are kept.
+            matrix whose biases are zero; other biases are PyTorch's, that of attention's output included, which is zero
+            in A-LLMRec's released code. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's own
+            values are kept.
     """
     if initial == "framework":
         return
