@@ -315,16 +315,16 @@ class RecFormer(SequentialRecommender):
         return self.word_head.loss(self.encoder(hidden, self.fixed_words), text.ids, wanted)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the tokenizer, and whether the matrix is fixed."""
+        """Adds the tokenizer, and whether the matrix can be learnt from and is fixed."""
         super().on_save_checkpoint(checkpoint)
         assert self.tokenizer is not None
-        checkpoint["settled"] = self.settled
+        checkpoint["learnable"], checkpoint["settled"] = self.learnable, self.settled
         checkpoint["tokenizer"] = self.tokenizer.backend_tokenizer.to_str()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the tokenizer of the weights; the matrix is among them."""
         self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
-        self.settled, self.fresh, self.directions = bool(checkpoint["settled"]), None, None
-        self.learnable = self.settled
+        self.learnable, self.settled = bool(checkpoint["learnable"]), bool(checkpoint["settled"])
+        self.fresh = self.directions = None
         if self.known is not None:
             self._tokenise()

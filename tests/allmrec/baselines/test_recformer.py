@@ -263,6 +263,27 @@ def test_checkpoint_of_the_last_stage_keeps_its_matrix(tmp_path: Path) -> None:
     assert torch.equal(restored.matrix, model.matrix)
 
 
+def test_a_training_resumed_within_an_epoch_learns_from_the_matrix_of_its_start() -> None:
+    model, batch = build(refresh_epochs=2), next(toy.sequence_batches())
+    model.refresh()
+    with torch.no_grad():
+        for weights in model.encoder.parameters():
+            weights.mul_(1.5)
+    model.fresh = None
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    resumed = build(refresh_epochs=2)
+    resumed.on_load_checkpoint(checkpoint)
+    resumed.load_state_dict(checkpoint["state_dict"])
+    losses = []
+    for one in (model, resumed):
+        torch.manual_seed(0)  # cuts are drawn
+        losses.append(one.loss(batch)["loss"])
+    assert losses[0] == losses[1]
+    assert torch.equal(resumed.matrix, model.matrix)
+    assert not torch.equal(resumed.matrix, resumed.current_vectors())
+
+
 def test_training_validation_and_test_of_a_checkpoint_follow_each_other(tmp_path: Path) -> None:
     model = build(pretrain_epochs=1, refresh_epochs=1, lr=1e-3)
     runner, batch = trainer(epochs=4), toy.loader(next(toy.sequence_batches()))
