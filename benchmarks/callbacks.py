@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.runs import LAST
 from common.data.schema import Manifest
+from common.files import replacing
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
 from common.types import SequenceBatch
@@ -58,18 +59,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Writes ``path`` completely or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
         try:
             # A stream says why it cannot be written, where a path would not.
-            with part.open("wb") as stream:
+            with replacing(Path(path)) as part, part.open("wb") as stream:
                 torch.save(checkpoint, stream)
-            part.replace(path)
         except RuntimeError as error:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def stamp_of(manifest: Manifest) -> dict[str, str]:

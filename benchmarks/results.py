@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.files import replacing
 from common.metrics.cases import COLUMNS, case_metrics
 
 METRIC_VERSION = 1
@@ -53,15 +54,11 @@ def rank_table(
 
 def write_ranks(table: pl.DataFrame, path: Path) -> None:
     """Writes ``ranks.parquet`` completely or not at all."""
-    part = path.with_name(f".{path.name}.part")
     # The errors that Polars raises when it writes itself do not tell a full disk from a bug.
     content = BytesIO()
     table.write_parquet(content)
-    try:
+    with replacing(path) as part:
         part.write_bytes(content.getbuffer())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def slice_metrics(

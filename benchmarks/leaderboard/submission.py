@@ -43,6 +43,7 @@ from benchmarks.runs import (
 )
 from benchmarks.standins import STANDIN
 from common.errors import UserError
+from common.files import replacing
 
 MANIFEST = "manifest.json"
 SUFFIX = ".recbench.zip"
@@ -74,13 +75,8 @@ def submit(run: Path, *, out: Path | None = None) -> None:
             archive.writestr(name, data)
     # What another machine would refuse is refused here, before it is submitted.
     verify(Finished(result, run, files), _OWN_CURE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(content.getvalue())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     write(str(path))
 
 

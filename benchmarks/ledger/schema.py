@@ -9,9 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.experiments import LOADER, experiment_names, find_suite, read_yaml, suite_names
+from benchmarks.experiments import experiment_names, find_suite, read_yaml, suite_names
 from benchmarks.leaderboard.rows import PRIMARY
 from benchmarks.ledger.durations import RATIOS
 from common.data.recipes import DATASETS
@@ -41,30 +39,13 @@ SLICES = {
 """Slices of the test cases that exist for some data set or scenario."""
 
 
-class _Strict(LOADER):  # type: ignore[misc, valid-type]  # a base chosen at run time
-    """Refuses duplicate keys, of which YAML would silently keep the second one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for number, (key, _) in enumerate(node.value):
-            if keys[number] in keys[:number]:
-                message = f"{keys[number]!r} occurs twice"
-                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
-        values: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return values
-
-
 def read_reported(path: Path) -> dict[str, Any]:
     """The content of a file, checked for its form.
 
     Raises:
         UserError: If it is not valid YAML or has another form; names the place and what was expected there.
     """
-    try:
-        with path.open() as stream:
-            values = yaml.load(stream, _Strict)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} reports nothing.", "Follow the form of the shipped files in benchmarks/reported.")
     try:

@@ -22,6 +22,7 @@ from urllib3.util import Retry
 
 from common.data.progress import console, reading
 from common.errors import DataError, UserError
+from common.files import replacing
 
 _MAGIC = {".gz": b"\x1f\x8b", ".zip": b"PK"}
 _TRANSIENT = (429, 500, 502, 503, 504)
@@ -168,10 +169,8 @@ def _recorded(lock: Path) -> dict[str, dict[str, str | int]]:
 
 
 def _record(lock: Path, entries: dict[str, dict[str, str | int]]) -> None:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    temporary = lock.with_name(f"{lock.name}.part")
-    temporary.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", "utf-8")
-    temporary.replace(lock)
+    with replacing(lock) as part:
+        part.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 class _Download:

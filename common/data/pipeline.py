@@ -244,7 +244,7 @@ def _describe_graph(
 
 def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
     """Warns of relations to items that the source lacks, unless they are a shop's lists, which have a snapshot date."""
-    if entry.snapshot:
+    if entry.snapshot or source.relations.is_empty():
         return {}
     items = [gather(source.interactions, source.split)["item"], source.items["item"]]
     return graph.strangers(source.relations, sort_tokens(pl.concat(items)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import replacing
 from common.text.encoders import TextEncoder
 
 
@@ -59,7 +59,8 @@ def kept_vectors(
     vectors = make()
     _check(vectors)
     try:
-        _write(path, vectors, identity)
+        with replacing(path) as part:
+            save_file({"vectors": vectors.contiguous()}, part, metadata={"encoder": json.dumps(dict(identity))})
     except OSError as error:
         rank_zero_warn(f"{path} cannot be written, so that its vectors are made anew next time: {error}")
     return vectors
@@ -71,16 +72,6 @@ def cache_key(identity: Mapping[str, str], texts: Sequence[str]) -> str:
     for text in texts:
         sha.update(hashlib.sha256(text.encode()).digest())
     return sha.hexdigest()[:32]
-
-
-def _write(path: Path, vectors: Float[Tensor, "n w"], identity: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file({"vectors": vectors.contiguous()}, partial, metadata={"encoder": json.dumps(dict(identity))})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode(encoder: TextEncoder, texts: Sequence[str]) -> Float[Tensor, "n w"]:

@@ -1,5 +1,6 @@
 """A mistake ends in one message that names the cure, and exit code 2."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -274,7 +275,7 @@ def test_a_disk_that_is_full_when_ranks_are_written(
     complaint: Complaint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def to_a_full_disk(table: pl.DataFrame, path: Path) -> None:
-        path.with_name(f".{path.name}.part").symlink_to("/dev/full")
+        path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")
         write_ranks(table, path)
 
     monkeypatch.setattr("benchmarks.train.write_ranks", to_a_full_disk)

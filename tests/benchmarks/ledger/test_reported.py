@@ -75,7 +75,7 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
         ("sasrec: 0.2", "sasrec: true", "Table 2, ml-100k, values, sasrec: expected a number, found True"),
         ("sasrec: 0.2", "sasrec: .nan", "Table 2, ml-100k, values, sasrec: expected a number, found nan"),
         ("sasrec: 0.2", "sasrec: 20", r"Table 2, ml-100k, values, sasrec: expected a share for hr@10, found 20"),
-        ("sasrec: 0.2", "sasrec: 0.2, sasrec: 0.3", "'sasrec' occurs twice.*line 17"),
+        ("sasrec: 0.2", "sasrec: 0.2, sasrec: 0.3", "line 17: sasrec is already in line 17"),
         ("sasrec: 0.2", "sasrek: 0.2", "expected a method, found 'sasrek'"),
         ("hr@10: 0.1,", "hits@10: 0.1,", "expected a metric, found 'hits@10'"),
         ("best: sasrec", "best: tisasrec", "Table 2, ml-100k, best: expected a method with a figure, found 'tisasrec'"),
