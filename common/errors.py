@@ -83,7 +83,7 @@ def failure_number(error: BaseException) -> int | None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Returns a sentence that suggests the valid name nearest to ``name``, or lists all of them.
+    """A sentence that suggests the valid name nearest to ``name``, or lists all of them.
 
     >>> nearest("sasrek", ["sasrec", "caser"])
     "Did you mean 'sasrec'?"

@@ -104,7 +104,7 @@ class GivenStates(nn.Module):
     """Replaces the embedding layer of a model and passes on the states that it is given."""
 
     def forward(self, *args: Tensor | None, inputs_embeds: Tensor | None = None, **kwargs: object) -> Tensor:
-        """Returns ``inputs_embeds``, the only tensor among the arguments."""
+        """``inputs_embeds``, the only tensor among the arguments."""
         return inputs_embeds if inputs_embeds is not None else next(arg for arg in args if arg is not None)
 
 

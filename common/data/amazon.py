@@ -73,7 +73,7 @@ _NEW = _Dialect("user_id", "parent_asin", "rating", "timestamp", 1000)
 
 
 def matches(folder: Path) -> bool:
-    """Returns whether the folder holds reviews, judging by the first line of the first file."""
+    """Whether the folder holds reviews, judging by the first line of the first file."""
     reviews, _ = _candidates(folder)
     if not reviews:
         return False
@@ -125,7 +125,7 @@ def _candidates(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _located(folder: Path) -> tuple[Path, Path | None]:
-    """Returns the reviews and, if there are any, the metadata of a folder that holds one category."""
+    """The reviews and, if there are any, the metadata of a folder that holds one category."""
     reviews, metadata = _candidates(folder)
     for what, found in (("reviews", reviews), ("metadata", metadata)):
         if len(found) > 1 or (what == "reviews" and not found):
@@ -272,7 +272,7 @@ def _item(item: str, record: dict[str, Any]) -> dict[str, str]:
 
 
 def _category_path(record: dict[str, Any]) -> list[str]:
-    """Returns the first of 2014's several paths, or the one path of later years, root first."""
+    """The first of 2014's several paths, or the one path of later years, root first."""
     paths = record.get("categories", record.get("category")) or []
     path = paths[0] if paths and isinstance(paths[0], list) else paths
     return [str(level) for level in path] if isinstance(path, list) else [str(path)]
@@ -288,7 +288,7 @@ def _links(record: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _text(value: object) -> str:
-    """Returns a string, or the paragraphs of a list joined by spaces; ``""`` for none."""
+    """A string, or the paragraphs of a list joined by spaces; ``""`` for none."""
     text = " ".join(str(part) for part in value) if isinstance(value, list) else "" if value is None else str(value)
     # JSON escapes can leave half of a surrogate pair, which no table can hold.
     return text.encode("utf-8", "replace").decode()

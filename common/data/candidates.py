@@ -23,7 +23,7 @@ class TooFewItemsError(UserError):
 
 
 def normalise_title(title: str) -> str:
-    """Returns a title in a form that ignores case, character width, the encoding of accents, and spacing.
+    """A title in a form that ignores case, character width, the encoding of accents, and spacing.
 
     >>> normalise_title("  Zelda II") == normalise_title("ZELDA   ii")
     True
@@ -32,7 +32,7 @@ def normalise_title(title: str) -> str:
 
 
 def title_groups(titles: list[str]) -> NDArray[np.int64]:
-    """Returns a number per title, shared exactly by titles that normalise alike; an empty title shares it with none."""
+    """A number per title, shared exactly by titles that normalise alike; an empty title shares it with none."""
     numbers: dict[str, int] = {}
     keys = [normalise_title(title) or f"\0{index}" for index, title in enumerate(titles)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
@@ -59,7 +59,7 @@ class CandidateSampler:
         self._group_ends = np.cumsum(np.bincount(groups, minlength=1)) if len(groups) else np.zeros(1, dtype=np.int64)
 
     def draw(self, cases: Cases, count: int, seed: list[int], initial: Ints | None = None) -> NDArray[np.int32]:
-        """Returns ``count`` candidates for each case, without its target, of shape (m, count).
+        """``count`` candidates for each case, without its target, of shape (m, count).
 
         Args:
             cases: Users and positions of their targets.
@@ -84,7 +84,7 @@ class CandidateSampler:
         return candidates
 
     def _blocked(self, users: Ints, targets: Ints, count: int) -> NDArray[np.int64]:
-        """Returns the cells (row times width plus item) of the items that no slot of a row may hold."""
+        """The cells (row times width plus item) of the items that no slot of a row may hold."""
         starts = self._offsets[users]
         lengths = self._offsets[users + 1] - starts
         group_ends = self._group_ends[self._groups[targets]]
@@ -138,7 +138,7 @@ class CandidateSampler:
 
 
 def _expand(starts: Ints, lengths: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns row and place of every element of the ranges ``starts[i] … starts[i] + lengths[i]``."""
+    """Row and place of every element of the ranges ``starts[i] … starts[i] + lengths[i]``."""
     rows = np.repeat(np.arange(len(lengths)), lengths)
     before = np.cumsum(lengths) - lengths
     return rows, np.arange(len(rows)) + (starts - before)[rows]

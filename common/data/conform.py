@@ -29,7 +29,7 @@ _OURS = ("text", "raw_id", "category_leaf", "first_paragraph")
 
 
 def content_hash(paths: Iterable[Path]) -> str:
-    """Returns the SHA-256, in hex, over length and bytes of each file, in the order given.
+    """The SHA-256, in hex, over length and bytes of each file, in the order given.
 
     The lengths tell apart files that divide the same bytes differently. Names are not hashed: a moved or renamed
     folder is the same source.
@@ -44,7 +44,7 @@ def content_hash(paths: Iterable[Path]) -> str:
 
 
 def interactions(table: pl.DataFrame) -> pl.DataFrame:
-    """Returns the table with exactly the columns of ``INTERACTIONS``; the rating is null where there is none.
+    """The table with exactly the columns of ``INTERACTIONS``; the rating is null where there is none.
 
     Fractions of a second are truncated.
     """
@@ -71,7 +71,7 @@ def require_seconds(path: Path, times: pl.Series) -> None:
 
 
 def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
-    """Returns the table with the columns of ``ITEMS`` first and a row for every item that occurs.
+    """The table with the columns of ``ITEMS`` first and a row for every item that occurs.
 
     Args:
         table: Known items, with at least a column ``item``; None if there are none.
@@ -88,7 +88,7 @@ def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
 
 
 def item_names(path: Path, names: Mapping[str, str]) -> dict[str, str]:
-    """Returns what each column of a file of items is called here, by its name in the file.
+    """What each column of a file of items is called here, by its name in the file.
 
     A column ``text`` is the description where there is no other.
 
@@ -117,7 +117,7 @@ def item_names(path: Path, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def relations(*tables: pl.DataFrame) -> pl.DataFrame:
-    """Returns the tables concatenated, with the columns of ``RELATIONS`` and without duplicate triplets.
+    """The tables concatenated, with the columns of ``RELATIONS`` and without duplicate triplets.
 
     Amazon's names become ``complement`` and ``substitute``.
     """

@@ -62,7 +62,7 @@ def malformed(
 
 
 def require(path: Path, what: str) -> Path:
-    """Returns ``path`` if it is a file that is not empty.
+    """``path`` if it is a file that is not empty.
 
     Raises:
         DataError: If the file is missing or empty.
@@ -75,7 +75,7 @@ def require(path: Path, what: str) -> Path:
 
 
 def is_utf8(path: Path) -> bool:
-    """Returns whether the whole file is valid UTF-8."""
+    """Whether the whole file is valid UTF-8."""
     try:
         path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -107,7 +107,7 @@ class Delimited:
     unique: str | None = None
 
     def read(self, path: Path) -> pl.DataFrame:
-        """Returns the columns as strings, 64-bit integers and floats; optional text is ``""`` where empty.
+        """The columns as strings, 64-bit integers and floats; optional text is ``""`` where empty.
 
         Blank lines are skipped.
 

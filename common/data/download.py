@@ -54,7 +54,7 @@ def fetch(
     size: int | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Returns ``target``, downloaded if it is not there yet, and verified either way.
+    """``target``, downloaded if it is not there yet, and verified either way.
 
     Bytes are collected in ``<target>.part``, which a later call resumes if the server still has the same file, and
     which takes the target's name once verified. Without a published checksum, the SHA-256 of the first complete file

@@ -16,7 +16,7 @@ TieRule = Literal["hash", "file"]
 
 
 def sort_tokens(tokens: pl.Series) -> pl.Series:
-    """Returns the distinct tokens in order, whole numbers first and by value.
+    """The distinct tokens in order, whole numbers first and by value.
 
     Ids follow this order and thus reveal nothing about time or popularity.
 
@@ -32,12 +32,12 @@ def sort_tokens(tokens: pl.Series) -> pl.Series:
 
 
 def encode(tokens: pl.Series, sorted_tokens: pl.Series) -> pl.Series:
-    """Returns the position of each token in ``sorted_tokens``, from 0; null for a token that is not there."""
+    """The position of each token in ``sorted_tokens``, from 0; null for a token that is not there."""
     return tokens.cast(pl.Enum(sorted_tokens), strict=False).to_physical().cast(pl.Int32)
 
 
 def gather(interactions: pl.DataFrame, split: ReadySplit | None) -> pl.DataFrame:
-    """Returns the events of a source with their position in it (``row``) and their ``part`` of a ready-made split.
+    """The events of a source with their position in it (``row``) and their ``part`` of a ready-made split.
 
     ``part`` is 0, 1 or 2 for training, validation and test, and 0 throughout where no split is shipped.
     """
@@ -47,14 +47,14 @@ def gather(interactions: pl.DataFrame, split: ReadySplit | None) -> pl.DataFrame
 
 
 def keyed_hash(users: NDArray[np.integer], items: NDArray[np.integer], seed: int) -> NDArray[np.uint64]:
-    """Returns a 64-bit hash of each (user, item) pair under a seed."""
+    """A 64-bit hash of each (user, item) pair under a seed."""
     value = users.astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)
     value += np.uint64((seed + 1) * GOLDEN_GAMMA % 2**64)
     return mix64(torch.from_numpy(value.view(np.int64))).numpy().view(np.uint64)
 
 
 def sort_events(events: pl.DataFrame, ties: TieRule, seed: int) -> pl.DataFrame:
-    """Returns the events by (user, part, timestamp, key).
+    """The events by (user, part, timestamp, key).
 
     Args:
         events: ``user, item, timestamp, row, part``, integers.
@@ -69,7 +69,7 @@ def sort_events(events: pl.DataFrame, ties: TieRule, seed: int) -> pl.DataFrame:
 
 
 def compact(codes: pl.Series, size: int) -> tuple[pl.Series, NDArray[np.int64]]:
-    """Returns ids from 1 without gaps in the order of the codes, and the codes that occur.
+    """Ids from 1 without gaps in the order of the codes, and the codes that occur.
 
     Args:
         codes: Codes from 0.

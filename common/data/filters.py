@@ -12,7 +12,7 @@ RepeatRule = Literal["keep", "first", "last"]
 
 
 def drop_repeats(events: pl.DataFrame, rule: RepeatRule) -> pl.DataFrame:
-    """Returns the events with all occurrences, the first or the last of each (user, item) pair.
+    """The events with all occurrences, the first or the last of each (user, item) pair.
 
     Args:
         events: ``user, item, timestamp, row``; equal times keep the source's order.
@@ -29,12 +29,12 @@ def drop_repeats(events: pl.DataFrame, rule: RepeatRule) -> pl.DataFrame:
 
 
 def keep_above(events: pl.DataFrame, rating: float) -> pl.DataFrame:
-    """Returns the events whose rating is above ``rating``; unrated events are dropped."""
+    """The events whose rating is above ``rating``; unrated events are dropped."""
     return events.filter(pl.col("rating") > rating)
 
 
 def k_core(events: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Returns the largest subset in which every user and every item has at least ``k`` events.
+    """The largest subset in which every user and every item has at least ``k`` events.
 
     Rounds are repeated until nothing is removed, so the result does not depend on their order.
 
@@ -52,7 +52,7 @@ def k_core(events: pl.DataFrame, k: int) -> pl.DataFrame:
 
 
 def min_count(events: pl.DataFrame, k: int, uncounted_below: float | None = None) -> pl.DataFrame:
-    """Returns the events whose user and item both have at least ``k`` events in the input: one pass only.
+    """The events whose user and item both have at least ``k`` events in the input: one pass only.
 
     This is the rule of the released A-LLMRec code: after it, users and items can have fewer than ``k`` events left.
     With ``uncounted_below``, events rated lower do not count but are kept if the others suffice.

@@ -17,7 +17,7 @@ HISTORY = 20
 
 
 def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
-    """Returns the triplets between kept items, with ids, sorted and distinct; self-loops are dropped.
+    """The triplets between kept items, with ids, sorted and distinct; self-loops are dropped.
 
     Args:
         relations: ``head, relation, tail`` with tokens.
@@ -29,7 +29,7 @@ def restrict(relations: pl.DataFrame, tokens: pl.Series) -> pl.DataFrame:
 
 
 def strangers(relations: pl.DataFrame, tokens: pl.Series) -> dict[str, str]:
-    """Returns a warning, by its key, if triplets name items that the source lacks."""
+    """A warning, by its key, if triplets name items that the source lacks."""
     head, tail = (encode(relations[end], tokens).is_null() for end in ("head", "tail"))
     if not (head | tail).any():
         return {}
@@ -39,13 +39,13 @@ def strangers(relations: pl.DataFrame, tokens: pl.Series) -> dict[str, str]:
 
 
 def value_ids(values: pl.Series) -> NDArray[np.int64]:
-    """Returns the rank of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
+    """The rank of each item's value among the sorted values, from 1, by item id; 0 for padding and ``""``."""
     known = values.filter(values != "").unique().sort()
     return np.concatenate([[0], (encode(values, known).fill_null(-1) + 1).to_numpy().astype(np.int64)])
 
 
 def count_triplets(relations: pl.DataFrame, attributes: pl.DataFrame) -> dict[str, int]:
-    """Returns the number of edges of each relation and of known values of each attribute.
+    """The number of edges of each relation and of known values of each attribute.
 
     Raises:
         DataError: If a relation has the name of an attribute, from which nothing would tell it apart.
@@ -97,7 +97,7 @@ def link_rates(
 
 
 def training_targets(split: Split, limit: int, seed: int) -> NDArray[np.int64]:
-    """Returns the positions of training events with a history, or a seeded sample of ``limit`` of them."""
+    """The positions of training events with a history, or a seeded sample of ``limit`` of them."""
     users = event_users(split["sequences"])
     place = torch.arange(len(users))
     places = place[(place > split["sequences"]["offsets"][users]) & is_training(split)].numpy()

@@ -23,7 +23,7 @@ _MODULES: dict[Layout, ModuleType] = {
 
 
 def find_layout(folder: Path) -> Layout:
-    """Returns the layout of a folder.
+    """The layout of a folder.
 
     Raises:
         UserError: If the folder is missing or has no known layout.
@@ -42,7 +42,7 @@ def find_layout(folder: Path) -> Layout:
 
 
 def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source, Layout]:
-    """Returns the source of a data set with its layout.
+    """The source of a data set with its layout.
 
     Args:
         entry: The data set.
@@ -59,7 +59,7 @@ def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source
 
 
 def download(entry: DataSet, root: Path) -> Path:
-    """Returns the folder of the publisher's files, which are fetched if they are not there yet.
+    """The folder of the publisher's files, which are fetched if they are not there yet.
 
     Raises:
         UserError: If the data set has no public address, or a file cannot be fetched.

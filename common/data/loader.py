@@ -48,5 +48,5 @@ class LazyLoader(DataLoader[SequenceBatch]):
 
 
 def as_is(batch: object) -> SequenceBatch:
-    """Returns the batch: datasets here answer a list of indices with a whole batch."""
+    """The batch: datasets here answer a list of indices with a whole batch."""
     return cast(SequenceBatch, batch)

@@ -58,7 +58,7 @@ _FILES = {"100k": ("u.data", "u.item"), "dat": ("ratings.dat", "movies.dat"), "c
 
 
 def matches(folder: Path) -> bool:
-    """Returns whether the folder holds the ratings of a MovieLens release."""
+    """Whether the folder holds the ratings of a MovieLens release."""
     return _layout(folder) is not None
 
 
@@ -97,7 +97,7 @@ def read(key: str, folder: Path) -> Source:
 
 
 def genre_column(genre: str) -> str:
-    """Returns the column of a genre; the releases' two spellings of the children's genre share one.
+    """The column of a genre; the releases' two spellings of the children's genre share one.
 
     >>> genre_column("Film-Noir"), genre_column("Children's"), genre_column("Children")
     ('genre_film_noir', 'genre_children', 'genre_children')

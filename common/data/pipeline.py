@@ -162,7 +162,7 @@ def _stages(recipe: Recipe) -> list[tuple[str, Callable[[pl.DataFrame], pl.DataF
 
 
 def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.DataFrame:
-    """Returns a row for each token, in their order, with the recipe's text and attributes; row ``i`` is code ``i``."""
+    """A row for each token, in their order, with the recipe's text and attributes; row ``i`` is code ``i``."""
     table = tokens.rename("item").to_frame().join(items, "item", "left", maintain_order="left")
     table = table.with_columns(pl.exclude("item").fill_null(""))
     if recipe.year == "lrd-buckets" and "year" in table.columns:
@@ -178,7 +178,7 @@ def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.Da
 
 
 def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
-    """Returns the splits, their descriptions for the manifest, and warnings."""
+    """The splits, their descriptions for the manifest, and warnings."""
     user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
     sequences = splits.build_sequences(user, item, time, int(user.max()))
     if source.split is None:
@@ -253,7 +253,7 @@ def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
 def _candidates(
     source: Source, recipe: Recipe, kept: _Kept, divided: dict[str, Split]
 ) -> tuple[dict[tuple[str, str], dict[str, torch.Tensor]], dict[str, str]]:
-    """Returns the candidates by split and protocol, and a warning for each protocol that has too few items."""
+    """The candidates by split and protocol, and a warning for each protocol that has too few items."""
     groups = title_groups(kept.items["title"].to_list())
     sampler = CandidateSampler(divided["leave_one_out"]["sequences"], groups)
     shipped = _shipped(source, kept) if recipe.negatives != "drawn" else {}
@@ -276,7 +276,7 @@ def _candidates(
 
 
 def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[np.int32]]:
-    """Returns the negatives that a ready-made split ships, in the order of its cases: ascending user id."""
+    """The negatives that a ready-made split ships, in the order of its cases: ascending user id."""
     assert source.split is not None
     shipped: dict[tuple[str, int, str], NDArray[np.int32]] = {}
     for part, (name, rows) in enumerate(
@@ -299,14 +299,14 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
 
 
 def _token_order(items: pl.DataFrame) -> NDArray[np.int64]:
-    """Returns the rank of each item, by id, in the order of its publisher's ids."""
+    """The rank of each item, by id, in the order of its publisher's ids."""
     if "raw_id" not in items.columns:
         return np.arange(len(items) + 1)
     return np.concatenate([[0], items["raw_id"].rank("ordinal").to_numpy().astype(np.int64)])
 
 
 def _truth(source: Source, items: pl.Series) -> dict[str, torch.Tensor] | None:
-    """Returns the known truth, with arrays about items in the order of the store's ids."""
+    """The known truth, with arrays about items in the order of the store's ids."""
     if source.truth is None:
         return None
     rows = encode(items, source.items["item"]).to_numpy() + 1

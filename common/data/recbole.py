@@ -24,7 +24,7 @@ _TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def matches(folder: Path) -> bool:
-    """Returns whether the folder holds an ``.inter`` file."""
+    """Whether the folder holds an ``.inter`` file."""
     return any(folder.glob("*.inter"))
 
 
@@ -64,7 +64,7 @@ def read(key: str, folder: Path) -> Source:
 
 
 def _header(path: Path) -> dict[str, str]:
-    """Returns the type of each column by name."""
+    """The type of each column by name."""
     require(path, "a typed header such as user_id:token")
     with path.open(encoding="utf-8", errors="replace") as stream:
         fields = stream.readline().rstrip("\r\n").split("\t")
@@ -109,7 +109,7 @@ def _read_items(path: Path) -> pl.DataFrame:
 
 
 def _named(columns: list[str]) -> dict[str, str]:
-    """Returns what each column is called here; the first of several usual names stands for the thing itself."""
+    """What each column is called here; the first of several usual names stands for the thing itself."""
     names = {name: name for name in columns} | {"item_id": "item"}
     for ours, usual in _USUAL.items():
         first = next((name for name in usual if name in columns), None)

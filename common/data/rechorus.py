@@ -18,7 +18,7 @@ _LIST = r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$"
 
 
 def matches(folder: Path) -> bool:
-    """Returns whether the folder holds a ReChorus data set."""
+    """Whether the folder holds a ReChorus data set."""
     return all((folder / f"{part}.csv").is_file() for part in ("train", "dev", "test"))
 
 
@@ -110,7 +110,7 @@ def _read_meta(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _ids(path: Path, layout: Delimited, table: pl.DataFrame, column: str) -> pl.Series:
-    """Returns the lists of ids that a column holds as Python literals."""
+    """The lists of ids that a column holds as Python literals."""
     wrong = (~table[column].str.contains(_LIST)).arg_true()
     if len(wrong):
         layout.refuse(path, wrong[0], column, "a list of item ids such as [3, 14]", repr(table[column][wrong[0]]))
@@ -123,7 +123,7 @@ def _text_files(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
-    """Returns ``item, title, raw_id``: texts have raw ids, which the index maps to the split's ids."""
+    """``item, title, raw_id``: texts have raw ids, which the index maps to the split's ids."""
     titles = Delimited({"id": "text", "text": "optional text"}, unique="id").read(texts)
     ids = Delimited({"id": "text", "item": "text"}, header=False, unique="item").read(index)
     return ids.join(titles, "id", "left").select("item", title="text", raw_id="id")

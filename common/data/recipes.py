@@ -140,7 +140,7 @@ _LRD_AMAZON = Recipe(
 
 
 def _allmrec(threshold: int, rated: bool) -> tuple[Recipe, ...]:
-    """Returns A-LLMRec's recipes: as printed (its Table 2) and as released (one pass, on the raw counts)."""
+    """A-LLMRec's recipes: as printed (its Table 2) and as released (one pass, on the raw counts)."""
     rule = "ratings above 3" if rated else "all ratings"
     paper = Recipe(
         "allmrec",
@@ -244,7 +244,7 @@ DATASETS: dict[str, DataSet] = {
 
 
 def find_data_set(key: str, own: bool = False) -> DataSet:
-    """Returns the entry of a data set.
+    """The entry of a data set.
 
     Args:
         key: Its key.
@@ -268,7 +268,7 @@ def find_data_set(key: str, own: bool = False) -> DataSet:
 
 
 def choose_recipe(entry: DataSet, name: str | None, ready: bool) -> Recipe:
-    """Returns the recipe called ``name``, or the data set's default for the source at hand.
+    """The recipe called ``name``, or the data set's default for the source at hand.
 
     Args:
         entry: The data set.

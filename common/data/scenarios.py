@@ -20,12 +20,12 @@ COLD_USER_EVENTS = 3
 
 
 def train_counts(split: Split, num_items: int) -> Int[Tensor, "i_plus_1"]:
-    """Returns the number of training events of each item; 0 for padding."""
+    """The number of training events of each item; 0 for padding."""
     return torch.bincount(split["sequences"]["items"][is_training(split)], minlength=num_items + 1)
 
 
 def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
-    """Returns the share of weight at lower counts plus half of that at each item's own count, in float64.
+    """The share of weight at lower counts plus half of that at each item's own count, in float64.
 
     Items of equal count get equal values, so no slice depends on ids.
 
@@ -39,7 +39,7 @@ def popularity_rank(count: Int[Tensor, "i"], weight: Tensor) -> Tensor:
 
 
 def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
-    """Returns the mask of each slice over the test cases.
+    """The mask of each slice over the test cases.
 
     ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions; items without any
     interaction count as cold. ``cold_item_by_interactions`` and ``warm_item_by_interactions`` are the items that make

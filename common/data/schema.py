@@ -131,12 +131,12 @@ class Manifest:
         return bool(self.stages) and self.stages[-1]["repeated_pairs"] > 0
 
     def to_json(self) -> str:
-        """Returns the manifest as indented JSON."""
+        """The manifest as indented JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Returns the manifest in ``text``.
+        """The manifest in ``text``.
 
         Raises:
             ValueError: If the text is not a JSON object with exactly the manifest's keys.

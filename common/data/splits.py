@@ -19,7 +19,7 @@ QUANTILES = (0.8, 0.9)
 def build_sequences(
     users: Int[Tensor, "n"], items: Int[Tensor, "n"], times: Int[Tensor, "n"], num_users: int
 ) -> Sequences:
-    """Returns the compressed rows of events that are sorted by user.
+    """The compressed rows of events that are sorted by user.
 
     Args:
         users: User id of each event, ascending.
@@ -38,13 +38,13 @@ def build_sequences(
 
 
 def event_users(sequences: Sequences) -> Int[Tensor, "n"]:
-    """Returns the user of each event."""
+    """The user of each event."""
     offsets = sequences["offsets"].long()
     return torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
 
 
 def is_training(split: Split) -> Bool[Tensor, "n"]:
-    """Returns whether each event is a training event."""
+    """Whether each event is a training event."""
     users = event_users(split["sequences"])
     return torch.arange(len(users)) < split["train_end"].long()[users]
 
@@ -68,7 +68,7 @@ def leave_one_out(sequences: Sequences) -> Split:
 
 
 def cut_times(sequences: Sequences, quantiles: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
-    """Returns the event times at two quantiles (rounded down to times that occur)."""
+    """The event times at two quantiles (rounded down to times that occur)."""
     times = sequences["times"].sort().values
     if not times.numel():
         raise ValueError("cut_times needs at least one event")
@@ -133,7 +133,7 @@ def ready_made(sequences: Sequences, part: Int[Tensor, "n"]) -> Split:
 
 
 def leakage(split: Split) -> float:
-    """Returns the share of test cases whose training data holds events later than the target.
+    """The share of test cases whose training data holds events later than the target.
 
     Leave-one-out trains on other users' later events (Ji et al., https://arxiv.org/abs/2010.11060); this share says
     for how many cases.

@@ -19,7 +19,7 @@ UNFAIR = 0.05
 
 
 def describe(stage: str, events: pl.DataFrame, has_text: NDArray[np.bool_]) -> dict[str, Any]:
-    """Returns the statistics of one stage.
+    """The statistics of one stage.
 
     Args:
         stage: Its name.
@@ -49,14 +49,14 @@ def describe(stage: str, events: pl.DataFrame, has_text: NDArray[np.bool_]) -> d
 
 
 def _repeated(users: NDArray[Any], values: NDArray[Any]) -> int:
-    """Returns how many rows repeat the user and value of another row."""
+    """How many rows repeat the user and value of another row."""
     keys = users.astype(np.int64) * (int(values.max()) + 1) + values
     keys.sort()
     return int((keys[1:] == keys[:-1]).sum())
 
 
 def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.int64]) -> dict[str, Any]:
-    """Returns the shares of ties, and the order of item ids inside them.
+    """The shares of ties, and the order of item ids inside them.
 
     Args:
         split: Sequences in the store's order, with their test cases.
@@ -89,7 +89,7 @@ def tie_shares(split: Split, source_row: NDArray[np.int64], order: NDArray[np.in
 
 
 def tie_warnings(ties: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a warning if the stored order of ties follows item ids, by more than three standard errors."""
+    """A warning if the stored order of ties follows item ids, by more than three standard errors."""
     share = ties["id_ascending"]
     if share is None or abs(share - 0.5) <= max(UNFAIR, 1.5 / math.sqrt(ties["pairs"])):
         return {}
@@ -100,7 +100,7 @@ def tie_warnings(ties: Mapping[str, Any]) -> dict[str, str]:
 
 
 def printed_warnings(printed: Mapping[str, int], measured: Mapping[str, int], where: str) -> dict[str, str]:
-    """Returns a warning for each figure that differs from the one a paper prints."""
+    """A warning for each figure that differs from the one a paper prints."""
     return {
         f"printed-{name}": f"{where} prints {value:,} {name}; this store has {measured[name]:,}."
         for name, value in printed.items()
@@ -109,7 +109,7 @@ def printed_warnings(printed: Mapping[str, int], measured: Mapping[str, int], wh
 
 
 def time_resolution(times: NDArray[np.int64], kind: TimeKind) -> str:
-    """Returns the coarsest unit that divides all times.
+    """The coarsest unit that divides all times.
 
     >>> time_resolution(np.array([86400, 172800]), "real")
     'day'

@@ -79,7 +79,7 @@ class Store:
     manifest: Manifest
 
     def split(self, name: str = "leave_one_out") -> Split:
-        """Returns the sequences with the division called ``name``.
+        """The sequences with the division called ``name``.
 
         Raises:
             UserError: If the store holds no such split.
@@ -98,13 +98,13 @@ class Store:
         )
 
     def protocols(self, split: str) -> list[str]:
-        """Returns the names of the stored candidate protocols of ``split``."""
+        """The names of the stored candidate protocols of ``split``."""
         return sorted(
             path.stem.removeprefix(f"candidates-{split}-") for path in self.path.glob(f"candidates-{split}-*")
         )
 
     def candidates(self, split: str, protocol: str, phase: Literal["val", "test"]) -> Int[Tensor, "m c"]:
-        """Returns the stored candidates (int32, without the target) of each case of ``split[phase]``, in that order.
+        """The stored candidates (int32, without the target) of each case of ``split[phase]``, in that order.
 
         Raises:
             UserError: If no such candidates are stored.
@@ -112,23 +112,23 @@ class Store:
         return self._tensors(self._candidates_path(split, protocol).stem, [phase])[phase]
 
     def candidates_hash(self, split: str, protocol: str) -> str:
-        """Returns the SHA-256 of the stored candidates."""
+        """The SHA-256 of the stored candidates."""
         return self.manifest.hashes[self._candidates_path(split, protocol).name]
 
     def items(self) -> pl.DataFrame:
-        """Returns the items table; row ``i`` is item ``i + 1``."""
+        """The items table; row ``i`` is item ``i + 1``."""
         return self._table("items")
 
     def user_tokens(self) -> list[str]:
-        """Returns the users' tokens; element ``u`` is user ``u + 1``."""
+        """The users' tokens; element ``u`` is user ``u + 1``."""
         return self._table("users")["user"].to_list()
 
     def interactions(self) -> pl.DataFrame:
-        """Returns all events in the store's order: ``user, item, timestamp, rating, row``."""
+        """All events in the store's order: ``user, item, timestamp, rating, row``."""
         return self._table("interactions")
 
     def truth(self) -> dict[str, Tensor]:
-        """Returns the known truth of a synthetic world; empty for data from outside."""
+        """The known truth of a synthetic world; empty for data from outside."""
         return self._tensors("truth") if (self.path / "truth.safetensors").exists() else {}
 
     @property
@@ -137,7 +137,7 @@ class Store:
         return self.path.parents[1] / "text-vectors"
 
     def catalogue(self, events: Split | None = None) -> Catalogue:
-        """Returns everything known about items, with the training events of a split or of a view of one."""
+        """Everything known about items, with the training events of a split or of a view of one."""
         parts, items = events or self.split(), self.items()
         attributes = [name for name in items.columns if name not in NOT_ATTRIBUTES]
         train = _training_events(parts)
@@ -213,7 +213,7 @@ def _training_events(split: Split) -> Sequences:
 
 
 def find_store(root: Path, dataset: str, recipe: str | None = None, store: str | None = None) -> Store:
-    """Returns the store of a data set that matches.
+    """The store of a data set that matches.
 
     Args:
         root: Folder of all stores.

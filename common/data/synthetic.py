@@ -89,7 +89,7 @@ class Truth(TypedDict):
 def true_relation(
     truth: Truth | dict[str, NDArray[Any]], heads: NDArray[np.integer[Any]], tails: NDArray[np.integer[Any]]
 ) -> NDArray[np.uint8]:
-    """Returns the true relation of item pairs, as indices of :data:`RELATIONS`.
+    """The true relation of item pairs, as indices of :data:`RELATIONS`.
 
     Args:
         truth: Truth of a world, or of its store.

@@ -113,7 +113,7 @@ class Chooser:
 
 
 def _look_back(history: list[IntArray], user: LongArray, lag: LongArray) -> LongArray:
-    """Returns the item ``lag`` steps ago, or the first one where the history is shorter."""
+    """The item ``lag`` steps ago, or the first one where the history is shorter."""
     step = np.maximum(len(history) - lag, 0)
     found = np.empty(len(user), np.int64)
     for s in np.unique(step):
@@ -169,7 +169,7 @@ def draw_times(length: LongArray, rng: np.random.Generator) -> list[LongArray]:
 
 
 def _active(length: LongArray) -> LongArray:
-    """Returns how many users, sorted longest first, have an event at each step."""
+    """How many users, sorted longest first, have an event at each step."""
     return np.searchsorted(-length, -np.arange(length[0]), side="left")
 
 

@@ -92,7 +92,7 @@ class Edges:
     scope: IntArray
 
     def where(self, keep: NDArray[np.bool_]) -> Edges:
-        """Returns the edges that a mask selects."""
+        """The edges that a mask selects."""
         return Edges(self.head[keep], self.tail[keep], self.relation[keep], self.scope[keep])
 
 

@@ -75,7 +75,7 @@ class Relatives:
         self.first = np.searchsorted(edges.head, np.arange(world.num_functions + 2))
 
     def draw(self, item: LongArray, period: IntArray, rng: np.random.Generator) -> tuple[LongArray, LongArray]:
-        """Returns an item for each given one, -1 where none is on offer, and the rule that chose it."""
+        """An item for each given one, -1 where none is on offer, and the rule that chose it."""
         world, edges = self.world, self.edges
         if not len(edges.head):
             return np.full(len(item), -1), np.full(len(item), POPULARITY)

@@ -73,7 +73,7 @@ def draw_names(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def function_words(world: World, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Returns the product word of each function, from function 1, and the category of each department."""
+    """The product word of each function, from function 1, and the category of each department."""
     variant = np.repeat(np.arange(len(_VARIANTS)), len(DEPARTMENTS))
     # The order within a variant is random, but plain departments precede their variants.
     base = np.concatenate([rng.permutation(len(DEPARTMENTS)) for _ in _VARIANTS])
@@ -129,7 +129,7 @@ def build_items(world: World, readable: NDArray[np.bool_], rng: np.random.Genera
 
 
 def token(prefix: str, count: int) -> pl.Series:
-    """Returns ``count`` tokens in alphabetical order."""
+    """``count`` tokens in alphabetical order."""
     digits = pl.Series(np.arange(1, count + 1)).cast(pl.String).str.zfill(len(str(count)))
     return (prefix + digits).alias(prefix)
 

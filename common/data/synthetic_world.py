@@ -109,7 +109,7 @@ def build_world(items: int, rng: np.random.Generator) -> World:
 
 
 def _arrival(generation: NDArray[np.int64], rng: np.random.Generator) -> IntArray:
-    """Returns the first period of each item, by generation; some items come late, a few in the last period."""
+    """The first period of each item, by generation; some items come late, a few in the last period."""
     launch = np.minimum(generation * (PERIODS // GENERATIONS), PERIODS - 1)
     late = rng.random(len(generation))
     arrival = np.where(late < 0.15, rng.integers(launch, PERIODS), launch)
@@ -117,7 +117,7 @@ def _arrival(generation: NDArray[np.int64], rng: np.random.Generator) -> IntArra
 
 
 def _popularity(demand: FloatArray, arrival: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Returns popularity by period: heavy-tailed at the start, its logarithm then a random walk."""
+    """Popularity by period: heavy-tailed at the start, its logarithm then a random walk."""
     walk = rng.normal(0.0, 0.35, (PERIODS, len(demand))).cumsum(axis=0)
     weight = demand * np.exp(rng.normal(0.0, 1.0, len(demand)) + walk)
     return np.asarray(weight * (np.arange(PERIODS)[:, None] >= arrival))
@@ -130,7 +130,7 @@ def _next_family(departments: int, families: int) -> IntArray:
 
 
 def function_relation(world: World) -> NDArray[np.uint8]:
-    """Returns the relation of function pairs, ``(3, F + 1, F + 1)``.
+    """The relation of function pairs, ``(3, F + 1, F + 1)``.
 
     The first axis says how the families relate: 0 not at all, 1 they are the same, 2 the tail's succeeds the head's.
     Row and column 0 are padding.
@@ -145,7 +145,7 @@ def function_relation(world: World) -> NDArray[np.uint8]:
 
 
 def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns every pair of different items that the given edges relate.
+    """Every pair of different items that the given edges relate.
 
     Args:
         world: The items.
@@ -169,7 +169,7 @@ def related_pairs(world: World, edges: Edges) -> tuple[IntArray, IntArray, IntAr
 
 
 def _blocks(world: World, edges: Edges) -> tuple[IntArray, NDArray[np.int64]]:
-    """Returns rectangles of related cells: their relations, and four rows of first and end cells of heads and tails.
+    """Rectangles of related cells: their relations, and four rows of first and end cells of heads and tails.
 
     An edge between any families is one rectangle; an edge bound to families is one rectangle per family.
     """

@@ -22,7 +22,7 @@ _OTHER_NAMES = {"user_id": "user", "item_id": "item"}
 
 
 def matches(folder: Path) -> bool:
-    """Returns whether the folder holds a table of interactions."""
+    """Whether the folder holds a table of interactions."""
     return _find(folder, "interactions") is not None
 
 
@@ -78,7 +78,7 @@ def _separator(path: Path) -> str:
 
 
 def _columns(path: Path) -> list[str]:
-    """Returns the names of a table's columns as the file spells them."""
+    """The names of a table's columns as the file spells them."""
     require(path, "a table")
     if path.suffix == ".parquet":
         with _whole(path):

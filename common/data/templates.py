@@ -19,7 +19,7 @@ _LRD_WORDS = 32
 
 
 def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
-    """Returns the text of each item, ``""`` where nothing is known of it.
+    """The text of each item, ``""`` where nothing is known of it.
 
     * ``everything``: title, genres, most specific category, brand, description.
     * ``title``: the title, for sources that ship a whole text as title.
@@ -60,7 +60,7 @@ def build_text(items: pl.DataFrame, template: Template) -> pl.Series:
 
 
 def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns each attribute's values as words, ``""`` where there are none; of numbers, only years are kept.
+    """Each attribute's values as words, ``""`` where there are none; of numbers, only years are kept.
 
     Args:
         items: Items table with attributes.

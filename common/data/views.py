@@ -45,7 +45,7 @@ class View:
 
 
 def view(split: Split, scenario: str) -> View:
-    """Returns a split as a scenario sees it.
+    """A split as a scenario sees it.
 
     ``few-shot-K`` trains and validates on K users and tests on all; the slices ``trained_user`` and ``other_user``
     separate the two. ``cold-users`` tests users without training on any of their events: users with exactly three

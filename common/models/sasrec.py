@@ -34,7 +34,7 @@ class SASRecSwitches(NamedTuple):
     """Items are scored with the table that they are read from."""
     eps: float = 1e-8
     """Added to variances by layer norms."""
-    initial: Initial = "glorot"
+    initial: Initial = "xavier_uniform"
     """How weights start."""
     biases_decay: bool = True
     """L2 covers biases."""
@@ -43,7 +43,7 @@ class SASRecSwitches(NamedTuple):
 VARIANTS: dict[SASRecVariant, SASRecSwitches] = {
     "original": SASRecSwitches(),
     "allmrec": SASRecSwitches(sees_padding=True, project=True, initial="xavier_normal"),
-    "gsasrec": SASRecSwitches(scaled=False, tied=False, eps=1e-5, initial="framework"),
+    "gsasrec": SASRecSwitches(scaled=False, tied=False, eps=1e-5, initial="pytorch"),
     "lrd": SASRecSwitches(scaled=False, post_norm=True, eps=1e-5, initial="normal", biases_decay=False),
 }
 

@@ -174,7 +174,7 @@ class TiSASRec(SequentialRecommender):
             block(IntervalAttention(width, num_heads, inner_dropout), width, dropout, eps) for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width, eps) if original else nn.Identity()
-        initialise_weights(self, "glorot" if original else "normal")
+        initialise_weights(self, "xavier_uniform" if original else "normal")
 
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:
         """States after each event, shape ``(b, p, d)`` with ``p`` the longest history of the batch."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from common.nn.attention import AttentionMaps
 
-Initial = Literal["glorot", "xavier_normal", "normal", "framework"]
+Initial = Literal["xavier_uniform", "xavier_normal", "normal", "pytorch"]
 
 
 @torch.no_grad()
@@ -18,13 +18,13 @@ def initialise_weights(model: nn.Module, initial: Initial) -> None:
 
     Args:
         model: The model whose :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
-        initial: ``glorot``: uniform with Glorot's bound for each table and map, biases zero (TensorFlow's default).
-            ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as one
-            matrix whose biases are zero; other biases are PyTorch's, that of attention's output included, which is zero
-            in A-LLMRec's released code. ``normal``: N(0, 0.01²) for weights and biases. ``framework``: PyTorch's own
+        initial: ``xavier_uniform``: uniform with Xavier's bound for each table and map, biases zero, as TensorFlow has
+            it. ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as
+            one matrix whose biases are zero; other biases are PyTorch's, that of attention's output included, which is
+            zero in A-LLMRec's released code. ``normal``: N(0, 0.01²) for weights and biases. ``pytorch``: PyTorch's own
             values are kept.
     """
-    if initial == "framework":
+    if initial == "pytorch":
         return
     joint = {m.in_proj for m in model.modules() if isinstance(m, AttentionMaps)}
     for module in model.modules():

@@ -20,7 +20,7 @@ from common.text.encoders import TextEncoder
 
 
 def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Float[Tensor, "n w"]:
-    """Returns vectors of ``texts``, from the cache where this encoder has seen these texts.
+    """Vectors of ``texts``, from the cache where this encoder has seen these texts.
 
     The key covers all that the vectors depend on: the encoder's identity (model, revision, pooling, …) and every
     text, hence also the template that made it. Each distinct text is encoded once.
@@ -39,7 +39,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str], root: Path) -> Floa
 def kept_vectors(
     identity: Mapping[str, str], texts: Sequence[str], root: Path, make: Callable[[], Float[Tensor, "n w"]]
 ) -> Float[Tensor, "n w"]:
-    """Returns what ``make`` returns, from the cache where it was made before.
+    """What ``make`` returns, from the cache where it was made before.
 
     Args:
         identity: All that the vectors depend on beside the texts.

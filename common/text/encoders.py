@@ -43,7 +43,7 @@ class TextEncoder(Protocol):
 
 
 def open_encoder(spec: str) -> TextEncoder:
-    """Returns the encoder that ``spec`` names.
+    """The encoder that ``spec`` names.
 
     ========================== =============================================================================
     ``minilm``                 all-MiniLM-L6-v2 from the packaged weights, or from the hub without them

@@ -16,8 +16,8 @@ class Layers(nn.Module):
         initialise_weights(self, initial)
 
 
-def test_glorot_bounds_each_map_and_zeroes_biases() -> None:
-    layers = Layers("glorot")
+def test_xavier_uniform_bounds_each_map_and_zeroes_biases() -> None:
+    layers = Layers("xavier_uniform")
     for weight, fans in [(layers.items.weight, 341), (layers.attention.in_proj.weight, 80)]:
         bound = (6 / fans) ** 0.5
         assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
@@ -30,7 +30,7 @@ def test_deviation_of_normal_starts(initial: Initial, deviation: float) -> None:
     assert float(weight.detach().std()) == pytest.approx(deviation, rel=0.1)
 
 
-@pytest.mark.parametrize("initial", ["glorot", "xavier_normal", "normal", "framework"])
+@pytest.mark.parametrize("initial", ["xavier_uniform", "xavier_normal", "normal", "pytorch"])
 def test_padding_and_norms_keep_their_start(initial: Initial) -> None:
     layers = Layers(initial)
     assert not layers.items.weight[0].any()
