@@ -54,7 +54,7 @@ NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", 
 """What PyTorch says when a processor or an accelerator runs out of memory."""
 
 METHODS = [module.name for module in pkgutil.iter_modules(common.models.__path__, "common.models.")]
-OF_PAPERS: tuple[str, ...] = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_items")
+OF_PAPERS: tuple[str, ...] = ("lrd.data", "lrd.module", "lrd.backbones.kda", "lrd.text_sasrec")
 OF_PAPERS += ("allmrec.data", "allmrec.stage1", "allmrec.stage2", "allmrec.retrieval", "allmrec.controls")
 BASELINES = ("morec", "ctrl", "recformer", "llm_only", "tallrec", "mlp_llm")
 OF_PAPERS += tuple(f"allmrec.baselines.{name}" for name in BASELINES)

@@ -14,8 +14,8 @@ from common.nn.embedding import UserEmbedding
 from common.types import PAD, Catalogue, SequenceBatch
 from lrd.aggregation import Pooling, RelationEncoder, RelationPooling, relational_attention
 from lrd.corruptions import Corruptions
+from lrd.entities import EntityEmbedding, TextItemEmbedding
 from lrd.graph import Graph
-from lrd.text_items import EntityEmbedding, TextItemEmbedding
 from lrd.workers import in_threads
 
 

@@ -10,9 +10,10 @@ from common.types import Catalogue
 from lrd.backbones.kda import KDA
 from lrd.backbones.rcf import RCF
 from lrd.discovery import LatentRelationDiscovery
+from lrd.entities import TextItemEmbedding
 from lrd.graph import Graph
 from lrd.module import LRD
-from lrd.text_items import TextItemEmbedding, TextSASRec
+from lrd.text_sasrec import TextSASRec
 from lrd.triplets import TripletDataset
 from tests.common.models import toy
 

@@ -1,14 +1,14 @@
-"""Items that carry their text."""
+"""SASRec on items that carry their texts."""
 
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 
-from common.errors import UserError
 from common.models.sasrec import SASRec
 from common.types import Catalogue
-from lrd.text_items import TextItemEmbedding, TextSASRec
+from lrd.entities import TextItemEmbedding
+from lrd.text_sasrec import TextSASRec
 from tests.common.models import toy
 
 VECTORS = torch.nn.functional.pad(torch.randn(toy.NUM_ITEMS, 5), (0, 0, 1, 0))
@@ -16,15 +16,6 @@ VECTORS = torch.nn.functional.pad(torch.randn(toy.NUM_ITEMS, 5), (0, 0, 1, 0))
 
 def catalogue() -> Catalogue:
     return {**toy.catalogue(), "text_vectors": VECTORS}
-
-
-def test_vectors_are_learnt_part_plus_projected_text() -> None:
-    items = TextItemEmbedding(toy.NUM_ITEMS + 3, 4, 5)
-    items.attach(catalogue())
-    expected = items.weight[7] + items.project.weight @ VECTORS[7]
-    torch.testing.assert_close(items(torch.tensor([7]))[0], expected)
-    assert not items(torch.tensor([0])).any()
-    assert torch.equal(items(torch.tensor([toy.NUM_ITEMS + 2]))[0], items.weight[toy.NUM_ITEMS + 2])
 
 
 def test_sasrec_with_text_is_sasrec_on_those_vectors() -> None:
@@ -65,14 +56,3 @@ def test_projection_learns() -> None:
     assert isinstance(model.item_embedding, TextItemEmbedding)
     assert model.item_embedding.project.weight.grad is not None
     assert model.item_embedding.project.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(
-    ("width", "says"), [(None, "no item vectors"), (4, r"\(41, 4\); the model was made for \(41, 5\)")]
-)
-def test_vectors_that_are_missing_or_of_another_width_are_refused(width: int | None, says: str) -> None:
-    known = toy.catalogue()
-    if width:
-        known["text_vectors"] = VECTORS[:, :width]
-    with pytest.raises(UserError, match=says):
-        TextItemEmbedding(toy.NUM_ITEMS, 8, 5).attach(known)
