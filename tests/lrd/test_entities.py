@@ -6,7 +6,7 @@ import torch
 from common.errors import UserError
 from lrd.entities import TextItemEmbedding
 from tests.common.models import toy
-from tests.lrd.test_text_sasrec import VECTORS, catalogue
+from tests.lrd.texts import VECTORS, catalogue
 
 
 def test_vectors_are_learnt_part_plus_projected_text() -> None:

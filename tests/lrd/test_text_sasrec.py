@@ -6,16 +6,10 @@ import pytest
 import torch
 
 from common.models.sasrec import SASRec
-from common.types import Catalogue
 from lrd.entities import TextItemEmbedding
 from lrd.text_sasrec import TextSASRec
 from tests.common.models import toy
-
-VECTORS = torch.nn.functional.pad(torch.randn(toy.NUM_ITEMS, 5), (0, 0, 1, 0))
-
-
-def catalogue() -> Catalogue:
-    return {**toy.catalogue(), "text_vectors": VECTORS}
+from tests.lrd.texts import catalogue
 
 
 def test_sasrec_with_text_is_sasrec_on_those_vectors() -> None:
