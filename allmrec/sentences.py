@@ -36,6 +36,7 @@ class TextTower(nn.Module):
         max_tokens: Longer texts are cut; ``None``, and what is beyond it, takes the model's own limit.
         rows: Texts per forward pass.
         unit: Whether a model that ends by bringing vectors to length 1 does so; otherwise this step is left out.
+        gradient_checkpointing: Whether layers are computed again in the backward pass rather than kept.
 
     Raises:
         UserError: If the model cannot be loaded, or ``max_tokens`` leaves no room for a word.
@@ -44,7 +45,13 @@ class TextTower(nn.Module):
     ids: list[list[int]]
 
     def __init__(
-        self, name: str, trained: bool = True, max_tokens: int | None = None, rows: int = 64, unit: bool = True
+        self,
+        name: str,
+        trained: bool = True,
+        max_tokens: int | None = None,
+        rows: int = 64,
+        unit: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
         # Here, because it takes seconds and few commands need it.
         from sentence_transformers import SentenceTransformer
@@ -61,6 +68,8 @@ class TextTower(nn.Module):
             del model[-1]
         if trained:
             drop_pooler(getattr(model[0], "auto_model", model))
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         self.name = name
         self.model: nn.Module = model if trained else Frozen(model)
         self.trained = trained

@@ -58,6 +58,8 @@ class CTRL(SASRec):
         positions: Histories per user in stage 1, drawn once for all runs; ``None`` for all prefixes.
         shown_history: Items of a history that its sentence lists, the newest.
         max_tokens: Tokens of a sentence; ``None`` takes the sentence model's own limit.
+        gradient_checkpointing: Whether the layers of a sentence model that learns are computed again in the backward
+            pass rather than kept: a batch of 128 users has a thousand sentences of ten titles or more.
         contrast: See :func:`allmrec.baselines.fine_grained.contrast`.
         temperature: The paper's τ.
         sub_vectors: Sub-spaces of each side, the paper's M.
@@ -90,6 +92,7 @@ class CTRL(SASRec):
         positions: int | None = None,
         shown_history: int = 10,
         max_tokens: int | None = None,
+        gradient_checkpointing: bool = False,
         contrast: Contrast = "infonce",
         temperature: float = 0.7,
         sub_vectors: int = 3,
@@ -164,7 +167,13 @@ class CTRL(SASRec):
         if not self.align_epochs or self.texts is not None:
             return
         given = self.hparams
-        self.texts = HistoryTexts(given["sbert"], given["train_sbert"], given["shown_history"], given["max_tokens"])
+        self.texts = HistoryTexts(
+            given["sbert"],
+            given["train_sbert"],
+            given["shown_history"],
+            given["max_tokens"],
+            given["gradient_checkpointing"],
+        )
         self.texts.attach(self.titles)
         width: int = given["width"]
         self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])

@@ -26,11 +26,19 @@ class HistoryTexts(nn.Module):
         trained: Whether it learns.
         shown: Newest items of a history that the sentence lists.
         max_tokens: Tokens of a sentence; ``None`` takes the model's own limit.
+        gradient_checkpointing: Whether its layers are computed again in the backward pass rather than kept.
     """
 
-    def __init__(self, sbert: str, trained: bool = True, shown: int = 10, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        sbert: str,
+        trained: bool = True,
+        shown: int = 10,
+        max_tokens: int | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
-        self.tower = TextTower(sbert, trained, max_tokens, unit=False)
+        self.tower = TextTower(sbert, trained, max_tokens, unit=False, gradient_checkpointing=gradient_checkpointing)
         self.shown = shown
         self.known: dict[tuple[int, ...], Tensor] = {}
         self.titles: list[list[int]] = []

@@ -120,6 +120,28 @@ def test_first_stage_teaches_both_sides_and_the_second_only_one(sbert: str) -> N
     assert not reached & {"texts", "alignment"}
 
 
+def test_layers_that_are_computed_again_teach_the_same_and_keep_less(sbert: str) -> None:
+    batch, kept = next(toy.sequence_batches()), []
+    grads: list[dict[str, Tensor]] = []
+    for again in (False, True):
+        model, sizes = build(sbert, gradient_checkpointing=again).train(), []
+
+        def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model.loss(batch)["loss"]
+        loss.backward()
+        kept.append(sum(sizes))
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-4, atol=1e-7, msg=name)
+    assert kept[1] < kept[0] / 2
+
+
 def test_histories_are_the_users_own_in_every_epoch(sbert: str) -> None:
     model = build(sbert, positions=2)
     real = torch.tensor([[False, True, True, True], [False, False, False, True], [False] * 4])
