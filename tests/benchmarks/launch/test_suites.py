@@ -21,16 +21,16 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
     whole = read_suite(suite_file(tmp_path, methods=["sasrec"], seeds=[3, 4], options={"model.width": 8}))
     (tmp_path / "other.yaml").write_text("like: toy\nabout: another\nseeds: [5]\n")
     assert read_suite(tmp_path / "other.yaml") == replace(whole, about="another", seeds=[5])
-    for own, merged in (("model.lr: 0.1", {"model.width": 8, "model.lr": 0.1}), ("model.width: null", {})):
+    for own, options in (("model.lr: 0.1", {"model.width": 8, "model.lr": 0.1}), ("model.width: null", {})):
         (tmp_path / "other.yaml").write_text(f"like: toy\noptions: {{{own}}}\n")
-        assert read_suite(tmp_path / "other.yaml").options == merged
-    usual = {"sasrec": {"model.width": 8, "model.lr": 0.1}, "gru4rec": {"model.lr": 0.2}}
+        assert read_suite(tmp_path / "other.yaml").options == options
+    usual: dict[str, dict[str, float]] = {"sasrec": {"model.width": 8, "model.lr": 0.1}, "gru4rec": {"model.lr": 0.2}}
     suite_file(tmp_path, changes=usual)
     (tmp_path / "other.yaml").write_text(
         "like: toy\nchanges: {sasrec: {model.lr: null, model.blocks: 1}, ncf: {model.lr: 1}}"
     )
-    own = {"sasrec": {"model.width": 8, "model.blocks": 1}, "ncf": {"model.lr": 1}}
-    assert read_suite(tmp_path / "other.yaml").changes == usual | own
+    merged = usual | {"sasrec": {"model.width": 8, "model.blocks": 1}, "ncf": {"model.lr": 1}}
+    assert read_suite(tmp_path / "other.yaml").changes == merged
     (tmp_path / "other.yaml").write_text("like: baselines-synthetic\nmethods: [ncf]\n")
     shipped = read_suite(find_suite("baselines-synthetic"))
     assert read_suite(tmp_path / "other.yaml") == replace(shipped, methods=["ncf"])
