@@ -191,6 +191,7 @@ def _argument(parameter: inspect.Parameter, option: bool) -> dict[str, Any]:
     lists = [part for part in (kind, *get_args(kind)) if get_origin(part) is list]
     if lists:
         spread: dict[str, Any] = {"type": get_args(lists[0])[0], "nargs": "+" if required else "*"}
+        spread |= {"action": "extend"} if option else {}
         return spread | ({"required": True} if option and required else {} if required else {"default": default})
     if option:
         return {"type": kind} | ({"required": True} if required else {"default": default})

@@ -55,7 +55,7 @@ def evaluate(
     own = read_result(run)
     if scenario and (data or ORIGIN in own.data):
         raise UserError("A test on another data set is a scenario of its own.", "Give --scenario or --data.")
-    changes = [f"--runs={runs or run.resolve().parents[2]}", f"--name={own.method}"]
+    changes = [f"--runs={runs or home_of(run, own)}", f"--name={own.method}"]
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
     changes += [f"--data.scenario={scenario}"] if scenario else []
     changes += [f"--data.root={root}"] if root else []
@@ -92,6 +92,21 @@ def evaluate(
         prepare_folder(plan, None)
         finish(plan.folder, result, record, [])
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
+
+
+def home_of(run: Path, own: Result) -> Path:
+    """The folder of all runs in which a run lies.
+
+    Raises:
+        UserError: If it was copied or moved elsewhere.
+    """
+    place = run.resolve()
+    if place.parts[-3:] != (own.dataset, own.method, own.run_id):
+        raise UserError(
+            f"{run} is not where runs are kept, as {own.dataset}/{own.method}/{own.run_id} in a folder of all runs.",
+            "Name the folder of all runs, where the new result goes, with --runs.",
+        )
+    return place.parents[2]
 
 
 def plan_of_test(cli: RunCLI, tested: str, run: Path) -> Plan:

@@ -143,8 +143,12 @@ def parse_result(text: str | bytes, path: Path, cure: str = MADE_AGAIN) -> Resul
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("it is not a mapping")
-        if values.get("version") != RESULT_VERSION or not set(values) <= {entry.name for entry in fields(Result)}:
-            raise ValueError(f"version {values.get('version')}, not {RESULT_VERSION}")
+        if (version := values.get("version")) != RESULT_VERSION:
+            if isinstance(version, int) and version > RESULT_VERSION:
+                cure = "Update recbench, or name other runs."
+            raise ValueError(f"version {version}, not {RESULT_VERSION}")
+        if unknown := sorted(values.keys() - {entry.name for entry in fields(Result)}):
+            raise ValueError(f"a result has no {' and no '.join(unknown)}")
         if lacking := sorted(NEEDED - values.keys()):
             raise ValueError(f"it has no {' and no '.join(lacking)}")
         for name, value in values.items():

@@ -239,6 +239,10 @@ def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Tabl
     return tables
 
 
+IMPLIED = {"cases": "test_users", "drawn_users": "test_users", "candidates": "data"}
+"""Fields of a protocol that follow from another: the cases from the number of users, and candidates from the data."""
+
+
 def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
     """The fields in which a protocol differs from those of the same scenario, with its own values."""
 
@@ -249,9 +253,7 @@ def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
     mine = fields(own)
     others = [other for other in map(fields, alike) if other["scenario"] == mine["scenario"]]
     differing = [name for name, value in mine.items() if any(other.get(name) != value for other in others)]
-    # The cases follow from the number of users, and candidates from the data.
-    implied = {"cases": "test_users", "drawn_users": "test_users", "candidates": "data"}
-    shown = [name for name in sorted(differing) if implied.get(name) not in differing]
+    shown = [name for name in sorted(differing) if IMPLIED.get(name) not in differing]
     recipe = str(own.data.get("recipe", ""))
     return ", ".join(
         f"recipe {recipe}" if name == "data" and recipe else f"{name.replace('_', ' ')} {mine[name][:20]}"
@@ -262,8 +264,10 @@ def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
 def difference(one: Result, other: Result, protocol: str) -> str:
     """The fields of a protocol in which two results differ, with both values."""
     left, right = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
-    names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
-    return "differs in " + ", ".join(f"{name}: {left.get(name)} | {right.get(name)}" for name in names)
+    names = {name for name in left.keys() | right.keys() if left.get(name) != right.get(name)}
+    shown = sorted(name for name in names if IMPLIED.get(name) not in names)
+    values = (f"{name.replace('_', ' ')}: {left.get(name, 'none')} | {right.get(name, 'none')}" for name in shown)
+    return "differs in " + ", ".join(values)
 
 
 def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:

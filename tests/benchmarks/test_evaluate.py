@@ -106,6 +106,17 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "is not a run folder" in capsys.readouterr().err
 
 
+def test_a_copied_run_writes_nothing_outside_a_folder_of_runs(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "a" / "b" / "copy"
+    shutil.copytree(finished, copy)
+    assert main(["evaluate", str(copy), "--protocol", "sampled-99"]) == 2
+    assert "with --runs" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert main(["evaluate", str(copy), "--protocol", "sampled-99", "--runs", str(tmp_path / "runs")]) == 0
+
+
 def test_a_loaded_run_scores_without_dropout(finished: Path) -> None:
     _, model = load_run(finished)
     assert not model.training

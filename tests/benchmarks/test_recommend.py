@@ -32,6 +32,11 @@ def test_lists_are_sorted_and_leave_out_the_whole_history(finished: Path, capsys
     assert not {row["item"] for row in best} & set(tokens(finished, 5))
 
 
+def test_users_may_be_named_one_by_one_or_together(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third = load_run(finished)[0].store.user_tokens()[:3]
+    assert list(answers(capsys, str(finished), "--user", first, "--user", second, third)) == [first, second, third]
+
+
 def test_a_floor_recommends_the_most_popular_unseen_items(floor: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module, _ = load_run(floor)
     name = module.store.user_tokens()[0]

@@ -148,6 +148,9 @@ def test_trials_of_a_sweep_are_no_rows_unless_they_are_named(tmp_path: Path) -> 
         ({"seed": "one"}, "seed is 'one', expected a number"),
         ({"checkpoint": 3}, "checkpoint is 3, expected"),
         ({"predecessors": {"sasrec": 3}}, "predecessors holds something that is not a text"),
+        ({"weather": "fine"}, "a result has no weather"),
+        ({"version": 99}, r"version 99, not 1.\nUpdate recbench"),
+        ({"version": 0}, r"version 0, not 1.\nDelete it"),
     ],
 )
 def test_a_malformed_result_is_told_with_its_field(tmp_path: Path, change: dict[str, object], message: str) -> None:
