@@ -250,7 +250,7 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
 def _way_to(root: Path, dataset: str, recipe: str | None, store: str | None) -> str:
     """How to get a store that is not there."""
     if store is not None:
-        return f"Give the folder of the stores with --root (--data.root of `run`) if it is not {root}, or prepare it again."
+        return "If stores are elsewhere, give their folder with --root (--data.root of `run`), or prepare it again."
     known = [one.name for one in DATASETS[dataset].recipes] if dataset in DATASETS else []
     if recipe and known and recipe not in known:
         return nearest(recipe, known)

@@ -139,7 +139,7 @@ function drawSlices() {
 
 function curveTraces(run, name, shade, extra) {
   return Object.entries(run.curve).map(([series, points]) => ({
-    x: points.map((point) => point[0]), y: points.map((point) => point[1]), name, type: "scatter", mode: "lines", line: { width: 1.4, color: shade, dash: series === "train/loss" ? "dot" : "solid" }, series,
+    x: points.map((point) => point[0]), y: points.map((point) => point[1]), name, type: "scatter", mode: points.length > 1 ? "lines" : "markers", line: { width: 1.4, color: shade, dash: series === "train/loss" ? "dot" : "solid" }, series,
     hovertemplate: `<b>${name}</b><br>epoch %{x}: %{y:.4f}<extra></extra>`, ...extra,
   }));
 }
@@ -147,7 +147,7 @@ function curveTraces(run, name, shade, extra) {
 function drawCurves() {
   const box = frame("curves", "Learning curves", "The monitored validation metric by epoch for the rows ticked in the table, one line per seed.");
   const traces = chosenRows().flatMap((row, index) => row.runs.flatMap((id, seed) =>
-    curveTraces(data.runs[id], row.method, palette()[index % 8], { legendgroup: row.method, showlegend: seed === 0 }).filter((trace) => trace.series !== "train/loss" && trace.x.length > 1)));
+    curveTraces(data.runs[id], row.method, palette()[index % 8], { legendgroup: row.method, showlegend: seed === 0 }).filter((trace) => trace.series !== "train/loss")));
   draw(box, traces, { height: 420, showlegend: true, legend: { orientation: "h", y: 1.12 }, xaxis: { title: "epoch" }, yaxis: { title: "validation" } }, (point) => rowNamed(point.data.name));
 }
 

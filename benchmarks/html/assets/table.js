@@ -9,7 +9,10 @@ function columns() {
     key: name === table.primary ? "primary" : "metric:" + name, label: name, css: name === table.primary ? "primary" : "",
     value: (row) => row.metrics[name]?.[0] ?? -1, cell: (row) => metricCell(row, name), best: true,
   });
-  found.push(metric(table.primary));
+  found.push(
+    metric(table.primary),
+    { key: "marks", label: "marks", up: true, css: "left", optional: "about", value: (row) => row.marks.length, cell: (row) => row.marks.map(markOf) },
+  );
   if (table.pairs.length) {
     found.push(
       { key: "group", label: "tie", up: true, hint: "rows that share a letter are not separated", css: "left", value: (row) => row.group || "~", cell: (row) => h("span", { class: "letters" }, row.group) },
@@ -41,7 +44,6 @@ function columns() {
   }
   found.push(
     { key: "reads", label: "reads", up: true, css: "left", optional: "about", value: (row) => row.reads.length, cell: readsCell },
-    { key: "marks", label: "marks", up: true, css: "left", optional: "about", value: (row) => row.marks.length, cell: (row) => row.marks.map(markOf) },
   );
   return found;
 }

@@ -113,7 +113,7 @@ def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
         find_store(tmp_path, "ml-1m", "5-core")
     with pytest.raises(UserError, match="Did you mean '5-core'"):
         find_store(tmp_path, "ml-1m", "5core")
-    with pytest.raises(UserError, match="the folder of the stores with --root"):
+    with pytest.raises(UserError, match="give their folder with --root"):
         find_store(tmp_path, "ml-1m", store="5-core-0123456789ab")
 
 
