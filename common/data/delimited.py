@@ -244,7 +244,8 @@ class Delimited:
             for name, value in zip(names, values, strict=True):
                 kind = self.columns.get(name, "optional text")
                 if not _fits(value, kind):
-                    malformed(path, _EXPECTED[kind], repr(value), line=line, column=name)
+                    cure = "Write Unix seconds; only Parquet may hold dates." if value and name == "timestamp" else ""
+                    malformed(path, _EXPECTED[kind], repr(value), cure, line=line, column=name)
         malformed(path, f"columns {', '.join(self.columns)} separated by {separator_name}", reason)
 
     def _checked_header(self, path: Path, header: list[str], separator_name: str) -> list[str]:

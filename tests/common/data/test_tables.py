@@ -105,7 +105,11 @@ def test_a_quoted_line_break_does_not_shift_the_line_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("interactions.csv", "user,item,timestamp\na,b,soon\n", "line 2, column 'timestamp': .* found 'soon'"),
+        (
+            "interactions.csv",
+            "user,item,timestamp\na,b,soon\n",
+            "column 'timestamp': .* found 'soon'.\nWrite Unix seconds",
+        ),
         ("interactions.csv", "user;item;timestamp\na;b;1\n", "line 1, column 'user': .* separated by commas"),
         ("interactions.csv", "user,item\na,b\n", "line 1, column 'timestamp': expected a header"),
         ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none"),
