@@ -123,8 +123,11 @@ def read_result(folder: Path) -> Result:
     """
     path = folder / RESULT
     if not path.is_file():
-        state = "was not finished" if (folder / CONFIG).is_file() else "is not a run folder"
-        raise UserError(f"{folder} {state}: it has no {RESULT}.", "Name a folder runs/<data set>/<method>/<run id>.")
+        if (folder / CONFIG).is_file():
+            cure = "Continue it by the same `recbench run` with --ckpt_path last, or name a finished run."
+            raise UserError(f"{folder} was not finished: it has no {RESULT}.", cure)
+        cure = "Name a folder runs/<data set>/<method>/<run id>."
+        raise UserError(f"{folder} is not a run folder: it has no {RESULT}.", cure)
     return parse_result(path.read_bytes(), path)
 
 

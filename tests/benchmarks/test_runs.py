@@ -93,6 +93,14 @@ def test_a_damaged_result_names_its_file(text: str, tmp_path: Path) -> None:
         read_result(tmp_path)
 
 
+def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run folder"):
+        read_result(tmp_path)
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(UserError, match=r"was not finished: .*\n.*--ckpt_path last"):
+        read_result(tmp_path)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_atomically(path, "old")
