@@ -63,7 +63,7 @@ for _name in (*METHODS, *OF_PAPERS):
 
 
 def whole_numbers_first(parser: ArgumentParser) -> None:
-    """Makes options that take an int or a float read ``50`` as an int, as the Trainer means it.
+    """Makes options that take an int or a float read ``50`` as an int and ``0.5`` as a float, as the Trainer means it.
 
     Python caches types: once any module has used ``Optional[Union[float, int]]``, ``Optional[Union[int, float]]``
     comes back in that order, and the parser would read ``50`` batches as 50.0, and ``1`` batch as 1.0, all of them.
@@ -71,7 +71,7 @@ def whole_numbers_first(parser: ArgumentParser) -> None:
     for action in parser._actions:
         kinds = get_args(getattr(action, "_typehint", None))
         if int in kinds and float in kinds:
-            action._typehint = reduce(or_, sorted(kinds, key=lambda kind: kind is float))  # type: ignore[attr-defined]  # jsonargparse's own field
+            action._typehint = reduce(or_, sorted(kinds, key=lambda kind: (kind is not int, kind is not float)))  # type: ignore[attr-defined]  # jsonargparse's own field
 
 
 class RunCLI(LightningCLI):

@@ -273,3 +273,10 @@ def test_whole_numbers_stay_whole_where_typing_has_another_order() -> None:
     read = [parser.parse_args([f"--batches={value}"]).batches for value in ("50", "1", "1.0", "0.5", "null")]
     assert read == [50, 1, 1.0, 0.5, None]
     assert [type(value) for value in read[:4]] == [int, int, float, float]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("0.25", 0.25), ("1.0", 1.0), ("30", 30), ("00:01:00:00", "00:01:00:00")])
+def test_a_part_of_an_epoch_is_a_number_and_an_interval_of_time_is_none(given: str, meant: float | str) -> None:
+    config = RunCLI(["--config", "synthetic/sasrec", f"--trainer.val_check_interval={given}"]).config
+    assert config.trainer.val_check_interval == meant
+    assert type(config.trainer.val_check_interval) is type(meant)
