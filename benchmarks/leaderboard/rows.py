@@ -263,11 +263,10 @@ def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
 
 def difference(one: Result, other: Result, protocol: str) -> str:
     """The fields of a protocol in which two results differ, with both values."""
-    left, right = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
-    names = {name for name in left.keys() | right.keys() if left.get(name) != right.get(name)}
+    a, b = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
+    names = {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
     shown = sorted(name for name in names if IMPLIED.get(name) not in names)
-    values = (f"{name.replace('_', ' ')}: {left.get(name, 'none')} | {right.get(name, 'none')}" for name in shown)
-    return "differs in " + ", ".join(values)
+    return "differs in " + ", ".join(f"{n.replace('_', ' ')}: {a.get(n, 'none')} | {b.get(n, 'none')}" for n in shown)
 
 
 def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:

@@ -261,7 +261,7 @@ def test_a_seed_is_not_negative(option: str, complaint: Complaint, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [["recommend", "--user", "u01"], ["evaluate"]])
+@pytest.mark.parametrize("command", [["recommend", "--user", "u01"], ["evaluate", "--runs", "runs"]])
 def test_a_run_without_its_configuration(command: list[str], complaint: Complaint, floor: Path, tmp_path: Path) -> None:
     run = shutil.copytree(floor, tmp_path / "run")
     (run / "config.yaml").unlink()
