@@ -167,13 +167,8 @@ class CTRL(SASRec):
         if not self.align_epochs or self.texts is not None:
             return
         given = self.hparams
-        self.texts = HistoryTexts(
-            given["sbert"],
-            given["train_sbert"],
-            given["shown_history"],
-            given["max_tokens"],
-            given["gradient_checkpointing"],
-        )
+        names = ("sbert", "train_sbert", "shown_history", "max_tokens", "gradient_checkpointing")
+        self.texts = HistoryTexts(*(given[name] for name in names))
         self.texts.attach(self.titles)
         width: int = given["width"]
         self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])
