@@ -20,13 +20,14 @@ def initialise_weights(model: nn.Module, initial: Initial) -> None:
         model: The model whose :class:`~torch.nn.Embedding` and :class:`~torch.nn.Linear` modules are drawn.
         initial: ``xavier_uniform``: uniform with Xavier's bound for each table and map, biases zero, as TensorFlow has
             it. ``xavier_normal``: normal with Xavier's deviation, where the maps to queries, keys and values count as
-            one matrix whose biases are zero; other biases are PyTorch's, that of attention's output included, which is
-            zero in A-LLMRec's released code. ``normal``: N(0, 0.01²) for weights and biases. ``pytorch``: PyTorch's own
-            values are kept.
+            one matrix; biases of attention are zero, others PyTorch's. ``normal``: N(0, 0.01²) for weights and biases.
+            ``pytorch``: PyTorch's own values are kept.
     """
     if initial == "pytorch":
         return
-    joint = {m.in_proj for m in model.modules() if isinstance(m, AttentionMaps)}
+    attentions = [module for module in model.modules() if isinstance(module, AttentionMaps)]
+    joint = {attention.in_proj for attention in attentions}
+    of_attention = joint | {attention.out_proj for attention in attentions}
     for module in model.modules():
         if not isinstance(module, nn.Embedding | nn.Linear):
             continue
@@ -37,7 +38,7 @@ def initialise_weights(model: nn.Module, initial: Initial) -> None:
                 nn.init.normal_(bias, std=0.01)
         elif initial == "xavier_normal":
             nn.init.xavier_normal_(module.weight)
-            if module in joint:
+            if module in of_attention:
                 nn.init.zeros_(module.bias)
         else:
             for part in module.weight.chunk(3 if module in joint else 1):

@@ -11,7 +11,8 @@ class Layers(nn.Module):
     def __init__(self, initial: Initial) -> None:
         super().__init__()
         self.items = ItemEmbedding(300, 40)
-        self.attention = CausalAttention(40)
+        self.attention = CausalAttention(40, project=True)
+        self.feed_forward = nn.Linear(40, 40)
         self.norm = nn.LayerNorm(40)
         initialise_weights(self, initial)
 
@@ -28,6 +29,13 @@ def test_xavier_uniform_bounds_each_map_and_zeroes_biases() -> None:
 def test_deviation_of_normal_starts(initial: Initial, deviation: float) -> None:
     weight = Layers(initial).attention.in_proj.weight
     assert float(weight.detach().std()) == pytest.approx(deviation, rel=0.1)
+
+
+def test_xavier_normal_zeroes_biases_of_attention_alone() -> None:
+    layers = Layers("xavier_normal")
+    assert not layers.attention.in_proj.bias.any()
+    assert not layers.attention.out_proj.bias.any()
+    assert layers.feed_forward.bias.all()
 
 
 @pytest.mark.parametrize("initial", ["xavier_uniform", "xavier_normal", "normal", "pytorch"])
