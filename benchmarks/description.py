@@ -9,7 +9,7 @@ from benchmarks.callbacks import RunRecord
 from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
 from benchmarks.environment import environment
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
-from benchmarks.runs import Result, hash_of
+from benchmarks.runs import Result, compared, flat, hash_of
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
@@ -92,6 +92,7 @@ def describe(
         language_model=model.language_model,
         text_encoder=model.text_encoder or encoder_of(model, settings),
         marks=[*model.table_marks(), *([] if origin is None else [origin.mark])],
+        settings=flat(compared(plan.config)),
     )
 
 

@@ -77,6 +77,7 @@ class Result:
         text_encoder: Name of the encoder behind the text vectors that the method reads.
         tuning: What it cost to choose the configuration: ``study``, ``trials`` and ``hours``, and the ``seed`` used.
         marks: Notes shown beside the method's name, such as a component that differs from the paper's.
+        settings: What ``config_id`` hashes of the configuration, by dotted name.
         version: Version of this layout.
     """
 
@@ -104,6 +105,7 @@ class Result:
     text_encoder: str | None = None
     tuning: dict[str, Any] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
     version: int = RESULT_VERSION
 
     def write(self, folder: Path) -> None:
@@ -307,11 +309,16 @@ def config_id(config: Mapping[str, Any], fingerprint: str, lineage: Mapping[str,
         fingerprint: That of the data.
         lineage: The same id of each predecessor, and the id of a stand-in language model, which has no seeds.
     """
+    return hash_of(compared(config), fingerprint, lineage)
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration in which two rows of a leaderboard can differ: no seeds, no settings of testing."""
     values = {key: value for key, value in identity(config).items() if key != "seed_everything"}
     data = dict(values.get("data") or {})
     testing = ("seed", "test_protocols", "test_users", "eval_batch_size")
     data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key not in testing}
-    return hash_of(values | {"data": data}, fingerprint, lineage)
+    return values | {"data": data}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from scipy import stats
 
+from benchmarks.leaderboard.labels import labels_of
 from benchmarks.results import OVERALL
 from benchmarks.runs import Result
 from benchmarks.standins import STANDIN
@@ -81,7 +82,7 @@ class Row:
     """A method in a table.
 
     Attributes:
-        method: Its label, with the id of the configuration if several share a label.
+        method: Its label, with what tells it apart if several share a label.
         rank: Rank among the eligible rows, ``None`` for the others, and for all while only floors are eligible.
         metrics: Cell of each metric.
         share: Share of the gap on the primary metric between the best floor that reads no more and a perfect score
@@ -200,7 +201,7 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
         # A test of a finished run repeats it; another training, on other predecessors, does not.
         if held.run_id != result.run_id and result.checkpoint is None:
             crowded.add(result.config_id)
-    labels = _labels(groups)
+    labels = labels_of({name: next(iter(runs.values())) for name, runs in groups.items()})
     primary = primary_metric(protocol)
     rows = [_row(labels[name], list(runs.values()), key, protocol, name in crowded) for name, runs in groups.items()]
     rows = sorted(rows, key=lambda row: (-_value(row, primary), row.method))
@@ -282,12 +283,6 @@ def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
                 f"{difference(first, result, protocol)}.",
                 "Leave --protocol out to get separate tables, or name only runs that agree.",
             )
-
-
-def _labels(groups: dict[str, dict[int, Result]]) -> dict[str, str]:
-    methods = {name: next(iter(runs.values())).method for name, runs in groups.items()}
-    names = list(methods.values())
-    return {name: label if names.count(label) == 1 else f"{label} [{name[:4]}]" for name, label in methods.items()}
 
 
 def _of(key: str, protocol: str) -> bool:

@@ -34,7 +34,9 @@ from benchmarks.runs import (
     METRICS,
     RANKS,
     RESULT,
+    compared,
     config_id,
+    flat,
     hash_of,
     method_of,
     parse_result,
@@ -187,6 +189,7 @@ def _verify_ids(run: Finished, cure: str) -> None:
         "seed": (result.seed, config["seed_everything"]),
         "data set": (result.dataset, config["data"]["init_args"]["dataset"]),
         "method": (result.method, method_of(config)),
+        "settings": (result.settings, result.settings and flat(compared(config))),
     }
     if made_here:
         known["use of a stand-in language model"] = (str(result.language_model).startswith(STANDIN), True)
