@@ -79,9 +79,10 @@ def sweep(
         found, folder, seed, [*found.arguments, *shared[1:], *selection(found.metric, found.goal), values]
     )
     search(found, study, folder, Budget(trials, hours), here)
-    cost = spent(study)
-    sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours.\n")
-    write(str(write_best(found, study, folder)))
+    best, cost = write_best(found, study, folder), spent(study)
+    won = f"trial {study.best_trial.number} is best, with {found.metric} {study.best_value:.4f}"
+    sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours; {won}:\n")
+    write(str(best))
 
 
 def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:

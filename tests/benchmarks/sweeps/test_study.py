@@ -186,7 +186,9 @@ def test_command_trains_validates_and_never_tests(
     more = ["--options", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
     capsys.readouterr()
     assert main(["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", *places, *more]) == 0
-    best = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    told = capsys.readouterr()
+    assert "trial 0 is best, with val/ndcg@10 0." in told.err
+    best = Path(told.out.strip().splitlines()[-1])
     assert yaml.safe_load(best.read_text())["tuning"]["trials"] == 1
     written = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert "result.json" not in written
