@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import experiment_names, find_suite, read_yaml
+from benchmarks.experiments import experiment_names, find_suite, read_yaml, suite_names
 from benchmarks.runs import flat
 from common.errors import UserError, nearest
 
@@ -104,7 +104,10 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     _check_types(path, values)
     if like is not None:
         beside = path.parent / (like if str(like).endswith(".yaml") else f"{like}.yaml")
-        inherited = _values(beside if beside.is_file() else find_suite(str(like)), (*heirs, path))
+        # A file may have the name of the shipped suite that it is like.
+        namesake = beside == path and like in suite_names()
+        found = beside if beside.is_file() and not namesake else find_suite(str(like))
+        inherited = _values(found, (*heirs, path))
         usual, own = inherited["changes"], values.get("changes", {})
         changes = {method: _merged(usual.get(method, {}), own.get(method, {})) for method in usual | own}
         options = _merged(inherited["options"], values.get("options", {}))

@@ -1,4 +1,4 @@
-"""The settings of A-LLMRec's paper train, validate and test every row, on small models and for few epochs."""
+"""Suites with the settings of the papers train, validate and test every row, on small models and for few epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,27 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
+from benchmarks.experiments import find_suite
+from benchmarks.launch.rows import rows_of
+from benchmarks.launch.suites import read_suite
 from benchmarks.runs import find_runs, read_result
+from tests.fixtures.endpoint import serve_embeddings
 
+BRIEF = {"trainer.max_epochs": 3}
 PROMPTED: dict[str, Any] = {"model.llm": "standin", "model.quantization": "none", "trainer.max_epochs": 1}
 TESTED = {"model.llm": "standin"}
-HERE: dict[str, dict[str, Any]] = {
+ALLMREC: dict[str, dict[str, Any]] = {
     # The synthetic world has no raw reviews whose times a floor could read.
     "feature_floor": {"model.use_times": None},
-    **{name: {"trainer.max_epochs": 3} for name in ("ncf", "nextitnet", "gru4rec", "sasrec_allmrec")},
+    **dict.fromkeys(("ncf", "nextitnet", "gru4rec", "sasrec_allmrec", "sasrec_ce", "gsasrec"), BRIEF),
     "allmrec_stage1": {"model.sbert": "minilm", "trainer.max_epochs": 2},
     **dict.fromkeys(("allmrec", "allmrec_texts", "mlp_llm", "tallrec"), PROMPTED),
     "allmrec_random_llm": {"model.llm": "standin", "trainer.max_epochs": 1},
     "allmrec_retrieval": {"model.reader": "standin", "trainer.max_epochs": 1},
     "llm_only": {"model.llm": "standin", "model.quantization": "none"},
-    **dict.fromkeys(("allmrec_null_context", "allmrec_shuffled_users", "allmrec_shuffled_joint"), TESTED),
+    **dict.fromkeys(
+        ("allmrec_untrained", "allmrec_null_context", "allmrec_shuffled_users", "allmrec_shuffled_joint"), TESTED
+    ),
     "morec": {"model.sbert": "minilm", "trainer.max_epochs": 2, "trainer.limit_train_batches": 1},
     "ctrl": {"model.sbert": "minilm", "model.align_epochs": 1, "trainer.max_epochs": 3},
     "recformer": {
@@ -36,15 +43,34 @@ HERE: dict[str, dict[str, Any]] = {
 """What cannot be had or would take long here; all else is the paper's."""
 
 
-@pytest.mark.slow
-def test_every_row_of_the_papers_suite_runs(tmp_path: Path) -> None:
-    root, runs, suite = tmp_path / "data", tmp_path / "runs", tmp_path / "rehearsal.yaml"
-    size = ["--users", "150", "--items", "128", "--interactions", "1600"]
+def rehearse(suite: str, folder: Path, users: int, changes: dict[str, dict[str, Any]], **content: object) -> None:
+    """Runs a shipped suite on a small world with its first seed, and expects a result of every row."""
+    root, runs, path = folder / "data", folder / "runs", folder / "rehearsal.yaml"
+    size = ["--users", str(users), "--items", "128", "--interactions", str(11 * users)]
     assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
-    content = {"about": "a rehearsal", "like": "allmrec-paper", "datasets": ["synthetic"], "changes": HERE}
-    seeds = {"seeds": [1], "seeds_llm": [1], "options": {"data.test_users": 100}}
-    suite.write_text(yaml.safe_dump(content | seeds))
-    assert main(["suite", str(suite), "--root", str(root), "--runs", str(runs), "--jobs", "2"]) == 0
+    own = {"about": "a rehearsal", "like": suite, "datasets": ["synthetic"], "changes": changes}
+    path.write_text(yaml.safe_dump(own | {"seeds": [1], "seeds_llm": [1]} | content))
+    assert main(["suite", str(path), "--root", str(root), "--runs", str(runs), "--jobs", "2"]) == 0
     results = [read_result(folder) for folder in find_runs([runs])]
-    assert set(HERE) <= {result.method for result in results}
-    assert all(result.cases["test/sampled-19/overall"] == 100 for result in results)
+    assert {result.method for result in results} == {row.label for row in rows_of(read_suite(path), "synthetic")}
+    assert all(cases for result in results for name, cases in result.cases.items() if name.endswith("overall"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suite", "users"),
+    [("allmrec-paper", 150), ("allmrec-paper-ablations", 150), ("allmrec-paper-few-shot", 300)],
+)
+def test_every_row_of_allmrecs_suites_runs(suite: str, users: int, tmp_path: Path) -> None:
+    rehearse(suite, tmp_path, users, ALLMREC, options={"data.test_users": 100})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["lrd-paper", "lrd-paper-ablations", "lrd-paper-controls"])
+def test_every_row_of_lrds_suites_runs(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = read_suite(find_suite(suite)).methods
+    with serve_embeddings() as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "any")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        rehearse(suite, tmp_path, 150, {method: {"trainer.max_epochs": 4} for method in methods})
+        assert server.asked

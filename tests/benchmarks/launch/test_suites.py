@@ -34,6 +34,9 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("like: baselines-synthetic\nmethods: [ncf]\n")
     shipped = read_suite(find_suite("baselines-synthetic"))
     assert read_suite(tmp_path / "other.yaml") == replace(shipped, methods=["ncf"])
+    namesake = tmp_path / "baselines-synthetic.yaml"
+    namesake.write_text("like: baselines-synthetic\nmethods: [ncf]\n")
+    assert read_suite(namesake) == replace(shipped, methods=["ncf"])
     (tmp_path / "other.yaml").write_text("like: baselines-synthetics\nabout: another\n")
     with pytest.raises(UserError, match="Did you mean 'baselines-synthetic'"):
         read_suite(tmp_path / "other.yaml")

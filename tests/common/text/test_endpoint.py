@@ -1,12 +1,8 @@
 """The endpoint encoder against a server of our own."""
 
-import json
-import threading
 import traceback
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast
 
 import pytest
 from urllib3 import HTTPResponse
@@ -14,71 +10,18 @@ from urllib3 import HTTPResponse
 from common.errors import UserError
 from common.text.cache import text_vectors
 from common.text.endpoint import EndpointEncoder
+from tests.fixtures.endpoint import ODD, Server, serve_embeddings
 
 KEY = 'sk-"quoted"/0123456789'
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
 
-ODD: dict[str, object] = {"ragged": [1.0], "null": None, "base64": "AACAPw==", "scalar": 1.0}
-
-
-class Server(ThreadingHTTPServer):
-    mode = "well"
-    asked = 0
-
-
-class Endpoint(BaseHTTPRequestHandler):
-    """Answers vectors of text length; behaves as the server's ``mode`` says."""
-
-    def do_POST(self) -> None:
-        server = cast(Server, self.server)
-        server.asked += 1
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if server.mode == "busy once" and server.asked == 1:
-            return self.send_error(503)
-        if server.mode == "refuse":
-            return self.send_error(401)
-        if server.mode == "echo":
-            return self.repeat(self.headers["Authorization"])
-        rows = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
-        if server.mode in ODD:
-            rows[-1]["embedding"] = ODD[server.mode]
-        if server.mode == "missing":
-            del rows[-1]["embedding"]
-        if server.mode == "empty":
-            rows = [{**row, "embedding": []} for row in rows]
-        kept = rows[: len(rows) // 2] if server.mode == "half" else rows[::-1]
-        if server.mode == "twice":
-            rows[1]["index"] = 0
-        if server.mode == "wider later" and server.asked > 1:
-            kept = [{**row, "embedding": [1.0, 2.0, 3.0]} for row in kept]
-        failed = {"error": {"message": "no such model"}}
-        answer = json.dumps(failed if server.mode in ("error", "bad request") else {"data": kept}).encode()
-        self.send_response(400 if server.mode == "bad request" else 200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-        return None
-
-    def repeat(self, sent: str) -> None:
-        """Refuses, and says what it was sent behind so many words that a short message would end in the key."""
-        answer = json.dumps({"error": f"{'no ' * 90}{sent}"}).replace("/", "\\/").encode()
-        self.send_response(401, f"wrong {sent}")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: object) -> None: ...
-
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serve_embeddings() as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield server
 
 
 @pytest.mark.parametrize("mode", ["well", "busy once"])
