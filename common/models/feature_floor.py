@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from operator import matmul
 
@@ -20,7 +20,9 @@ from common.types import Catalogue, SequenceBatch, Sequences
 WINDOWS = (7, 30, 90, 365)
 """Lengths of the windows of recent popularity, in days."""
 MAX_LINKS = 2
-"""Relations, and attributes, that features are built from: the first by name."""
+"""Relations, and attributes, that features are built from: those with the most links and the most known values."""
+FLAGS = "flags"
+"""Name of all attributes with a single value, such as MovieLens' genres, which count as one."""
 MAX_FEATURES = len(WINDOWS) + 8 + 2 * (2 * MAX_LINKS)
 """Recent popularity, eight features that every data set has, and two for each relation and attribute: 20."""
 MAX_CASES = 10_000
@@ -41,7 +43,8 @@ class FeatureFloor(ClosedFormRecommender):
     * for two relations: ``<relation>_last``: whether it leads from ``q`` to ``i``; ``<relation>_history``: from how
       many items of the history it leads to ``i``;
     * for two attributes: ``<attribute>_last``: whether ``i`` and ``q`` share the value; ``<attribute>_history``: how
-      many items of the history share it with ``i``.
+      many items of the history share it with ``i``. Attributes that have a single value, such as MovieLens' genres,
+      are together one attribute, of which items share none or several values.
 
     Args:
         num_items: Number of items.
@@ -85,17 +88,14 @@ class FeatureFloor(ClosedFormRecommender):
         matrix = user_item_matrix(catalogue["train"], self.num_items)
         self.cosine = cosine_neighbours(matrix, neighbours=200, shrink=0.0)
         self.next = transitions(catalogue["train"], self.num_items)
-        known = catalogue.get("relations", {})
-        self.links: dict[str, tuple[sparse.csr_array, ...]] = {
-            name: (_links(known[name], self.num_items),) for name in sorted(known)[:MAX_LINKS]
-        }
-        values = catalogue.get("attributes", {})
-        for name in sorted(values)[:MAX_LINKS]:
-            # Items that share a value are linked through it.
-            one_hot = _one_hot(values[name])
-            self.links[name] = (one_hot, one_hot.T.tocsr())
-        for kind, tables in (("graph", known), ("attributes", values)):
-            if not any(chain[0].nnz for name, chain in self.links.items() if name in tables):
+        relations = {name: _links(pairs, self.num_items) for name, pairs in catalogue.get("relations", {}).items()}
+        attributes = _known_values(catalogue.get("attributes", {}))
+        relations, attributes = _fullest(relations), _fullest(attributes)
+        self.links: dict[str, tuple[sparse.csr_array, ...]] = {name: (links,) for name, links in relations.items()}
+        # Items that share a value are linked through it.
+        self.links |= {name: (known, known.T.tocsr()) for name, known in attributes.items()}
+        for kind, tables in (("graph", relations), ("attributes", attributes)):
+            if not tables:
                 self.information_set -= {kind}
 
     def features(self, batch: SequenceBatch) -> Iterator[tuple[str, Float[Tensor, "b i_plus_1"]]]:
@@ -195,12 +195,27 @@ def _links(pairs: Tensor, num_items: int) -> sparse.csr_array:
     return links
 
 
-def _one_hot(values: Tensor) -> sparse.csr_array:
+def _known_values(attributes: Mapping[str, Tensor]) -> dict[str, sparse.csr_array]:
+    """For each attribute a sparse matrix with 1 where the row's item has the column's value; flags become one."""
+    values = {name: _one_hot(ids) for name, ids in attributes.items()}
+    flags = [name for name, ids in attributes.items() if int(ids.max()) == 1]
+    if flags:
+        values[FLAGS] = sparse.hstack([values.pop(name) for name in flags], format="csr")
+    return values
+
+
+def _one_hot(ids: Tensor) -> sparse.csr_array:
     """Sparse matrix with 1 where the row's item has the column's value; rows of unknown values are empty."""
-    ids = values.cpu().numpy()
-    known = ids.nonzero()[0]
-    shape = (len(ids), int(ids.max(initial=0)) + 1)
-    return sparse.csr_array((np.ones(len(known), np.float32), (known, ids[known])), shape=shape)
+    columns = ids.cpu().numpy()
+    known = columns.nonzero()[0]
+    shape = (len(columns), int(columns.max(initial=0)) + 1)
+    return sparse.csr_array((np.ones(len(known), np.float32), (known, columns[known])), shape=shape)
+
+
+def _fullest(tables: Mapping[str, sparse.csr_array]) -> dict[str, sparse.csr_array]:
+    """The ``MAX_LINKS`` matrices with the most entries, without empty ones, by name."""
+    first = sorted(tables, key=lambda name: (-tables[name].nnz, name))[:MAX_LINKS]
+    return {name: tables[name] for name in sorted(first) if tables[name].nnz}
 
 
 def _dense(rows: sparse.csr_array) -> Tensor:

@@ -71,6 +71,29 @@ def test_there_are_at_most_twenty_features() -> None:
     assert len(list(model.features(toy.full_batch()))) == 20 == len(model.weights)
 
 
+def test_links_are_those_of_which_most_is_known() -> None:
+    known = toy.catalogue()
+    category, pairs = known["attributes"]["category"], known["relations"]["complement"]
+    few = torch.where(torch.arange(len(category)) < 3, category, 0)
+    known["attributes"] = {"a": torch.zeros_like(category), "brand": few, "category": category, "year": category}
+    known["relations"] = {"a": pairs[:0], "b": pairs[:1], "c": pairs, "d": pairs}
+    names = {name.rpartition("_")[0] for name in _features(known)} & {*known["attributes"], *known["relations"]}
+    assert names == {"category", "year", "c", "d"}
+
+
+def test_attributes_with_a_single_value_count_as_one() -> None:
+    known = toy.catalogue()
+    generator = torch.Generator().manual_seed(3)
+    flags = torch.randint(2, (3, toy.NUM_ITEMS + 1), generator=generator)
+    flags[:, 0] = 0
+    known["attributes"] = {"drama": flags[0], "war": flags[1], "comedy": flags[2]}
+    features, history = _features(known), [item for item in toy.full_batch()["history"][5].tolist() if item]
+    for item in range(1, toy.NUM_ITEMS + 1):
+        shared = [int((flags[:, other] * flags[:, item]).sum()) for other in history]
+        assert features["flags_last"][5, item] == shared[-1]
+        assert features["flags_history"][5, item].expm1().item() == pytest.approx(sum(shared), abs=1e-4)
+
+
 @pytest.mark.parametrize("returning", [False, True])
 def test_features_of_times_and_links_agree_with_loops(returning: bool) -> None:
     known, batch = toy.catalogue(returning), toy.full_batch()
