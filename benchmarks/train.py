@@ -51,6 +51,7 @@ from benchmarks.runs import (
     read_result,
     write_atomically,
 )
+from benchmarks.standins import STANDIN
 from benchmarks.summary import summary_lines
 from common.data.datamodule import FULL, SequenceDataModule
 from common.errors import UserError
@@ -176,6 +177,8 @@ def train_and_test(
         seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}
         best = None if model.closed_form or trainer.fast_dev_run else str(plan.folder / WEIGHTS)  # type: ignore[attr-defined]  # Lightning sets it by name
         test(trainer, model, data, best)
+    if model.closed_form:
+        summary |= shortcomings(plan)
     if (parts := cli.config.trainer.accumulate_grad_batches) != plan.config["trainer"]["accumulate_grad_batches"]:
         summary["batches_a_step"] = parts
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
@@ -190,6 +193,15 @@ def train_and_test(
     )
     finish(plan.folder, result, record, trainer.loggers)
     return result
+
+
+def shortcomings(plan: Plan) -> dict[str, Any]:
+    """What the trainings lacked whose weights a row scores that is not trained itself; nothing without predecessors."""
+    folders = [folder for role, folder in plan.predecessor_folders.items() if role != STANDIN]
+    trainings = [read_result(Path(folder)).training for folder in folders]
+    late = {"undertrained": True} if any(training.get("undertrained") for training in trainings) else {}
+    halved = [training["batches_a_step"] for training in trainings if "batches_a_step" in training]
+    return late | ({"batches_a_step": max(halved)} if halved else {})
 
 
 @contextmanager

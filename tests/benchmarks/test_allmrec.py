@@ -74,6 +74,13 @@ def test_all_stand_under_one_protocol_and_none_that_is_made_from_runs_is_a_floor
     assert not any(result.closed_form for result in results.values())
 
 
+def test_a_row_without_training_is_as_undertrained_as_what_it_scores(results: dict[str, Result]) -> None:
+    late = {method: result.training["undertrained"] for method, result in results.items()}
+    assert late["allmrec"]
+    assert late["allmrec_null_context"]
+    assert late["joint_dot"] == (late["allmrec_stage1"] or late["sasrec_allmrec"])
+
+
 def test_stage_1_leaves_its_joint_vectors(chain: dict[str, Path], results: dict[str, Result]) -> None:
     vectors = load_file(chain["allmrec_stage1"] / "joint.safetensors")
     assert {name: table.shape for name, table in vectors.items()} == {"items": (129, 128), "texts": (129, 128)}
