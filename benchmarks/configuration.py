@@ -27,7 +27,7 @@ from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
 from common.data.schema import Manifest
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.errors import UserError, at_least
 from common.models.base import Recommender
 from common.models.finished import descendants

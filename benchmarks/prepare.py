@@ -20,6 +20,7 @@ from common.data.progress import console
 from common.data.recipes import DataSet, Recipe, choose_recipe, find_data_set
 from common.data.schema import Source
 from common.data.store import STORE_VERSION, Store, read_store, write_store
+from common.data.stores import outdated
 from common.errors import UserError
 
 STEPS = ("Filtering", "Sorting", "Linking", "Drawing candidates", "Writing the store")
@@ -93,7 +94,7 @@ def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | N
         return None
     stores = [read_store(path.parent) for path in (root / dataset).glob("[!.]*/manifest.json")]
     named = [store for store in stores if recipe in (None, store.manifest.recipe)]
-    fitting = [store for store in named if store.manifest.arguments["seed"] == seed]
+    fitting = [one for one in named if one.manifest.arguments["seed"] == seed and not outdated(one)]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -29,7 +29,7 @@ from benchmarks.launch.times import (
 from benchmarks.runs import ORIGIN
 from benchmarks.settings import setting_of
 from benchmarks.standins import STANDIN, find_standin
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.errors import UserError
 
 OF_THE_TEST = ("data.recipe", "data.store", "model.domain")

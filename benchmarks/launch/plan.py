@@ -14,7 +14,7 @@ from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, re
 from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import TESTED, Budget, budget_of
 from benchmarks.runs import LAST, RESULT, flat, read_result
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.data.views import OVERALL, view
 from common.errors import UserError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.experiments import EXPERIMENTS, find_experiment, read_experiment
 from benchmarks.launch.suites import Suite
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.errors import UserError, nearest
 
 OWN_TABLE = ("data.recipe", "data.scenario", "data.split")

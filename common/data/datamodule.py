@@ -29,7 +29,7 @@ from common.data.negatives import NegativeRule, NegativeSampler, seeded
 from common.data.scenarios import slices
 from common.data.sessions import SessionDataset
 from common.data.splits import QUANTILES, cut_times, global_temporal
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.data.views import OVERALL, View, users_seen, view, with_training
 from common.errors import DataError, UserError, at_least
 from common.types import Catalogue, SequenceBatch, Split

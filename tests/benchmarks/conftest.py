@@ -10,7 +10,7 @@ import pytest
 from allmrec.standin.settings import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.standins import find_standin
-from common.data.store import find_store
+from common.data.stores import find_store
 
 
 @pytest.fixture(scope="session")

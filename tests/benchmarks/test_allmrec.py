@@ -17,7 +17,7 @@ from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from benchmarks.standins import find_standin
-from common.data.store import find_store
+from common.data.stores import find_store
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
 from tests.benchmarks.conftest import options

@@ -16,7 +16,8 @@ from benchmarks.prepare import STEPS, _known, fingerprint, prepare
 from benchmarks.runs import read_result
 from common.data import synthetic
 from common.data.recipes import FIVE_CORE, Recipe
-from common.data.store import Store, find_store
+from common.data.store import Store
+from common.data.stores import find_store
 from common.errors import UserError
 from lrd.data import RelationalDataModule
 from tests.fixtures import amazon, movielens, recbole, rechorus, tables

@@ -11,7 +11,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.callbacks import NoiseSeed
 from benchmarks.runs import find_runs, read_result
-from common.data.store import find_store
+from common.data.stores import find_store
 from tests.allmrec.baselines import sentence_model
 from tests.benchmarks.conftest import options
 from tests.benchmarks.outside import process, weights

@@ -3,10 +3,8 @@
 import errno
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -14,48 +12,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from common.data import store as module
-from common.data.recipes import DATASETS
 from common.data.schema import Manifest
-from common.data.splits import leave_one_out
-from common.data.store import STORE_VERSION, Store, StoreTables, find_store, read_store, write_store
+from common.data.store import STORE_VERSION, read_store
+from common.data.stores import find_store
 from common.errors import DataError, UserError
-from tests.fixtures.histories import random_histories, split_of, training_items
-
-ITEMS = 12
-
-
-def manifest_of(**changes: object) -> Manifest:
-    base = Manifest("tiny", "5-core", 1, STORE_VERSION, "0123456789abcdef", "real", "second", 0, ITEMS, 0, 0)
-    return replace(base, **changes)  # type: ignore[arg-type]  # values of several types
-
-
-def tables_of(histories: list[list[int]]) -> StoreTables:
-    split = leave_one_out(split_of(histories)["sequences"])
-    sequences = split["sequences"]
-    users = torch.repeat_interleave(torch.arange(len(histories) + 1), sequences["offsets"].diff())
-    events = {"user": users, "item": sequences["items"], "timestamp": sequences["times"]}
-    frame = pl.DataFrame({name: values.numpy() for name, values in events.items()})
-    words = [f"{i:02d}" for i in range(1, ITEMS + 1)]
-    return StoreTables(
-        interactions=frame.with_columns(rating=pl.lit(1.0)).with_row_index("row"),
-        items=pl.DataFrame(
-            {"item": words, "title": words, "text": words, "description": "", "brand": ["b", "", "a"] * 4}
-        ),
-        users=pl.DataFrame({"user": [f"u{i}" for i in range(len(histories))]}),
-        relations=pl.DataFrame({"head": [1, 2, 5], "relation": ["y", "x", "y"], "tail": [2, 3, 6]}),
-        splits={"leave_one_out": split},
-        candidates={
-            ("leave_one_out", "sampled-2"): {p: torch.tensor([[1, 2]], dtype=torch.int32) for p in ("val", "test")}
-        },
-    )
-
-
-def write(root: Path, histories: list[list[int]] | None = None, **changes: object) -> Store:
-    histories = histories or random_histories(6, ITEMS, 7)
-    events = sum(map(len, histories))
-    described: dict[str, object] = {"leave_one_out": {}}
-    changes = {"num_users": len(histories), "num_interactions": events, "splits": described} | changes
-    return write_store(root, manifest_of(**changes), tables_of(histories))
+from tests.common.data.made_stores import ITEMS, manifest_of, tables_of, write
+from tests.fixtures.histories import random_histories, training_items
 
 
 @given(st.integers(0, 1000))
@@ -106,32 +68,6 @@ def test_missing_parts_name_what_is_there(tmp_path: Path) -> None:
         store.split("global_temporal")
     with pytest.raises(UserError, match=r"(?s)Too few items\..*sampled-2"):
         store.candidates("leave_one_out", "sampled-99", "test")
-
-
-def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"`recbench prepare ml-1m --recipe 5-core --root {tmp_path}`"):
-        find_store(tmp_path, "ml-1m", "5-core")
-    with pytest.raises(UserError, match="Did you mean '5-core'"):
-        find_store(tmp_path, "ml-1m", "5core")
-    with pytest.raises(UserError, match="give their folder with --root"):
-        find_store(tmp_path, "ml-1m", store="5-core-0123456789ab")
-
-
-def test_of_several_stores_one_must_be_named(tmp_path: Path) -> None:
-    first, second = write(tmp_path), write(tmp_path, fingerprint="f" * 16)
-    with pytest.raises(UserError, match=f"{first.path.name}, {second.path.name}"):
-        find_store(tmp_path, "tiny")
-    assert find_store(tmp_path, "tiny", store=second.path.name).path == second.path
-    assert find_store(tmp_path, "tiny", second.path.name).path == second.path
-    assert find_store(tmp_path, "tiny", "5-core", first.path.name).manifest == first.manifest
-
-
-def test_of_several_recipes_the_first_of_the_data_set_is_meant(tmp_path: Path) -> None:
-    names = [recipe.name for recipe in DATASETS["ml-100k"].recipes]
-    for name in reversed(names):
-        write(tmp_path, dataset="ml-100k", recipe=name)
-    assert find_store(tmp_path, "ml-100k").manifest.recipe == names[0]
-    assert find_store(tmp_path, "ml-100k", names[1]).manifest.recipe == names[1]
 
 
 def test_another_version_and_a_broken_manifest_are_refused(tmp_path: Path) -> None:
@@ -209,11 +145,6 @@ def test_repeats_are_those_of_the_last_stage() -> None:
     stages = [{"repeated_pairs": 4}, {"repeated_pairs": 0}]
     assert not manifest_of(stages=stages).has_repeats
     assert manifest_of(stages=stages[:1]).has_repeats
-
-
-def test_an_unknown_data_set_is_corrected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no data set 'ml-10k'(?s:.*)'ml-100k'"):
-        find_store(tmp_path, "ml-10k")
 
 
 def test_a_manifest_survives_json() -> None:
