@@ -23,6 +23,7 @@ from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked
 from benchmarks.experiments import TRAINER, parse_yaml, read_yaml
 from benchmarks.messages import explain, own_mistake, refused, require_options
 from benchmarks.runs import CHECKPOINT, LABEL, config_id, method_of, read_result, run_id
+from benchmarks.secrets import without_secrets
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
@@ -46,10 +47,6 @@ HIDDEN = "held_out_hidden"
 """In an information set: negatives avoided held-out items, which thereby left a trace."""
 TIME_READERS = {"event_times", "query_time"}
 """The times that an information set may hold."""
-SECRET = re.compile(
-    r"(^|[_-]|(?<=[a-z])(?=[A-Z]))"
-    r"(?i:(api|access|secret|private|auth)[_-]?key([_-]?id)?|token|passw(or)?d|passphrase|secret|credentials?)$"
-)
 NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 """What PyTorch says when a processor or an accelerator runs out of memory."""
 
@@ -386,15 +383,3 @@ def with_vectors(config: Mapping[str, Any]) -> dict[str, Any]:
     encoder = str(config["data"]["init_args"].get("text_encoder"))
     content = {VECTORS: open_encoder(encoder).identity["sha256"]} if encoder.startswith("file:") else {}
     return {key: value for key, value in config.items() if key != VECTORS} | content
-
-
-def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which every value whose name looks like a key or a password is empty.
-
-    >>> without_secrets({"api_key": "abc", "model": {"token": "x", "tokens": 3}})
-    {'api_key': None, 'model': {'token': None, 'tokens': 3}}
-    """
-    return {
-        key: None if SECRET.search(key) else without_secrets(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-    }

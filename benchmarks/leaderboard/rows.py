@@ -344,6 +344,8 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
     selection = str(first.protocols[protocol]["fields"].get("selection", protocol)).split(" ")[0]
     ties = statistics.fmean(run.metrics.get(f"{key}/tie_share", 0.0) for run in runs)
     late = sum(bool(run.training.get("undertrained")) for run in runs)
+    revisions = {run.environment.get("code", {}).get("sha") for run in runs}
+    torches = {run.environment.get("versions", {}).get("torch") for run in runs}
     marks = {
         f"undertrained ({late} of {len(runs)})": late > 0,
         f"ties {ties:.1%}": ties > MANY_TIES,
@@ -352,6 +354,8 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
         "tuned on one of its seeds": any(_tuned_on(run) for run in runs),
         "seeds share a predecessor": _independent(runs) < len(runs),
+        f"seeds of {len(revisions)} code revisions": len(revisions) > 1,
+        f"seeds of {len(torches)} versions of torch": len(torches) > 1,
         STAND_IN: (first.language_model or "").startswith("standin"),
         f"selected on {selection}": selection != protocol and not first.closed_form,
     }

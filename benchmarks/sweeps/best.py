@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.configuration import PASSING, RunCLI, without_secrets
+from benchmarks.configuration import PASSING, RunCLI
 from benchmarks.runs import MACHINE
+from benchmarks.secrets import without_secrets
 
 FIRST = ("name", "tuning", "model", "data")
 KEPT = {"predecessors", "tuning", "data.recipe", "data.store"}

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from benchmarks.arguments import with_config_files
-from benchmarks.configuration import Plan, RunCLI, without_secrets
+from benchmarks.configuration import Plan, RunCLI
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runs import config_id, find_runs, read_result, run_id, write_atomically
+from benchmarks.secrets import without_secrets
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.made_results import made_result, made_run
@@ -120,6 +121,9 @@ def test_shipped_names_may_follow_one_config_option() -> None:
 def test_no_secret_is_stored() -> None:
     values = {"logger": {"api_key": "x", "project": "p"}, "hub_token": "y", "num_tokens": 3}
     assert without_secrets(values) == {"logger": {"api_key": None, "project": "p"}, "hub_token": None, "num_tokens": 3}
+    callbacks = [{"class_path": "Notify", "init_args": {"api_key": "x"}}, "RichProgressBar"]
+    cleared = [{"class_path": "Notify", "init_args": {"api_key": None}}, "RichProgressBar"]
+    assert without_secrets({"trainer": {"callbacks": callbacks}}) == {"trainer": {"callbacks": cleared}}
 
 
 @pytest.mark.parametrize(

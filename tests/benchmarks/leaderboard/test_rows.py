@@ -109,6 +109,17 @@ def test_undertrained_ties_time_and_selection_are_marked() -> None:
     assert marks == ("undertrained (1 of 1)", "ties 2.0%", "imputed time", "selected on sampled-99")
 
 
+def test_seeds_of_other_code_or_another_torch_are_marked() -> None:
+    def marks(*environments: dict[str, dict[str, str]]) -> tuple[str, ...]:
+        runs = [made_result("a", 0.2, seed, environment=given) for seed, given in enumerate(environments)]
+        return build_table(runs, "full").rows[0].marks
+
+    one = {"code": {"sha": "1"}, "versions": {"torch": "2.9"}}
+    assert marks(one, one) == ()
+    assert marks(one, one | {"code": {"sha": "2"}}) == ("seeds of 2 code revisions",)
+    assert marks(one, one | {"versions": {"torch": "2.10"}}) == ("seeds of 2 versions of torch",)
+
+
 def test_equal_labels_of_two_configurations_are_told_apart() -> None:
     rows = build_table(
         [made_result("a", 0.1, config_id="c1" * 6), made_result("a", 0.2, config_id="d2" * 6)], "full"
