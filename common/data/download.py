@@ -96,13 +96,14 @@ def fetch(
 def extract(archive: Path, folder: Path) -> Path:
     """Unpacks a zip archive into ``folder``, whole or not at all, and returns it.
 
-    A folder that exists already is left as it is.
+    A folder that exists already is left as it is, unless the archive has been fetched again since.
 
     Raises:
         DataError: If the archive is damaged, or holds a link or a path that leads out of the folder.
         UserError: If there is too little space.
     """
-    if folder.is_dir():
+    there = folder.is_dir()
+    if there and not (archive.is_file() and archive.stat().st_mtime_ns > folder.stat().st_mtime_ns):
         return folder
     cure = f"Delete {archive} and fetch it again."
     try:
@@ -121,6 +122,8 @@ def extract(archive: Path, folder: Path) -> Path:
                 inside = Path(scratch, folder.name)
                 for member in progress.track(members, f"Unpacking {archive.name}", console=console, transient=True):
                     unpacked.extract(member, inside)
+                if there:
+                    shutil.rmtree(folder)
                 inside.rename(folder)
     except (zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{archive}: expected a whole zip archive, found damage ({error}).", cure) from error

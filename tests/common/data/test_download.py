@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import random
 import zipfile
 from dataclasses import replace
@@ -232,6 +233,14 @@ def test_archive_unpacks_whole_and_once(tmp_path: Path) -> None:
     packed.unlink()
     assert extract(packed, folder) == folder
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_archive_that_was_fetched_again_is_unpacked_again(tmp_path: Path) -> None:
+    folder = extract(archive(tmp_path / "a.zip", ("ml/u.data", b"old"), ("ml/gone", b"")), tmp_path / "out")
+    os.utime(folder, ns=(0, 0))
+    extract(archive(tmp_path / "a.zip", ("ml/u.data", b"new")), folder)
+    assert (folder / "ml" / "u.data").read_bytes() == b"new"
+    assert not (folder / "ml" / "gone").exists()
 
 
 @pytest.mark.parametrize("name", ["../out2/evil", "/tmp/evil", "ml/../../evil"])
