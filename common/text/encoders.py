@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.text.endpoint import EndpointEncoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 Pooling = Literal["cls", "mean", "last"]
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
@@ -84,6 +87,26 @@ def minilm() -> str:
     return packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def load_sentence_model(name: str, device: str | None = None) -> SentenceTransformer:
+    """A sentence-transformers model in fp32, whatever type its weights are stored in.
+
+    Args:
+        name: Name on the hub, or a folder.
+        device: Where it lies; by default on an accelerator, if there is one.
+
+    Raises:
+        UserError: If it cannot be loaded.
+    """
+    # Here, because it takes seconds and few commands need it.
+    from sentence_transformers import SentenceTransformer
+
+    single: dict[str, Any] = {"dtype": torch.float32}
+    try:
+        return SentenceTransformer(name, device=device, local_files_only=Path(name).is_dir(), model_kwargs=single)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from error
+
+
 class SentenceEncoder:
     """A sentence-transformers model, by name or folder.
 
@@ -105,13 +128,7 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``; the library sorts them by length and shows its progress."""
-        from sentence_transformers import SentenceTransformer
-
-        try:
-            model = SentenceTransformer(self.name, local_files_only=Path(self.name).is_dir())
-        except (OSError, ValueError) as error:
-            raise unavailable(self.name, error) from error
-        vectors = model.encode(
+        vectors = load_sentence_model(self.name).encode(
             list(texts), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=len(texts) > 1000
         )
         return vectors.float().cpu()
@@ -169,7 +186,8 @@ class LanguageModelEncoder:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name)
-            model = AutoModel.from_pretrained(self.name)
+            # By default, weights stay in the type that they are stored in.
+            model = AutoModel.from_pretrained(self.name, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise unavailable(self.name, error) from error
         tokenizer.padding_side = "right"

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling as SentencePooling
+from sentence_transformers.sentence_transformer.modules import Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
@@ -27,6 +30,7 @@ from common.text.encoders import (
     LanguageModelEncoder,
     Pooling,
     PrecomputedVectors,
+    SentenceEncoder,
     open_encoder,
     packaged_minilm,
     revision,
@@ -97,6 +101,18 @@ def test_of_an_encoder_decoder_the_encoder_is_asked(tmp_path: Path) -> None:
     folder = saved(tmp_path, model, pad_token="[PAD]")
     expected = alone(folder, model.get_encoder())
     torch.testing.assert_close(LanguageModelEncoder(str(folder), "mean").encode(TEXTS), expected)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_weights_stored_in_half_precision_are_read_in_single(
+    tiny_model: Path, stored: torch.dtype, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "half", BertModel.from_pretrained(tiny_model, dtype=stored), pad_token="[PAD]")
+    expected = alone(folder, BertModel.from_pretrained(folder, dtype=torch.float32))
+    torch.testing.assert_close(LanguageModelEncoder(str(folder), "mean").encode(TEXTS), expected)
+    modules = [Transformer(str(folder)), SentencePooling(16)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "sbert"))
+    torch.testing.assert_close(SentenceEncoder(str(tmp_path / "sbert")).encode(TEXTS), expected)
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
