@@ -15,7 +15,7 @@ from allmrec.frozen import Frozen
 from allmrec.tokens import in_batches
 from common.errors import UserError, at_least
 from common.text.cache import kept_vectors
-from common.text.encoders import minilm, revision, same_model, unavailable
+from common.text.encoders import load_sentence_model, minilm, revision, same_model
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -54,15 +54,10 @@ class TextTower(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         # Here, because it takes seconds and few commands need it.
-        from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Normalize
 
         super().__init__()
-        place = minilm() if name == "minilm" else name
-        try:
-            model = SentenceTransformer(place, local_files_only=Path(place).is_dir(), device="cpu")
-        except (OSError, ValueError) as error:
-            raise unavailable(place, error) from error
+        model = load_sentence_model(minilm() if name == "minilm" else name, "cpu")
         self.unit = unit
         while not unit and isinstance(model[-1], Normalize):
             del model[-1]

@@ -163,7 +163,8 @@ def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFo
         )
     config.type_vocab_size = TOKEN_TYPES
     config.attention_window = [window] * config.num_hidden_layers
-    options: dict[str, Any] = {"add_pooling_layer": False, "ignore_mismatched_sizes": True}
+    # By default, weights stay in the type that they are stored in, and the new ones above them are fp32.
+    options: dict[str, Any] = {"add_pooling_layer": False, "ignore_mismatched_sizes": True, "dtype": torch.float32}
     try:
         model = LongformerModel.from_pretrained(name, config=config, **options)
         tokenizer = AutoTokenizer.from_pretrained(name)

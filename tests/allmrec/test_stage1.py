@@ -66,6 +66,20 @@ def test_tower_says_what_the_library_says(sbert: str) -> None:
     torch.testing.assert_close(tower.all(torch.device("cpu"))[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_sentence_model_stored_in_half_precision_is_read_in_single(sbert: str, trained: bool, tmp_path: Path) -> None:
+    SentenceTransformer(sbert, device="cpu").bfloat16().save(str(tmp_path))
+    model = build(str(tmp_path), train_sbert=trained)
+    model.loss(training_batch())["loss"].backward()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    wanted = (
+        SentenceTransformer(str(tmp_path), device="cpu")
+        .float()
+        .encode(catalogue()["texts"][1:], convert_to_tensor=True)
+    )
+    torch.testing.assert_close(model.tower.all(model.device)[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
+
+
 def test_gradient_reaches_every_parameter(sbert: str) -> None:
     model = build(sbert, match_negatives=True)
     model.loss(training_batch(negatives=1))["loss"].backward()

@@ -309,6 +309,16 @@ def test_a_longformer_by_folder_keeps_its_weights(tmp_path: Path) -> None:
     assert encoder.window == 8
 
 
+def test_a_longformer_stored_in_half_precision_learns_in_single(tmp_path: Path) -> None:
+    small = build()
+    assert small.tokenizer is not None
+    small.tokenizer.save_pretrained(tmp_path)
+    small.encoder.longformer.bfloat16().save_pretrained(tmp_path)
+    model = build(initial=str(tmp_path))
+    model.loss(next(toy.sequence_batches()))["loss"].backward()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_another_kind_of_encoder_is_refused(tmp_path: Path) -> None:
     BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)).save_pretrained(
         tmp_path
