@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import yaml
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -19,6 +20,9 @@ from common.models.finished import finished_model
 from common.models.ncf import NCF
 from common.nn.embedding import ItemEmbedding
 from common.types import Catalogue, SequenceBatch
+
+CONFIG = "config.yaml"
+"""File of a run folder that says how its data were made."""
 
 
 class CollaborativeFilter(Frozen[Recommender]):
@@ -38,6 +42,7 @@ class CollaborativeFilter(Frozen[Recommender]):
     """
 
     def __init__(self, model: Recommender | str, dropout: bool = False) -> None:
+        run = model if isinstance(model, str) else None
         if isinstance(model, str):
             model = finished_model(model)
         own_table = isinstance(getattr(model, "item_embedding", None), ItemEmbedding)
@@ -47,12 +52,16 @@ class CollaborativeFilter(Frozen[Recommender]):
                 "Choose SASRec, GRU4Rec, NextItNet, Caser, TiSASRec or NCF as collaborative filter.",
             )
         super().__init__(model, follows_training=dropout)
+        self.least_events = None if run is None else least_events(run)
         self.width = self.item_vectors().size(1)
         # Now, because a trainer may round the weights.
         self.digest = digest_of(model)
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Tells the model which items were trained, so that others have the mean vector.
+        """Tells the model which items and users were trained, so that others have the mean vector.
+
+        Its own training says how many events a user needed for that: NCF learns from a single one, which is no
+        instance for a method that reads histories.
 
         Raises:
             UserError: If the model does not know as many items as the data set has.
@@ -63,7 +72,8 @@ class CollaborativeFilter(Frozen[Recommender]):
                 f"{catalogue['num_items']}",
                 "Give a run of the same data set and recipe.",
             )
-        self.module.attach(catalogue)
+        own: Catalogue = {} if self.least_events is None else {"least_events": self.least_events}
+        self.module.attach({**catalogue, **own})
 
     def adopt(self, items: Float[Tensor, "i_plus_1 d"]) -> None:
         """Lets the model read other items than those of its training.
@@ -116,6 +126,15 @@ class CollaborativeFilter(Frozen[Recommender]):
         if model.variant != "gmf":
             sides.append(model.user_tower(batch["user_id"]))
         return torch.cat(sides, dim=1)[:, None].expand(-1, batch["history"].size(1), -1)
+
+
+def least_events(run: str) -> int | None:
+    """Training events that a user needed in the training of a run folder, where it says how instances were made."""
+    path = Path(run) / CONFIG
+    if not path.is_file():
+        return None
+    data: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["data"]["init_args"]
+    return 1 + int(data.get("min_history", 1)) if data.get("instances", "prefix") == "prefix" else 2
 
 
 def digest_of(model: nn.Module) -> str:

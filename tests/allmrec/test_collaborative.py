@@ -1,14 +1,17 @@
 """Vectors of the collaborative filter, and the file of joint vectors."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
+import yaml
 
 from allmrec.baselines.recformer import RecFormer
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS
+from benchmarks.experiments import find_experiment
+from benchmarks.runs import CONFIG
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.floors import Popularity
@@ -16,6 +19,7 @@ from common.models.gru4rec import GRU4Rec
 from common.models.ncf import NCF
 from common.models.nextitnet import NextItNet
 from common.models.sasrec import SASRec
+from tests.allmrec.test_controls import save
 from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, joint_file, sasrec
 
 
@@ -40,6 +44,25 @@ def test_vectors_of_ncf_are_its_tables(variant: Literal["gmf", "mlp", "neumf"], 
     if variant == "gmf":
         scores = (users[:, None] * items[batch["candidates"]]).sum(-1)
         torch.testing.assert_close(scores, (model.score(batch) - model.bias).detach())
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"), [({}, True), ({"min_history": 1}, False), ({"instances": "sequence"}, False)]
+)
+def test_users_are_known_to_a_finished_filter_by_the_rule_of_its_own_training(
+    tmp_path: Path, changes: dict[str, Any], known: bool
+) -> None:
+    model = NCF(NUM_ITEMS, NUM_USERS, "gmf")
+    run = save(model, tmp_path / "run")
+    config = yaml.safe_load(find_experiment("synthetic/ncf").read_text())
+    config["data"]["init_args"] |= changes
+    (tmp_path / "run" / CONFIG).write_text(yaml.safe_dump(config))
+    there = catalogue()
+    there["train"]["offsets"] = torch.tensor([0, 0, 1, *(3 * u for u in range(2, NUM_USERS + 1))])
+    cf = CollaborativeFilter(run)
+    cf.attach({**there, "least_events": 2})
+    own = model.user_product.weight[1] * model.product_output.weight[0]
+    assert torch.equal(cf.user_vectors(evaluation_batch())[0], own) == known
 
 
 def test_dropout_is_on_where_asked_for_and_while_its_owner_learns() -> None:
