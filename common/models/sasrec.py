@@ -28,7 +28,7 @@ class SASRecSwitches(NamedTuple):
     """Post-norm blocks without embedding dropout, attention dropout and final norm."""
     sees_padding: bool = False
     """Padded keys take part in attention."""
-    project: bool = False
+    output_map: bool = False
     """A linear map follows attention."""
     tied: bool = True
     """Items are scored with the table that they are read from."""
@@ -42,7 +42,7 @@ class SASRecSwitches(NamedTuple):
 
 VARIANTS: dict[SASRecVariant, SASRecSwitches] = {
     "original": SASRecSwitches(),
-    "allmrec": SASRecSwitches(sees_padding=True, project=True, initial="xavier_normal"),
+    "allmrec": SASRecSwitches(sees_padding=True, output_map=True, initial="xavier_normal"),
     "gsasrec": SASRecSwitches(scaled=False, tied=False, eps=1e-5, initial="pytorch"),
     "lrd": SASRecSwitches(scaled=False, post_norm=True, eps=1e-5, initial="normal", biases_decay=False),
 }
@@ -119,7 +119,7 @@ class SASRec(SequentialRecommender):
         inner_dropout = 0.0 if switches.post_norm else dropout
         self.dropout = Dropout(inner_dropout)
         self.blocks = nn.ModuleList(
-            block(CausalAttention(width, num_heads, inner_dropout, switches.project), width, dropout, switches.eps)
+            block(CausalAttention(width, num_heads, inner_dropout, switches.output_map), width, dropout, switches.eps)
             for _ in range(num_blocks)
         )
         self.norm = nn.Identity() if switches.post_norm else nn.LayerNorm(width, switches.eps)

@@ -76,19 +76,19 @@ class AttentionMaps(nn.Module):
         width: Width of rows; heads are contiguous slices of it.
         num_heads: Number of heads.
         dropout: Dropout of attention weights.
-        project: Whether a linear map with bias follows, as in the Transformer; SASRec has none.
+        output_map: Whether a linear map with bias follows, as in the Transformer; SASRec has none.
 
     Raises:
         ValueError: If ``width`` is not a multiple of ``num_heads``.
     """
 
-    def __init__(self, width: int, num_heads: int = 1, dropout: float = 0.0, project: bool = False) -> None:
+    def __init__(self, width: int, num_heads: int = 1, dropout: float = 0.0, output_map: bool = False) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"width {width} cannot be shared by {num_heads} heads")
         self.num_heads = num_heads
         self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width) if project else nn.Identity()
+        self.out_proj = nn.Linear(width, width) if output_map else nn.Identity()
         self.dropout = Dropout(dropout)
 
     def project(

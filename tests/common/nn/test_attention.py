@@ -48,9 +48,9 @@ def naive(attention: CausalAttention, query: Tensor, memory: Tensor, history: Pa
 
 
 @pytest.mark.parametrize("sees_padding", [False, True])
-@pytest.mark.parametrize(("heads", "project"), [(1, True), (2, False), (4, False)])
-def test_attention_is_the_naive_loop(heads: int, project: bool, sees_padding: bool) -> None:
-    attention = CausalAttention(8, heads, project=project).double()
+@pytest.mark.parametrize(("heads", "output_map"), [(1, True), (2, False), (4, False)])
+def test_attention_is_the_naive_loop(heads: int, output_map: bool, sees_padding: bool) -> None:
+    attention = CausalAttention(8, heads, output_map=output_map).double()
     history = packed(sees_padding=sees_padding)
     query, memory = rows_of(history, 8), rows_of(history, 8)
     expected = naive(attention, query, memory, history)

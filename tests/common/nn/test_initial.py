@@ -11,7 +11,7 @@ class Layers(nn.Module):
     def __init__(self, initial: Initial) -> None:
         super().__init__()
         self.items = ItemEmbedding(300, 40)
-        self.attention = CausalAttention(40, project=True)
+        self.attention = CausalAttention(40, output_map=True)
         self.feed_forward = nn.Linear(40, 40)
         self.norm = nn.LayerNorm(40)
         initialise_weights(self, initial)
