@@ -243,8 +243,10 @@ class PrecomputedVectors:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Content of the file."""
-        return {"kind": "file", "sha256": digest([self.path]), "type": self.number_type or self.path.suffix}
+        """Content of the file, whatever its name, and how it is read."""
+        with self.path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"kind": "file", "sha256": content, "type": self.number_type or self.path.suffix}
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """The file's rows.

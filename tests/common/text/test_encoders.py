@@ -148,6 +148,14 @@ def test_raw_numbers_npy_and_safetensors_agree(tmp_path: Path, number_type: str)
         np.testing.assert_array_equal(loaded.numpy(), vectors.astype("float32"))
 
 
+def test_identity_of_a_vector_file_is_its_content_whatever_its_name(tmp_path: Path) -> None:
+    for name, value in (("a.npy", 1.0), ("b.npy", 1.0), ("c.npy", 2.0)):
+        np.save(tmp_path / name, np.full((4, 3), value))
+    one, same, other = (open_encoder(f"file:{tmp_path / name}").identity for name in ("a.npy", "b.npy", "c.npy"))
+    assert one == same
+    assert one != other
+
+
 @pytest.mark.parametrize(("kind", "other"), [("float32", "float64"), ("float64", "float32")])
 def test_raw_numbers_of_the_other_type_are_refused(tmp_path: Path, kind: str, other: str) -> None:
     path = tmp_path / "feat.GPT"
