@@ -82,16 +82,21 @@ class CollaborativeFilter(Frozen[Recommender]):
             items: Their vectors, in the space of the model's own; row 0 is padding.
 
         Raises:
-            UserError: If the model does not read items by the vectors that its states are compared with.
+            UserError: If the model reads users by their ids, or items by other vectors than its states are compared
+                with.
         """
-        model = self.module
+        model, reason = self.module, None
         own = getattr(model, "item_embedding", None)
-        if not isinstance(own, ItemEmbedding) or getattr(model, "output_embedding", None) not in (None, own):
+        if "user_id" in model.information_set:
+            reason = "reads users by their ids"
+        elif not isinstance(own, ItemEmbedding) or getattr(model, "output_embedding", None) not in (None, own):
+            reason = "has other vectors for the items that it reads than for those that it scores"
+        if reason is not None:
             raise UserError(
-                f"{type(model).__name__} has other vectors for the items that it reads than for those that it scores: "
-                "on items of another data set it is not applicable",
+                f"{type(model).__name__} {reason}: on items of another data set it is not applicable",
                 "Choose SASRec or GRU4Rec as collaborative filter.",
             )
+        assert isinstance(own, ItemEmbedding)
         table = ItemEmbedding(len(items) - 1, items.size(1), own.padding_idx).requires_grad_(False)
         table.weight.copy_(items)
         model.item_embedding, model.num_items = table.eval(), len(items) - 1

@@ -16,13 +16,16 @@ from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
 from common.errors import UserError
 from common.models.base import Recommender
+from common.models.bpr_mf import BPRMF
+from common.models.caser import Caser
 from common.models.finished import read_checkpoint
+from common.models.ncf import NCF
 from common.models.nextitnet import NextItNet
 from common.types import Catalogue, SequenceBatch
 from tests.allmrec.baselines import sentence_model
 from tests.allmrec.test_controls import save
 from tests.allmrec.tiny import WORDS
-from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, sasrec
+from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, sasrec
 
 PLACE = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(NUM_ITEMS, generator=torch.Generator())])
 """Id there of each item here."""
@@ -143,7 +146,15 @@ def test_items_without_texts_are_refused(made: Made, tmp_path: Path) -> None:
         made(NUM_ITEMS + 1).transfer(checkpoint, bare)
 
 
-def test_a_filter_with_other_output_vectors_is_refused() -> None:
-    filtered = CollaborativeFilter(NextItNet(NUM_ITEMS, width=6, dilations=(1,)))
-    with pytest.raises(UserError, match="other vectors"):
-        filtered.adopt(torch.zeros(3, 6))
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (NextItNet(NUM_ITEMS, width=6, dilations=(1,)), "other vectors"),
+        (BPRMF(NUM_ITEMS, NUM_USERS, width=6), "users by their ids"),
+        (Caser(NUM_ITEMS, NUM_USERS, variant="prefix", width=6), "users by their ids"),
+        (NCF(NUM_ITEMS, NUM_USERS, "gmf", 6), "users by their ids"),
+    ],
+)
+def test_a_filter_of_other_output_vectors_or_known_users_is_refused(model: Recommender, reason: str) -> None:
+    with pytest.raises(UserError, match=f"{reason}.* on items of another data set it is not applicable"):
+        CollaborativeFilter(model).adopt(torch.zeros(3, 6))
