@@ -22,6 +22,7 @@ from common.data.schema import Source
 from common.data.store import STORE_VERSION, Store, read_store, write_store
 from common.data.stores import outdated
 from common.errors import UserError
+from common.types import TimeKind
 
 STEPS = ("Filtering", "Sorting", "Linking", "Drawing candidates", "Writing the store")
 """Steps from a source to a store, as shown to the user."""
@@ -34,6 +35,7 @@ def prepare(
     recipe: str | None = None,
     root: Path = Path("data"),
     seed: int = 0,
+    time: TimeKind | None = None,
     users: int | None = None,
     items: int | None = None,
     interactions: int | None = None,
@@ -54,6 +56,8 @@ def prepare(
         recipe: Name of the recipe; the data set's default when omitted. For `synthetic`, the name of the world.
         root: Folder of all stores.
         seed: Data seed, which orders events with equal times.
+        time: What the times of `source` are: recorded (`real`), made up (`imputed`) or mere positions (`ordinal`).
+            When omitted, they are positions if each user's are 0, 1, 2, …, and recorded otherwise.
         users: Number of users (`synthetic` only).
         items: Number of items (`synthetic` only).
         interactions: Number of events (`synthetic` only).
@@ -78,7 +82,7 @@ def prepare(
     given = {name: value for name, value in world.items() if value is not None}
     adds = encoder is not None or standin_llm
     known = _known(root, dataset, recipe, seed) if adds and source is None and not given else None
-    found = known or _open(dataset, recipe, source, root, given)
+    found = known or _open(dataset, recipe, source, root, time, given)
     with _steps() as show:
         store = found if isinstance(found, Store) else _stored(root, *found, seed, show)
         models = [f"{name} -> {folder}" for name, folder in _models(store, encoder, standin_llm, show)]
@@ -99,9 +103,11 @@ def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | N
 
 
 def _open(
-    dataset: str, recipe: str | None, source: Path | None, root: Path, given: dict[str, Any]
+    dataset: str, recipe: str | None, source: Path | None, root: Path, time: TimeKind | None, given: dict[str, Any]
 ) -> tuple[DataSet, Source, Recipe]:
     """The data set, its source (fetched if none is named), and the recipe that fits it."""
+    if time and source is None:
+        raise UserError("The times of published files are known.", "Give --time with --source only.")
     entry = find_data_set(dataset, own=source is not None)
     if dataset == "synthetic":
         if source is not None:
@@ -111,6 +117,7 @@ def _open(
     if given:
         raise UserError(f"{', '.join(given)}: only for synthetic data.", f"Leave it out for {dataset}.")
     raw, _ = open_source(entry, source, root)
+    raw = replace(raw, time=time or raw.time)
     return entry, raw, choose_recipe(entry, recipe, ready=raw.split is not None)
 
 

@@ -101,6 +101,7 @@ def build(
         warnings=warnings
         | too_few
         | _strangers(entry, source)
+        | _perhaps_positions(source)
         | statistics.tie_warnings(ties)
         | _printed(entry, recipe, sizes),
     )
@@ -240,6 +241,15 @@ def _describe_graph(
         "post_hoc": not relations.is_empty() and entry.snapshot != BEFORE_EVENTS,
         "link_rates": {name: graph.link_rates(sequences, place, relations, known) for name, place in places.items()},
     }
+
+
+def _perhaps_positions(source: Source) -> dict[str, str]:
+    """A warning about recorded times that are so small that they may be row numbers."""
+    latest = source.interactions["timestamp"].max()
+    if source.time != "real" or not isinstance(latest, int) or not 0 < latest <= source.interactions.height:
+        return {}
+    what = f"The latest time is {latest:,}, less than the number of events: is it a position instead of a second?"
+    return {"times": f"{what} Then prepare again with --time ordinal."}
 
 
 def _strangers(entry: DataSet, source: Source) -> dict[str, str]:

@@ -54,6 +54,20 @@ def test_another_argument_makes_another_store(tmp_path: Path, change: dict[str, 
     assert len(paths) == 2
 
 
+def test_the_owner_of_files_says_what_their_times_are(tmp_path: Path) -> None:
+    frame = tables.frames()["interactions"].sort("timestamp").with_row_index("time").drop("timestamp")
+    (tmp_path / "raw").mkdir()
+    frame.rename({"time": "timestamp"}).write_csv(tmp_path / "raw" / "interactions.csv")
+    found = prepare("mine", source=tmp_path / "raw", root=tmp_path, recipe="whole")
+    assert found.manifest.time == "real"
+    assert "--time ordinal" in found.manifest.warnings["times"]
+    told = prepare("mine", source=tmp_path / "raw", root=tmp_path, recipe="whole", time="ordinal")
+    assert (told.manifest.time, "times" in told.manifest.warnings) == ("ordinal", False)
+    assert told.path != found.path
+    with pytest.raises(UserError, match="published files are known"):
+        prepare("ml-100k", root=tmp_path, time="imputed")
+
+
 def test_a_changed_source_never_reuses_a_store(tmp_path: Path) -> None:
     folder = movielens.write_100k(tmp_path / "raw")
     first = prepare("ml-100k", source=folder, root=tmp_path, recipe="whole")
