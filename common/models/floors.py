@@ -58,8 +58,7 @@ class EventLog:
             before: Unix seconds, in any order.
         """
         moments, states, since = self._places(before)
-        # The first mark is no event's, and may be later than a moment.
-        scores = self._counted[states].mul_(self._weight((moments - self.marks[states]).clamp_min(0))[:, None])
+        scores = self._counted[states].mul_(self._weight(moments - self.marks[states])[:, None])
         # Row by row is four times as fast as one sum over all rows, whose index would outgrow the result.
         for row, moment, events in zip(scores, moments, since, strict=True):
             row.index_add_(0, self.items[events], self._weight(moment - self.times[events]))
@@ -109,7 +108,8 @@ class EventLog:
     def _weight(self, ages: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         if self.half_life == float("inf"):
             return torch.ones(ages.shape)
-        return (-ages.double() / self.half_life).exp2().float()
+        # The first mark is no event's, and may be later than the next one or a moment: its counts are 0, and 0 · ∞ NaN.
+        return (-ages.clamp_min(0).double() / self.half_life).exp2().float()
 
 
 class Popularity(ClosedFormRecommender):

@@ -126,6 +126,15 @@ def test_decay_underflows_to_nothing_over_many_half_lives_and_never_overflows() 
     assert scores[2] == [2**-1.0, 0, 0, 0]
 
 
+def test_events_of_the_1950s_fade_like_those_of_today() -> None:
+    long_ago = -20 * 365
+    pairs = [(1 + day % 4, long_ago + day) for day in range(12)]
+    days = [long_ago - 400, long_ago + 3, long_ago + 9, long_ago + 12, 0, 400]
+    expected = torch.tensor(_loop(pairs, days, lambda age: 0.5**age)).float()
+    assert expected[1:4].sum(1).min() > 0.5
+    torch.testing.assert_close(torch.tensor(_scores(DecayPopularity(4, half_life=1.0), pairs, days)), expected)
+
+
 def test_states_within_the_log_agree_with_a_loop() -> None:
     known = toy.catalogue(returning=True)
     times, items = known["train"]["times"], known["train"]["items"]
