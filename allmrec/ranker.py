@@ -218,7 +218,9 @@ class LanguageModelRanker(PromptReport):
         chunks = list(split_rows(batch, self.chunk_rows))
         # All processes run a divided model equally often: those with fewer rows repeat their last ones.
         missing = self.llm.most(len(chunks)) - len(chunks)
-        parts = [step(chunk) for chunk in [*chunks, *chunks[-1:] * missing]][: len(chunks)]
+        # As with a whole model: mixed precision would round scores until many tie (PROTOCOL P4).
+        with torch.autocast(self.device.type, enabled=False):
+            parts = [step(chunk) for chunk in [*chunks, *chunks[-1:] * missing]][: len(chunks)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     @torch.no_grad()

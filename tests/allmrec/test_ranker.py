@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from allmrec.baselines.llm_only import LLMOnly
-from allmrec.decoding import Prefix, read_prefix
+from allmrec.decoding import Likelihoods, Prefix, read_prefix
 from allmrec.generation import verdicts
 from allmrec.ranker import BEYOND, Reading
 from common.errors import UserError
@@ -103,3 +103,23 @@ def test_neither_padded_batches_nor_lack_of_memory_change_a_rate(
     monkeypatch.setattr(LLMOnly, "_written", short_of_memory)
     assert figures(model, batch) == pytest.approx(once, rel=1e-6)
     assert model.chunk_rows == 1
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_mixed_precision_of_the_training_rounds_no_score(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    model, batch, scores = build(folders["opt"]), evaluation_batch(), list[torch.Tensor]()
+    exact = model.score(batch)
+    monkeypatch.setattr(model.llm, "sharded", sharded)
+    # What processes ask each other, with one alone.
+    monkeypatch.setattr(model.llm, "most", lambda count: count)
+
+    def noted(model: LLMOnly, batch: SequenceBatch, given: Likelihoods) -> torch.Tensor:
+        scores.append(given.total)
+        return given.total
+
+    monkeypatch.setattr(LLMOnly, "_scores", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.rank(batch)
+    assert torch.equal(scores[0], exact)
