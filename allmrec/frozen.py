@@ -36,8 +36,8 @@ class Frozen(nn.Module, Generic[ModuleT]):
 
     @property
     def num_parameters(self) -> int:
-        """Number of frozen parameters."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        """Number of frozen parameters; additions that an owner trains, such as LoRA's, are not among them."""
+        return sum(parameter.numel() for parameter in self.module.parameters() if not parameter.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen[ModuleT]:
         if self.movable:

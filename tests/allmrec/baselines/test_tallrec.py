@@ -85,6 +85,7 @@ def test_only_additions_are_trained_and_saved(folders: dict[str, str]) -> None:
     assert all(torch.equal(now[name], value) for name, value in frozen.items())
     assert all("lora_" in name for name in model.state_dict())
     assert sum(p.numel() for p in model.parameters()) == 2 * 2 * (8 * 16 + 16 * 8)
+    assert model.frozen_parameters() == sum(p.numel() for p in frozen.values())
 
 
 def test_additions_to_a_model_in_bf16_learn_by_steps_below_its_rounding(folders: dict[str, str]) -> None:
