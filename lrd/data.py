@@ -18,8 +18,8 @@ from common.text.encoders import open_encoder
 from common.types import Catalogue, SequenceBatch, Split
 from lrd.graph import Graph
 from lrd.graph_recipes import GraphRecipe, item_relations
-from lrd.module import RelationalBatch
 from lrd.triplets import TripletDataset
+from lrd.types import RelationalBatch
 from lrd.vectors import CONTROLS, Vectors, item_vectors
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import at_least
@@ -18,27 +18,11 @@ from lrd.graph import Graph, known_attributes
 from lrd.kge import distmult, kge_loss
 from lrd.spread import COLLAPSED, RelationSpread
 from lrd.text_model import TextModel
+from lrd.types import RelationalBatch, TripletBatch
 
 AT_A_TIME = 2**16 - 1
 """Candidates that an accelerator scores at a time: the most rows that attention kernels of CUDA take."""
 _MINUS_ONE = "What the authors' code means by -1 is `released`, and `auto` is the same of training events alone"
-
-
-class TripletBatch(TypedDict):
-    """True triplets in column 0 and their corruptions behind; ``value`` is added to the relation (0: none)."""
-
-    head: Int[Tensor, "t k"]
-    relation: Int[Tensor, "t"]
-    tail: Int[Tensor, "t k"]
-    value: Int[Tensor, "t"]
-
-
-class RelationalBatch(SequenceBatch, total=False):
-    """A training batch with what relations are learnt from."""
-
-    negative_history: Int[Tensor, "b l"]
-    """One sampled item per history slot."""
-    triplets: TripletBatch
 
 
 class LRD(TextModel):

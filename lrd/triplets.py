@@ -13,7 +13,7 @@ from common.data.epoch import SharedEpoch
 from common.data.negatives import Complement, seeded
 from lrd.corruptions import Corruptions
 from lrd.graph import Graph
-from lrd.module import TripletBatch
+from lrd.types import TripletBatch
 
 
 class TripletDataset(EpochDataset[TripletBatch]):

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grimp
 import lightning as L
 import pytest
 import torch
@@ -14,8 +15,15 @@ from common.types import PAD, Split
 from lrd.backbones.kda import KDA
 from lrd.data import RelationalDataModule
 from lrd.discovery import LatentRelationDiscovery
-from lrd.module import LRD, RelationalBatch
+from lrd.module import LRD
+from lrd.types import RelationalBatch
 from tests.lrd.conftest import WIDTH, Make
+
+
+@pytest.mark.parametrize("importer", ["lrd.data", "lrd.triplets"])
+@pytest.mark.parametrize("model", ["lrd.module", "lrd.discovery", "lrd.backbones.rcf", "common.models.base"])
+def test_data_know_no_model(importer: str, model: str) -> None:
+    assert not grimp.build_graph("lrd", "common", cache_dir=None).chain_exists(importer, model)
 
 
 def epoch_of(module: RelationalDataModule, epoch: int = 0) -> list[RelationalBatch]:

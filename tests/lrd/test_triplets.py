@@ -8,8 +8,8 @@ from scipy import stats
 
 from common.types import Catalogue
 from lrd.graph import Graph
-from lrd.module import TripletBatch
 from lrd.triplets import TripletDataset
+from lrd.types import TripletBatch
 
 NUM_ITEMS = 8
 EDGES = {"complement": [[1, 2], [1, 3], [4, 2], [5, 6]], "substitute": [[2, 1], [7, 8]]}
