@@ -80,7 +80,8 @@ class EventLog:
     @cached_property
     def _counted(self) -> Float[Tensor, "s i_plus_1"]:
         """Weights of the events before each state: those of the state before it, faded, and its block."""
-        counted = torch.zeros(len(self.marks), self.width)
+        # A Trainer may make bf16 the default type, which keeps two to three digits of a count.
+        counted = torch.zeros(len(self.marks), self.width, dtype=torch.float32)
         for state, (times, items) in enumerate(self._blocks(), start=1):
             faded = counted[state - 1] * self._weight(self.marks[state] - self.marks[state - 1])
             counted[state] = faded.index_add_(0, items, self._weight(self.marks[state] - times))
@@ -107,7 +108,7 @@ class EventLog:
 
     def _weight(self, ages: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         if self.half_life == float("inf"):
-            return torch.ones(ages.shape)
+            return torch.ones(ages.shape, dtype=torch.float32)
         # The first mark is no event's, and may be later than the next one or a moment: its counts are 0, and 0 · ∞ NaN.
         return (-ages.clamp_min(0).double() / self.half_life).exp2().float()
 
@@ -125,17 +126,18 @@ class Popularity(ClosedFormRecommender):
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items)
         self.save_hyperparameters()
-        self.register_buffer("counts", torch.zeros(num_items + 1), persistent=False)
+        # Whole numbers, which no change of the module's type rounds.
+        self.register_buffer("counts", torch.zeros(num_items + 1, dtype=torch.long), persistent=False)
         self.counts: Tensor
 
     def attach(self, catalogue: Catalogue) -> None:
         """Reads the items' counts."""
         super().attach(catalogue)
-        self.counts = catalogue["train_count"].float().to(self.device)
+        self.counts = catalogue["train_count"].long().to(self.device)
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """The same counts for every user."""
-        return self.counts.repeat(len(batch["history"]), 1)
+        return self.counts.float().repeat(len(batch["history"]), 1)
 
 
 class _TimeFloor(ClosedFormRecommender):

@@ -127,7 +127,9 @@ class GRU4Rec(SequentialRecommender):
         for table in (self.item_embedding, self.item_bias):
             if table is not None:
                 table.sparse = sparse and variant == "session"
-        self.register_buffer("popularity", torch.linspace(0, 1, num_items + 1, dtype=torch.float64), persistent=False)
+        # Bits of float64 kept as whole numbers, which no change of the module's type rounds.
+        popularity = torch.linspace(0, 1, num_items + 1, dtype=torch.float64).view(torch.long)
+        self.register_buffer("popularity", popularity, persistent=False)
         self.register_buffer("log_count", torch.zeros(num_items + 1), persistent=False)
         self.reset_parameters()
         self.reset_slots()
@@ -159,13 +161,13 @@ class GRU4Rec(SequentialRecommender):
         super().attach(catalogue)
         count = catalogue["train_count"].to(self.device, torch.float64)
         weight = torch.where(count > 0, count**self.sample_alpha, 0.0).cumsum(0)
-        self.popularity = weight / weight[-1]
+        self.popularity = (weight / weight[-1]).view(torch.long)
         self.log_count = count.clamp_min(1).log().to(self.item_embedding.weight.dtype)
 
     def draw_extras(self) -> Int[Tensor, "e"]:
         """Draws the step's shared negatives, shape ``(num_extras,)``, by inverting the cumulative popularity."""
         uniform = torch.rand(self.num_extras, dtype=torch.float64, device=self.device)
-        return torch.searchsorted(self.popularity, uniform, right=True)
+        return torch.searchsorted(self.popularity.view(torch.float64), uniform, right=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the states that the next step goes on from; of several processes, those of the first."""

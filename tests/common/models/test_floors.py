@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
+from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor
 
 from common.errors import UserError
@@ -124,6 +125,20 @@ def test_decay_underflows_to_nothing_over_many_half_lives_and_never_overflows() 
     assert scores[0] == [0, 0, 0, 0]
     assert scores[1] == [2**-1.0, 2 * 2**-1.0, 0, 0]
     assert scores[2] == [2**-1.0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "model", [Popularity(4), RecentPopularity(4, days=600.0), DecayPopularity(4, half_life=900.0), NewestFirst(4)]
+)
+def test_a_trainer_in_half_precision_does_not_round_counts(model: ClosedFormRecommender) -> None:
+    pairs = [(1 + day % 4, day) for day in range(1030)]
+    exact = _scores(model, pairs, [1100, 700])
+    precision = HalfPrecision("bf16-true")
+    model.attach(_catalogue(pairs))
+    precision.convert_module(model)
+    with precision.test_step_context():
+        found = model.score_catalogue(_batch([1100, 700]))
+    assert found[:, 1:].tolist() == exact
 
 
 def test_events_of_the_1950s_fade_like_those_of_today() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import HalfPrecision
 from scipy.stats import chisquare
 from torch import Tensor
 
@@ -214,6 +215,19 @@ def test_extras_come_in_proportion_to_a_power_of_their_count(alpha: float) -> No
     weight = count[seen].double() ** alpha
     assert found[~seen].sum() == 0
     assert chisquare(found[seen].numpy(), (weight / weight.sum() * 20_000).numpy()).pvalue > 1e-3
+
+
+def test_a_trainer_in_half_precision_draws_the_same_extras() -> None:
+    model = GRU4Rec(3000, num_extras=5000)
+    model.attach({**toy.catalogue(), "train_count": torch.arange(3001)})
+    torch.manual_seed(1)
+    exact = model.draw_extras()
+    precision = HalfPrecision("bf16-true")
+    precision.convert_module(model)
+    assert model.item_embedding.weight.dtype == torch.bfloat16
+    torch.manual_seed(1)
+    with precision.train_step_context():
+        assert torch.equal(model.draw_extras(), exact)
 
 
 def test_closed_slots_do_not_raise_the_weight_of_the_rest() -> None:
