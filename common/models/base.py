@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.errors import UserError, at_least
+from common.errors import UserError, at_least, shares
 from common.metrics.functional import higher_equal, top_k
 from common.metrics.ranking import CaseRanks
 from common.models.chunking import map_chunks_joined
@@ -311,7 +311,7 @@ class SequentialRecommender(Recommender):
     Args:
         num_items: Number of items of the catalogue.
         objective: Training loss; ``ce`` is the full softmax and needs no negatives.
-        calibration: The ``t`` of gBCE.
+        calibration: The ``t`` of gBCE, from 0 to 1.
         score_penalty: Weight of BPR-max's penalty on negative scores.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
@@ -332,9 +332,10 @@ class SequentialRecommender(Recommender):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
+        shares(calibration=calibration)
+        at_least(0, score_penalty=score_penalty)
         self.objective: Objective = objective
-        self.calibration = calibration
-        self.score_penalty = score_penalty
+        self.calibration, self.score_penalty = calibration, score_penalty
 
     @abstractmethod
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b p d"]:

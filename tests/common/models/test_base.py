@@ -14,6 +14,8 @@ import common.models
 import tests.common.models
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
+from common.models.gru4rec import GRU4Rec
+from common.models.sasrec import SASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
 from common.types import SequenceBatch
@@ -62,6 +64,15 @@ def test_an_objective_without_the_negatives_that_it_wants_is_refused() -> None:
     with pytest.raises(UserError, match="num_negatives is 0"):
         _model("bce").loss(batch)
     assert torch.isfinite(_model("ce").loss(batch)["loss"])
+
+
+@pytest.mark.parametrize("model", [SASRec, GRU4Rec])
+@pytest.mark.parametrize(("option", "value"), [("calibration", 5.0), ("calibration", -0.5), ("score_penalty", -1.0)])
+def test_weights_of_an_objective_out_of_range_are_refused(
+    model: type[SASRec] | type[GRU4Rec], option: str, value: float
+) -> None:
+    with pytest.raises(UserError, match=rf"--model\.{option} is {value}"):
+        model(5, **{option: value})  # type: ignore[arg-type]  # values of several types
 
 
 @torch.inference_mode()
