@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
@@ -212,10 +212,22 @@ class ALLMRecStage1(SequentialRecommender):
         if self.positions == "last":
             return self.collaborative.user_vectors(batch)[:, None], batch["targets"][:, -1:] != PAD
         states, targets = self.collaborative.states(batch), batch["targets"]
+        self._require_states(states.size(1), targets)
         count = min(states.size(1), targets.size(1))
-        if bool(targets[:, :-count].any()):
+        return states[:, -count:], targets[:, -count:] != PAD
+
+    def _require_states(self, count: int, targets: Int[Tensor, "b l"]) -> None:
+        """Checks that ``count`` states leave no target without one."""
+        model, width = self.collaborative.module, targets.size(1)
+        longest = int(getattr(model, "max_history", width))
+        # A batch may hold histories of one item alone; values, which a device is slow to tell, are asked for only then.
+        if count == 1 < longest and bool(targets[:, :-1].any()):
             raise UserError(
-                f"{type(self.collaborative.module).__name__} has a user vector for the last item alone",
+                f"{type(model).__name__} has a user vector for the last item alone",
                 "Choose positions last, or a collaborative filter with a state at every position, such as SASRec.",
             )
-        return states[:, -count:], targets[:, -count:] != PAD
+        if longest < width:
+            raise UserError(
+                f"{type(model).__name__} reads the last {longest} items of a history, and data.max_history is {width}",
+                f"Give --data.max_history {longest}, or a collaborative filter with max_history {width}.",
+            )

@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.models.caser import Caser
 from common.models.gru4rec import GRU4Rec
 from common.models.ncf import NCF
+from common.models.sasrec import SASRec
 from common.types import SequenceBatch
 from tests.allmrec.tiny import WORDS, word_tokenizer
 from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, sasrec, training_batch
@@ -189,6 +190,20 @@ def test_a_filter_without_states_between_is_told_so(sbert: str) -> None:
     model = build(sbert, positions="all", cf=Caser(NUM_ITEMS, NUM_USERS, max_history=4))
     with pytest.raises(UserError, match="last item alone"):
         model.loss(training_batch())
+
+
+@pytest.mark.parametrize("longest", [1, 3])
+def test_a_filter_of_shorter_histories_than_the_data_is_told_so(sbert: str, longest: int) -> None:
+    model = build(sbert, positions="all", cf=SASRec(NUM_ITEMS, longest, width=6))
+    with pytest.raises(UserError, match=f"the last {longest} items of a history, and data.max_history is 4\n"):
+        model.loss(training_batch())
+    assert bool(model.loss(cut(training_batch(), longest))["loss"].isfinite())
+
+
+def test_a_batch_of_histories_of_one_item_is_no_sign_of_a_filter_without_states(sbert: str) -> None:
+    batch = training_batch(negatives=1)
+    batch["history"][:, :-1] = batch["targets"][:, :-1] = 0
+    assert bool(build(sbert, positions="all").loss(batch)["loss"].isfinite())
 
 
 def test_ncf_serves_as_filter(sbert: str) -> None:
