@@ -243,7 +243,7 @@ def test_stage_2_is_as_wide_as_its_joint_vectors(name: str) -> None:
 def test_every_table_has_the_floors(name: str) -> None:
     suite = read_suite(find_suite(name))
     assert {"popularity", "recent_popularity", "decay_popularity", "newest_first"} <= set(suite.floors)
-    assert {"item_knn_recency", "feature_floor"} <= set(suite.floors)
+    assert {"item_knn", "item_knn_recency", "feature_floor"} <= set(suite.floors)
     for dataset in suite.datasets:
         tables = {row.table for row in rows_of(suite, dataset)}
         assert {row.table for row in rows_of(suite, dataset) if row.method == "feature_floor"} == tables
