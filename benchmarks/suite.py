@@ -16,6 +16,7 @@ from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.overview import as_lines, overviews
 from benchmarks.launch.plan import SuiteRun, not_applicable, plan
 from benchmarks.launch.reports import Report, reports_of
+from benchmarks.launch.rows import with_llm
 from benchmarks.launch.schedule import Schedule
 from benchmarks.launch.suites import read_suite
 from benchmarks.launch.task import Launcher
@@ -37,6 +38,7 @@ def suite(
     runs: Path = Path("runs"),
     jobs: int | None = None,
     threads: int | None = None,
+    llm: str | None = None,
     launcher: Literal["local", "ray"] = "local",
     address: str | None = None,
     wandb: bool = False,
@@ -55,6 +57,7 @@ def suite(
         jobs: Devices to keep busy, or processes where there is no accelerator; all accelerators, or one process, when
             omitted.
         threads: Threads per run; an equal share of the processors when omitted.
+        llm: Language model, by name or folder, of all rows that have one; what the suite says when omitted.
         launcher: Processes on this machine (`local`), or Ray.
         address: Address of a Ray cluster; Ray is started here when omitted.
         wandb: Log every run, and the leaderboard at the end, to W&B; offline without a key.
@@ -71,7 +74,7 @@ def suite(
     if address is not None and launcher == "local":
         raise UserError("--address is that of a Ray cluster, but the runs are started here.", "Add --launcher ray.")
     path = find_suite(name)
-    content = read_suite(path)
+    content = read_suite(path) if llm is None else with_llm(read_suite(path), llm)
     suite_folder, entries = runs / "suites" / path.stem, plan(content, root, runs)
     left_out = not_applicable(content, root)
     entries += reports_of(content, entries, root, suite_folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,24 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
         options = own[variant["of"]] | variant.get("options", {})
         rows[label] = SuiteRow(label, label, variant["of"], options, others)
     return [rows[key] for key in _ordered(dataset, {key: list(row.needs.values()) for key, row in rows.items()})]
+
+
+def with_llm(suite: Suite, name: str) -> Suite:
+    """The suite with another language model in each row that has one.
+
+    Args:
+        suite: The suite.
+        name: Name or folder of the language model.
+
+    Raises:
+        UserError: If no row has one.
+    """
+    rows = [(dataset, row.method) for dataset in suite.datasets for row in rows_of(suite, dataset)]
+    methods = {method for dataset, method in rows if "llm" in model_of(dataset, method).get("init_args", {})}
+    if not methods:
+        raise UserError("No row of the suite has a language model.", "Leave --llm out.")
+    changes = {method: suite.changes.get(method, {}) | {"model.llm": name} for method in sorted(methods)}
+    return replace(suite, changes=suite.changes | changes)
 
 
 def _require_needed(label: str, variant: Mapping[str, Any], needed: Collection[str]) -> None:

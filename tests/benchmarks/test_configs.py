@@ -18,7 +18,7 @@ from benchmarks.configuration import RunCLI, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
-from benchmarks.launch.rows import experiment_of, key_of, model_of, rows_of
+from benchmarks.launch.rows import experiment_of, key_of, model_of, rows_of, with_llm
 from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM
 from benchmarks.ledger.reported import REPORTED, read_paper
@@ -247,6 +247,16 @@ def test_every_table_has_the_floors(name: str) -> None:
     for dataset in suite.datasets:
         tables = {row.table for row in rows_of(suite, dataset)}
         assert {row.table for row in rows_of(suite, dataset) if row.method == "feature_floor"} == tables
+
+
+def test_one_option_gives_each_row_with_a_language_model_another() -> None:
+    suite = read_suite(find_suite("allmrec-ml-100k"))
+    rows = {row.key: row for row in rows_of(with_llm(suite, "facebook/opt-125m"), "ml-100k")}
+    changed = {name for name, row in rows.items() if row.options.get("model.llm") == "facebook/opt-125m"}
+    prompted = {name for name in rows if name.startswith("allmrec_") or name in ("allmrec", "llm_only")}
+    assert changed == (prompted | {"tallrec", "mlp_llm"}) - {"allmrec_stage1", "allmrec_retrieval"}
+    with pytest.raises(UserError, match="No row of the suite has a language model"):
+        with_llm(read_suite(find_suite("baselines-office")), "facebook/opt-125m")
 
 
 @pytest.mark.parametrize("name", suite_names())
