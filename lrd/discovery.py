@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from common.errors import UserError, at_least
 from common.types import PAD, Catalogue
+from lrd.entities import given_vectors
 
 Formulation = Literal["paper", "released"]
-_CURE = "Give --data.text_encoder, for example minilm, or --model.discovery.init_args.vectors id."
+_INSTEAD = ", or --model.discovery.init_args.vectors id"
 
 
 def entropy(probabilities: Float[Tensor, "*n r"]) -> Float[Tensor, "*n r"]:
@@ -128,20 +129,12 @@ class LatentRelationDiscovery(nn.Module):
         """Receives the frozen language-model vectors of the items.
 
         Raises:
-            UserError: If there are none, or of another width than the projection.
+            UserError: If there are none, or of another number or width.
         """
         if self.vectors != "text" or self.extractor == "uniform":
             return
-        vectors = catalogue.get("text_vectors")
-        if vectors is None:
-            raise UserError("Relations are discovered from texts, but there are no item vectors.", _CURE)
-        if vectors.shape != self.language.shape:
-            raise UserError(
-                f"The item vectors have shape {tuple(vectors.shape)}; the model was made for "
-                f"{tuple(self.language.shape)}.",
-                "Give the text encoder that the model was trained with.",
-            )
-        self.language.copy_(vectors)
+        shape = self.language.size(0), self.language.size(1)
+        self.language.copy_(given_vectors(catalogue, shape, "Relations are discovered from texts", _INSTEAD))
 
     def probabilities(
         self, history: Int[Tensor, "b l"], target: Int[Tensor, "b"], items: nn.Embedding

@@ -89,22 +89,39 @@ class TextItemEmbedding(EntityEmbedding):
         """Receives the text vectors.
 
         Raises:
-            UserError: If there are none, or of another width.
+            UserError: If there are none, or of another number or width.
         """
-        vectors = catalogue.get("text_vectors")
-        if vectors is None:
-            raise UserError(
-                "Items carry their texts, but there are no item vectors.",
-                "Give --data.text_encoder, for example minilm.",
-            )
-        if vectors.size(1) != self.language.size(1):
-            raise UserError(
-                f"The item vectors have shape {tuple(vectors.shape)}; the model was made for "
-                f"{tuple(self.language.shape)}.",
-                "Give the text encoder that the model was trained with.",
-            )
-        self.language[: len(vectors)] = vectors
+        items = len(self.language) - self.num_values
+        vectors = given_vectors(catalogue, (items, self.language.size(1)), "Items carry their texts")
+        self.language[:items] = vectors
 
     def _make(self) -> Float[Tensor, "n_plus_1 d"]:
         table: Tensor = super()._make() + self.project(self.language)
         return table
+
+
+def given_vectors(
+    catalogue: Catalogue, shape: tuple[int, int], reader: str, instead: str = ""
+) -> Float[Tensor, "i_plus_1 w"]:
+    """The language-model vectors of the items, padding included.
+
+    Args:
+        catalogue: What is known of items.
+        shape: Rows and width that the model was made for.
+        reader: What they are read for, as the error tells it.
+        instead: Cure beside a text encoder.
+
+    Raises:
+        UserError: If there are none, or of another shape.
+    """
+    vectors = catalogue.get("text_vectors")
+    if vectors is None:
+        raise UserError(
+            f"{reader}, but there are no item vectors.", f"Give --data.text_encoder, for example minilm{instead}."
+        )
+    if tuple(vectors.shape) != shape:
+        raise UserError(
+            f"The item vectors have shape {tuple(vectors.shape)}; the model was made for {shape}.",
+            "Give the data set and the text encoder that the model was trained with.",
+        )
+    return vectors
