@@ -21,6 +21,7 @@ VERDICTS = {
     "reproduced": "mark good",
     "not reproduced": "mark bad",
     "inconclusive": "mark",
+    "shown, not judged": "chip",
     "not comparable": "chip",
     "not applicable": "chip",
     "missing": "chip",
@@ -50,7 +51,7 @@ def write_ledger(runs: Sequence[Finished], root: Path, folder: Path, judged: Seq
         for verdict in VERDICTS
         if counts[verdict]  # type: ignore[index]  # a verdict may be None
     ]
-    total = f"{sum(counts.values())} figures and orderings of {len(papers)} papers, generated "
+    total = f"{sum(counts.values())} figures and claims of {len(papers)} papers, generated "
     parts = {
         "style": (ASSETS / "style.css").read_text("utf-8"),
         "made": total + now(),

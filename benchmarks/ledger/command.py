@@ -1,4 +1,4 @@
-"""``recbench ledger``: every figure and ordering that the papers print, next to ours."""
+"""``recbench ledger``: every figure that the papers print and everything that they claim, next to ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.leaderboard.rows import SMALL_SLICE, Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Ledger, LedgerEntry, Prepared
-from benchmarks.ledger.reported import REPORTED, Claim, Paper, ReportedFigure, paper_names, read_paper
+from benchmarks.ledger.reported import REPORTED, Claim, Paper, paper_names, read_paper
 from benchmarks.ledger.schema import COUNTS
 from common.data.store import read_store
 
@@ -38,7 +38,7 @@ def ledger(
     format: Literal["md", "csv", "json"] = "md",
     found: bool = False,
 ) -> None:
-    """Compares what the papers print with what was measured, with a verdict for each figure and each ordering.
+    """Compares what the papers print with what was measured, with a verdict for each figure and each claim.
 
     Args:
         runs: Run folders, or folders that contain some; ``runs`` when omitted.
@@ -63,7 +63,7 @@ def ledger(
 def entries_of(
     papers: Sequence[Paper], runs: Sequence[Finished], root: Path, judged: Sequence[Table] = ()
 ) -> dict[str, list[LedgerEntry]]:
-    """Every figure and ordering of the papers next to ours, by paper.
+    """Every figure and claim of the papers next to ours, by paper.
 
     Args:
         papers: The papers.
@@ -100,18 +100,19 @@ def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
     """An entry as plain values."""
     reported, ours = entry.reported, entry.ours
     if isinstance(reported, Claim):
-        own: dict[str, Any] = {"kind": "ordering", "method": f"{reported.better} > {reported.worse}", "printed": None}
+        kind = "ordering" if reported.worse else "claim"
+        own: dict[str, Any] = {"method": " > ".join(reported.methods), "printed": None}
     else:
-        own = {"kind": "figure", "method": reported.method, "printed": reported.value}
+        kind, own = "figure", {"method": reported.method, "printed": reported.value}
     return {
         "paper": paper,
-        "kind": own.pop("kind"),
+        "kind": kind,
         **asdict(reported.place),
         **own,
         "metric": reported.metric,
         "tolerance": None if isinstance(reported, Claim) else reported.tolerance,
         # For an ordering, ours is a difference, not a figure.
-        "ours": ours.mean if ours and isinstance(reported, ReportedFigure) else None,
+        "ours": ours.mean if ours and kind != "ordering" else None,
         "std": ours.std if ours else None,
         "difference": entry.difference,
         "seeds": ours.n if ours else 0,
@@ -119,6 +120,7 @@ def record_of(paper: str, entry: LedgerEntry) -> dict[str, Any]:
         "verdict": entry.verdict,
         "why": entry.why,
         "note": reported.note,
+        "suites": list(reported.suites) if isinstance(reported, Claim) else [],
         "runs": list(entry.runs),
     }
 
@@ -128,6 +130,7 @@ def texts_of(record: dict[str, Any]) -> dict[str, str]:
     metric, tolerance = record["metric"], record["tolerance"]
     spread = "" if record["std"] is None else f" ± {figure_of(record['std'], metric)}"
     small = record["cases"] is not None and record["cases"] < SMALL_SLICE
+    suites = f"shown by {', '.join(record['suites'])}" if record["suites"] else ""
     return {
         "data set": record["dataset"],
         "slice": record["slice"] + (f" (n = {record['cases']})" if small else ""),
@@ -138,7 +141,7 @@ def texts_of(record: dict[str, Any]) -> dict[str, str]:
         "ours": figure_of(record["ours"], metric) + spread,
         "difference": figure_of(record["difference"], metric, sign=True),
         "verdict": record["verdict"],
-        "why": "; ".join(filter(None, (record["why"], record["note"]))),
+        "why": "; ".join(filter(None, (record["why"], suites, record["note"]))),
         "runs": " ".join(record["runs"]),
     }
 
@@ -153,7 +156,8 @@ def _csv(entries: dict[str, list[LedgerEntry]]) -> str:
     if records:
         writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(record | {name: " ".join(record[name]) for name in ("recipes", "runs")} for record in records)
+        lists = ("recipes", "suites", "runs")
+        writer.writerows(record | {name: " ".join(record[name]) for name in lists} for record in records)
     return stream.getvalue()
 
 
@@ -172,7 +176,8 @@ def _markdown(entries: dict[str, list[LedgerEntry]], notes: Mapping[str, str]) -
 
 def heading_of(entry: LedgerEntry) -> tuple[str, str, bool]:
     """The table of an entry, the part of it, and whether the entry is an ordering."""
-    return entry.reported.place.table, entry.reported.place.about, isinstance(entry.reported, Claim)
+    reported = entry.reported
+    return reported.place.table, reported.place.about, isinstance(reported, Claim) and bool(reported.worse)
 
 
 def figure_of(value: float | None, metric: str, sign: bool = False) -> str:

@@ -17,8 +17,10 @@ def difference_from_papers(run: Result) -> str:
     data = Data(run.dataset, run.data.get("recipe"), run.data.get("time", "real"))
     reasons = []
     for paper in _papers():
-        replaced = [own for own, copies in paper.copies.items() if data.dataset in copies]
-        if data.dataset in {place.dataset for place in paper.places}:
+        replaced = [key for key, copies in paper.copies.items() if data.dataset in copies]
+        # A claim may be about data for which the paper has no recipe of its own.
+        own = {place.dataset for place in paper.places if not set(place.recipes).isdisjoint(paper.recipes)}
+        if data.dataset in own:
             other = data.made_otherwise(paper.recipes)
             if not other:
                 return ""

@@ -13,8 +13,17 @@ from benchmarks.ledger.conditions import Conditions, Data, Facing, answers_of
 from benchmarks.ledger.durations import RATIOS, Durations
 from benchmarks.ledger.overrides import overrides
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, ReportedFigure
+from benchmarks.ledger.reports import FIGURES, Reports
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not comparable", "not applicable", "missing"]
+Verdict = Literal[
+    "reproduced",
+    "not reproduced",
+    "inconclusive",
+    "shown, not judged",
+    "not comparable",
+    "not applicable",
+    "missing",
+]
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,9 @@ class LedgerEntry:
         ours: Our figure; for an ordering, how far the better method is above the other.
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
-            neither, or our row has a mark that rules out a verdict; *not comparable*: data, text encoder, language
-            model, scoring or settings are not the paper's; *not applicable*: there can be no such figure; *missing*: no
-            run.
+            neither, or our row has a mark that rules out a verdict; *shown, not judged*: no figure decides the claim;
+            *not comparable*: data, text encoder, language model, scoring or settings are not the paper's; *not
+            applicable*: there can be no such figure; *missing*: no run, or no report about one.
         why: Reason for the verdict, unless the figures explain it.
         runs: Ids of our runs, or of the store.
         cases: Number of our test cases.
@@ -44,7 +53,7 @@ class LedgerEntry:
     @property
     def difference(self) -> float | None:
         """Ours minus the printed figure; for an ordering, the lead."""
-        if self.ours is None:
+        if self.ours is None or (isinstance(self.reported, Claim) and not self.reported.worse):
             return None
         return self.ours.mean - (self.reported.value if isinstance(self.reported, ReportedFigure) else 0.0)
 
@@ -69,11 +78,12 @@ class Ledger:
     def __init__(self, found: Sequence[Finished], tables: Sequence[Table], stores: Sequence[Prepared]) -> None:
         self.found = {run.result.run_id: run for run in found}
         self.conditions, self.durations = Conditions(self.found), Durations(self.found)
+        self.reports = Reports(self.found)
         self.tables, self.stores = tables, stores
         self._answered: dict[tuple[str, str, str], Table] = {}
 
     def entries(self, paper: Paper) -> list[LedgerEntry]:
-        """Every figure and every ordering of a paper."""
+        """Every figure and every claim of a paper."""
         figures = (
             self.statistic(paper, cell) if cell.place.protocol == STATISTICS else [self.figure(paper, cell)]
             for cell in paper.cells
@@ -124,9 +134,11 @@ class Ledger:
 
         Where the paper reads what language models write, so does the comparison if every such answer is stored.
         """
-        found = self._facing(paper, claim, (claim.better, claim.worse))
+        found = self._facing(paper, claim, claim.methods)
         if isinstance(found, LedgerEntry):
             return found
+        if claim.metric in FIGURES:
+            return self._by_reports(paper, claim, found)
         table, (better, worse) = found
         metrics = [answers_of(claim, row) or claim.metric for row in found.rows]
         written = any(answers_of(claim, row) for row in found.rows)
@@ -142,6 +154,13 @@ class Ledger:
         verdict, why = self._barred(paper, claim, found) or separation(claim, table, better, worse)
         reasons = [why, "by written answers" if read else "by likelihood of titles" if written else ""]
         return LedgerEntry(claim, ours, verdict, _joined(reasons), found.runs, table.cases)
+
+    def _by_reports(self, paper: Paper, claim: Claim, found: Facing) -> LedgerEntry:
+        """A claim, compared with reports about the rows chosen for it: an ordering by the lead over seeds."""
+        ours = self.reports.cell(found.rows, claim)
+        assert ours is not None
+        verdict, why = self._barred(paper, claim, found) or over_seeds(ours, max(row.needed for row in found.rows))
+        return LedgerEntry(claim, ours, verdict, why, self.reports.runs(found.rows, claim))
 
     def _stored(self, table: Table, row: Row, metric: str) -> bool:
         """Whether a metric is known for each case of a row's runs."""
@@ -179,16 +198,18 @@ class Ledger:
         protocol of the headline, with more cases, and with fewer settings changed from their experiment. No rule looks
         at their scores.
         """
-        place, metric = reported.place, reported.metric
+        place = reported.place
         if reported.not_applicable:
             return LedgerEntry(reported, None, "not applicable", reported.not_applicable)
         if set(methods) & set(paper.not_implemented):
             return LedgerEntry(reported, None, "not comparable", "not implemented")
         found: list[Facing] = []
         for dataset in (place.dataset, *paper.copies.get(place.dataset, ())):
-            found = found or [one for one in self._rows(paper, place, dataset, methods) if self._has(one, metric)]
+            found = found or [one for one in self._rows(paper, place, dataset, methods) if self._has(one, reported)]
         if not found:
-            return LedgerEntry(reported, None, "not comparable" if place.differs else "missing", place.differs)
+            unjudged = reported.unjudged if isinstance(reported, Claim) else ""
+            verdict: Verdict = "not comparable" if place.differs else "missing"
+            return LedgerEntry(reported, None, verdict, _joined([place.differs, unjudged]))
         orders = [self._order(paper, reported, one) for one in found]
         first = [one for one, order in zip(found, orders, strict=True) if order == min(orders)]
         if len(first) > 1:
@@ -196,9 +217,9 @@ class Ledger:
             first = [one for one, count in zip(first, changed, strict=True) if count == min(changed)]
         if len(first) > 1:
             runs = tuple(dict.fromkeys(name for one in first for name in one.runs))
-            verdict, why = self._barred(paper, reported, first[0]) or ("inconclusive", "")
-            reasons = [why if verdict == "not comparable" else "", f"{len(first)} configurations: name one"]
-            return LedgerEntry(reported, None, verdict, _joined(reasons), runs)
+            barred, why = self._barred(paper, reported, first[0]) or ("inconclusive", "")
+            reasons = [why if barred != "inconclusive" else "", f"{len(first)} configurations: name one"]
+            return LedgerEntry(reported, None, barred, _joined(reasons), runs)
         return first[0]
 
     def _order(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[bool, int, bool, int]:
@@ -206,9 +227,11 @@ class Ledger:
         return differs, -one.seeds, not one.headline, -one.table.cases
 
     def _barred(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[Verdict, str] | None:
-        """Verdict and reasons for rows that may not be judged."""
+        """Verdict and reasons for rows that may not be judged, or for a claim that no figure decides."""
         differ = _joined([reported.place.differs, *self.conditions.differences(paper, reported, one)])
         reasons = _joined([differ, *self.conditions.caveats(paper, one)])
+        if isinstance(reported, Claim) and reported.unjudged:
+            return "shown, not judged", _joined([reported.unjudged, reasons])
         return ("not comparable" if differ else "inconclusive", reasons) if reasons else None
 
     def _rows(self, paper: Paper, place: Place, dataset: str, methods: tuple[str, ...]) -> Iterable[Facing]:
@@ -226,7 +249,10 @@ class Ledger:
                 chosen = [(*rows, row) for rows in chosen for row in by_method.get(name, ())]
             yield from (Facing(table, rows) for rows in chosen)
 
-    def _has(self, one: Facing, metric: str) -> bool:
+    def _has(self, one: Facing, reported: ReportedFigure | Claim) -> bool:
+        metric = reported.metric
+        if isinstance(reported, Claim) and metric in FIGURES:
+            return self.reports.cell(one.rows, reported) is not None
         of = [one.rows] if metric in RATIOS else [(row,) for row in one.rows]
         return all(self.cell_of(rows, metric) is not None for rows in of)
 
@@ -244,6 +270,15 @@ def separation(claim: Claim, table: Table, better: Row, worse: Row) -> tuple[Ver
     if not separated:
         return "inconclusive", "not separated"
     return "reproduced" if lead > 0 else "not reproduced", "separated"
+
+
+def over_seeds(lead: Cell, needed: int) -> tuple[Verdict, str]:
+    """Verdict on an ordering by the 95 % interval of its lead over seeds, and the reason."""
+    if lead.reach is None or lead.n < needed:
+        return "inconclusive", f"fewer than {needed} seeds"
+    if abs(lead.mean) <= lead.reach:
+        return "inconclusive", "not separated over seeds"
+    return "reproduced" if lead.mean > 0 else "not reproduced", "separated over seeds"
 
 
 def against_band(printed: ReportedFigure, ours: Cell, row: Row | None = None) -> tuple[Verdict, str]:

@@ -72,9 +72,18 @@ class ReportedFigure:
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering: ``better`` is above ``worse`` on ``metric``; or the reason why one of them has no figure here.
+    """An ordering: ``better`` is above ``worse`` on ``metric``; or, without ``worse``, a statement about one method.
 
-    The paper reads it from ``answers`` where a language model writes, if that is not empty.
+    Attributes:
+        place: Where it is claimed, in our words if the paper prints no figures.
+        better: Name of the method's experiment.
+        worse: The method below it, if there is one.
+        metric: Name of the metric, or of a figure of reports.
+        note: What is odd about it.
+        not_applicable: Why one of the methods has no figure here.
+        answers: Metric of a row with a language model from which the paper reads it, if not ``metric``.
+        suites: The suites that show it, of a claim in words.
+        unjudged: Why no figure decides it.
     """
 
     place: Place
@@ -84,6 +93,13 @@ class Claim:
     note: str = ""
     not_applicable: str = ""
     answers: str = ""
+    suites: tuple[str, ...] = ()
+    unjudged: str = ""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The method that it is about, or both."""
+        return (self.better, self.worse) if self.worse else (self.better,)
 
 
 @dataclass(frozen=True)
@@ -250,8 +266,11 @@ def _stated(values: Mapping[str, Any]) -> Iterator[Claim]:
 
 def _claims(values: Mapping[str, Any]) -> Iterator[Claim]:
     for claim in values.get("claims", []):
-        for dataset in claim["datasets"]:
-            place = Place("text", claim["about"], dataset, values["protocol"], recipes=_recipes(values, {}))
-            for worse in claim["than"]:
-                answers = _answers(values, {}, values["metric"])
-                yield Claim(place, claim["better"], worse, values["metric"], claim.get("note", ""), answers=answers)
+        metric, unjudged = claim.get("metric", values["metric"]), claim.get("unjudged", "")
+        pairs = [(better, worse) for better, others in claim.get("above", {}).items() for worse in others]
+        for dataset, suites in claim["suites"].items():
+            recipes = _recipes(values, claim)
+            place = Place(claim["section"], claim["claim"], dataset, values["protocol"], recipes=recipes)
+            for better, worse in (*pairs, *((method, "") for method in claim.get("of", []))):
+                answers, note = _answers(values, {}, metric), claim.get("note", "")
+                yield Claim(place, better, worse, metric, note, "", answers, tuple(suites), unjudged)

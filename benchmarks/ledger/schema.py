@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.experiments import experiment_names, find_suite, read_yaml, suite_names
 from benchmarks.leaderboard.rows import PRIMARY
 from benchmarks.ledger.durations import RATIOS
+from benchmarks.ledger.reports import FIGURES
 from common.data.recipes import DATASETS
 from common.data.scenarios import HISTORY_BUCKETS
 from common.errors import UserError, nearest
@@ -244,8 +245,23 @@ def _recipes() -> set[str]:
 
 
 def _claim(method: Check) -> Check:
-    own = {"about": text, "datasets": list_of(one_of(DATASETS, "data set")), "better": method, "than": list_of(method)}
-    return fields(own, {"note": text})
+    """Checks a claim in words: orderings (``above``), or a statement about methods (``of``) that no figure decides."""
+    shown = mapping_of(one_of(DATASETS, "data set"), list_of(one_of(suite_names(), "suite")))
+    required: dict[str, Check] = {"section": text, "claim": text, "suites": shown}
+    judged: dict[str, Check] = required | {"above": mapping_of(method, list_of(method))}
+    optional: dict[str, Check] = {
+        "recipe": list_of(one_of(_recipes(), "recipe")),
+        "metric": one_of(FIGURES, "figure of a report"),
+        "note": text,
+    }
+
+    def check(value: Any, where: str) -> None:  # noqa: ANN401
+        if isinstance(value, dict) and "of" in value:
+            fields(required | {"of": list_of(method), "unjudged": text}, optional)(value, where)
+        else:
+            fields(judged, optional | {"unjudged": text})(value, where)
+
+    return check
 
 
 def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: ANN401
