@@ -75,6 +75,8 @@ class ALLMRecStage1(SequentialRecommender):
     """
 
     information_set = frozenset({"order", "text"})
+    item_vectors: Tensor
+    """E, the filter's item vectors."""
     _joint: JointVectors | None = None
     _decoded: Tensor | None = None
 
@@ -123,18 +125,20 @@ class ALLMRecStage1(SequentialRecommender):
             weight_matching=weight_matching,
             weight_recommendation=weight_recommendation,
         )
+        self.register_buffer("item_vectors", torch.zeros(num_items + 1, self.collaborative.width), persistent=False)
         self.text_encoder = self.tower.name
         self.positions = positions
         self.vectors: Literal["items", "texts"] = vectors
 
     def attach(self, catalogue: Catalogue) -> None:
-        """Receives the items' texts.
+        """Receives the items' texts and the filter's item vectors.
 
         Raises:
             UserError: If the collaborative filter belongs to another catalogue, or there are no texts.
         """
         super().attach(catalogue)
         self.collaborative.attach(catalogue)
+        self.item_vectors.copy_(self.collaborative.item_vectors())
         self.tower.attach(catalogue["texts"], catalogue.get("text_cache"))
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
@@ -144,13 +148,12 @@ class ALLMRecStage1(SequentialRecommender):
         count = keep.size(1)
         positive = batch["targets"][:, -count:][keep]
         negative = drawn_negatives(batch)[:, -count:, 0].expand(-1, count)[keep]
-        items = self.collaborative.item_vectors()
         if self.alignment.switches.match_negatives:
             texts, other = self.tower(torch.cat([positive, negative])).chunk(2)
         else:
             texts, other = self.tower(positive), None
         losses: dict[str, Tensor] = self.alignment(
-            states[keep], Pairs(items[positive], texts), Pairs(items[negative], other)
+            states[keep], Pairs(self.item_vectors[positive], texts), Pairs(self.item_vectors[negative], other)
         )
         return losses
 
@@ -203,7 +206,7 @@ class ALLMRecStage1(SequentialRecommender):
 
     @torch.no_grad()
     def _encoded(self, side: Literal["items", "texts"]) -> Float[Tensor, "i_plus_1 z"]:
-        known = self.collaborative.item_vectors() if side == "items" else self.tower.all(self.device)
+        known = self.item_vectors if side == "items" else self.tower.all(self.device)
         latent: Tensor = getattr(self.alignment, side).encode(known)
         return latent.index_fill(0, torch.zeros(1, dtype=torch.long, device=self.device), 0.0)
 

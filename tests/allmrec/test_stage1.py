@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from allmrec.collaborative import CollaborativeFilter
 from allmrec.sentences import TextTower
 from allmrec.stage1 import ALLMRecStage1
 from common.errors import UserError
@@ -101,6 +102,14 @@ def test_frozen_texts_are_encoded_once_for_all(sbert: str, encoded: list[int]) -
         model.loss(batch)["loss"].backward()
     assert sum(encoded) == NUM_ITEMS + 1
     assert {name.split(".")[0] for name in model.state_dict()} == {"alignment"}
+
+
+def test_the_filters_item_vectors_are_made_once_for_all(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(sbert, train_sbert=False)
+    assert torch.equal(model.item_vectors, model.collaborative.item_vectors())
+    monkeypatch.setattr(CollaborativeFilter, "item_vectors", lambda cf: pytest.fail("made again"))
+    model.loss(training_batch(negatives=1))
+    model.joint_vectors()
 
 
 def test_texts_are_encoded_once_for_the_vectors_that_a_model_leaves_and_not_to_rank_by_e(
