@@ -121,8 +121,8 @@ def likelihoods(llm: FrozenLLM, prefix: Prefix, answers: Answers) -> Likelihoods
     """Log-probability of every candidate's answer after its row's prompt.
 
     Equal to one forward pass for each pair of prompt and candidate, at the price of one pass over the prompt and one
-    over all candidates together. Equal answers have equal scores, and other columns change none, to the last bit.
-    ``prefix`` is left as it was.
+    over all candidates together. Equal answers have equal scores, and the order of columns changes none, to the last
+    bit; which others there are changes them by rounding alone. ``prefix`` is left as it was.
 
     Args:
         llm: The language model.
