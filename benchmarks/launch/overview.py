@@ -196,7 +196,8 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
     for one in found:
         data = ", ".join(key if state == "ready" else f"{key} ({state})" for key, state in one.data.items())
         table.append((one.name, one.state, str(one.runs), one.left, data))
-    notes = [f"# ~: as timed on {shipped_times()[0]}"] if any(one.elsewhere for one in found) else []
+    about = f"# ~: as timed on {shipped_times()[0]}, or scaled by the number of events"
+    notes = [about] if any(one.elsewhere for one in found) else []
     notes += ["# <: at most, as timed with more epochs, steps or users"] if any(one.at_most for one in found) else []
     return ["  ".join(row).rstrip() for row in aligned(table)] + notes
 

@@ -20,6 +20,7 @@ Budget = tuple[str, ...]
 """What a run's time depends on besides data set and method: the values of :data:`OTHER_TIMES`, or :data:`TESTED`."""
 OTHER_TIMES = ("model.llm", "trainer.max_epochs", "trainer.max_steps", "data.scenario")
 """Options that make a method take a different time than its experiment."""
+STEPS = OTHER_TIMES.index("trainer.max_steps")
 TESTED: Budget = ("tested",)
 """The budget of a test of a finished run, which trains nothing."""
 
@@ -63,6 +64,12 @@ def shipped_times() -> tuple[str, dict[tuple[str, str], float]]:
 
 
 @cache
+def shipped_sizes() -> dict[str, int]:
+    """Numbers of events of the data sets that suites name."""
+    return {dataset: int(events) for dataset, events in read_yaml(CONFIGS / "times.yaml")["events"].items()}
+
+
+@cache
 def shipped_suite_times() -> dict[str, float]:
     """Seconds of whole suites on the machine of :func:`shipped_times`, where their rows have budgets of their own."""
     return {name: float(seconds) for name, seconds in read_yaml(CONFIGS / "times.yaml")["suites"].items()}
@@ -73,7 +80,7 @@ class Expected(NamedTuple):
 
     Attributes:
         seconds: Its time; NaN if unknown.
-        elsewhere: Whether it was measured on another machine.
+        elsewhere: Whether it was measured on another machine, perhaps on other data.
         at_most: Whether it is that of a larger budget.
     """
 
@@ -121,6 +128,8 @@ def expected(
 ) -> Expected:
     """How long a run will take: as runs like it did, here or elsewhere, or at most as long as runs of larger budgets.
 
+    Where a method was never timed on a data set, its time on another one is scaled.
+
     Args:
         known: Median seconds of the runs that were done here.
         dataset: Data set.
@@ -142,7 +151,20 @@ def expected(
         larger = [times[key] for key in times if key[0] == dataset and key[1] in methods and _within(budget, key[2])]
         if larger:
             return Expected(min(larger), elsewhere, at_most=True)
-    return Expected(math.nan)
+    return _scaled(dataset, methods, budget)
+
+
+def _scaled(dataset: str, methods: Sequence[str], budget: Budget) -> Expected:
+    """The time of a method on the data set of the most similar size, in proportion to events if epochs limit it."""
+    sizes, times = shipped_sizes(), shipped_times()[1]
+    found = {}
+    for (other, method), seconds in times.items():
+        if method in methods and dataset in sizes and other in sizes and budget != TESTED:
+            measured = budget_in(f"{other}/{method}")
+            if _within(budget, measured):
+                ratio = sizes[dataset] / sizes[other]
+                found[abs(math.log(ratio))] = seconds * (ratio if math.isinf(_limit(measured[STEPS])) else 1)
+    return Expected(found[min(found)], elsewhere=True) if found else Expected(math.nan)
 
 
 def _within(budget: Budget, other: Budget) -> bool:

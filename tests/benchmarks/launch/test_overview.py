@@ -15,12 +15,15 @@ from benchmarks.launch.overview import Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import (
+    TESTED,
     Estimate,
     Expected,
     budget_in,
     clock,
     durations,
     estimate,
+    expected,
+    shipped_sizes,
     shipped_suite_times,
     shipped_times,
 )
@@ -146,6 +149,18 @@ def test_times_are_those_of_runs_here_before_those_that_are_shipped(root: Path, 
         assert overview("toy", replace(suite, options=changed), root, tmp_path, settings, {}).left == "unknown"
 
 
+def test_a_method_that_was_timed_on_other_data_only_is_scaled_by_events() -> None:
+    times, sizes = shipped_times()[1], shipped_sizes()
+    assert ("amazon-games", "sasrec") not in times
+    ratio = sizes["amazon-games"] / sizes["amazon-beauty"]
+    found = expected({}, "amazon-games", ["sasrec"], budget_in("amazon-games/sasrec"))
+    assert found == Expected(ratio * times["amazon-beauty", "sasrec"], elsewhere=True)
+    # As many steps take as long whatever the data.
+    found = expected({}, "amazon-games", ["tallrec"], budget_in("amazon-games/tallrec"))
+    assert found == Expected(times["amazon-beauty", "tallrec"], elsewhere=True)
+    assert math.isnan(expected({}, "amazon-games", ["tallrec"], TESTED).seconds)
+
+
 def test_a_suite_that_was_timed_whole_needs_its_share_of_that_time() -> None:
     name, whole = next(iter(shipped_suite_times().items()))
     unknown, known = Expected(math.nan), Expected(7.0)
@@ -171,7 +186,7 @@ def test_shipped_times_are_of_shipped_experiments() -> None:
 def test_every_shipped_suite_is_listed(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "--list", "--root", str(root), "--runs", str(tmp_path)]) == 0
     *lines, note, bound = capsys.readouterr().out.splitlines()
-    assert note == f"# ~: as timed on {shipped_times()[0]}"
+    assert note == f"# ~: as timed on {shipped_times()[0]}, or scaled by the number of events"
     assert bound == "# <: at most, as timed with more epochs, steps or users"
     assert [line.split()[0] for line in lines] == ["suite", *suite_names()]
     assert main(["suite"]) == 2
