@@ -147,6 +147,8 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
         self.temperature, self.rows = temperature, rows
         self._table: Tensor | None = None
+        # Of the rows that were encoded last: a test ranks by their prompts and counts those that were shortened.
+        self._shortened: list[bool] = []
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles, and reads the joint vectors.
@@ -170,6 +172,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     def encode(self, batch: SequenceBatch) -> Float[Tensor, "b 1 d"]:
         """States of users, of length 1, shape ``(b, 1, width)``."""
         prompts = self.prompts(batch)
+        self._shortened = prompts.shortened
         soft = slot_vectors(
             prompts,
             self.joint,
@@ -224,9 +227,9 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases, and notes whose history was shortened."""
-        super().test_step(batch, batch_idx, dataloader_idx)
-        shortened = torch.tensor(self.prompts(batch).shortened, dtype=torch.float64, device=self.device)
-        self.note(PROMPTS, ShortenedRate, batch, shortened[:, None])
+        found = self._in_chunks(self._examine, batch)
+        self.note(PROMPTS, ShortenedRate, batch, found.pop(PROMPTS))
+        self._collect(batch, found)
 
     def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's."""
@@ -241,6 +244,12 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         """Checks that the reader is the one of the training, and forgets states of other weights."""
         self.reader.refuse_other(checkpoint)
         self._table = None
+
+    def _examine(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """What a test wants to know of each row: its rank, and whether its history was shortened."""
+        found = self._rank_target(batch) if "candidates" in batch else self._rank_catalogue(batch)
+        found[PROMPTS] = torch.tensor(self._shortened, dtype=torch.float64, device=self.device)[:, None]
+        return found
 
     def _fitted(
         self, write: Callable[[int], str], pasts: list[list[int]], what: str

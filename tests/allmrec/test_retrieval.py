@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from allmrec.composer import USER_SLOT
+from allmrec.composer import USER_SLOT, Prompts
 from allmrec.retrieval import ALLMRecRetrieval
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
+from common.types import SequenceBatch
 from tests.allmrec import tiny
 from tests.allmrec.tiny import TITLES
 from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec, training_batch
@@ -112,6 +113,30 @@ def test_a_long_history_loses_its_oldest_items_and_is_counted(tmp_path: Path, jo
     share = sum(prompts.shortened) / 4
     assert model.extra_metrics() == {"test/sampled-19/overall/prompts/shortened": share}
     assert 0 < share < 1
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_test_writes_each_prompt_once(
+    folders: dict[str, str], joint: str, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    model, batch, rows = build(folders["opt"], joint).eval(), evaluation_batch(), list[int]()
+    if full:
+        batch = {**batch, "protocol": "full", "seen": batch["history"]}
+        del batch["candidates"]
+    wanted, shortened, write = model.rank(batch), model.prompts(batch).shortened, ALLMRecRetrieval.prompts
+
+    def noted(model: ALLMRecRetrieval, chunk: SequenceBatch) -> Prompts:
+        rows.append(len(chunk["history"]))
+        return write(model, chunk)
+
+    monkeypatch.setattr(ALLMRecRetrieval, "prompts", noted)
+    model.chunk_rows = 3
+    model.on_test_epoch_start()
+    model.test_step(batch, 0)
+    assert rows == [3, 1]
+    found = model.case_ranks[batch["protocol"]].compute()
+    assert all(torch.equal(found[name], values) for name, values in wanted.items())
+    assert list(model.extra_metrics().values()) == [sum(shortened) / 4]
 
 
 @pytest.mark.parametrize("family", ["opt", "llama"])
