@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +19,12 @@ from allmrec.llm import Precision, dtype_of
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
-from allmrec.stage1 import text_marks
+from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
 from allmrec.stage2 import Projection, slot_vectors
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender
+from common.models.finished import finished_model
 from common.models.negatives import drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import minilm
@@ -159,13 +160,36 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
                 item does not fit into the reader's context.
         """
         super().attach(catalogue)
-        if not any(catalogue["titles"]):
-            raise DataError("the data set has no titles to read", "Choose a recipe with titles.")
+        self._read(catalogue["titles"])
         self.collaborative.attach(catalogue)
         joint = JointVectors.load(self.joint_file, self.collaborative, self.joint.size(1))
         self.text_encoder = joint.text_encoder
         self.joint.copy_(getattr(joint, self.vectors))
-        self.titles, self.cut_titles = readable(self.reader, catalogue["titles"], self.max_title_tokens)
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Takes what was trained on q to items of another data set, as stage 2 does.
+
+        Raises:
+            DataError: If no item has a title.
+            UserError: If slots hold e, the items have no texts, or the filter cannot read vectors.
+        """
+        require_texts(self.vectors)
+        super().attach(catalogue)
+        self._read(catalogue["titles"])
+        stage1 = finished_model(self.joint_file, collaborative=self.collaborative.module)
+        assert isinstance(stage1, ALLMRecStage1)
+        self.text_encoder = stage1.text_encoder
+        q, items = stage1.read(catalogue["texts"])
+        self.collaborative.adopt(items)
+        self.joint.copy_(q)
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
+
+    def _read(self, titles: Sequence[str]) -> None:
+        """Titles and cards, as the reader gets them."""
+        if not any(titles):
+            raise DataError("the data set has no titles to read", "Choose a recipe with titles.")
+        self.titles, self.cut_titles = readable(self.reader, titles, self.max_title_tokens)
         cards = [self.style.card(title) for title in self.titles]
         self.cards, _ = self._fitted(cards.__getitem__, [[] for _ in cards], "the text of an item")
 

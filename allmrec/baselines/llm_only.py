@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization
 from allmrec.prompts import Domain
 from allmrec.ranker import LanguageModelRanker
 from common.models.closed_form import NothingToTrain
+from common.types import Catalogue
 
 
 class LLMOnly(NothingToTrain, LanguageModelRanker):
@@ -59,3 +62,7 @@ class LLMOnly(NothingToTrain, LanguageModelRanker):
             generate_at_test=generate_at_test,
         )
         self.save_hyperparameters()
+
+    def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
+        """Receives titles of another data set, which are all that it reads; a checkpoint holds no weights of it."""
+        self.attach(catalogue)

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 
+from allmrec.baselines.llm_only import LLMOnly
 from allmrec.baselines.morec import MoRec
 from allmrec.baselines.recformer import RecFormer
 from allmrec.baselines.tallrec import TALLRec
 from allmrec.collaborative import CollaborativeFilter
 from allmrec.controls import ALLMRecControl, JointDot
+from allmrec.retrieval import ALLMRecRetrieval
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
 from common.errors import UserError
@@ -64,7 +66,7 @@ def runs(sbert: str, folders: dict[str, str], tmp_path: Path) -> dict[str, Any]:
     return places | {"llm": folders["opt"]}
 
 
-@pytest.fixture(params=["stage 2", "joint dot", "tallrec", "morec", "recformer"])
+@pytest.fixture(params=["stage 2", "retrieval", "joint dot", "llm only", "tallrec", "morec", "recformer"])
 def made(request: pytest.FixtureRequest, runs: dict[str, Any], sbert: str) -> Made:
     """Makes a model for a number of items."""
     filtered = {name: runs[name] for name in ("collaborative", "joint")}
@@ -75,6 +77,10 @@ def made(request: pytest.FixtureRequest, runs: dict[str, Any], sbert: str) -> Ma
         kind: str = request.param
         if kind == "stage 2":
             return ALLMRecStage2(num_items, **runs, latent=LATENT, vectors="texts")
+        if kind == "retrieval":
+            return ALLMRecRetrieval(num_items, **filtered, reader=runs["llm"], latent=LATENT, width=8, vectors="texts")
+        if kind == "llm only":
+            return LLMOnly(num_items, runs["llm"], precision="fp32")
         if kind == "joint dot":
             return JointDot(num_items, **filtered, vectors="texts")
         if kind == "tallrec":
@@ -131,8 +137,10 @@ def test_controls_stay_controls(runs: dict[str, Any], tmp_path: Path) -> None:
 
 def test_vectors_of_the_filters_own_items_are_not_applicable(runs: dict[str, Any]) -> None:
     model = ALLMRecStage2(NUM_ITEMS + 1, **runs, latent=LATENT)
-    with pytest.raises(UserError, match="not applicable"):
-        model.transfer({}, elsewhere())
+    filtered = {name: runs[name] for name in ("collaborative", "joint")}
+    for reader in (model, ALLMRecRetrieval(NUM_ITEMS + 1, **filtered, reader=runs["llm"], latent=LATENT)):
+        with pytest.raises(UserError, match=r"joint vectors e .* they are not applicable"):
+            reader.transfer({}, elsewhere())
     with pytest.raises(UserError, match="not applicable"):
         sasrec().transfer({}, elsewhere())
 
