@@ -46,12 +46,15 @@ def as_markdown(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
 
 
 def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
-    """CSV: one line per row and metric; the primary metric of a slice is called ``<slice>/<metric>``."""
+    """CSV: one line per row and metric; the primary metric of a slice is called ``<slice>/<metric>``.
+
+    ``reach`` is half the width of the uncorrected 95 % interval of the mean over seeds.
+    """
     stream = io.StringIO()
     names = [
         *("dataset", "protocol", "protocol_id", "scenario", "slice", "cases"),
         *("method", "rank", "rank_low", "rank_high", "group"),
-        *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "share"),
+        *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "reach", "share"),
         *("information_set", "marks", *COSTS),
     ]
     writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
@@ -98,8 +101,8 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
         "marks": list(row.marks),
         "costs": row.costs,
         "runs": [run.run_id for run in row.runs],
-        "metrics": {name: vars(cell) for name, cell in row.metrics.items()},
-        "slices": {name: vars(cell) for name, cell in row.slices.items()},
+        "metrics": {name: vars(cell) | {"reach": cell.reach} for name, cell in row.metrics.items()},
+        "slices": {name: vars(cell) | {"reach": cell.reach} for name, cell in row.slices.items()},
     }
 
 

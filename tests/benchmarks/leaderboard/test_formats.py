@@ -53,6 +53,11 @@ def test_csv_and_json_hold_the_same_figures() -> None:
     figures = {(r["method"], name): cell["mean"] for r in records for name, cell in r["metrics"].items()}
     assert {(row["method"], row["metric"]): float(row["mean"]) for row in rows} == figures
     assert {row["std"] for row in rows if row["method"] == "popularity"} == {""}
+    reaches = {(r["method"], name): cell["reach"] for r in records for name, cell in r["metrics"].items()}
+    assert {(row["method"], row["metric"]): float(row["reach"]) for row in rows if row["reach"]} == {
+        key: reach for key, reach in reaches.items() if reach is not None
+    }
+    assert any(reaches.values())
 
 
 def test_csv_leaves_out_a_slice_that_no_run_has() -> None:
