@@ -26,8 +26,9 @@ from common.types import PAD, Catalogue, SequenceBatch
 class TextItems(nn.Module):
     """Item vectors made from texts, ``v_i = GELU(W t_i + b)``, in place of a table.
 
-    Text vectors are cached. A training step encodes its own items again (:meth:`holding`) and a few drawn items that
-    represent all others, which keep the vector of their last reading. Evaluation encodes the whole catalogue once.
+    Text vectors are cached. A training step makes the vectors of its own items alone (:meth:`holding`). Where it needs
+    those of all items (:meth:`holding_all`), it encodes its own again and a few drawn ones that represent all others,
+    which keep the vector of their last reading. Evaluation encodes the whole catalogue once.
 
     Args:
         tower: Encoder of the texts, which gives ``t_i``.
@@ -46,6 +47,7 @@ class TextItems(nn.Module):
         """Drops vectors of other weights or other texts."""
         self.texts: Tensor | None = None
         self.held: Tensor | None = None
+        self.row_of: Tensor | None = None
         self.made: Tensor | None = None
         self.stale = False
 
@@ -58,12 +60,30 @@ class TextItems(nn.Module):
             self.texts = self.tower.all(device)
         return self.texts.to(device)
 
-    def vectors(self, texts: Float[Tensor, "i_plus_1 w"]) -> Float[Tensor, "i_plus_1 d"]:
-        """Item vectors; the one of padding is zero."""
-        return F.pad(F.gelu(self.project(texts[PAD + 1 :])), (0, 0, 1, 0))
+    def vectors(self, texts: Float[Tensor, "n w"]) -> Float[Tensor, "n_plus_1 d"]:
+        """Item vectors, behind that of padding, which is zero."""
+        return F.pad(F.gelu(self.project(texts)), (0, 0, 1, 0))
 
     @contextmanager
-    def holding(self, items: Int[Tensor, "n"] | None, drawn: int = 0) -> Iterator[None]:
+    def holding(self, items: Int[Tensor, "n"], learns: bool) -> Iterator[None]:
+        """Builds the vectors of a step's items once for everything inside the context, which may look up no others.
+
+        Args:
+            items: Distinct items, without padding.
+            learns: Whether they are encoded again, and gradients flow to the tower.
+        """
+        texts = self.tower(items) if learns else self.known()[items]
+        if learns:
+            # The weights that made them are about to change.
+            self.texts = None
+        # Any item that is not held points behind the last row, and fails.
+        row_of = torch.full((len(self.tower.ids),), len(items) + 1, device=items.device)
+        row_of[PAD], row_of[items] = 0, torch.arange(1, len(items) + 1, device=items.device)
+        with self._held(self.vectors(texts), row_of):
+            yield
+
+    @contextmanager
+    def holding_all(self, items: Int[Tensor, "n"] | None, drawn: int = 0) -> Iterator[None]:
         """Builds the table once for everything inside the context; gradients flow through it to the tower.
 
         Args:
@@ -80,11 +100,20 @@ class TextItems(nn.Module):
                 their = their.detach() + (their - their.detach()) * (len(rest) / len(sample))
             texts = texts.index_copy(0, torch.cat([items, sample]), torch.cat([own, their]))
             self.texts, self.stale = texts.detach(), True
-        self.held, self.made = self.vectors(texts), None
+        with self._held(self.vectors(texts[PAD + 1 :])):
+            yield
+
+    @contextmanager
+    def _held(self, vectors: Float[Tensor, "m d"], row_of: Int[Tensor, "i_plus_1"] | None = None) -> Iterator[None]:
+        self.held, self.row_of, self.made = vectors, row_of, None
         try:
             yield
         finally:
-            self.held = None
+            self.held = self.row_of = None
+
+    def rows(self, items: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """Where in :meth:`table` the vectors of items stand."""
+        return items if self.row_of is None else self.row_of[items]
 
     def others(self, items: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
         """All items except these and padding."""
@@ -93,19 +122,19 @@ class TextItems(nn.Module):
         return rest.nonzero().flatten()
 
     def table(self) -> Float[Tensor, "i_plus_1 d"]:
-        """Vectors of all items: those held now, or else computed once after each training step."""
+        """The vectors held now, or else those of all items, computed once after each training step."""
         if self.held is not None:
             return self.held
         if self.made is None:
             if self.stale:
                 self.texts, self.stale = None, False
             with torch.no_grad():
-                self.made = self.vectors(self.known())
+                self.made = self.vectors(self.known()[PAD + 1 :])
         return self.made
 
     def forward(self, items: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         """Looks up vectors."""
-        return F.embedding(items, self.table())
+        return F.embedding(self.rows(items), self.table())
 
 
 class MoRec(SASRec):
@@ -254,8 +283,16 @@ class MoRec(SASRec):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The objective over all positions; each distinct item of the batch is encoded once."""
-        with self.items.holding(self.read_now(batch) if self.encoder_learns else None, self.drawn_items):
+        if self.objective == "ce":
+            held = self.items.holding_all(self.read_now(batch) if self.encoder_learns else None, self.drawn_items)
+        else:
+            held = self.items.holding(self.read_now(batch), self.encoder_learns)
+        with held:
             return super().loss(batch)
+
+    def match(self, states: Float[Tensor, "n d"], items: Int[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Scores ``items``, of which a step may hold only its own."""
+        return super().match(states, self.items.rows(items))
 
     def read_now(self, batch: SequenceBatch) -> Int[Tensor, "n"]:
         """The distinct items of a step without padding: histories, targets, and the negatives of real targets."""

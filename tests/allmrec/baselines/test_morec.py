@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -100,15 +100,43 @@ def test_loss_is_that_of_vectors_made_at_once(sbert: str, objective: str) -> Non
     torch.testing.assert_close(model.loss(batch)["loss"], whole)
 
 
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("num_negatives", [1, 3])
+def test_a_step_projects_its_own_items_and_learns_what_the_whole_table_teaches(
+    sbert: str, learns: bool, num_negatives: int
+) -> None:
+    model = build(sbert, frozen_epochs=0 if learns else 1).eval()
+    whole = next(toy.sequence_batches(num_negatives))
+    batch = cast(SequenceBatch, {name: value[:2] for name, value in whole.items()})  # type: ignore[index]  # all are tensors
+    own, projected = model.read_now(batch), list[int]()
+    assert len(own) < toy.NUM_ITEMS
+    model.items.project.register_forward_hook(lambda module, given, made: projected.append(len(made)))
+    gradients: list[dict[str, Tensor | None]] = []
+    with model.items.holding_all(own if learns else None):
+        super(MoRec, model).loss(batch)["loss"].backward()
+    gradients.append({name: value.grad for name, value in model.named_parameters()})
+    model.zero_grad()
+    model.loss(batch)["loss"].backward()
+    gradients.append({name: value.grad for name, value in model.named_parameters()})
+    assert projected == [toy.NUM_ITEMS, len(own)]
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_a_training_on_negatives_begins_without_reading_the_catalogue(sbert: str, encoded: list[int]) -> None:
+    model, batch = build(sbert).train(), only("")
+    model.loss(batch)["loss"].backward()
+    assert sum(encoded) == 3
+
+
 @pytest.mark.parametrize("role", ["history", "targets", "negatives"])
 def test_encoder_learns_through_each_role(sbert: str, role: str) -> None:
     model, batch = build(sbert), only(role)
-    with model.items.holding(model.read_now(batch)):
-        vectors = model.items.table()
+    with model.items.holding(model.read_now(batch), learns=True):
+        vectors, rows = model.items.table(), model.items.rows(torch.tensor([3, 5, 7]))
         vectors.retain_grad()
         super(MoRec, model).loss(batch)["loss"].backward()
     assert vectors.grad is not None
-    assert bool(vectors.grad[{"history": 3, "targets": 5, "negatives": 7}[role]].any())
+    assert bool(vectors.grad[rows[["history", "targets", "negatives"].index(role)]].any())
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.items.tower.parameters() if p.ndim == 2)
 
 
@@ -135,7 +163,7 @@ def encoder_gradient(model: MoRec, loss: Tensor) -> Tensor:
 def test_drawn_items_make_the_softmax_gradient_right_on_average(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(sbert, objective="ce", drawn_items=1).eval(), only("")
     everything = torch.arange(1, toy.NUM_ITEMS + 1)
-    with model.items.holding(everything):
+    with model.items.holding_all(everything):
         whole = encoder_gradient(model, super(MoRec, model).loss(batch)["loss"])
     rest = toy.NUM_ITEMS - 2
     gradients = []
