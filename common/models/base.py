@@ -383,11 +383,11 @@ class SequentialRecommender(Recommender):
         states, targets = self.encode(batch), batch["targets"]
         positions = min(states.size(1), targets.size(1))
         states, targets = states[:, -positions:], targets[:, -positions:]
-        keep = targets != PAD
-        states, targets = states[keep], targets[keep]
+        kept = (targets != PAD).nonzero(as_tuple=True)  # Only once, because an accelerator is waited for.
+        states, targets = states[kept], targets[kept]
         if self.objective == "ce":
             return {"loss": softmax_loss(self.item_logits(states), targets)}
-        negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[keep]
+        negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[kept]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
         loss = pairwise_loss(
             self.objective,

@@ -234,8 +234,7 @@ class GRU4Rec(SequentialRecommender):
         self.num_slots = max(self.num_slots, len(batch["user_id"]))
         targets = batch["targets"][:, 0]
         states = self.advance(batch["user_id"], batch["history"][:, 0], targets)
-        alive = targets != PAD
-        return {"loss": self.step_loss(states[alive], targets[alive], self.draw_extras())}
+        return {"loss": self.step_loss(states, targets, self.draw_extras())}
 
     def advance(
         self, users: Int[Tensor, "b"], items: Int[Tensor, "b"], targets: Int[Tensor, "b"]
@@ -269,11 +268,13 @@ class GRU4Rec(SequentialRecommender):
         if self.logq:
             log_odds = torch.cat([self.log_count[targets], self.sample_alpha * self.log_count[extras]])
             scores = scores - self.logq * log_odds
-        own = torch.eye(rows, len(columns), dtype=torch.bool, device=scores.device)
+        # In each row, the columns before its own stay where they are, and those after it move up.
+        others = torch.ones(rows, len(columns) - 1, dtype=torch.long, device=scores.device).triu()
+        others += torch.arange(len(columns) - 1, device=scores.device)
         loss = pairwise_loss(
             self.objective,
-            scores[own],
-            scores[~own].view(rows, -1),
+            scores.diagonal(),
+            scores.gather(1, others),
             num_items=self.num_items,
             calibration=self.calibration,
             score_penalty=self.score_penalty,

@@ -147,9 +147,10 @@ class NCF(Recommender):
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Mean binary cross-entropy over targets (label 1) and negatives (label 0)."""
         targets = batch["targets"]
-        positive = self.pair(batch["user_id"], targets)[targets != PAD]
+        kept = (targets != PAD).nonzero(as_tuple=True)  # Only once, because an accelerator is waited for.
+        positive = self.pair(batch["user_id"], targets)[kept]
         negatives = drawn_negatives(batch).expand(-1, targets.size(1), -1)
-        negative = self.pair(batch["user_id"], negatives.flatten(1)).view_as(negatives)[targets != PAD]
+        negative = self.pair(batch["user_id"], negatives.flatten(1)).view_as(negatives)[kept]
         logits = torch.cat([positive[:, None], negative], dim=1)
         labels = torch.zeros_like(logits)
         labels[:, 0] = 1

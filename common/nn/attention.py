@@ -40,7 +40,8 @@ class PackedHistory(PackedRows):
         history = history[:, -max_history:]
         if sees_padding:
             history = F.pad(history, (max_history - history.size(1), 0), value=PAD)
-        elif (history != PAD).any():
+        else:
+            # The first slot that is real in any history; the first of all where none is.
             history = history[:, int((history != PAD).any(0).int().argmax()) :]
         real, length = history != PAD, history.size(1)
         super().__init__(real)

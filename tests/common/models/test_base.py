@@ -9,13 +9,17 @@ import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import common.models
 import tests.common.models
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
 from common.models.gru4rec import GRU4Rec
+from common.models.ncf import NCF
+from common.models.nextitnet import NextItNet
 from common.models.sasrec import SASRec
+from common.models.tisasrec import TiSASRec
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
 from common.types import SequenceBatch
@@ -213,6 +217,30 @@ def test_every_objective_trains_every_model(objective: Objective) -> None:
     assert torch.isfinite(loss.detach())
     assert model.item_embedding.weight.grad is not None
     assert model.item_embedding.weight.grad.abs().sum() > 0
+
+
+WAITS = {"aten::nonzero", "aten::_local_scalar_dense"}
+"""Operations that wait for an accelerator, because what comes next depends on the values that they find."""
+
+
+@pytest.mark.parametrize(
+    ("model", "batches", "most"),
+    [
+        (SASRec(toy.NUM_ITEMS), toy.sequence_batches, 3),
+        (TiSASRec(toy.NUM_ITEMS), toy.sequence_batches, 3),
+        (NextItNet(toy.NUM_ITEMS), toy.sequence_batches, 2),
+        (GRU4Rec(toy.NUM_ITEMS), toy.session_batches, 0),
+        (NCF(toy.NUM_ITEMS, toy.NUM_USERS), toy.prefix_batches, 1),
+    ],
+)
+def test_a_training_step_seldom_waits(
+    model: Recommender, batches: Callable[[], Iterator[SequenceBatch]], most: int
+) -> None:
+    model.attach(toy.catalogue())
+    batch = next(batches())
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        model.train().loss(batch)["loss"].backward()
+    assert sum(event.count for event in trace.key_averages() if event.key in WAITS) <= most
 
 
 def test_padded_targets_do_not_change_the_loss() -> None:
