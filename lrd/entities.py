@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from common.errors import UserError
 from common.nn.embedding import ItemEmbedding
-from common.types import PAD, Catalogue
-
-
-class Made(NamedTuple):
-    """Vectors that were made, and the row of each entity among them where these are not all."""
-
-    table: Float[Tensor, "m d"]
-    row_of: Int[Tensor, "n_plus_1"] | None = None
+from common.types import Catalogue
 
 
 class EntityEmbedding(ItemEmbedding):
@@ -37,7 +29,7 @@ class EntityEmbedding(ItemEmbedding):
         self, num_items: int, width: int, padding_idx: int | None = 0, num_entities: int | None = None
     ) -> None:
         self.num_values = 0 if num_entities is None else num_entities - 1 - num_items
-        self._made: list[Made] = []
+        self._made: list[Tensor] = []
         super().__init__(num_items + self.num_values, width, padding_idx)
 
     def mark_trained(self, trained: Bool[Tensor, "i_plus_1"]) -> None:
@@ -51,38 +43,17 @@ class EntityEmbedding(ItemEmbedding):
         return kept
 
     @contextmanager
-    def made_once(self, *looked_up: Int[Tensor, "..."]) -> Iterator[None]:
-        """Makes the table once for all that is looked up inside, where no weight may change.
-
-        Args:
-            looked_up: All that is looked up inside, so that no other vector need be made; by default anything may be.
-        """
-        # On a small table, a search for rows that differ costs more than it saves.
-        few = 0 < sum(ids.numel() for ids in looked_up) < len(self.weight)
-        self._made.append(
-            self._make_few(torch.cat([ids.flatten() for ids in looked_up])) if few else Made(self._make())
-        )
+    def made_once(self) -> Iterator[None]:
+        """Makes the table once for all that is looked up inside, where no weight may change."""
+        self._made.append(self.table())
         try:
             yield
         finally:
             self._made.pop()
 
     def table(self) -> Float[Tensor, "n_plus_1 d"]:
-        """The whole table, shape ``(num_items + num_values + 1, width)``, or what :meth:`made_once` made of it."""
-        return self._made[-1].table if self._made else self._make()
-
-    def rows(self, ids: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """Where in :meth:`table` the vectors of entities stand."""
-        row_of = self._made[-1].row_of if self._made else None
-        return ids if row_of is None else row_of[ids]
-
-    def forward(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """Looks up vectors."""
-        return super().forward(self.rows(ids))
-
-    def _make_few(self, ids: Int[Tensor, "n"]) -> Made:
-        """The table where only ``ids`` are looked up: all of it, as here no row takes any work."""
-        return Made(self._make())
+        """The whole table, shape ``(num_items + num_values + 1, width)``."""
+        return self._made[-1] if self._made else self._make()
 
     def _make(self) -> Float[Tensor, "n_plus_1 d"]:
         return super().table()
@@ -127,14 +98,6 @@ class TextItemEmbedding(EntityEmbedding):
     def _make(self) -> Float[Tensor, "n_plus_1 d"]:
         table: Tensor = super()._make() + self.project(self.language)
         return table
-
-    def _make_few(self, ids: Int[Tensor, "n"]) -> Made:
-        # Row 0 is padding's in any table.
-        distinct = F.pad(ids, (1, 0), value=PAD).unique()
-        # Any other id points behind the last row, and fails.
-        row_of = torch.full((len(self.weight),), len(distinct), device=ids.device)
-        row_of[distinct] = torch.arange(len(distinct), device=ids.device)
-        return Made(super()._make()[distinct] + self.project(self.language[distinct]), row_of)
 
 
 def given_vectors(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import at_least
@@ -129,21 +129,8 @@ class LRD(TextModel):
             batch: A :class:`RelationalBatch` of prefixes: one target and its negatives per row. Without triplets, as
                 where there is no relation, and with γ = 0 ``loss_kge`` is left out.
         """
-        with self.backbone.entities.made_once(*(self._looked_up(batch) if self.backbone.item_text else [])):
+        with self.backbone.entities.made_once():
             return self._joint_loss(batch)
-
-    def _looked_up(self, batch: SequenceBatch) -> list[Int[Tensor, "..."]]:
-        """The entities of which a training step reads the vectors."""
-        relational = cast(RelationalBatch, batch)
-        candidates = torch.cat([batch["targets"], batch["negatives"][:, 0]], dim=1)
-        found, values = [batch["history"], candidates], [self.backbone.value_of[candidates]]
-        if self.discovery and self.weight_lrd:
-            found.append(relational["negative_history"])
-        if self.learns_triplets and "triplets" in relational:
-            triplets = relational["triplets"]
-            found += [triplets["head"], triplets["tail"]]
-            values.append(triplets["value"])
-        return [*found, *values] if self.backbone.include_values else found
 
     def _joint_loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         relational = cast(RelationalBatch, batch)

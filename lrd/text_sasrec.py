@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from common.models.hyperparameters import keep_own
-from common.models.negatives import drawn_negatives
 from common.models.sasrec import SASRec
 from common.nn.losses import Objective
 from common.types import Catalogue, SequenceBatch
@@ -72,15 +71,9 @@ class TextSASRec(TextModel, SASRec):
         self._vectors.attach(catalogue)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """The objective, every text that it reads projected once: the softmax reads all of them."""
-        softmax = self.objective == "ce"
-        read = [] if softmax else [batch["history"], batch["targets"], drawn_negatives(batch)]
-        with self._vectors.made_once(*read):
+        """The objective, every text projected once."""
+        with self._vectors.made_once():
             return super().loss(batch)
-
-    def match(self, states: Float[Tensor, "n d"], items: Int[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Scores ``items``, of which only those of a step may have been made."""
-        return super().match(states, self._vectors.rows(items))
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates, every text projected once."""

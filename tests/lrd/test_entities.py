@@ -28,28 +28,6 @@ def test_vectors_are_learnt_part_plus_projected_text() -> None:
     assert torch.equal(items(torch.tensor([toy.NUM_ITEMS + 2]))[0], items.weight[toy.NUM_ITEMS + 2])
 
 
-def test_only_what_is_looked_up_is_projected_and_the_gradients_are_those_of_the_whole_table() -> None:
-    items = TextItemEmbedding(toy.NUM_ITEMS, 4, 5, num_entities=toy.NUM_ITEMS + 4)
-    items.attach(catalogue())
-    ids, value, projected = torch.tensor([[7, 3], [0, 7]]), torch.tensor([toy.NUM_ITEMS + 2]), list[int]()
-    items.project.register_forward_hook(lambda module, given, made: projected.append(len(made)))
-    found = []
-    for looked_up in ((), (ids, value)):
-        items.zero_grad()
-        with items.made_once(*looked_up):
-            vectors = torch.cat([items(ids).flatten(0, 1), items(value)])
-        (vectors**2).sum().backward()
-        found.append([vectors.detach(), items.weight.grad, items.project.weight.grad])
-    assert projected == [toy.NUM_ITEMS + 4, 4]
-    torch.testing.assert_close(found[0], found[1])
-
-
-def test_what_was_not_announced_is_not_looked_up() -> None:
-    items = TextItemEmbedding(toy.NUM_ITEMS, 4, 5)
-    with items.made_once(torch.tensor([3, 7])), pytest.raises(IndexError):
-        items(torch.tensor([4]))
-
-
 @pytest.mark.parametrize("rows", [toy.NUM_ITEMS, toy.NUM_ITEMS + 2])
 @pytest.mark.parametrize("reader", ["items", "discovery"])
 def test_vectors_of_another_number_of_items_are_refused(rows: int, reader: str) -> None:

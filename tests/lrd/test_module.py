@@ -129,25 +129,6 @@ def test_texts_are_projected_once_a_step_with_the_gradients_of_every_look_up() -
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_a_step_projects_the_texts_that_it_reads_and_its_gradients_are_those_of_every_look_up() -> None:
-    made = model(RCF(8, heads=2, item_text=True), LatentRelationDiscovery())
-    made.attach(catalogue())
-    batch = {name: value[:1] for name, value in next(toy.prefix_batches()).items()}  # type: ignore[index]  # all are tensors
-    batch["negative_history"] = batch["history"].flip(1)
-    batch["triplets"] = TripletDataset(Graph(toy.catalogue()), 2).__getitems__(range(2))
-    entities, projected = made.backbone.entities, list[int]()
-    assert isinstance(entities, TextItemEmbedding)
-    entities.project.register_forward_hook(lambda module, given, result: projected.append(len(result)))
-    gradients = []
-    for loss in (made.loss, made._joint_loss):
-        made.zero_grad()
-        loss(cast(Any, batch))["loss"].backward()
-        gradients.append({name: value.grad for name, value in made.named_parameters()})
-    assert projected[0] < len(entities.weight) / 2
-    assert {*projected[1:]} == {len(entities.weight)}
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
 @pytest.mark.parametrize(("part", "read"), [("relations", "graph"), ("attributes", "attributes")])
 def test_what_is_not_there_is_not_read(part: str, read: str) -> None:
     found, changes = model(), dict[str, Any]({part: {}})

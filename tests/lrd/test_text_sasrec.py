@@ -1,15 +1,11 @@
 """SASRec on items that carry their texts."""
 
-from contextlib import nullcontext
-from typing import cast
 from unittest.mock import MagicMock
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.models.sasrec import SASRec
-from common.types import SequenceBatch
 from lrd.entities import TextItemEmbedding
 from lrd.text_sasrec import TextSASRec
 from tests.common.models import toy
@@ -45,35 +41,6 @@ def test_texts_are_projected_once_per_batch(monkeypatch: pytest.MonkeyPatch) -> 
         model.eval().score(toy.sampled_batch())
         model.score_catalogue(toy.full_batch())
     assert made.call_count == 2
-
-
-@pytest.mark.parametrize("num_negatives", [1, 3])
-def test_a_step_projects_its_own_texts_and_learns_what_the_whole_table_teaches(num_negatives: int) -> None:
-    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2)
-    model.attach(catalogue())
-    vectors, projected = model.item_embedding, list[int]()
-    assert isinstance(vectors, TextItemEmbedding)
-    vectors.project.register_forward_hook(lambda module, given, made: projected.append(len(made)))
-    whole = next(toy.prefix_batches(num_negatives))
-    batch = cast(SequenceBatch, {name: value[:2] for name, value in whole.items()})  # type: ignore[index]  # all are tensors
-    gradients: list[dict[str, Tensor | None]] = []
-    for loss in (model.loss, super(TextSASRec, model).loss):
-        model.zero_grad()
-        with vectors.made_once() if gradients else nullcontext():
-            loss(batch)["loss"].backward()
-        gradients.append({name: value.grad for name, value in model.named_parameters()})
-    assert projected[0] <= 1 + batch["history"].count_nonzero() + 2 * (1 + num_negatives)
-    assert projected[1] == toy.NUM_ITEMS + 1
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
-def test_the_softmax_reads_the_whole_catalogue() -> None:
-    model = TextSASRec(toy.NUM_ITEMS, 5, max_history=toy.MAX_HISTORY, width=8, num_heads=2, objective="ce")
-    model.attach(catalogue())
-    batch = next(toy.prefix_batches())
-    del batch["negatives"]
-    model.loss(batch)["loss"].backward()
-    assert bool(model.item_embedding.weight.grad[1:].any(1).all())  # type: ignore[index]
 
 
 def test_projection_learns() -> None:
