@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.callbacks import STAMP
-from benchmarks.configuration import Plan
+from benchmarks.configuration import Plan, models_named
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import CONFIG, LAST, flat, identity
 from common.errors import UserError
 from common.models.finished import WEIGHTS, load_checkpoint
 
-LIMITS = ("name", "trainer.max_", "data.test_", "data.eval_batch_size")
+LIMITS = ("name", "data.test_", "data.eval_batch_size")
 """Options, or their beginnings, in which a run may differ from one whose checkpoint it continues."""
+LENGTH = "trainer.max_"
+"""Another one, unless the learning rate depends on it."""
 
 
 def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
@@ -47,12 +49,16 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
 def require_same_training(checkpoint: Path, plan: Plan) -> None:
     """Checks that another run's checkpoint is one that this run could have written: only limits may differ.
 
+    A learning rate that falls towards the end of a training would not be that of a longer one.
+
     Raises:
         UserError: If it is not.
     """
+    kinds = models_named(plan.config["model"]["class_path"])
+    limits = LIMITS if any(kind.rate_needs_length for kind in kinds) else (*LIMITS, LENGTH)
     own, theirs = map(settings_of, (plan.config, read_yaml(checkpoint.parent / CONFIG)))
     for name in sorted(own.keys() | theirs.keys()):
-        if not name.startswith(LIMITS) and own.get(name) != theirs.get(name):
+        if not name.startswith(limits) and own.get(name) != theirs.get(name):
             raise UserError(
                 f"{checkpoint} was trained with {name} {theirs.get(name)}, not {own.get(name)}.",
                 "Name a checkpoint of the same training, or leave --ckpt_path out to start from scratch.",

@@ -94,6 +94,7 @@ class RecFormer(SequentialRecommender):
         betas: Decay rates of Adam's moments.
     """
 
+    rate_needs_length = True
     information_set = frozenset({"order", "text", "attributes"})
     matrix: Tensor
 

@@ -57,6 +57,8 @@ class Recommender(L.LightningModule, ABC):
     """Name of the encoder of item texts, in this model or in one that it builds on, if any."""
     closed_form: ClassVar[bool] = False
     """Whether :meth:`attach` yields the finished model, with nothing left to train by gradient."""
+    rate_needs_length: ClassVar[bool] = False
+    """Whether the learning rate depends on how long the whole training is, so that no longer one can go on from it."""
     ranks_catalogue: ClassVar[bool] = True
     """Whether the model can rank all items, and not only the candidates it is shown."""
     catalogue_chunk: ClassVar[int] = 4096
@@ -382,19 +384,12 @@ class SequentialRecommender(Recommender):
         """The objective over all positions that have a target, averaged."""
         states, targets = self.encode(batch), batch["targets"]
         positions = min(states.size(1), targets.size(1))
-        states, targets = states[:, -positions:], targets[:, -positions:]
-        kept = (targets != PAD).nonzero(as_tuple=True)  # Only once, because an accelerator is waited for.
-        states, targets = states[kept], targets[kept]
+        kept = (targets[:, -positions:] != PAD).nonzero(as_tuple=True)  # Only once: an accelerator is waited for.
+        states, targets = states[:, -positions:][kept], targets[:, -positions:][kept]
         if self.objective == "ce":
             return {"loss": softmax_loss(self.item_logits(states), targets)}
         negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[kept]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
-        loss = pairwise_loss(
-            self.objective,
-            scores[:, 0],
-            scores[:, 1:],
-            num_items=self.num_items,
-            calibration=self.calibration,
-            score_penalty=self.score_penalty,
-        )
-        return {"loss": loss}
+        chosen, others = scores[:, 0], scores[:, 1:]
+        options = {"calibration": self.calibration, "score_penalty": self.score_penalty}
+        return {"loss": pairwise_loss(self.objective, chosen, others, num_items=self.num_items, **options)}

@@ -86,6 +86,16 @@ def test_a_resumed_training_ends_as_an_unbroken_one(
     assert not differing
 
 
+def test_a_longer_training_goes_on_from_a_shorter_one_unless_rates_depend_on_its_length(
+    finished: Path, root: Path, sbert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = read_result(finished).method
+    longer = ["--trainer.max_epochs=5", f"--ckpt_path={finished / 'last.ckpt'}"]
+    code, found = run_of(method, root, sbert, tmp_path, *longer)
+    assert (code, len(found)) == ((2, 0) if method == "recformer" else (0, 1))
+    assert ("was trained with trainer.max_epochs 4, not 5" in capsys.readouterr().err) == (method == "recformer")
+
+
 def test_ddp_that_expects_all_gradients_is_refused_before_training(root: Path, sbert: str, tmp_path: Path) -> None:
     alone = ["run", "--config", "synthetic/morec", "trainer/ddp", "--trainer.devices=1"]
     running = process(*alone, *options(root, tmp_path, *small("morec", sbert)))
