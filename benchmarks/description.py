@@ -10,6 +10,7 @@ from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
 from benchmarks.environment import environment
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
 from benchmarks.runs import Result, compared, flat, hash_of
+from benchmarks.standins import STANDIN
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
@@ -84,7 +85,7 @@ def describe(
         }
         | ({} if origin is None else origin.data),
         # A method that builds on trained runs is not a floor.
-        closed_form=model.closed_form and not plan.config["predecessors"],
+        closed_form=model.closed_form and not set(plan.config["predecessors"]) - {STANDIN},
         environment=environment(),
         predecessors=plan.predecessors,
         lineage=plan.lineage,

@@ -45,8 +45,8 @@ def evaluate(
         protocol: Protocols to test under; the run's own when omitted.
         scenario: Scenario to test under; the run must not have seen what it withholds. The run's own when omitted.
         data: Data set to test on (``KEY`` or ``KEY/RECIPE``), of whose items the run knows only the texts, as the
-            scenario ``from-<own data set>``. Not applicable to methods that know items by their ids. Methods without
-            training are fitted to the new data set instead.
+            scenario ``from-<own data set>``. Not applicable to methods that know items by their ids. Floors that count
+            events are fitted to the new data set instead.
         root: Folder of the stores, if it is not the run's own.
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
         force: Repeat an evaluation that is already done.
@@ -178,7 +178,8 @@ def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | 
     other = cli.plan.manifest.fingerprint != own.data["fingerprint"] or ORIGIN in own.data
     if other and not _untrained(cli):
         dataset = own.data.get(ORIGIN, own.dataset)
-        return Origin(f"{ACROSS}{dataset}", {ORIGIN: dataset}, f"trained on {dataset}")
+        mark = f"from {dataset}" if own.closed_form else f"trained on {dataset}"
+        return Origin(f"{ACROSS}{dataset}", {ORIGIN: dataset}, mark)
     trained = module.trained_scenario
     if trained != module.scenario:
         return Origin(f"{trained} on {module.view.scenario}", {UNDER: trained}, f"trained under {trained}")
@@ -240,8 +241,9 @@ def store_of(own: Result) -> str:
 
 
 def _untrained(cli: RunCLI) -> bool:
-    """Whether a model is computed from the catalogue alone, so that it is computed again for other data."""
-    return cli.closed_form and not set(cli.config.predecessors) - {STANDIN}
+    """Whether a model is computed from a catalogue's events, so that it is computed again for other data."""
+    made_from_runs = set(cli.config.predecessors) - {STANDIN}
+    return cli.closed_form and not made_from_runs and not transferable(cli.config.model.class_path)
 
 
 def _same(content: dict[str, Any], manifest: Manifest) -> bool:

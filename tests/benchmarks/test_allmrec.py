@@ -30,7 +30,7 @@ QUICK += ["--data.test_users=16", "--data.val_users=8", "--data.eval_batch_size=
 STAGE_2 = [*QUICK, "--trainer.max_steps=3", "--trainer.val_check_interval=3", "--model.lr=0.01"]
 METHODS = [
     "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_untrained", "joint_dot", "joint_dot_texts",
-    "allmrec_texts",
+    "allmrec_texts", "llm_only",
 ]  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def test_runs_name_what_they_are_made_from(results: dict[str, Result], standin: 
 
 def test_all_stand_under_one_protocol_and_none_that_is_made_from_runs_is_a_floor(results: dict[str, Result]) -> None:
     assert len({result.protocols["sampled-19"]["id"] for result in results.values()}) == 1
-    assert not any(result.closed_form for result in results.values())
+    assert [method for method, result in results.items() if result.closed_form] == ["llm_only"]
 
 
 def test_a_row_without_training_is_as_undertrained_as_what_it_scores(results: dict[str, Result]) -> None:
@@ -222,7 +222,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_texts_are_ranked_on_another_data_set(
     chain: dict[str, Path], results: dict[str, Result], elsewhere: list[str], tmp_path: Path
 ) -> None:
-    for method in ("allmrec_texts", "joint_dot_texts"):
+    for method in ("allmrec_texts", "joint_dot_texts", "llm_only"):
         assert main(["evaluate", str(chain[method]), *elsewhere, "--runs", str(tmp_path)]) == 0
     found = {read_result(folder).method: read_result(folder) for folder in find_runs([tmp_path])}
     result = found["allmrec_texts"]
@@ -230,9 +230,11 @@ def test_texts_are_ranked_on_another_data_set(
     assert (result.language_model, "trained on synthetic" in result.marks) == (results["allmrec"].language_model, True)
     (across,) = build_tables(list(found.values()))
     assert {row.method for row in across.rows} == set(found)
-    assert not any(row.floor for row in across.rows)
+    assert [row.method for row in across.rows if row.floor] == ["llm_only"]
+    assert found["llm_only"].language_model == results["allmrec"].language_model
+    assert "from synthetic" in found["llm_only"].marks
     tables = build_tables([*found.values(), *results.values()])
-    assert [("from-synthetic" in table.note, len(table.rows)) for table in tables].count((True, 2)) == 1
+    assert [("from-synthetic" in table.note, len(table.rows)) for table in tables].count((True, 3)) == 1
 
 
 def test_a_test_on_another_data_set_can_be_repeated(
