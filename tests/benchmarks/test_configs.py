@@ -244,6 +244,7 @@ def test_every_table_has_the_floors(name: str) -> None:
     suite = read_suite(find_suite(name))
     assert {"popularity", "recent_popularity", "decay_popularity", "newest_first"} <= set(suite.floors)
     assert {"item_knn", "item_knn_recency", "feature_floor"} <= set(suite.floors)
+    assert not suite.across or "llm_only" in suite.methods, "others count events of the tested data set"
     for dataset in suite.datasets:
         tables = {row.table for row in rows_of(suite, dataset)}
         assert {row.table for row in rows_of(suite, dataset) if row.method == "feature_floor"} == tables
