@@ -70,7 +70,7 @@ class EventLog:
         return never.scatter_reduce(0, self.items, self.times, "amin")
 
     def last_times(self, before: Int[Tensor, "b"]) -> Int[Tensor, "b i_plus_1"]:
-        """Time of each item's last event before each time; -1 where there is none."""
+        """Time of each item's last event before each time; the smallest integer where there is none."""
         _, states, since = self._places(before)
         latest = self._latest[states]
         for row, events in zip(latest, since, strict=True):
@@ -90,7 +90,7 @@ class EventLog:
     @cached_property
     def _latest(self) -> Int[Tensor, "s i_plus_1"]:
         """Time of each item's last event before each state."""
-        latest = torch.full((len(self.marks), self.width), -1)
+        latest = torch.full((len(self.marks), self.width), torch.iinfo(torch.long).min)
         for state, (times, items) in enumerate(self._blocks(), start=1):
             latest[state] = latest[state - 1].scatter_reduce(0, items, times, "amax")
         return latest

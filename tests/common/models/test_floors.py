@@ -39,6 +39,7 @@ class TestNewestFirst(ModelCases):
 
 
 events = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 12)), min_size=1, max_size=20)
+NEVER = torch.iinfo(torch.long).min
 queries = st.lists(st.integers(-1, 14), min_size=1, max_size=6)
 
 
@@ -101,8 +102,13 @@ def test_last_times_agree_with_a_loop(pairs: list[tuple[int, int]], days: list[i
     found = EventLog(_catalogue(pairs)).last_times(torch.tensor(days) * DAY)
     for query, row in zip(days, found.tolist(), strict=True):
         assert row[1:] == [
-            max((t * DAY for i, t in pairs if i == item and t < query), default=-1) for item in range(1, 5)
+            max((t * DAY for i, t in pairs if i == item and t < query), default=NEVER) for item in range(1, 5)
         ]
+
+
+def test_last_times_may_lie_before_1970() -> None:
+    found = EventLog(_catalogue([(1, -9), (2, -7), (1, -8), (2, -5)])).last_times(torch.tensor([-6 * DAY]))
+    assert found[0, 1:].tolist() == [-8 * DAY, -7 * DAY, NEVER, NEVER]
 
 
 @pytest.mark.parametrize("model", [RecentPopularity(4, clock="last_event"), NewestFirst(4, clock="last_event")])
@@ -158,7 +164,7 @@ def test_states_within_the_log_agree_with_a_loop() -> None:
     earlier = [items[times < moment] for moment in moments]
     expected = torch.stack([torch.bincount(part, minlength=toy.NUM_ITEMS + 1) for part in earlier])
     assert torch.equal(log.counts(moments), expected.float())
-    latest = torch.full_like(expected, -1)
+    latest = torch.full_like(expected, NEVER)
     for row, moment in zip(latest, moments, strict=True):
         for item, time in zip(items.tolist(), times.tolist(), strict=True):
             row[item] = max(int(row[item]), time) if time < moment else row[item]
