@@ -231,6 +231,6 @@ class ALLMRecStage1(SequentialRecommender):
             )
         if longest < width:
             raise UserError(
-                f"{type(model).__name__} reads the last {longest} items of a history, and data.max_history is {width}",
-                f"Give --data.max_history {longest}, or a collaborative filter with max_history {width}.",
+                f"{type(model).__name__} reads the last {longest} items of a history, of which a batch has {width}",
+                f"Give --data.max_history {longest}, or a collaborative filter that reads more.",
             )

@@ -204,7 +204,7 @@ def test_a_filter_without_states_between_is_told_so(sbert: str) -> None:
 @pytest.mark.parametrize("longest", [1, 3])
 def test_a_filter_of_shorter_histories_than_the_data_is_told_so(sbert: str, longest: int) -> None:
     model = build(sbert, positions="all", cf=SASRec(NUM_ITEMS, longest, width=6))
-    with pytest.raises(UserError, match=f"the last {longest} items of a history, and data.max_history is 4\n"):
+    with pytest.raises(UserError, match=f"the last {longest} items of a history, of which a batch has 4\n"):
         model.loss(training_batch())
     assert bool(model.loss(cut(training_batch(), longest))["loss"].isfinite())
 
