@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ class CTRL(SASRec):
       optimisers are Adam; the paper has AdamW in stage 1.
     * A sentence lists each title once, not twice.
     * Text vectors are not normalised, even where the sentence model ends with that step.
-    * A sentence model that does not learn reads all its sentences before stage 1, in one order. The vectors then do not
-      depend on the batches, and a resumed training repeats an uninterrupted one.
+    * A sentence model that does not learn reads all its sentences before stage 1, in one order, and once for all runs.
+      The vectors then do not depend on the batches, and a resumed training repeats an uninterrupted one.
 
     Args:
         num_items: Number of items of the catalogue.
@@ -140,6 +141,7 @@ class CTRL(SASRec):
         self.temperature, self.chunk = temperature, chunk
         self.titles: Sequence[str] = ()
         self.events: Sequences | None = None
+        self.cache: Path | None = None
         self.texts: HistoryTexts | None = None
         self.alignment: FineGrained | None = None
         self.final = nn.Linear(width, width)
@@ -148,9 +150,9 @@ class CTRL(SASRec):
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles and training events for stage 1."""
         super().attach(catalogue)
-        self.titles, self.events = catalogue["titles"], catalogue["train"]
+        self.titles, self.events, self.cache = catalogue["titles"], catalogue["train"], catalogue.get("text_cache")
         if self.texts is not None:
-            self.texts.attach(self.titles)
+            self.texts.attach(self.titles, self.cache)
 
     def setup(self, stage: str) -> None:
         """Prepares what only training needs."""
@@ -169,7 +171,7 @@ class CTRL(SASRec):
         given = self.hparams
         names = ("sbert", "train_sbert", "shown_history", "max_tokens", "gradient_checkpointing")
         self.texts = HistoryTexts(*(given[name] for name in names))
-        self.texts.attach(self.titles)
+        self.texts.attach(self.titles, self.cache)
         width: int = given["width"]
         self.alignment = FineGrained(width, self.texts.tower.width, given["latent"], given["sub_vectors"])
 

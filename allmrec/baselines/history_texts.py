@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from allmrec.sentences import TextTower
 from common.errors import UserError
+from common.text.cache import kept_vectors
 
 INTRODUCTION, SEPARATOR = "chosen so far:", "|"
 
@@ -42,9 +44,14 @@ class HistoryTexts(nn.Module):
         self.shown = shown
         self.known: dict[tuple[int, ...], Tensor] = {}
         self.titles: list[list[int]] = []
+        self.cache: Path | None = None
 
-    def attach(self, titles: Sequence[str]) -> None:
+    def attach(self, titles: Sequence[str], cache: Path | None = None) -> None:
         """Tokenises the title of each item; index 0 is padding.
+
+        Args:
+            titles: Title of each item.
+            cache: Folder in which vectors of an encoder that does not learn are kept from run to run (:meth:`keep`).
 
         Raises:
             UserError: If no item has a title, or there is no room for one in a sentence.
@@ -67,7 +74,7 @@ class HistoryTexts(nn.Module):
         missing = sum(not title.strip() for title in titles[1:])
         if missing:
             rank_zero_warn(f"{missing} of {len(titles) - 1} items have no titles: CTRL's sentences leave them blank.")
-        self.known = {}
+        self.known, self.cache = {}, cache
 
     def tokens(self, items: Sequence[int]) -> list[int]:
         """The sentence about a history, in tokens."""
@@ -85,7 +92,7 @@ class HistoryTexts(nn.Module):
         """Vectors of histories, none of which is empty; equal ones are encoded once."""
         shown = self._shown(histories)
         if not self.tower.trained:
-            self.keep(shown, device)
+            self._read_new(shown, device)
             return torch.stack([self.known[items] for items in shown]).to(device)
         distinct = list(dict.fromkeys(shown))
         vectors = self.tower.read([self.tokens(items) for items in distinct], device)
@@ -93,15 +100,31 @@ class HistoryTexts(nn.Module):
         return vectors[[place[items] for items in shown]]
 
     def keep(self, histories: Sequence[Sequence[int]], device: torch.device) -> None:
-        """Reads the histories that are not known yet, with an encoder that does not learn.
+        """Reads all histories of a training, with an encoder that does not learn, or takes them from the cache.
 
         The last bits of a vector depend on which sentences are read together. Read all at once, they no longer depend
         on the batches of a training.
         """
-        new = sorted(set(self._shown(histories)) - self.known.keys())
-        if new:
-            vectors = self.tower.read([self.tokens(items) for items in new], device)
-            self.known |= dict(zip(new, vectors, strict=True))
+        self._read_new(self._shown(histories), device, self.cache)
+
+    def _read_new(self, shown: Sequence[tuple[int, ...]], device: torch.device, cache: Path | None = None) -> None:
+        new = sorted(set(shown) - self.known.keys())
+        if not new:
+            return
+        rows = [self.tokens(items) for items in new]
+
+        def make() -> Tensor:
+            # What is kept serves runs of any precision.
+            with torch.autocast(device.type, enabled=False):
+                return self.tower.read(rows, device).cpu()
+
+        if cache is None:
+            vectors = make()
+        else:
+            # Beside the model, a vector depends on nothing but the tokens of its sentence, which are cut already.
+            sentences = [" ".join(map(str, row)) for row in rows]
+            vectors = kept_vectors({"kind": "tokens", **self.tower.identity}, sentences, cache, make)
+        self.known |= dict(zip(new, vectors.to(device), strict=True))
 
     def _shown(self, histories: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         return [tuple(items[-self.shown :]) for items in histories]

@@ -250,7 +250,7 @@ class MoRec(SASRec):
         missing = sum(not text.strip() for text in texts[1:])
         if 0 < missing < self.num_items:
             rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: they share one vector.")
-        self.items.tower.attach(texts)
+        self.items.tower.attach(texts, catalogue.get("text_cache"))
         self.items.forget()
 
     def table_marks(self) -> list[str]:

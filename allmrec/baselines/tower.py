@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from allmrec.collaborative import digest_of
 from allmrec.frozen import Frozen
 from allmrec.sentences import TextTower
 from allmrec.tokens import in_batches, similar_lengths
@@ -22,7 +23,7 @@ class LayeredTower(TextTower):
 
     If no layer learns, the vector of each item is computed once. If some layers learn, the token states below them are
     computed once, without dropout, and only the learning layers run again. If the whole model learns, including its
-    word vectors, all of it runs every time.
+    word vectors, all of it runs every time. What a model says before it has learnt anything is kept from run to run.
 
     Args:
         name: ``minilm`` (packaged weights), a name on the hub, or a folder.
@@ -45,11 +46,30 @@ class LayeredTower(TextTower):
             lower, transformer.model = split_layers(transformer.auto_model, trained_layers, name)
             self.lower = Frozen(lower)
         self.states: Float[Tensor, "m w"] | None = None
+        self.loaded: str | None = digest_of(self.model) if self.trained else None
 
     def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
         """Tokenises the text of each item; index 0 is padding."""
         super().attach(texts, cache)
         self.states = None
+
+    @torch.no_grad()
+    def all(self, device: torch.device) -> Float[Tensor, "i_plus_1 w"]:
+        """Vectors of the whole catalogue, without dropout, which the cache keeps unless the weights have changed."""
+        if self.cache is None or not self.as_loaded():
+            return super().all(device)
+        mode = self.training
+        self.eval()
+        vectors = self._frozen_table(device)
+        self.train(mode)
+        return vectors.to(device)
+
+    def as_loaded(self) -> bool:
+        """Whether the layers that learn have learnt nothing yet; once they have, this is not asked again."""
+        single = all(parameter.dtype == torch.float32 for parameter in self.parameters())
+        if self.loaded is not None and not (single and digest_of(self.model) == self.loaded):
+            self.loaded = None
+        return self.loaded is not None
 
     # Validation runs in inference mode, and no training step can use its tensors.
     @torch.inference_mode(False)

@@ -175,6 +175,33 @@ def test_sentences_are_read_before_training_whatever_the_batches(sbert: str, rea
     assert all(torch.equal(vector, kept[1][items]) for items, vector in kept[0].items())
 
 
+def test_sentences_are_read_in_the_first_run_alone(sbert: str, read: list[int], tmp_path: Path) -> None:
+    kept, counts = [], []
+    for seed, options in ((1, {}), (2, {}), (2, {"shown_history": 1}), (2, {"train_sbert": True})):
+        model = build(sbert, **{"positions": 2, "train_sbert": False, "align_epochs": 1, **options})
+        model.attach({**toy.catalogue(), "text_cache": tmp_path})
+        torch.manual_seed(seed)
+        trainer = L.Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **QUIET)
+        trainer.fit(model, toy.loader(next(toy.sequence_batches())))
+        assert model.texts is not None
+        kept.append(model.texts.known)
+        counts.append(sum(read))
+        read.clear()
+    assert counts[0] == len(kept[0])
+    assert counts[1] == 0
+    assert counts[2] == len(kept[2])
+    assert len(list(tmp_path.iterdir())) == 2
+    assert kept[1].keys() == kept[0].keys()
+    assert all(torch.equal(vector, kept[0][items]) for items, vector in kept[1].items())
+
+
+def test_single_batches_leave_nothing_in_the_cache(sbert: str, tmp_path: Path) -> None:
+    made = HistoryTexts(sbert, trained=False)
+    made.attach(toy.catalogue()["titles"], tmp_path)
+    made([[1, 2], [3]], CPU)
+    assert not list(tmp_path.iterdir())
+
+
 def test_stages_have_rates_and_moments_of_their_own(sbert: str) -> None:
     course: list[tuple[list[float], int]] = []
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from allmrec.baselines.morec import MoRec
+from allmrec.baselines.tower import LayeredTower
 from common.errors import UserError
-from common.types import SequenceBatch
+from common.types import Catalogue, SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
 
@@ -49,8 +50,6 @@ def only(role: str) -> SequenceBatch:
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts each pass of the trained layers reads."""
-    from allmrec.baselines.tower import LayeredTower
-
     counts: list[int] = []
     one = LayeredTower._upper
 
@@ -252,6 +251,48 @@ def test_items_without_text_share_a_vector_and_are_counted(sbert: str) -> None:
     with pytest.warns(UserWarning, match="2 of 40 items have no titles"):
         model.attach(few)
     assert torch.equal(model.output_table()[4], model.output_table()[30])
+
+
+@pytest.mark.parametrize("trained_layers", [0, 1, None])
+def test_what_a_model_says_before_it_learns_is_read_in_the_first_run_alone(
+    sbert: str, trained_layers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    one = LayeredTower._encode
+
+    def counted(tower: LayeredTower, items: Tensor) -> Tensor:
+        counts.append(len(items))
+        return one(tower, items)
+
+    monkeypatch.setattr(LayeredTower, "_encode", counted)
+
+    def begun() -> MoRec:
+        model = build(sbert, trained_layers=trained_layers, lr=0.1, frozen_epochs=1)
+        model.attach({**toy.catalogue(), "text_cache": tmp_path})
+        return model
+
+    first = begun().items.known()
+    torch.testing.assert_close(build(sbert, trained_layers=trained_layers).items.known(), first)
+    counts.clear()
+    assert torch.equal(begun().items.known(), first)
+    assert not counts
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_model_has_learnt_is_not_kept(sbert: str, tmp_path: Path) -> None:
+    model = build(sbert, encoder_lr=0.1)
+    known: Catalogue = {**toy.catalogue(), "text_cache": tmp_path}
+    model.attach(known)
+    optimizer = model.configure_optimizers()
+    assert optimizer is not None
+    model.train().loss(next(toy.sequence_batches()))["loss"].backward()
+    optimizer.step()
+    learnt, loaded = model.eval().items.known(), build(sbert)
+    loaded.load_state_dict(model.state_dict())
+    loaded.attach(known)
+    torch.testing.assert_close(loaded.items.known(), learnt)
+    assert not list(tmp_path.iterdir())
+    assert not torch.allclose(build(sbert).items.known(), learnt)
 
 
 @pytest.mark.parametrize("blank", ["", " "])
