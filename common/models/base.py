@@ -115,7 +115,7 @@ class Recommender(L.LightningModule, ABC):
         Items are scored ``catalogue_chunk`` at a time, so that working memory besides the result is bounded.
         """
         rows = len(batch["history"])
-        scores = torch.empty(rows, self.num_items + 1, device=self.device)
+        scores = torch.empty(rows, self.num_items + 1, dtype=torch.float32, device=self.device)
         for first in range(0, self.num_items + 1, self.catalogue_chunk):
             items = torch.arange(first, min(first + self.catalogue_chunk, self.num_items + 1), device=self.device)
             scores[:, first : first + len(items)] = self.score({**batch, "candidates": items.expand(rows, -1)})
