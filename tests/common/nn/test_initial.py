@@ -33,6 +33,7 @@ def test_deviation_of_normal_starts(initial: Initial, deviation: float) -> None:
 
 def test_xavier_normal_zeroes_biases_of_attention_alone() -> None:
     layers = Layers("xavier_normal")
+    assert isinstance(layers.attention.out_proj, nn.Linear)
     assert not layers.attention.in_proj.bias.any()
     assert not layers.attention.out_proj.bias.any()
     assert layers.feed_forward.bias.all()
