@@ -197,11 +197,13 @@ def train_and_test(
 
 
 def shortcomings(plan: Plan) -> dict[str, Any]:
-    """What the trainings lacked whose weights a row scores that is not trained itself; nothing without predecessors."""
+    """What the training lacked whose weights a row scores that is not trained itself; nothing without predecessors."""
     folders = [folder for role, folder in plan.predecessor_folders.items() if role != STANDIN]
-    trainings = [read_result(Path(folder)).training for folder in folders]
-    late = {"undertrained": True} if any(training.get("undertrained") for training in trainings) else {}
-    halved = [training["batches_a_step"] for training in trainings if "batches_a_step" in training]
+    found = [read_result(Path(folder)) for folder in folders]
+    earlier = {run_id for result in found for run_id in result.predecessors.values()}
+    last = [result.training for result in found if result.run_id not in earlier]
+    late = {"undertrained": True} if any(training.get("undertrained") for training in last) else {}
+    halved = [training["batches_a_step"] for training in last if "batches_a_step" in training]
     return late | ({"batches_a_step": max(halved)} if halved else {})
 
 
