@@ -8,7 +8,7 @@ import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.experiments import find_suite
-from benchmarks.launch.rows import rows_of
+from benchmarks.launch.plan import plan
 from benchmarks.launch.suites import read_suite
 from benchmarks.runs import find_runs, read_result
 from tests.fixtures.endpoint import serve_embeddings
@@ -44,7 +44,7 @@ ALLMREC: dict[str, dict[str, Any]] = {
 
 
 def rehearse(suite: str, folder: Path, users: int, changes: dict[str, dict[str, Any]], **content: object) -> None:
-    """Runs a shipped suite on a small world with its first seed, and expects a result of every row."""
+    """Runs a shipped suite on a small world with one seed, and expects a result of every planned row."""
     root, runs, path = folder / "data", folder / "runs", folder / "rehearsal.yaml"
     size = ["--users", str(users), "--items", "128", "--interactions", str(11 * users)]
     assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
@@ -52,7 +52,7 @@ def rehearse(suite: str, folder: Path, users: int, changes: dict[str, dict[str, 
     path.write_text(yaml.safe_dump(own | {"seeds": [1], "seeds_llm": [1]} | content))
     assert main(["suite", str(path), "--root", str(root), "--runs", str(runs), "--jobs", "2"]) == 0
     results = [read_result(folder) for folder in find_runs([runs])]
-    assert {result.method for result in results} == {row.label for row in rows_of(read_suite(path), "synthetic")}
+    assert {result.method for result in results} == {entry.method for entry in plan(read_suite(path), root, runs)}
     assert all(cases for result in results for name, cases in result.cases.items() if name.endswith("overall"))
 
 
