@@ -19,12 +19,11 @@ from allmrec.llm import Precision, dtype_of
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
-from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
-from allmrec.stage2 import Projection, slot_vectors
+from allmrec.stage1 import require_texts, text_marks
+from allmrec.stage2 import Projection, slot_vectors, vectors_elsewhere
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender
-from common.models.finished import finished_model
 from common.models.negatives import drawn_negatives
 from common.nn.losses import softmax_loss
 from common.text.encoders import minilm
@@ -176,11 +175,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         require_texts(self.vectors)
         super().attach(catalogue)
         self._read(catalogue["titles"])
-        stage1 = finished_model(self.joint_file, collaborative=self.collaborative.module)
-        assert isinstance(stage1, ALLMRecStage1)
-        self.text_encoder = stage1.text_encoder
-        q, items = stage1.read(catalogue["texts"])
-        self.collaborative.adopt(items)
+        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue["texts"])
         self.joint.copy_(q)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])

@@ -54,6 +54,29 @@ class Projection(nn.Module):
         return projected
 
 
+def vectors_elsewhere(
+    joint_file: Path, collaborative: CollaborativeFilter, texts: Sequence[str]
+) -> tuple[Float[Tensor, "i_plus_1 z"], str | None]:
+    """The q of another data set's items, which the filter reads by its decoded vectors from now on.
+
+    Args:
+        joint_file: Run folder of stage 1.
+        collaborative: The filter.
+        texts: Text of each item.
+
+    Returns:
+        The vectors, and the name of the sentence model that read the texts.
+
+    Raises:
+        UserError: If the items have no texts, or the filter cannot read vectors.
+    """
+    stage1 = finished_model(joint_file, collaborative=collaborative.module)
+    assert isinstance(stage1, ALLMRecStage1)
+    q, items = stage1.read(texts)
+    collaborative.adopt(items)
+    return q, stage1.text_encoder
+
+
 def slot_vectors(
     prompts: Prompts,
     table: Float[Tensor, "i_plus_1 d"],
@@ -206,11 +229,7 @@ class ALLMRecStage2(ChoiceRanker):
         """
         require_texts(self.vectors)
         super().attach(catalogue)
-        stage1 = finished_model(self.joint_file, collaborative=self.collaborative.module)
-        assert isinstance(stage1, ALLMRecStage1)
-        self.text_encoder = stage1.text_encoder
-        q, items = stage1.read(catalogue["texts"])
-        self.collaborative.adopt(items)
+        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue["texts"])
         self._place(q)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
