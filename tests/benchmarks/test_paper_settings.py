@@ -57,7 +57,7 @@ def rehearse(
     return results, {entry.method for entry in plan(read_suite(path), root, runs)}
 
 
-def tested(result: Result) -> bool:
+def has_cases(result: Result) -> bool:
     return all(cases for name, cases in result.cases.items() if name.endswith("overall"))
 
 
@@ -68,7 +68,7 @@ def tested(result: Result) -> bool:
 )
 def test_every_row_of_allmrecs_suites_runs(suite: str, users: int, tmp_path: Path) -> None:
     results, planned = rehearse(suite, tmp_path, users, ALLMREC, options={"data.test_users": 100})
-    assert {result.method for result in results if tested(result)} == planned
+    assert {result.method for result in results if has_cases(result)} == planned
 
 
 @pytest.mark.slow
@@ -81,4 +81,4 @@ def test_every_row_of_lrds_suites_runs(suite: str, tmp_path: Path, monkeypatch: 
         brief = {method: {"trainer.max_epochs": 4} for method in methods}
         results, planned = rehearse(suite, tmp_path, 150, brief)
         assert server.asked
-    assert {result.method for result in results if tested(result)} == planned
+    assert {result.method for result in results if has_cases(result)} == planned
