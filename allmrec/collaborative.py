@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
+from common.data.datasets import least_events
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
 from common.models.finished import finished_model
@@ -52,7 +53,7 @@ class CollaborativeFilter(Frozen[Recommender]):
                 "Choose SASRec, GRU4Rec, NextItNet, Caser, TiSASRec or NCF as collaborative filter.",
             )
         super().__init__(model, follows_training=dropout)
-        self.least_events = None if run is None else least_events(run)
+        self.least_events = None if run is None else events_needed(run)
         self.width = self.item_vectors().size(1)
         # Now, because a trainer may round the weights.
         self.digest = digest_of(model)
@@ -133,13 +134,13 @@ class CollaborativeFilter(Frozen[Recommender]):
         return torch.cat(sides, dim=1)[:, None].expand(-1, batch["history"].size(1), -1)
 
 
-def least_events(run: str) -> int | None:
+def events_needed(run: str) -> int | None:
     """Training events that a user needed in the training of a run folder, where it says how instances were made."""
     path = Path(run) / CONFIG
     if not path.is_file():
         return None
     data: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["data"]["init_args"]
-    return 1 + int(data.get("min_history", 1)) if data.get("instances", "prefix") == "prefix" else 2
+    return least_events(data.get("instances", "prefix"), int(data.get("min_history", 1)))
 
 
 def digest_of(model: nn.Module) -> str:

@@ -23,6 +23,7 @@ from common.data.datasets import (
     SequenceDataset,
     TrainingDataset,
     WindowDataset,
+    least_events,
 )
 from common.data.loader import LazyLoader, Loader, as_is
 from common.data.negatives import NegativeRule, NegativeSampler, seeded
@@ -297,15 +298,8 @@ class SequenceDataModule(L.LightningDataModule):
 
     def _known(self) -> Catalogue:
         """What the store knows of the training, and what this way of making instances leaves out."""
-        return {
-            **self.store.catalogue(self.training.split),
-            "least_events": self._least_events,
-        }
-
-    @property
-    def _least_events(self) -> int:
-        """Training events that a user needs for an instance."""
-        return 1 + self.min_history if self.instances == "prefix" else 2
+        least = least_events(self.instances, self.min_history)
+        return {**self.store.catalogue(self.training.split), "least_events": least}
 
     def _training_set(self, rank: int, world_size: int) -> TrainingDataset:
         sampler = None
@@ -353,7 +347,7 @@ class SequenceDataModule(L.LightningDataModule):
             # Floors may still count events that are too few to train on.
             return
         lengths = self.events["train_end"] - self.events["sequences"]["offsets"][:-1]
-        if int(lengths.max()) < self._least_events:
+        if int(lengths.max()) < least_events(self.instances, self.min_history):
             whom = f", of those that --data.scenario {self.scenario} leaves,"
             raise self._too_few_events(whom, "a scenario that keeps more users.")
 

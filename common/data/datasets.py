@@ -52,6 +52,11 @@ def ranges(first: Int[Tensor, "n"], end: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
     return torch.repeat_interleave(gaps, count).add_(torch.arange(int(count.sum()), dtype=dtype))
 
 
+def least_events(instances: str, min_history: int) -> int:
+    """Training events that a user needs for an instance; see ``instances`` of the DataModule."""
+    return 1 + min_history if instances == "prefix" else 2
+
+
 class EpochDataset(Dataset[T_co], ABC):
     """Training data that are partly redrawn in each epoch."""
 

@@ -21,8 +21,8 @@ WINDOWS = (7, 30, 90, 365)
 """Lengths of the windows of recent popularity, in days."""
 MAX_LINKS = 2
 """Relations, and attributes, that features are built from: those with the most links and the most known values."""
-FLAGS = "flags"
-"""Name of all attributes with a single value, such as MovieLens' genres, which count as one."""
+FLAGS = "(flags)"
+"""Name of all attributes with a single value, such as MovieLens' genres, which count as one; no column is called so."""
 MAX_FEATURES = len(WINDOWS) + 8 + 2 * (2 * MAX_LINKS)
 """Recent popularity, eight features that every data set has, and two for each relation and attribute: 20."""
 MAX_CASES = 10_000

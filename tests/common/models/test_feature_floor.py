@@ -90,8 +90,8 @@ def test_attributes_with_a_single_value_count_as_one() -> None:
     features, history = _features(known), [item for item in toy.full_batch()["history"][5].tolist() if item]
     for item in range(1, toy.NUM_ITEMS + 1):
         shared = [int((flags[:, other] * flags[:, item]).sum()) for other in history]
-        assert features["flags_last"][5, item] == shared[-1]
-        assert features["flags_history"][5, item].expm1().item() == pytest.approx(sum(shared), abs=1e-4)
+        assert features["(flags)_last"][5, item] == shared[-1]
+        assert features["(flags)_history"][5, item].expm1().item() == pytest.approx(sum(shared), abs=1e-4)
 
 
 @pytest.mark.parametrize("returning", [False, True])
