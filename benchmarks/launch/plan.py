@@ -40,6 +40,7 @@ class SuiteRun:
         table: What distinguishes it from runs with the same method and seed in other tables.
         command: ``run``, ``evaluate`` for the test of a run on another data set, or the command of a report.
         budget: What its time depends on.
+        of: The method that it is a variant of, or itself.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class SuiteRun:
     table: str = ""
     command: Literal["run", "evaluate", "analyse", "generate", "speed"] = "run"
     budget: Budget = ()
+    of: str = ""
 
     @property
     def run_id(self) -> str:
@@ -199,6 +201,7 @@ def entry_of(
         devices=devices_of(cli),
         table=row.table,
         budget=budget_of(flat(cli.plan.config)),
+        of=row.method,
     )
 
 
@@ -262,6 +265,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
         table=f"{ACROSS}{entry.dataset}",
         command="evaluate",
         budget=TESTED,
+        of=entry.of,
     )
 
 

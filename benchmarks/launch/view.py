@@ -103,7 +103,7 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int, suite: str) -
     """
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]
-    todo = [expected(known, e.dataset, [e.method], e.budget) for e in left if not isinstance(e, Report)]
+    todo = [expected(known, e.dataset, [e.method, e.of], e.budget) for e in left if not isinstance(e, Report)]
     lines = [shlex.join(["recbench", entry.command, *entry.arguments]) for entry in entries]
     total = sum(not isinstance(entry, Report) for entry in entries)
     rest = estimate(todo, suite, total)

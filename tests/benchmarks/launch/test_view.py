@@ -24,6 +24,8 @@ def test_estimates_are_medians_of_earlier_runs_shared_by_the_jobs(tmp_path: Path
     assert durations(tmp_path) == {("toy", "a", own): 120.0, ("toy", "a", TESTED): 7.0}
     entries = [SuiteRun("toy", "a", seed, (), tmp_path / str(seed), budget=own) for seed in range(4)]
     assert plan_lines(entries, tmp_path, jobs=2, suite="toy")[-1] == "# 4 of 4 runs to do, about 4 min; 2 at a time"
+    variants = [replace(entries[0], method="a_without_time", of="a", folder=tmp_path / "variant")]
+    assert plan_lines(variants, tmp_path, jobs=1, suite="toy")[-1] == "# 1 of 1 runs to do, about 2 min; 1 at a time"
     unknown = SuiteRun("toy", "b", 1, (), tmp_path / "b")
     assert (
         "not counting 1 of methods that have not run yet"
