@@ -25,7 +25,7 @@ from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender
 from common.models.negatives import drawn_negatives
-from common.nn.losses import softmax_loss
+from common.nn.softmax import softmax_loss
 from common.text.encoders import minilm
 from common.types import Catalogue, SequenceBatch
 
@@ -241,8 +241,8 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         target = batch["targets"][:, -1]
         shown = torch.cat([target, drawn_negatives(batch)[:, -1].flatten()])
         distinct, place = shown.unique(return_inverse=True)
-        logits = self.encode(batch)[:, 0] @ self.item_states(distinct).T
-        return {"loss": softmax_loss(logits, place[: len(target)])}
+        states = self.encode(batch)[:, 0]
+        return {"loss": softmax_loss(states, self.item_states(distinct), place[: len(target)])}
 
     def test_step(self, batch: SequenceBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Ranks test cases, and notes whose history was shortened."""

@@ -30,7 +30,6 @@ from allmrec.stage1 import text_marks
 from allmrec.tokens import similar_lengths
 from common.errors import above_zero, at_least, shares
 from common.models.base import SequentialRecommender
-from common.nn.losses import softmax_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
 PAPERS, FROM_SCRATCH = "longformer-base-4096", "Longformer from scratch"
@@ -297,7 +296,7 @@ class RecFormer(SequentialRecommender):
         self.fresh = None
         if self.pretraining:
             return self.pretraining_loss(self.text(history), self.text(target[:, None]), target)
-        loss = softmax_loss(self.match_all(self.encode({"history": history})[:, 0])[:, 1:], target - 1)
+        loss = self.softmax_loss(self.encode({"history": history})[:, 0], target)
         return {"loss": loss, "loss_recommend": loss}
 
     def pretraining_loss(self, history: Text, target: Text, items: Int[Tensor, "n"]) -> dict[str, Tensor]:

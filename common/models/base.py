@@ -23,7 +23,8 @@ from common.metrics.ranking import CaseRanks
 from common.models.chunking import map_chunks_joined
 from common.models.negatives import drawn_negatives
 from common.nn.embedding import ItemEmbedding, UserEmbedding
-from common.nn.losses import Objective, pairwise_loss, softmax_loss
+from common.nn.losses import Objective, pairwise_loss
+from common.nn.softmax import softmax_loss
 from common.types import PAD, Catalogue, DataModule, SequenceBatch
 
 MODEL = "model"
@@ -368,9 +369,10 @@ class SequentialRecommender(Recommender):
         """Scores the whole table against ``states``."""
         return torch.nn.functional.linear(states, self.output_table(), self.output_bias())
 
-    def item_logits(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n i_plus_1"]:
-        """Scores of the whole table as logits of a softmax over items: ``-inf`` for padding."""
-        return torch.nn.functional.pad(self.match_all(states)[:, 1:], (1, 0), value=-torch.inf)
+    def softmax_loss(self, states: Float[Tensor, "n d"], targets: Int[Tensor, "n"]) -> Float[Tensor, ""]:
+        """Full softmax over all items, without padding."""
+        bias = self.output_bias()
+        return softmax_loss(states, self.output_table()[1:], targets - 1, None if bias is None else bias[1:])
 
     def score(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
         """Scores candidates by the last state."""
@@ -387,7 +389,7 @@ class SequentialRecommender(Recommender):
         kept = (targets[:, -positions:] != PAD).nonzero(as_tuple=True)  # Only once: an accelerator is waited for.
         states, targets = states[:, -positions:][kept], targets[:, -positions:][kept]
         if self.objective == "ce":
-            return {"loss": softmax_loss(self.item_logits(states), targets)}
+            return {"loss": self.softmax_loss(states, targets)}
         negatives = drawn_negatives(batch)[:, -positions:].expand(-1, positions, -1)[kept]
         scores = self.match(states, torch.cat([targets[:, None], negatives], dim=1))
         chosen, others = scores[:, 0], scores[:, 1:]

@@ -16,7 +16,7 @@ from common.nn.adagrad import Adagrad
 from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
-from common.nn.losses import Objective, pairwise_loss, softmax_loss
+from common.nn.losses import Objective, pairwise_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
 Variant = Literal["session", "prefix", "allpos"]
@@ -260,7 +260,7 @@ class GRU4Rec(SequentialRecommender):
         """
         rows = len(targets)
         if self.objective == "ce":
-            return softmax_loss(self.item_logits(states), targets) * (rows / self.num_slots)
+            return self.softmax_loss(states, targets) * (rows / self.num_slots)
         columns = torch.cat([targets, extras])
         scores = F.linear(states, self.look_up(self.item_embedding, columns))
         if self.item_bias is not None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from common.models.base import SequentialRecommender
 from common.nn.embedding import ItemEmbedding
-from common.nn.losses import Objective, softmax_loss
+from common.nn.losses import Objective
 from common.nn.packing import PackedRows
+from common.nn.softmax import softmax_loss
 from common.types import PAD, SequenceBatch
 
 
@@ -157,5 +158,5 @@ class NextItNet(SequentialRecommender):
         if self.masked or self.objective != "ce":
             return super().loss(batch)
         targets = batch["targets"]
-        states = self.encode(batch)[:, -targets.size(1) :]
-        return {"loss": softmax_loss(self.match_all(states.flatten(0, 1)), targets.flatten())}
+        states = self.encode(batch)[:, -targets.size(1) :].flatten(0, 1)
+        return {"loss": softmax_loss(states, self.output_table(), targets.flatten(), self.output_bias())}

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Objective = Literal["bce", "bpr", "bpr_max", "sampled_softmax", "gbce", "ce"]
@@ -143,12 +143,3 @@ def pairwise_loss(
             return gbce_loss(positive, negatives, num_items, calibration)
         case _:
             raise ValueError(f"objective {objective!r} is not a loss on sampled negatives")
-
-
-def softmax_loss(logits: Float[Tensor, "n v"], targets: Int[Tensor, "n"]) -> Float[Tensor, ""]:
-    """Full softmax cross-entropy: ``−r₊ + log Σ_i e^r_i`` over all columns, averaged over rows.
-
-    >>> f"{softmax_loss(torch.tensor([[1.0, 0.0, -1.0, 2.0]]), torch.tensor([0])):.6f}"
-    '1.440190'
-    """
-    return F.cross_entropy(logits, targets)
