@@ -67,11 +67,13 @@ class _SoftmaxLoss(torch.autograd.Function):
                 scores = (block @ table.T).to(exact)
                 if bias is not None:
                     scores += bias
-                normaliser = scores.logsumexp(1, keepdim=True)
-                loss += (normaliser - scores.gather(1, chosen)).sum()
+                true, most = scores.gather(1, chosen), scores.amax(1, keepdim=True)
+                weights = scores.sub_(most).exp_()
+                total = weights.sum(1, keepdim=True)
+                loss += (most + total.log() - true).sum()
                 if not any(ctx.needs_input_grad):
                     continue
-                error = scores.sub_(normaliser).exp_()  # What the softmax says, less what is true.
+                error = weights.div_(total)
                 error.scatter_(1, chosen, error.gather(1, chosen) - 1)
                 if by_bias is not None:
                     by_bias += error.sum(0)
