@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from allmrec.baselines.stages import require_budget, require_patience
 from allmrec.data import PromptDataModule
 from benchmarks.__main__ import main
-from benchmarks.configuration import RunCLI, whole_numbers_first
+from benchmarks.configuration import RunCLI, closed_form, whole_numbers_first
 from benchmarks.experiments import CONFIGS, experiment_names, find_experiment, find_suite, suite_names
 from benchmarks.launch.plan import SuiteRun, options_of
 from benchmarks.launch.reports import reports_of
@@ -23,6 +23,7 @@ from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.rows import RANKED_SEEDS, RANKED_SEEDS_LLM
 from benchmarks.ledger.reported import REPORTED, read_paper
 from benchmarks.runs import LABEL
+from benchmarks.settings import setting_of
 from benchmarks.standins import STANDIN
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import DATASETS
@@ -34,6 +35,8 @@ IN_CHAINS = ("needs:", "llm: standin")
 """What is made from earlier runs or a stand-in runs in chains: test_allmrec.py."""
 TINY = ("allmrec-synthetic-ablations", "allmrec-synthetic-backbones", "allmrec-synthetic-dimensions")
 """Suites on ``synthetic``, short forms of those on real data."""
+HERE = ("allmrec-ml-100k", "allmrec-beauty", "allmrec-games")
+"""Suites on real data with a budget for two cores."""
 METHODS = [
     name
     for name in experiment_names()
@@ -170,6 +173,24 @@ def test_no_row_of_a_suite_can_end_before_its_last_stage() -> None:
             except UserError as error:
                 pytest.fail(f"{name}, {dataset}, {row.key}: {error}")
     assert seen
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if name.startswith(HERE)])
+def test_what_is_trained_here_has_a_budget(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    for dataset, row in ((data, row) for data in suite.datasets for row in rows_of(suite, data)):
+        if not closed_form(model_of(dataset, row.method)["class_path"]):
+            trainer = yaml.safe_load(find_experiment(experiment_of(dataset, row.method)).read_text()).get("trainer", {})
+            assert max(trainer.get("max_steps", -1), trainer.get("max_epochs", -1)) > 0, (dataset, row.key)
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if "-paper" in name])
+def test_no_row_of_a_suite_as_printed_has_a_budget_in_steps(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    for dataset, row in ((data, row) for data in suite.datasets for row in rows_of(suite, data)):
+        own = setting_of(experiment_of(dataset, row.method), "trainer.max_steps")
+        steps = (suite.options | row.options).get("trainer.max_steps", own)
+        assert steps in (None, -1), (dataset, row.key)
 
 
 @pytest.mark.parametrize("name", [name for name in suite_names() if "-paper" in name])
