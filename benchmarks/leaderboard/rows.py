@@ -263,11 +263,12 @@ def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
 
 
 def difference(one: Result, other: Result, protocol: str) -> str:
-    """The fields of a protocol in which two results differ, with both values."""
+    """The fields of a protocol in which two results differ, with the beginnings of both values."""
     a, b = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
     names = {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
     shown = sorted(name for name in names if IMPLIED.get(name) not in names)
-    return "differs in " + ", ".join(f"{n.replace('_', ' ')}: {a.get(n, 'none')} | {b.get(n, 'none')}" for n in shown)
+    values = [(name.replace("_", " "), *(str(fields.get(name, "none"))[:20] for fields in (a, b))) for name in shown]
+    return "differs in " + ", ".join(f"{name}: {mine} | {theirs}" for name, mine, theirs in values)
 
 
 def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
