@@ -24,7 +24,7 @@ def softmax_loss(
 
     A block of scores is turned into its part of the loss and of the gradients at once and then forgotten: a third of
     the time of :func:`torch.nn.functional.cross_entropy` on a CPU, and memory that does not grow with the number of
-    states. Gradients are computed with the loss, so that they can be taken once, and not differentiated.
+    states. Gradients are computed with the loss, and cannot be differentiated in turn.
 
     Args:
         states: What scores.
@@ -73,7 +73,7 @@ class _SoftmaxLoss(torch.autograd.Function):
                 loss += (most + total.log() - true).sum()
                 if not any(ctx.needs_input_grad):
                     continue
-                error = weights.div_(total)
+                error = weights.div_(total)  # What the softmax says, less what is true.
                 error.scatter_(1, chosen, error.gather(1, chosen) - 1)
                 if by_bias is not None:
                     by_bias += error.sum(0)
