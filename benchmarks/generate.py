@@ -20,14 +20,15 @@ from benchmarks.evaluate import load_run
 from benchmarks.recommend import numbers_of, whole_history
 from benchmarks.runs import write_atomically
 from common.data.datamodule import SequenceDataModule
+from common.data.movielens import genre_flags, genre_name
 from common.data.negatives import seeded
 from common.errors import UserError, at_least
 
 QUESTION = "In a few words, the kind of thing this person likes best is"
 GENRES_QUESTION = "The genres that this person likes best are"
 CATEGORIES_QUESTION = "The categories that this person likes best are"
-GENRE, NO_GENRE = "genre_", "unknown"
-"""Prefix of the item columns that hold genres, and the name that stands for no genre."""
+NO_GENRE = "unknown"
+"""The name of MovieLens that stands for no genre."""
 CATEGORY = "category"
 COUNTED = (1, 2, 3)
 """Cut-offs of the precision of named genres."""
@@ -129,7 +130,7 @@ def genres_of(module: SequenceDataModule) -> tuple[list[frozenset[str]], str]:
         UserError: If the data set has neither; categories that are numbers do not count, because they are not words.
     """
     items = module.store.items()
-    columns = {name.removeprefix(GENRE).replace("_", " "): items[name] for name in items.columns if name[:6] == GENRE}
+    columns = {genre_name(name): items[name] for name in genre_flags(items)}
     columns.pop(NO_GENRE, None)
     if columns:
         table = pl.DataFrame(columns).select(pl.all() == "1")

@@ -51,6 +51,7 @@ GENRES = (
 )  # fmt: skip
 """The genre columns of ``u.item`` in their true order: ``unknown`` comes first."""
 
+_GENRE = "genre_"
 _NO_GENRE = "(no genres listed)"
 _RATINGS: dict[str, Kind] = {"user": "text", "item": "text", "rating": "number", "timestamp": "number"}
 _CSV_NAMES = {"user": "userId", "item": "movieId", "genres": "genres"}
@@ -83,7 +84,9 @@ def read(key: str, folder: Path) -> Source:
         )
     ratings, movies = (folder / name for name in _FILES[layout])
     require(movies, "the movies of the release")
-    events = conform.interactions(_ratings_layout(layout).read(ratings))
+    table = _ratings_layout(layout).read(ratings)
+    conform.require_seconds(ratings, table["timestamp"])
+    events = conform.interactions(table)
     titles, genres = _read_100k_movies(movies) if layout == "100k" else _read_movies(movies, layout)
     items = titles.with_columns(_genre_columns(genres))
     return Source(
@@ -102,7 +105,26 @@ def genre_column(genre: str) -> str:
     >>> genre_column("Film-Noir"), genre_column("Children's"), genre_column("Children")
     ('genre_film_noir', 'genre_children', 'genre_children')
     """
-    return "genre_" + re.sub(r"\W+", "_", genre.lower().removesuffix("'s")).strip("_")
+    return _GENRE + re.sub(r"\W+", "_", genre.lower().removesuffix("'s")).strip("_")
+
+
+def genre_flags(items: pl.DataFrame) -> list[str]:
+    """The columns of genres: those whose name begins as :func:`genre_column` says and that hold only yes or no.
+
+    Args:
+        items: Items table of any source; tables of one's own may also have ``"0"`` for no.
+    """
+    named = [name for name in items.columns if name.startswith(_GENRE)]
+    return [name for name in named if items[name].is_in(["", "0", "1"]).all()]
+
+
+def genre_name(column: str) -> str:
+    """The genre of a column in lower case.
+
+    >>> genre_name("genre_film_noir")
+    'film noir'
+    """
+    return column.removeprefix(_GENRE).replace("_", " ")
 
 
 def _layout(folder: Path) -> str | None:

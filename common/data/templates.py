@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from common.data.movielens import GENRES, genre_column
+from common.data.movielens import GENRES, genre_column, genre_flags, genre_name
 
 Template = Literal["everything", "title", "lrd", "lrd-shifted-genres", "allmrec", "allmrec-released"]
 
@@ -66,7 +66,8 @@ def attribute_words(items: pl.DataFrame, names: Sequence[str]) -> dict[str, list
         items: Items table with attributes.
         names: Its attribute columns; those of genres become one attribute, ``genre``.
     """
-    words = {name: pl.col(name) for name in names if not name.startswith("genre_")}
+    flags = genre_flags(items)
+    words = {name: pl.col(name) for name in names if name not in flags}
     for name in words.keys() - {"year"}:
         words[name] = pl.when(words[name].str.contains(r"^\d+$")).then(pl.lit("")).otherwise(words[name])
     genres = _genres(items, shifted=False)
@@ -88,10 +89,9 @@ def _joined(parts: list[pl.Expr]) -> pl.Expr:
 def _genres(items: pl.DataFrame, shifted: bool) -> list[pl.Expr]:
     names = [*GENRES[1:], "Other"] if shifted else ["", *GENRES[1:]]
     by_column = {genre_column(genre): name for genre, name in zip(GENRES, names, strict=True)}
-    columns = [name for name in items.columns if name.startswith("genre_")]
     return [
-        pl.when(pl.col(column) != "")
-        .then(pl.lit(by_column.get(column, column.removeprefix("genre_").replace("_", " ").title())))
+        pl.when(pl.col(column) == "1")
+        .then(pl.lit(by_column.get(column, genre_name(column).title())))
         .otherwise(pl.lit(""))
-        for column in columns
+        for column in genre_flags(items)
     ]

@@ -110,6 +110,14 @@ def test_malformed_lines_are_named(
     assert caught.value.cure
 
 
+def test_times_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
+    path = raw.write_100k(tmp_path) / "u.data"
+    for time in ("1600000000000", "1e19"):
+        path.write_text(f"1\t2\t3\t{time}\n", "latin-1")
+        with pytest.raises(DataError, match=r"u\.data, column 'timestamp': expected Unix seconds"):
+            movielens.read("ml", tmp_path)
+
+
 def test_wrong_encoding_names_line_and_byte(tmp_path: Path) -> None:
     path = raw.write_csv(tmp_path) / "movies.csv"
     path.write_text(path.read_text("utf-8"), "latin-1")

@@ -67,3 +67,12 @@ def test_attributes_are_words_and_genres_one_of_them() -> None:
     assert words["category"] == ["Film", "", ""]
     assert words["year"] == ["1995", "", ""]
     assert set(words) == {"category", "category_leaf", "brand", "genre", "year"}
+
+
+def test_genres_of_tables_of_ones_own_may_say_no() -> None:
+    flags = ITEMS.select("item", "title", "description", "category", "brand").with_columns(
+        genre_rock=pl.Series(["1", "0", "0"]), genre_main=pl.Series(["Rock", "Jazz", ""])
+    )
+    words = attribute_words(flags, ["genre_rock", "genre_main"])
+    assert words == {"genre": ["Rock", "", ""], "genre_main": ["Rock", "Jazz", ""]}
+    assert build_text(flags, "everything")[0] == "Toy Story (1995) Rock Film Pixar Toys live."
