@@ -182,8 +182,10 @@ def _read_reviews(path: Path) -> pl.DataFrame:
             _blame(path, first, lines, dialect, str(error).splitlines()[0])
         if any(table[name].null_count() for name in schema):
             _blame(path, first, lines, dialect, "a field without value")
+        table = table.with_columns(pl.col(dialect.time) // dialect.ticks)
+        conform.require_seconds(path, table[dialect.time])
         names = {dialect.user: "user", dialect.item: "item", dialect.rating: "rating", dialect.time: "timestamp"}
-        tables.append(conform.interactions(table.rename(names).with_columns(pl.col("timestamp") // dialect.ticks)))
+        tables.append(conform.interactions(table.rename(names)))
     if not tables:
         malformed(path, "at least one review", "none", "Fetch an intact copy of the file.")
     return pl.concat(tables)

@@ -282,6 +282,9 @@ def _fits(value: str, kind: Kind) -> bool:
         return True
     if kind == "text":
         return value != ""
+    # Python reads these numbers, Polars does not.
+    if "_" in value or value != value.rstrip():
+        return False
     try:
         return math.isfinite(int(value) if kind == "integer" else float(value))
     except ValueError:

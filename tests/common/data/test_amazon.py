@@ -147,6 +147,14 @@ def test_malformed_reviews_are_named(
     assert found in caught.value.what
 
 
+def test_times_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
+    reviews, _ = raw.write_2018(tmp_path)
+    record = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_600_000_000_000}
+    rewrite(reviews, 9, json.dumps(record))
+    with pytest.raises(DataError, match="column 'unixReviewTime': expected Unix seconds"):
+        amazon.read("amazon", tmp_path)
+
+
 @pytest.mark.parametrize("text", ['{"reviewerID": "A1", "asi', "A1,B1,5.0,1", "[1, 2]"])
 def test_lines_that_are_no_record_are_named(tmp_path: Path, text: str) -> None:
     reviews, _ = raw.write_2014(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.delimited import Delimited, is_utf8, malformed
+from common.data.delimited import Delimited, Kind, is_utf8, malformed
 from common.errors import DataError
 
 CELLS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
@@ -59,6 +59,14 @@ def test_first_of_several_faults_is_named(path: Path) -> None:
     path.write_text("a\tn\nx\t1\n\ny\t2.5\nz\n")
     with pytest.raises(DataError, match=r"line 4, column 'n': expected a whole number, found '2\.5'"):
         Delimited({"a": "text", "n": "integer"}).read(path)
+
+
+@pytest.mark.parametrize("kind", ["integer", "number"])
+@pytest.mark.parametrize("value", ["1 ", "1_000"])
+def test_numbers_that_only_python_would_read_are_named(path: Path, kind: Kind, value: str) -> None:
+    path.write_text(f"a\tn\nx\t1\ny\t{value}\n")
+    with pytest.raises(DataError, match=f"line 3, column 'n': expected .* number, found '{value}'"):
+        Delimited({"a": "text", "n": kind}).read(path)
 
 
 def test_long_findings_are_cut(path: Path) -> None:
