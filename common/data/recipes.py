@@ -114,7 +114,7 @@ FIVE_CORE = Recipe("5-core", "users and items with five events or more, to a fix
 _GENERIC = (
     FIVE_CORE,
     Recipe("5-core-repeats", "5-core with every repetition of a (user, item) pair kept", repeats="keep"),
-    Recipe("whole", "no filter at all", filter="none"),
+    Recipe("whole", "every user and item, however few their events; repeats as in 5-core", filter="none"),
 )
 _READY = (
     Recipe(

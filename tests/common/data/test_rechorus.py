@@ -45,6 +45,19 @@ def test_texts_become_titles_of_the_right_items(tmp_path: Path) -> None:
     assert items["title"].to_list() == [f'Text of {item}, 5" wide' for item in range(15, 0, -1)]
 
 
+def test_texts_of_items_without_meta_are_kept_if_they_occur(tmp_path: Path) -> None:
+    folder = raw.write(tmp_path)
+    meta, index, texts = folder / "item_meta.csv", folder / "Small.item2index", folder / "Small.text"
+    kept = [line for line in meta.read_text().splitlines(keepends=True) if not line.startswith("9\t")]
+    meta.write_text("".join(kept))
+    index.write_text(f"{index.read_text()}B099\t99\n")
+    texts.write_text(f"{texts.read_text()}B099\tNever bought\n")
+    items = rechorus.read("small", folder).items
+    item = items.row(by_predicate=pl.col("item") == "9", named=True)
+    assert (item["title"], item["raw_id"], item["brand"]) == ('Text of 9, 5" wide', "B009", "")
+    assert "99" not in items["item"].to_list()
+
+
 def test_folder_without_negatives_meta_and_texts(tmp_path: Path) -> None:
     source = rechorus.read("small", raw.write(tmp_path, negatives=False, meta=False, texts=False))
     assert source.split is not None
