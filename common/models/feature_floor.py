@@ -71,14 +71,21 @@ class FeatureFloor(ClosedFormRecommender):
         self.information_set = frozenset({"order", "graph", "attributes"}) | (
             clock_information(clock) if use_times else frozenset()
         )
-        self.register_buffer("weights", torch.zeros(MAX_FEATURES))
-        self.weights: Tensor
+        self.weights = torch.zeros(MAX_FEATURES, dtype=torch.float32)
 
     def setup(self, stage: str) -> None:
         """Fits the weights on the validation cases of the trainer's DataModule, unless they came from a checkpoint."""
         super().setup(stage)
         if self.data_module is not None and not bool(self.weights.any()):
             self.fit(self.data_module.case_loader("val", self.fit_protocol))
+
+    def get_extra_state(self) -> Float[Tensor, "f"]:
+        """The weights, for checkpoints. A buffer would be rounded with the model under ``bf16-true``."""
+        return self.weights
+
+    def set_extra_state(self, state: Float[Tensor, "f"]) -> None:
+        """Takes the weights from a checkpoint."""
+        self.weights = state.cpu()
 
     def attach(self, catalogue: Catalogue) -> None:
         """Computes the counts behind the features from training events, relations and attributes."""
@@ -140,11 +147,12 @@ class FeatureFloor(ClosedFormRecommender):
                 break
         # As many whatever the size of a batch.
         weights = conditional_logit(torch.stack(list(cases.values())[:MAX_CASES]), self.ridge)
-        self.weights = torch.nn.functional.pad(weights, (0, MAX_FEATURES - len(weights))).float().to(self.device)
+        self.weights = torch.nn.functional.pad(weights, (0, MAX_FEATURES - len(weights))).float()
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Weighted sum of the features."""
-        scores = torch.zeros(len(batch["history"]), self.num_items + 1)
+        # Lightning makes bf16 the default under ``bf16-true``, which would make ties.
+        scores = torch.zeros(len(batch["history"]), self.num_items + 1, dtype=torch.float32)
         for (_, values), weight in zip(self.features(batch), self.weights.tolist(), strict=False):
             scores.add_(values, alpha=weight)
         return scores.to(self.device)

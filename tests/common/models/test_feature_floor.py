@@ -4,6 +4,7 @@ from itertools import pairwise
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import HalfPrecision
 from scipy.optimize import minimize
 from torch.utils.data import DataLoader
 
@@ -176,6 +177,15 @@ def test_a_trainer_fits_the_weights_before_it_tests() -> None:
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.test(model, datamodule=_Data(), verbose=False)
     assert torch.equal(model.weights, fitted.weights)
+
+
+def test_a_trainer_in_half_precision_rounds_neither_weights_nor_scores() -> None:
+    model = TestFeatureFloor().build()
+    exact = model.score_catalogue(toy.full_batch())
+    precision = HalfPrecision("bf16-true")
+    precision.convert_module(model)
+    with precision.test_step_context():
+        assert torch.equal(model.score_catalogue(toy.full_batch()), exact)
 
 
 def test_what_the_data_lack_is_not_read() -> None:
