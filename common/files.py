@@ -20,7 +20,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         yield part
+        # safetensors makes files that only their owner can read, whatever the umask.
+        part.chmod(mode)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -251,15 +251,23 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
             manifest = replace(manifest, hashes=hashes)
             (temporary / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
             _share(temporary)
-            # Another process may have been faster; what it wrote has the same fingerprint.
-            if not (final / "manifest.json").exists():
-                shutil.rmtree(final, ignore_errors=True)
-                temporary.rename(final)
+            _put(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
     return Store(final, manifest)
+
+
+def _put(written: Path, final: Path) -> None:
+    """Moves a store to its place, unless another process was faster: its store has the same fingerprint."""
+    try:
+        written.rename(final)
+    except OSError:
+        if (final / "manifest.json").exists():
+            return
+        shutil.rmtree(final, ignore_errors=True)
+        written.rename(final)
 
 
 def _write_files(folder: Path, tables: StoreTables) -> None:

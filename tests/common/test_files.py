@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from common.files import replacing
 
@@ -14,6 +16,14 @@ def test_a_file_is_replaced_by_what_was_written(tmp_path: Path) -> None:
             part.write_text(text)
         assert path.read_text() == text
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_only_its_owner_could_read_gets_the_permissions_of_others(tmp_path: Path) -> None:
+    usual, path = tmp_path / "usual", tmp_path / "vectors.safetensors"
+    usual.touch()
+    with replacing(path) as part:
+        save_file({"x": torch.zeros(1)}, part)
+    assert path.stat().st_mode == usual.stat().st_mode
 
 
 @pytest.mark.parametrize("written", [True, False])
