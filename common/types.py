@@ -47,7 +47,7 @@ class SequenceBatch(TypedDict, total=False):
     protocol: str
     """Name of the evaluation protocol: ``full``, ``full-unmasked``, ``sampled-99``, …"""
     case_id: Int[Tensor, "b"]
-    """Index of the test case in its stored split; a case may occur twice, to fill the last batch."""
+    """Index of the test case in its stored split; a case may occur twice, to give every process as many batches."""
     target: Int[Tensor, "b"]
     candidates: Int[Tensor, "b c"]
     """Items to rank, the target in column 0."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.data.datasets import TrainingDataset
 from common.data.negatives import NegativeSampler
+from common.errors import UserError
 from common.types import SequenceBatch, Split
 
 
@@ -30,6 +31,9 @@ class SessionDataset(TrainingDataset):
         sampler: As in :class:`TrainingDataset`.
         rank: This process, which takes every ``world_size``-th user.
         world_size: Number of processes. All take as many steps as the longest; a shorter one starts over.
+
+    Raises:
+        UserError: If there are fewer sessions than processes.
     """
 
     def __init__(
@@ -38,6 +42,12 @@ class SessionDataset(TrainingDataset):
         super().__init__(split, 1, sampler)
         self.rank = rank
         users = (self.end - self.start >= 2).nonzero()[:, 0]
+        if len(users) < world_size > 1:
+            raise UserError(
+                f"{len(users)} users have the two training events that a session takes, too few for {world_size} "
+                "processes.",
+                f"Train on {max(len(users), 1)} with --trainer.devices.",
+            )
         users = users[self.sequences["times"][self.start[users]].argsort(stable=True)]
         ends = []
         for shard in range(world_size):

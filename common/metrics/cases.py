@@ -1,4 +1,4 @@
-"""The per-case table and its means. Nothing here imports a framework, so that tables of results are quick to print."""
+"""The per-case table and its means."""
 
 from __future__ import annotations
 

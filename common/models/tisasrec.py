@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.errors import at_least
 from common.models.base import SequentialRecommender
 from common.nn.attention import AttentionMaps, PackedHistory, PostNormBlock, SASRecBlock
 from common.nn.decay import biases_apart
@@ -157,6 +158,8 @@ class TiSASRec(SequentialRecommender):
         weight_decay: float = 5e-5,
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
+        at_least(0, time_span=time_span)
+        at_least(1, max_unit=max_unit)
         super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay, betas)
         self.save_hyperparameters()
         self.max_history, self.time_span, self.max_unit = max_history, time_span, max_unit

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from common.data.negatives import NegativeSampler
 from common.data.sessions import SessionDataset, lock_step
+from common.errors import UserError
 from tests.fixtures.histories import random_histories, split_of, training_items
 
 HISTORIES = st.lists(st.lists(st.integers(1, 30), max_size=9), min_size=1, max_size=9)
@@ -77,6 +78,13 @@ def test_more_steps_at_a_time_are_refused() -> None:
     dataset = SessionDataset(split_of([[1, 2, 3]], held_out=0), 2)
     with pytest.raises(ValueError, match="batch_size=None"):
         dataset.__getitems__([0, 1])
+
+
+def test_more_processes_than_sessions_are_refused() -> None:
+    split = split_of([[1, 2, 3], [4]], held_out=0)
+    with pytest.raises(UserError, match=r"1 users have the two training events .* too few for 2 processes") as caught:
+        SessionDataset(split, 2, rank=1, world_size=2)
+    assert "Train on 1 with --trainer.devices" in caught.value.cure
 
 
 def test_no_user_with_two_events_gives_no_step() -> None:

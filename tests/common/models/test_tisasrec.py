@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.errors import UserError
 from common.models.sasrec import SASRec
 from common.models.tisasrec import TiSASRec, TiSASRecVariant, rounded_intervals, smallest_gap
 from common.nn.attention import PackedHistory, SASRecBlock
@@ -162,3 +163,9 @@ def test_mixed_precision_comes_near_full_precision(variant: TiSASRecVariant) -> 
         mixed = model.encode(batch)
     mixed.sum().backward()
     torch.testing.assert_close(mixed.float(), model.encode(batch), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(("option", "value"), [("max_unit", 0), ("time_span", -1)])
+def test_times_without_a_unit_or_a_span_are_refused(option: str, value: int) -> None:
+    with pytest.raises(UserError, match=f"{option} is {value}"):
+        TiSASRec(9, max_history=6, **{option: value})
