@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
@@ -89,6 +90,15 @@ class NoiseSeed(L.Callback):
         """Seeds by run, epoch, batch and process."""
         place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:4]))
+
+
+class LastingEarlyStopping(EarlyStopping):
+    """Early stopping that holds when a run is resumed which was interrupted after its training, in the test."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops again where training had stopped; Lightning would train on."""
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
 
 
 class RunRecord(L.Callback):

@@ -15,11 +15,11 @@ from operator import or_
 from pathlib import Path
 from typing import Any, get_args
 
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import common.models
 from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked, with_config_files
+from benchmarks.callbacks import LastingEarlyStopping
 from benchmarks.experiments import TRAINER, parse_yaml, read_yaml
 from benchmarks.messages import explain, own_mistake, refused, require_options
 from benchmarks.runs import CHECKPOINT, LABEL, config_id, method_of, read_result, run_id
@@ -150,7 +150,7 @@ class RunCLI(LightningCLI):
         )
         about = "hash of the data's vector file, part of the run's id; computed at every start"
         parser.add_argument(f"--{VECTORS}", type=str | None, default=None, help=about)
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(LastingEarlyStopping, "early_stopping")
         # With any other class than the requested one, its defaults would be kept for arguments that both have.
         parser.set_defaults({"data": {"class_path": self.data_class}})
         parser.link_arguments("seed_everything", "data.init_args.seed")

@@ -54,6 +54,31 @@ def test_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     assert_frame_equal(*(table.sort("step", "epoch", nulls_last=True) for table in logged), check_column_order=False)
 
 
+def test_a_run_killed_in_its_test_is_trained_no_further(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second epoch unlearns, and those behind it would be better than the first.
+    def turned(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        return {"loss": loss(self, batch)["loss"] * (-1 if self.current_epoch == 1 else 1)}
+
+    def interrupt(self: SASRec) -> None:
+        raise KeyboardInterrupt
+
+    loss = SASRec.loss
+    monkeypatch.setattr(SASRec, "loss", turned)
+    config = ["run", "--config", "synthetic/sasrec", "--model.width=8", "--model.lr=0.01"]
+    config += ["--trainer.max_epochs=9", "--early_stopping.patience=1", "--early_stopping.monitor=val/mrr"]
+    whole, parts = (options(root, tmp_path / name) for name in ("whole", "parts"))
+    assert main([*config, *whole]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(SASRec, "on_test_start", interrupt)
+        assert main([*config, *parts]) == 1
+    assert main([*config, *parts, "--ckpt_path=last"]) == 0
+    unbroken, resumed = (only(tmp_path / name / "synthetic" / "sasrec") for name in ("whole", "parts"))
+    assert read_result(unbroken).training["stopped"] == "early_stopping"
+    assert read_result(resumed).training == read_result(unbroken).training
+
+
 def test_training_resumed_within_an_epoch_goes_on_behind_its_batches(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
