@@ -141,7 +141,7 @@ class Schedule:
 
     def _ended(self, attempt: Attempt, code: int) -> None:
         entry, seconds = attempt.entry, round(time.monotonic() - attempt.started, 2)
-        if code == 0 and entry.state == "done":
+        if code in (0, MISTAKE) and entry.state == "done":
             self.done.add(entry.folder)
             self._note("done", entry, seconds=seconds, code=code)
             return
@@ -151,10 +151,12 @@ class Schedule:
                 "Free some space and run the suite again: what is done is skipped, what was begun is resumed.",
             )
         # A user error is final, except when resuming: if the checkpoint cannot be read, the run starts from scratch.
-        again = attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed)
+        # Another suite may have taken the run while this one was starting it: that is no attempt, and is waited for.
+        taken = code == MISTAKE and is_locked(entry.folder / LOCK)
+        again = taken or (attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed))
         self._note("retry" if again else "failed", entry, seconds=seconds, code=code)
         if again:
-            self.waiting.insert(0, (entry, attempt.number + 1))
+            self.waiting.insert(0, (entry, attempt.number + (not taken)))
         else:
             self.failed[entry.folder] = entry
 

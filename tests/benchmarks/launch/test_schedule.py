@@ -115,6 +115,31 @@ def test_a_mistake_is_made_once_but_a_bad_checkpoint_is_given_up(tmp_path: Path)
     assert launcher.resumed == [False, True, False]
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_that_another_suite_took_just_before_is_waited_for(tmp_path: Path, finished: bool) -> None:
+    shared = entry(tmp_path, "shared")
+    with ExitStack() as held:
+
+        class Taken(Fake):
+            """Finds that the run is taken, which the other suite finishes before or after that is noticed."""
+
+            def wait(self, seconds: float) -> list[tuple[Task, int]]:
+                shared.folder.mkdir(exist_ok=True)
+                held.enter_context(locked(shared.folder / LOCK, UserError("busy", "Wait.")))
+                if finished:
+                    tick()
+                return [(self.running.pop(), MISTAKE)]
+
+        def tick() -> None:
+            if shared.folder.exists():
+                (shared.folder / "result.json").touch()
+                held.close()
+
+        launcher = Taken(tmp_path)
+        assert Schedule([shared], launcher, tmp_path, 1).run(tick) == []
+    assert launcher.started == ["shared"]
+
+
 def test_a_full_disk_ends_the_suite_before_all_that_is_left_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
