@@ -86,6 +86,8 @@ def evaluate(
         parameters=own.parameters,
         seconds=own.seconds | {"test": record.test_seconds},
         peak_memory=peak_memory(),
+        # What its weights were made from tells how far its seeds are independent.
+        predecessors=own.predecessors | {CHECKPOINT: own.run_id},
         checkpoint=own.checkpoint or str(run.resolve()),
     )
     with alone(plan.folder):

@@ -70,7 +70,8 @@ class Result:
         seconds: Wall clock of ``train``, ``to_best`` and ``test``.
         peak_memory: Peak bytes of ``host`` (the process) and ``device`` (allocated).
         environment: Code revision, versions and hardware.
-        predecessors: Ids of the runs that this run builds on, by role.
+        predecessors: Ids of the runs that this run builds on, by role; for an evaluation of a finished run, that run's
+            and, as ``checkpoint``, its own.
         lineage: The ``config_id`` of each; a stand-in language model only has an id.
         checkpoint: The run folder whose weights were scored, for an evaluation of a finished run.
         language_model: Name of the language model inside the method; ``standin…`` for one that the suite trained.
@@ -107,6 +108,11 @@ class Result:
     marks: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = RESULT_VERSION
+
+    @property
+    def trained_id(self) -> str:
+        """Id of the run whose weights were scored."""
+        return Path(self.checkpoint).name if self.checkpoint else self.run_id
 
     def write(self, folder: Path) -> None:
         """Writes ``result.json`` atomically, as the last file of a run."""

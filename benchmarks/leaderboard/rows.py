@@ -199,7 +199,7 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
     for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
         held = groups[result.config_id].setdefault(result.seed, result)
         # A test of a finished run repeats it; another training, on other predecessors, does not.
-        if held.run_id != result.run_id and result.checkpoint is None:
+        if held.trained_id != result.trained_id:
             crowded.add(result.config_id)
     labels = labels_of({name: next(iter(runs.values())) for name, runs in groups.items()})
     primary = primary_metric(protocol)

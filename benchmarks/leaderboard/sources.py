@@ -233,9 +233,12 @@ def _same(one: Finished, other: Finished) -> bool:
 
 
 def same_execution(one: Result, other: Result) -> bool:
-    """Whether two results come from one training, as copies and evaluations do: no two trainings take equally long."""
+    """Whether two results come from one training, as copies and evaluations do: no two trainings take equally long.
+
+    Where nothing was trained, no two tests do.
+    """
     times = [
-        {name: value for name, value in result.seconds.items() if name != "test" or result.closed_form}
+        {name: value for name, value in result.seconds.items() if name != "test" or not result.seconds.get("train")}
         for result in (one, other)
     ]
     return times[0] == times[1]

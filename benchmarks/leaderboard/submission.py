@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -53,6 +54,8 @@ VERSION = 1
 REPORTED = "self-reported"
 RESERVED = (REPORTED, REPLAYED, MISSED, "stand-in")
 """Prefixes of marks that only this machine sets; those in files are ignored."""
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError, OSError)
+"""What reading an archive raises that is damaged, encrypted, or none of ours."""
 _OWN_CURE = "Run it again with --force."
 _CURE = "Ask its author to pack the run again with `recbench submit`."
 
@@ -93,7 +96,7 @@ def unpack(path: Path) -> Finished:
             files = {name: archive.read(name) for name in archive.namelist()}
         manifest = json.loads(files.pop(MANIFEST))
         hashes, version = dict(manifest["files"]), manifest["version"]
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path} is not a file of `recbench submit`: {error}.", _CURE) from error
     if version != VERSION:
         raise UserError(f"{path} has layout version {version}, but this recbench reads version {VERSION}.", _CURE)
@@ -170,7 +173,7 @@ def _verify_ids(run: Finished, cure: str) -> None:
     if not isinstance(config, Mapping):
         raise UserError(f"{run.path}: its {CONFIG} is no mapping of settings.", cure)
     model, fingerprint = config["model"], str(result.data.get("fingerprint"))
-    predecessors = result.predecessors
+    predecessors, tested = result.predecessors, {CHECKPOINT: result.predecessors.get(CHECKPOINT)}
     if result.checkpoint:
         # An evaluation is named after the run that it scores; that run's predecessors are in its configuration.
         predecessors = {role: Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
@@ -184,7 +187,7 @@ def _verify_ids(run: Finished, cure: str) -> None:
     lineage = result.lineage | {role: its_id for role, its_id in predecessors.items() if role == STANDIN}
     made_from = lineage.get(CHECKPOINT) if result.checkpoint else config_id(config, fingerprint, lineage)
     known = {
-        "run id": (result.run_id, hash_of(name, result.predecessors) if result.checkpoint else name),
+        "run id": (result.run_id, hash_of(name, tested) if result.checkpoint else name),
         "configuration id": (result.config_id, made_from),
         "seed": (result.seed, config["seed_everything"]),
         "data set": (result.dataset, config["data"]["init_args"]["dataset"]),

@@ -208,6 +208,8 @@ def test_a_finished_stage_2_can_be_evaluated_again(
     assert main(["evaluate", str(chain["allmrec"]), "--runs", str(tmp_path)]) == 0
     (folder,) = find_runs([tmp_path])
     assert read_result(folder).metrics == results["allmrec"].metrics
+    own = results["allmrec"]
+    assert read_result(folder).predecessors == own.predecessors | {"checkpoint": own.run_id}
 
 
 @pytest.fixture(scope="module")

@@ -128,8 +128,10 @@ def test_equal_labels_of_two_configurations_are_told_apart() -> None:
 
 
 def test_a_seed_counts_once_and_the_run_itself_before_its_evaluations() -> None:
-    again = made_result("a", 0.9, checkpoint="runs/toy/a/1")
-    assert build_table([again, made_result("a", 0.1)], "full").rows[0].metrics["ndcg@10"].mean == 0.1
+    own = made_result("a", 0.1)
+    again = made_result("a", 0.9, checkpoint=f"runs/toy/a/{own.run_id}")
+    row = build_table([again, own], "full").rows[0]
+    assert (row.metrics["ndcg@10"].mean, row.marks) == (0.1, ())
 
 
 def test_three_seeds_rank_a_row_with_a_language_model() -> None:
@@ -182,6 +184,17 @@ def test_runs_of_one_seed_on_several_predecessors_are_marked() -> None:
     runs = [made_result("a", 0.5, run_id=name, predecessors={"sasrec": name}) for name in ("p", "q")]
     row = build_table(runs, "full").rows[0]
     assert (row.seeds, row.marks) == (1, ("one of several runs of a seed",))
+
+
+def test_evaluations_of_such_runs_are_marked_like_them() -> None:
+    def tested(seed: int, name: str) -> Result:
+        made_from = {"checkpoint": name, "sasrec": "p"}
+        return made_result("a", 0.5, seed, checkpoint=f"runs/toy/a/{name}", run_id=f"of {name}", predecessors=made_from)
+
+    shared = build_table([tested(seed, str(seed)) for seed in range(5)], "full").rows[0]
+    assert (shared.rank, shared.seeds, shared.marks) == (None, 5, ("seeds share a predecessor",))
+    twice = build_table([tested(0, name) for name in "pq"], "full").rows[0]
+    assert (twice.seeds, twice.marks) == (1, ("one of several runs of a seed",))
 
 
 def test_batches_that_were_halved_are_marked() -> None:

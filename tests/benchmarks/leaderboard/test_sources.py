@@ -81,9 +81,10 @@ def test_a_file_that_gives_a_run_from_here_other_ranks_is_refused(tmp_path: Path
         gather([tmp_path / "here", path])
 
 
-def test_the_same_seed_run_elsewhere_is_a_replay(tmp_path: Path) -> None:
-    path = packed(tmp_path, 0.31)
-    here = true_run(tmp_path / "here", 0.3, seconds={"train": 9.0, "test": 1.0})
+@pytest.mark.parametrize("train", [9.0, 0.0])
+def test_the_same_seed_run_elsewhere_is_a_replay(tmp_path: Path, train: float) -> None:
+    path = packed(tmp_path, 0.31, seconds=train and 5.0)
+    here = true_run(tmp_path / "here", 0.3, seconds={"train": train, "test": 2.0})
     (run,) = gather([tmp_path / "here", path])
     assert run.path == here
     (mark,) = run.result.marks

@@ -189,6 +189,16 @@ def test_any_other_file_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "notes.zip")
 
 
+def test_a_file_that_was_damaged_on_its_way_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"ranks.parquet") + 40
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a file of"):
+        unpack(path)
+
+
 def test_a_run_that_lands_inside_the_interval_replays_it(tmp_path: Path) -> None:
     path = packed(tmp_path, 0.30)
     true_run(tmp_path / "here", 0.31, seed=2, seconds={"train": 9.0})
