@@ -224,12 +224,15 @@ def continuable(folder: Path) -> Iterator[None]:
 
 
 def require_same_data(run: Path, plan: Plan) -> None:
-    """Checks that a predecessor is finished and was trained on the same events of the same store.
+    """Checks that a predecessor is finished, has its id for a name, and was trained on the same events of its store.
 
     Raises:
         UserError: If it is not.
     """
     other = read_result(run)
+    if Path(run).name != other.run_id:
+        # The id of this run is made from the names of those that it builds on.
+        raise UserError(f"{run} holds the run {other.run_id}.", f"Give the folder its name, {other.run_id}.")
     if other.data.get("fingerprint") != plan.manifest.fingerprint:
         known = str(other.data.get("fingerprint"))[:12]
         raise UserError(

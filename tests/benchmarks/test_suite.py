@@ -1,6 +1,7 @@
 """A suite orders, skips, resumes and retries its runs, and always leaves a leaderboard."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,15 @@ def test_a_predecessor_that_was_trained_on_other_users_is_refused(
     arguments = options(root, tmp_path, f"--predecessors.sasrec_allmrec={finished}", "--data.scenario=few-shot-5")
     assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
     assert "was trained with scenario overall, not few-shot-5" in capsys.readouterr().err
+
+
+def test_a_predecessor_under_another_name_is_refused(
+    finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latest = shutil.copytree(finished, tmp_path / "latest")
+    arguments = options(root, tmp_path, f"--predecessors.sasrec_allmrec={latest}")
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *arguments]) == 2
+    assert f"latest holds the run {finished.name}.\nGive the folder its name" in capsys.readouterr().err
 
 
 def test_a_predecessor_must_be_finished(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
