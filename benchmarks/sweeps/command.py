@@ -14,6 +14,7 @@ import yaml
 from benchmarks.cli import write
 from benchmarks.experiments import read_yaml
 from benchmarks.runs import write_atomically
+from benchmarks.secrets import SECRET
 from benchmarks.sweeps.space import Space, find_space
 from common.errors import UserError, above_zero, at_least
 
@@ -49,6 +50,7 @@ def sweep(
     at_least(1, "", trials=trials)
     if hours is not None:
         above_zero("", hours=hours)
+    _refuse_secrets(options or [])
     found = find_space(space)
     folder = runs / "sweeps" / found.name
     shared = [f"--data.root={root}", f"--seed_everything={seed}", *(f"--{option}" for option in options or [])]
@@ -83,6 +85,14 @@ def sweep(
     won = f"trial {study.best_trial.number} is best, with {found.metric} {study.best_value:.4f}"
     sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours; {won}:\n")
     write(str(best))
+
+
+def _refuse_secrets(options: list[str]) -> None:
+    """Refuses keys and passwords, which the files of the search would keep."""
+    for option in options:
+        name = option.partition("=")[0]
+        if SECRET.search(name.rpartition(".")[2]):
+            raise UserError(f"--options {name} would be kept in files.", "Set the service's environment variable.")
 
 
 def _with_wandb(space: Space, options: list[str], folder: Path, trials: int, dry_run: bool) -> None:

@@ -105,6 +105,16 @@ def test_a_search_whose_trials_would_build_on_no_run_is_not_begun(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("backend", ["optuna", "wandb"])
+def test_a_secret_among_the_options_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    given = ["--runs", str(tmp_path), "--backend", backend, "--options", "trainer.logger.api_key=abc"]
+    assert main(["sweep", "synthetic/sasrec", "--trials", "1", *given]) == 2
+    assert "--options trainer.logger.api_key would be kept in files." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_best_trial_is_the_best_and_its_file_is_a_run(trials: Trials, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     study = open_study(space, tmp_path)
