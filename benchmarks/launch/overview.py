@@ -170,10 +170,8 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
 def _stores(suite: Suite, dataset: str, rows: Sequence[SuiteRow], root: Path) -> dict[str, str]:
     """State of a suite's data set, and of the same under other recipes, which rows may vary."""
     states = {dataset: readiness(root, dataset, suite.options | recipe_of(dataset), rows)}
-    for recipe in {row.options["data.recipe"]: None for row in rows if "data.recipe" in row.options}:
-        other = f"{key_of(dataset)}/{recipe}"
-        states[other] = readiness(root, other, recipe_of(other), ())
-    return states
+    recipes = {f"{key_of(dataset)}/{row.options['data.recipe']}" for row in rows if "data.recipe" in row.options}
+    return states | {other: readiness(root, other, recipe_of(other), rows) for other in sorted(recipes - {dataset})}
 
 
 def readiness(root: Path, dataset: str, options: Mapping[str, Any], rows: Sequence[SuiteRow]) -> str:

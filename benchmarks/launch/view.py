@@ -99,7 +99,7 @@ def plan_lines(entries: Sequence[SuiteRun], runs: Path, jobs: int, suite: str) -
         entries: All runs.
         runs: Folder of all runs.
         jobs: Runs at a time.
-        suite: Name of the suite.
+        suite: Name of the suite, if it is a shipped one as it is.
     """
     known = durations(runs)
     left = [entry for entry in entries if entry.state != "done"]

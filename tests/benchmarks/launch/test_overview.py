@@ -110,6 +110,9 @@ def test_data_say_what_they_lack(root: Path, tmp_path: Path) -> None:
     data = {name: look(suite, root, tmp_path).data for name, suite in suites.items()}
     assert data["absent"] == {"ml-100k": "not prepared"}
     assert data["other"] == {"synthetic": "ready"}
+    assert look(replace(suites[""], datasets=["synthetic/planted"]), root, tmp_path).data == {
+        "synthetic/planted": "no stand-in"
+    }
 
 
 def test_a_suite_under_way_is_running(root: Path, tmp_path: Path) -> None:
