@@ -12,10 +12,14 @@ from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
+
 from benchmarks.launch.devices import Devices, environment
 from benchmarks.launch.guard import Guarded
 from benchmarks.launch.task import KILLED, Task, perform
 
+LIMITS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")
+"""What OpenMP and Polars read when they are loaded, which happens in the server."""
 PRELOADED = ["benchmarks.train", "benchmarks.configuration"]
 
 
@@ -24,7 +28,7 @@ class LocalLauncher:
 
     Each run has its own process, and with it its own memory and random state; a crash affects no other run. Runs on
     several devices start processes themselves, which a fork cannot do: they are started as new programs, once enough
-    devices are free. No run outlives this process.
+    devices are free. So are tasks without the limit on threads that the server has. No run outlives this process.
 
     Args:
         threads: Threads per run; 0 for no limit.
@@ -32,9 +36,11 @@ class LocalLauncher:
     """
 
     def __init__(self, threads: int = 0, accelerators: int = 0) -> None:
+        self._whole: dict[str, str] = {}
+        """What lifts the limit again from a task without one."""
         if threads:
-            # OpenMP and Polars read these when they are loaded, which happens in the server.
-            os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = str(threads)
+            self._whole = dict.fromkeys(LIMITS, str(torch.get_num_threads()))
+            os.environ |= dict.fromkeys(LIMITS, str(threads))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
         self._devices = Devices(accelerators)
@@ -51,8 +57,9 @@ class LocalLauncher:
         """Starts the tasks that have devices, in order: otherwise a task that needs many could be overtaken forever."""
         while self._queued and (devices := self._devices.take(self._queued[0].devices)) is not None:
             task, visible = self._queued.pop(0), environment(devices)
-            if task.devices > 1:
-                self._started[Guarded(task.command, task.log, visible)] = (task, devices)
+            unlimited = {} if task.threads else self._whole
+            if task.devices > 1 or unlimited:
+                self._started[Guarded(task.command, task.log, visible | unlimited)] = (task, devices)
             else:
                 process = self._context.Process(target=_forked, args=(task.arguments, task.log, task.threads, visible))
                 process.start()

@@ -2,12 +2,14 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.launch.devices import VISIBLE
-from benchmarks.launch.local import LocalLauncher
+from benchmarks.launch.local import LIMITS, LocalLauncher
 from benchmarks.launch.task import Task
 from tests.benchmarks.launch.processes import alive, soon
 
@@ -16,6 +18,7 @@ import os, pathlib, subprocess, sys, time
 here = pathlib.Path(sys.argv[1])
 rank = subprocess.Popen(["sleep", "300"])
 (here / "rank").write_text(str(rank.pid))
+(here / "threads").write_text(os.environ.get("OMP_NUM_THREADS", "none"))
 (here / "devices").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 while not (here / "end").exists():
     time.sleep(0.02)
@@ -70,6 +73,21 @@ def test_runs_of_several_devices_see_their_own_and_wait_for_them(tmp_path: Path)
     assert ended(launcher, first, third) in ([("a", 0), ("c", 0)], [("c", 0), ("a", 0)])
     seen(fourth)
     assert ended(launcher, fourth) == [("d", 0)]
+
+
+def test_a_task_without_a_limit_has_all_threads_though_others_have_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    launcher = LocalLauncher(threads=1)
+    whole, shared = script(tmp_path, "whole", 1), replace(script(tmp_path, "shared", 2), threads=1)
+    for task in (whole, shared):
+        launcher.start(task)
+        seen(task)
+    counts = [task.log.with_name("threads").read_text() for task in (whole, shared)]
+    assert counts == [str(torch.get_num_threads()), "1"]
+    assert len(ended(launcher, whole, shared)) == 2
 
 
 def test_closing_ends_every_process_of_a_run(tmp_path: Path) -> None:
