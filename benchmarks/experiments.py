@@ -22,28 +22,35 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast if PyYAML was built with its C library."""
 
 
-class RepeatedKeyError(yaml.MarkedYAMLError):
-    """A mapping that has a key twice, of which the parser would keep the last."""
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
+
+class UnusableKeyError(yaml.MarkedYAMLError):
+    """A mapping that has a key twice, of which the parser would keep the last, or a key that is no text.
+
+    The ``note`` is the cure.
+    """
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML text.
 
     Raises:
-        yaml.YAMLError: If it is not valid, or a mapping has a key twice.
+        yaml.YAMLError: If it is not valid, or a mapping has a key twice or one that is no text.
+        ValueError: If what looks like a date is none.
     """
     loader = LOADER(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        _refuse_repeated(node)
+        _check_keys(node)
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _refuse_repeated(root: yaml.Node) -> None:
+def _check_keys(root: yaml.Node) -> None:
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -57,10 +64,12 @@ def _refuse_repeated(root: yaml.Node) -> None:
             for key, value in node.value:
                 first = keys.setdefault((key.tag, str(key.value)), key)
                 if first is not key:
-                    line = first.start_mark.line + 1
-                    raise RepeatedKeyError(
-                        problem=f"{key.value} is already in line {line}", problem_mark=key.start_mark
-                    )
+                    what = f"{key.value} is already in line {first.start_mark.line + 1}"
+                    raise UnusableKeyError(problem=what, problem_mark=key.start_mark, note="Keep one of the two.")
+                if key.tag not in (TEXT, MERGE):
+                    # Of a switch, YAML makes true or false.
+                    what, cure = f"{key.value!r:.60} is no text, as a name must be", "Write it in quotes."
+                    raise UnusableKeyError(problem=what, problem_mark=key.start_mark, note=cure)
                 waiting.append(value)
         else:
             waiting += node.value
@@ -70,17 +79,18 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (any YAML value)
     """The content of a YAML file.
 
     Raises:
-        UserError: If there is no such file, it is not valid YAML, or a mapping in it has a key twice.
+        UserError: If there is no such file, it is not valid YAML, or a mapping in it has a key twice or one that is no
+            text.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _no_file(path) from error
-    except RepeatedKeyError as error:
+    except UnusableKeyError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else "?"
-        raise UserError(f"{path}, line {line}: {error.problem}.", "Keep one of the two.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}, line {line}: {error.problem}.", str(error.note)) from error
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Fix the file.") from error
 
 

@@ -205,7 +205,7 @@ def _check_options(path: Path, values: Mapping[str, Any]) -> None:
 
 def _check_report(path: Path, report: Mapping[str, Any]) -> None:
     command = report.get("command")
-    if command not in REPORTS:
+    if not isinstance(command, str) or command not in REPORTS:
         cure = f"Write {{command: …}}. {nearest(str(command), REPORTS)}"
         raise UserError(f"{path}: {command!r} is not a command for reports.", cure)
     needed = "name" if command == "speed" else "methods"

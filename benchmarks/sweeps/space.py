@@ -31,6 +31,8 @@ DISTRIBUTIONS = {
     "q_log_uniform_values": ("min", "max", "q"),
 }
 """Supported distributions and their keys; ``q`` is optional, and ``log_uniform`` takes exponents of e."""
+LARGEST_EXPONENT = 700
+"""Above, a power of e is infinite."""
 HYPERBAND = {"min_iter": 1, "eta": 3}
 """Keys of early termination besides its type, and their defaults."""
 Method = Literal["grid", "random", "bayes"]
@@ -62,7 +64,7 @@ class Parameter:
             )
         given = {key: value for key, value in keys.items() if key != "distribution"}
         kind = keys.get("distribution") or _implied(given)
-        if kind not in DISTRIBUTIONS:
+        if not isinstance(kind, str) or kind not in DISTRIBUTIONS:
             raise UserError(f"{place}: {name} has no distribution {kind!r}.", nearest(str(kind), DISTRIBUTIONS))
         missing = [key for key in DISTRIBUTIONS[kind] if key not in given and key != "q"]
         if missing:
@@ -73,6 +75,9 @@ class Parameter:
         _require_range(given, f"{place}: {name}")
         if kind.endswith("log_uniform_values") and given["min"] <= 0:
             raise UserError(f"{place}: {name} has min {given['min']} on a logarithmic scale.", "Give one above 0.")
+        if kind.endswith("log_uniform") and given["max"] > LARGEST_EXPONENT:
+            what = f"{place}: {name} goes up to e to the power of {given['max']}, since {kind} takes exponents."
+            raise UserError(what, f"Write {kind}_values for the values themselves.")
         return cls(name, kind, given)
 
     @property

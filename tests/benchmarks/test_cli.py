@@ -130,6 +130,8 @@ def test_unknown_key_of_a_configuration_file(complaint: Complaint, root: Path, t
         ("- model\n", "mine.yaml is not a configuration: expected a mapping, found a list"),
         ("name: a\ntrainer: {}\nname: b\n", "mine.yaml, line 3: name is already in line 1"),
         ("trainer:\n  max_epochs: 3\n  max_epochs: 4\n", "mine.yaml, line 3: max_epochs is already in line 2"),
+        ("trainer: {}\non: 3\n", "mine.yaml, line 2: 'on' is no text, as a name must be.\nWrite it in quotes."),
+        ("name: 2024-13-01\n", "mine.yaml is not valid YAML: month must be in 1..12"),
     ],
 )
 def test_a_file_that_is_no_configuration(

@@ -48,6 +48,8 @@ def test_a_suite_like_another_says_what_differs(tmp_path: Path) -> None:
         ("about: [toy\n", " is not valid YAML"),
         ("- toy\n", " is not a suite file"),
         ("about: a\nseeds: [1]\nseeds: [2]\n", ", line 3: seeds is already in line 2"),
+        ("about: a\nchanges: {1: {model.width: 8}}\n", ", line 2: '1' is no text"),
+        ("about: a\nreports: [{command: [analyse]}]\n", ": \\['analyse'\\] is not a command for reports"),
         ("about: a", ": the suite has no datasets"),
     ],
 )

@@ -155,6 +155,11 @@ def test_a_variant_of_which_nothing_is_left_to_search_is_refused() -> None:
         ({"parameters": {"model.lr": {"min": 0.5, "max": 0.1}}}, "above max"),
         ({"parameters": {"model.lr": {"values": 0.1}}}, "not a list"),
         ({"parameters": {"model.lr": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "above 0"),
+        ({"parameters": {"model.lr": {"distribution": ["uniform"], "min": 0, "max": 1}}}, "has no distribution"),
+        (
+            {"parameters": {"model.width": {"distribution": "log_uniform", "min": 16, "max": 1024}}},
+            "log_uniform_values",
+        ),
         ({"parameters": 3}, "is not a search space"),
         ({"parameters": {"data.init_args.val_protocol": {"values": ["full"]}}}, "cannot be compared"),
         ({"parameters": {"seed_everything": {"values": [1, 2]}}}, "cannot be compared"),
