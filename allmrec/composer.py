@@ -129,10 +129,7 @@ class Composer:
         )
         if not soft:
             return Prompts(ids, [[] for _ in ids], shortened)
-        front, joint = [USER_SLOT] if user else [], self.shown.joint
-        rows = zip(map(self._ordered, pasts), shown, strict=True)
-        slots = [[*front, *(past + items if joint else [])] for past, items in rows]
-        return Prompts(ids, slots, shortened)
+        return Prompts(ids, [self._slots(*row, user) for row in zip(pasts, shown, strict=True)], shortened)
 
     def sizes(self) -> Sizes:
         """What makes one prompt longer than another: titles, each between quotation marks, behind it slot and comma."""
@@ -141,28 +138,29 @@ class Composer:
         items[PAD] = 0
         return Sizes(items, self.max_history)
 
-    def about(self, history: Int[Tensor, "b l"], question: str, soft: bool = True) -> Prompts:
+    def about(self, history: Int[Tensor, "b l"], question: str, user: bool = True, soft: bool = True) -> Prompts:
         """Prompts that tell of a user and a history, and then say ``question`` instead of listing candidates.
 
         Args:
             history: Items, right-aligned; the last ``max_history`` are shown, fewer where the context is short.
             question: What follows; slots and other special tokens in it are left out.
-            soft: Whether there are slots.
+            user: Whether prompts speak of the user.
+            soft: Whether prompts have slots.
 
         Raises:
             UserError: If a prompt does not fit even without history.
         """
+        user = user and self.shown.user
         pasts, question = newest(history, self.max_history), plain(self.llm, question)
         ids, shortened = fitted(
             self.llm,
-            lambda row: self._profile(pasts[row], soft) + question,
+            lambda row: self.style.profile(self._past(pasts[row]), user, soft, self.shown.joint) + question,
             pasts,
             [self.llm.context - 1] * len(pasts),
             "a prompt with this question and no history",
             "Ask a shorter question, or choose a model with a longer context.",
         )
-        slots = [[USER_SLOT, *self._ordered(past)] if soft else [] for past in pasts]
-        return Prompts(ids, slots, shortened)
+        return Prompts(ids, [self._slots(past, [], user) if soft else [] for past in pasts], shortened)
 
     def _ordered(self, past: list[int]) -> list[int]:
         """What a prompt shows of a history, oldest first, in the order in which it does."""
@@ -172,13 +170,18 @@ class Composer:
         Random(str(mixed)).shuffle(mixed)
         return mixed
 
-    def _profile(self, past: list[int], soft: bool) -> str:
-        return self.style.profile([self.titles[item] for item in self._ordered(past)], soft)
+    def _slots(self, past: list[int], items: list[int], user: bool) -> list[int]:
+        """The item whose vector each slot of a prompt wants."""
+        return [*([USER_SLOT] if user else []), *(self._ordered(past) + items if self.shown.joint else [])]
+
+    def _past(self, past: list[int]) -> list[str]:
+        return self._named(self._ordered(past))
+
+    def _named(self, items: list[int]) -> list[str]:
+        return [self.titles[item] if self.shown.titles else "" for item in items]
 
     def _text(self, past: list[int], items: list[int], user: bool, soft: bool) -> str:
-        rows = (self._ordered(past), items)
-        history, candidates = ([self.titles[i] if self.shown.titles else "" for i in row] for row in rows)
-        return self.style.compose(history, candidates, user, soft, self.shown.joint)
+        return self.style.compose(self._past(past), self._named(items), user, soft, self.shown.joint)
 
 
 def newest(history: Int[Tensor, "b l"], count: int) -> list[list[int]]:

@@ -116,6 +116,10 @@ class ALLMRecControl(ALLMRecStage2):
         """As of stage 2, without user and history under ``null_context``."""
         return super().prompts(batch, null or self.control == "null_context")
 
+    def about(self, batch: SequenceBatch, question: str, null: bool = False) -> Prompts:
+        """As of stage 2, without user and history under ``null_context``."""
+        return super().about(batch, question, null or self.control == "null_context")
+
     def user_vectors(self, batch: SequenceBatch) -> Float[Tensor, "b d"]:
         """The filter's vector of each row's user, or of another one."""
         return super().user_vectors(self.others(batch) if self.control == "shuffled_users" else batch)

@@ -61,16 +61,14 @@ class PromptStyle:
             soft: Whether there are slots; a prompt without any has no user's clause either.
             joint: Whether slots stand behind titles.
         """
-        slots = (HISTORY, CANDIDATE) if soft and joint else ("", "")
-        clauses = [self.introduce()] if user and soft else []
-        if history:
-            clauses.append(self.remember(self._listed(history, slots[0])))
-        return "".join([*clauses, self.ask(self._listed(candidates, slots[1]))])
+        asked = self.ask(self._listed(candidates, CANDIDATE if soft and joint else ""))
+        return self.profile(history, user, soft, joint) + asked
 
-    def profile(self, history: Sequence[str], soft: bool = True) -> str:
-        """The user's clause, if there are slots, and the history's, if there is one, for a model that only reads."""
-        remembered = self.remember(self._listed(history, HISTORY if soft else "")) if history else ""
-        return (self.introduce() if soft else "") + remembered
+    def profile(self, history: Sequence[str], user: bool = True, soft: bool = True, joint: bool = True) -> str:
+        """What a prompt tells of the user before it asks; arguments as in :meth:`compose`."""
+        introduced = self.introduce() if user and soft else ""
+        remembered = self.remember(self._listed(history, HISTORY if soft and joint else "")) if history else ""
+        return introduced + remembered
 
     def card(self, title: str) -> str:
         """One item alone: its title and its slot."""

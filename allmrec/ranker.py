@@ -170,7 +170,7 @@ class LanguageModelRanker(PromptReport):
         Raises:
             UserError: If the question leaves no room in the context.
         """
-        prompts = self.composer.about(batch["history"], question, self.soft_slots)
+        prompts = self.about(batch, question)
         prefix = read_prefix(self.llm, prompts.ids, self.soft(batch, prompts))
         limits = [min(max_tokens, self.llm.context - len(prompt)) for prompt in prompts.ids]
         texts = self.llm.tokenizer.batch_decode(greedy(self.llm, prefix, limits, penalty), skip_special_tokens=True)
@@ -183,6 +183,11 @@ class LanguageModelRanker(PromptReport):
         shown = candidates.gather(1, prompt_order(keys, candidates.size(1), self.order))
         history = batch["history"][:, :0] if null else batch["history"]
         return self.composer(history, shown, user=not null and self.soft_slots, soft=self.soft_slots)
+
+    def about(self, batch: SequenceBatch, question: str, null: bool = False) -> Prompts:
+        """Prompts that ask something else of each row's user than for one of the candidates."""
+        history = batch["history"][:, :0] if null else batch["history"]
+        return self.composer.about(history, question, user=not null and self.soft_slots, soft=self.soft_slots)
 
     def shared_mean(self, mean: Tensor, count: int) -> Tensor:
         """A mean over ``count`` terms, weighted so that its mean over processes is that over all their terms."""

@@ -50,10 +50,28 @@ def test_text_prompts_have_no_slots(opt: FrozenLLM) -> None:
 
 def test_prompts_about_a_user_have_slots_or_titles_alone(opt: FrozenLLM) -> None:
     composer = Composer(opt, PromptStyle(), TITLES)
-    told, plain = (composer.about(HISTORY, "Likes", soft) for soft in (True, False))
+    told, plain = (composer.about(HISTORY, "Likes", soft=soft) for soft in (True, False))
     assert told.slots == [[USER_SLOT, 1, 2, 3], [USER_SLOT, 4, 5, 6, 7]]
     assert plain.slots == [[], []]
     assert [int(opt.is_slot(torch.tensor([row])).sum()) for row in (*told.ids, *plain.ids)] == [4, 5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shown", "slots"),
+    [
+        (Shown(user=False), [1, 2, 3]),
+        (Shown(joint=False), [USER_SLOT]),
+        (Shown(titles=False), [USER_SLOT, 1, 2, 3]),
+        (Shown(in_order=False), [USER_SLOT, 1, 2, 3]),
+    ],
+)
+def test_free_text_lacks_what_an_ablation_lacks(opt: FrozenLLM, shown: Shown, slots: list[int]) -> None:
+    composer = Composer(opt, PromptStyle(), TITLES, shown=shown)
+    told, asked = composer.about(HISTORY[:1], "Likes"), composer(HISTORY[:1], SHOWN[:1])
+    assert told.slots[0] == asked.slots[0][: len(slots)]
+    assert sorted(told.slots[0]) == sorted(slots)
+    # What is told ends with one token for the question, and the other prompt goes on with its candidates.
+    assert told.ids[0][:-1] == asked.ids[0][: len(told.ids[0]) - 1]
 
 
 def test_a_question_has_no_slots_of_its_own(opt: FrozenLLM) -> None:
