@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from allmrec.sentences import TextTower
 from common.errors import UserError
@@ -63,8 +64,7 @@ class HistoryTexts(nn.Module):
             )
         words = self.tower.tokenizer([*titles, INTRODUCTION, SEPARATOR], add_special_tokens=False)["input_ids"]
         *self.titles, self.introduction, self.separator = words
-        around: list[int] = self.tower.tokenizer("")["input_ids"]
-        self.front, self.back = around[:1], around[1:]
+        self.front, self.back = around(self.tower.tokenizer)
         least = len([*self.front, *self.introduction, *self.back]) + 1
         if self.tower.max_tokens < least:
             raise UserError(
@@ -128,3 +128,10 @@ class HistoryTexts(nn.Module):
 
     def _shown(self, histories: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         return [tuple(items[-self.shown :]) for items in histories]
+
+
+def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts in front of a text, and those behind it."""
+    bare, whole = (tokenizer(INTRODUCTION, add_special_tokens=special)["input_ids"] for special in (False, True))
+    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return whole[:start], whole[start + len(bare) :]

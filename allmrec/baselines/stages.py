@@ -75,14 +75,23 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return
-    every = trainer.check_val_every_n_epoch or 1
+    every = epochs_of_validation(trainer)
     for callback in trainer.early_stopping_callbacks:
         if callback.patience * every <= epochs:
             raise UserError(
-                f"{argument} is {epochs}, but early stopping may end the run {callback.patience * every} epochs after "
-                "its first validation",
-                f"Raise --early_stopping.patience above {epochs // every}, or lower --model.init_args.{argument}.",
+                f"{argument} is {epochs}, but early stopping may end the run {callback.patience * every:g} epochs "
+                "after its first validation",
+                f"Raise --early_stopping.patience above {math.floor(epochs / every)}, or lower "
+                f"--model.init_args.{argument}.",
             )
+
+
+def epochs_of_validation(trainer: L.Trainer) -> int | float:
+    """Epochs from one validation to the next; if these go by the clock, as many as without an interval."""
+    interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch or 1
+    if isinstance(interval, int):
+        return every * interval / trainer.num_training_batches
+    return every * interval if isinstance(interval, float) else every
 
 
 def steps_of(trainer: L.Trainer, epochs: int) -> tuple[int | float, int | float]:

@@ -26,7 +26,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from allmrec.composer import Composer
+from allmrec.composer import Composer, plain
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain, PromptStyle
 from allmrec.standin.copier import HEADS, start_as_copier
@@ -158,7 +158,7 @@ def train(
 ) -> dict[str, int | float]:
     """Trains the model and saves it into ``folder``; returns the level reached and the last share of right answers."""
     composer = Composer(llm, style, titles, max_title_tokens=settings.title_tokens)
-    rows = [row[: settings.text_tokens] for row in llm.answer_ids([text for text in texts if text])]
+    rows = [row[: settings.text_tokens] for row in llm.answer_ids([plain(llm, text) for text in texts if text])]
     parameters = list(llm.module.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, settings.steps))

@@ -33,6 +33,24 @@ def test_one_more_validation_of_patience_makes_a_run_long_enough(options: dict[s
     require_patience(trainer(max_epochs=9, **longer), "align_epochs", 4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"val_check_interval": 0.1},
+        {"val_check_interval": 5},
+        {"val_check_interval": 5, "check_val_every_n_epoch": None},
+    ],
+)
+def test_validations_within_an_epoch_use_up_patience(options: dict[str, Any]) -> None:
+    brief, long = (trainer(patience, max_epochs=9, **options) for patience in (40, 41))
+    for runner in (brief, long):
+        runner.fit_loop.max_batches = 50
+    with pytest.raises(UserError, match="may end the run 4 epochs after its first validation") as mistake:
+        require_patience(brief, "align_epochs", 4)
+    assert "patience above 40" in str(mistake.value)
+    require_patience(long, "align_epochs", 4)
+
+
 def test_a_trial_of_one_batch_needs_no_patience() -> None:
     brief = trainer(patience=1, fast_dev_run=True)
     require_patience(brief, "align_epochs", 4)
