@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from allmrec.llm import FrozenLLM
@@ -241,13 +242,16 @@ def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[lis
 
     Args:
         model: The model that reads them.
-        titles: Title of each item.
+        titles: Title of each item; index 0 is padding.
         most: Tokens that a title may have.
 
     Returns:
         The titles, and how many of them were cut.
     """
     clean = [" ".join(plain(model, title).split()) or UNTITLED for title in titles]
+    missing = clean[1:].count(UNTITLED)
+    if missing:
+        rank_zero_warn(f"{missing} of {len(titles) - 1} items have no titles: prompts call them {UNTITLED!r}.")
     cut = 0
     rows: list[list[int]] = model.tokenizer(clean, add_special_tokens=False)["input_ids"]
     for index, row in enumerate(rows):

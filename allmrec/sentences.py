@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from allmrec.frozen import Frozen
@@ -91,6 +92,11 @@ class TextTower(nn.Module):
             raise UserError(
                 "the data set has no item texts, and a sentence model reads nothing else of an item",
                 "Choose a recipe with titles or descriptions (`recbench list datasets`).",
+            )
+        missing = sum(not text.strip() for text in texts[1:])
+        if missing:
+            rank_zero_warn(
+                f"{missing} of {len(texts) - 1} items have no texts: the sentence model reads nothing there."
             )
         self.ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
         self.texts, self.cache, self.table = texts, cache, None

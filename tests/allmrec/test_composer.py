@@ -31,6 +31,12 @@ def test_answers_have_the_tokens_that_they_have_behind_a_prompt(llm: FrozenLLM) 
         assert [*whole, llm.end_id] == [*alone, *answer]
 
 
+def test_items_without_titles_are_counted(opt: FrozenLLM) -> None:
+    with pytest.warns(UserWarning, match="2 of 3 items have no titles: prompts call them 'untitled'"):
+        composer = Composer(opt, PromptStyle(), ["", "sea", " ", "</s>"])
+    assert composer.titles[1:] == ["sea", "untitled", "untitled"]
+
+
 def test_newest_items_are_shown(opt: FrozenLLM) -> None:
     prompts = Composer(opt, PromptStyle(), TITLES, max_history=2)(HISTORY, SHOWN, user=False)
     assert prompts.slots == [[2, 3, 8, 9, 10], [6, 7, 11, 12, 13]]

@@ -258,6 +258,11 @@ def test_senseless_numbers_are_refused(sbert: str, option: dict[str, float]) -> 
         ALLMRecStage1(NUM_ITEMS, sasrec(), sbert, **option)  # type: ignore[arg-type]  # values of several types
 
 
+def test_items_without_texts_are_counted(sbert: str) -> None:
+    with pytest.warns(UserWarning, match="1 of 2 items have no texts"):
+        TextTower(sbert).attach(["", "red", " "])
+
+
 def test_data_without_texts_is_refused(sbert: str) -> None:
     with pytest.raises(UserError, match="no item texts"):
         TextTower(sbert).attach(["", ""])

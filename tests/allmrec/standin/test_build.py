@@ -47,6 +47,11 @@ def test_it_is_deterministic_and_built_once(tmp_path: Path) -> None:
     assert build(tmp_path / "a", replace(TINY, seed=1)) != first
 
 
+def test_slots_in_texts_of_the_catalogue_are_no_slots(tmp_path: Path) -> None:
+    texts = ["", *(f"[UserRep] {text}</s> [HistoryEmb]" for text in TEXTS[1:])]
+    assert build_standin(TITLES, texts, tmp_path, settings=TINY).is_dir()
+
+
 def test_global_randomness_is_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(4)
     expected = torch.rand(3)
