@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.leaderboard.judge import paired_on
 from benchmarks.leaderboard.rows import RANKED_SEEDS, Cell, Row, Table
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.ledger.conditions import Conditions, Data, Facing, answers_of
+from benchmarks.ledger.conditions import Conditions, Data, Facing, answers_of, methods_of
 from benchmarks.ledger.durations import RATIOS, Durations
 from benchmarks.ledger.overrides import overrides
 from benchmarks.ledger.reported import STATISTICS, Claim, Paper, Place, ReportedFigure
@@ -222,9 +222,11 @@ class Ledger:
             return LedgerEntry(reported, None, barred, _joined(reasons), runs)
         return first[0]
 
-    def _order(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[bool, int, bool, int]:
+    def _order(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[bool, bool, int, bool, int]:
         differs = bool(self.conditions.differences(paper, reported, one))
-        return differs, -one.seeds, not one.headline, -one.table.cases
+        # Rows under other names stand for those under the paper's only where these are not made like the paper's.
+        own = all(row.runs[0].method == name for row, name in zip(one.rows, methods_of(reported), strict=False))
+        return differs, own == differs, -one.seeds, not one.headline, -one.table.cases
 
     def _barred(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[Verdict, str] | None:
         """Verdict and reasons for rows that may not be judged, or for a claim that no figure decides."""
@@ -243,11 +245,11 @@ class Ledger:
             by_method: dict[str, list[Row]] = {}
             for row in table.rows:
                 by_method.setdefault(row.runs[0].method, []).append(row)
-            names = _aliased(methods, paper.aliases.get(place.table, {}), by_method)
-            chosen: list[tuple[Row, ...]] = [()]
-            for name in names:
-                chosen = [(*rows, row) for rows in chosen for row in by_method.get(name, ())]
-            yield from (Facing(table, rows) for rows in chosen)
+            for names in dict.fromkeys((methods, _aliased(methods, paper.aliases.get(place.table, {}), by_method))):
+                chosen: list[tuple[Row, ...]] = [()]
+                for name in names:
+                    chosen = [(*rows, row) for rows in chosen for row in by_method.get(name, ())]
+                yield from (Facing(table, rows) for rows in chosen)
 
     def _has(self, one: Facing, reported: ReportedFigure | Claim) -> bool:
         metric = reported.metric
@@ -308,7 +310,7 @@ def _joined(reasons: Iterable[str]) -> str:
 
 
 def _aliased(methods: tuple[str, ...], aliases: Mapping[str, str], rows: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of rows if a suite has turned a component off in the method itself; then all of them change."""
+    """The names of rows where a suite has turned a component off in the method itself; then all of them change."""
     if not set(aliases.values()) <= rows.keys() or not set(methods) <= aliases.keys():
         return methods
     return tuple(aliases[method] for method in methods)

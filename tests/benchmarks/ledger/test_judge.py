@@ -332,13 +332,14 @@ def test_counts_may_follow_from_other_recipes_than_figures(
     assert figure(found)["why"] == "other data (recipe lrd)"
 
 
-def test_rows_are_renamed_where_a_suite_has_turned_a_part_off(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("model", "both"), [("facebook/opt-1.3b", 0.3), (None, 0.2)])
+def test_rows_are_renamed_where_a_suite_has_turned_a_part_off_and_the_paper_has_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str | None, both: float
 ) -> None:
-    paper = written(tmp_path, TINY.replace("    about", "    aliases: {sasrec: sasrec_ce, caser: sasrec}\n    about"))
-    for method, rate in (("sasrec", 0.2), ("sasrec_ce", 0.3)):
-        made_run(tmp_path / "runs", method, rate, **DATA)
-        assert main(["ledger", str(tmp_path / "runs"), "--paper", str(paper), "--format", "json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        expected = (0.2, None) if method == "sasrec" else (0.3, 0.2)
-        assert (figure(found)["ours"], figure(found, "caser")["ours"]) == expected
+    text = TINY.replace("    about", "    aliases: {sasrec: sasrec_ce, caser: sasrec}\n    about")
+    made_run(tmp_path / "runs", "sasrec", 0.2, **DATA, language_model=model)
+    alone = records(tmp_path, capsys, text=text)
+    assert (figure(alone)["ours"], figure(alone, "caser")["ours"]) == (0.2, None)
+    made_run(tmp_path / "runs", "sasrec_ce", 0.3, **DATA, language_model=model)
+    found = records(tmp_path, capsys, text=text)
+    assert (figure(found)["ours"], figure(found, "caser")["ours"]) == (both, 0.2)
