@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grimp
 import pytest
 import torch
 from torch import Tensor
@@ -150,3 +151,8 @@ def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], tm
     told: Any = data.train_dataloader().dataset
     assert told.sizes.shown_history == 3
     assert told.sizes.items[1:].tolist() == [len(answer) + 1 for answer in model.composer.answers[1:]]
+
+
+@pytest.mark.parametrize("model", ["allmrec.stage1", "allmrec.stage2", "allmrec.llm", "common.models.base"])
+def test_data_know_no_model(model: str) -> None:
+    assert not grimp.build_graph("allmrec", "common", cache_dir=None).chain_exists("allmrec.data", model)

@@ -99,17 +99,24 @@ def test_a_model_that_does_not_follow_its_owner_must_lie_where_the_owner_works(l
             llm.require_place(gpu, whole)
 
 
-def test_checkpointed_layers_give_the_same_loss_without_dropout(folders: dict[str, str]) -> None:
-    losses = []
+def test_checkpointed_layers_give_the_same_loss_without_dropout_and_keep_less(folders: dict[str, str]) -> None:
+    losses, kept = [], [0, 0]
     for checkpointing in (False, True):
         llm = FrozenLLM(folders["opt"], "fp32", gradient_checkpointing=checkpointing).train()
         ids = llm.prompt_ids(TEXTS)
         soft = torch.ones_like(soft_for(llm, ids)).requires_grad_()
-        loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft)
+
+        def pack(tensor: torch.Tensor, which: int = int(checkpointing)) -> torch.Tensor:
+            kept[which] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = llm.answer_loss(ids, llm.answer_ids([STYLE.answer("sea")] * 2), soft)
         loss.backward()
         assert soft.grad is not None
         losses.append((loss.detach(), soft.grad))
     torch.testing.assert_close(losses[0], losses[1])
+    assert kept[1] < kept[0] / 2
 
 
 @pytest.mark.parametrize("family", ["opt", "llama"])

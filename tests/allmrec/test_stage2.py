@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import pytest
 import torch
+from scipy.stats import chisquare
 from torch import Tensor
 from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
 
@@ -154,6 +155,25 @@ def test_candidates_are_shown_in_another_order_each_epoch(
     expected = torch.cat([batch["targets"][:, -1:], batch["negatives"][:, -1]], dim=1).sort(1).values
     assert all(torch.equal(c.sort(1).values, expected) for c in shown)
     assert not torch.equal(shown[0], shown[1])
+
+
+def test_training_shows_the_target_everywhere_equally(
+    folders: dict[str, str], joint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch, places = build(folders["opt"], joint), training_batch(), []
+    target = batch["targets"][:, -1:]
+
+    def watched(composer: Composer, history: Tensor, candidates: Tensor, **parts: bool) -> Prompts:
+        places.append((candidates == target).int().argmax(1))
+        raise InterruptedError
+
+    monkeypatch.setattr(Composer, "__call__", watched)
+    for epoch in range(1000):
+        monkeypatch.setattr(ALLMRecStage2, "current_epoch", epoch)
+        with pytest.raises(InterruptedError):
+            model.loss(batch)
+    counts = torch.bincount(torch.cat(places), minlength=batch["negatives"].size(2) + 1)
+    assert chisquare(counts.numpy()).pvalue > 1e-3
 
 
 def test_full_ranking_is_refused(folders: dict[str, str], joint: str) -> None:

@@ -13,6 +13,7 @@ from benchmarks.evaluate import load_run
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
+from common.models.sasrec import SASRec
 from tests.benchmarks.conftest import options
 
 
@@ -206,3 +207,17 @@ def test_an_unknown_scenario_and_two_tests_at_once_are_told(finished: Path, caps
     assert "Did you mean 'cold-users'" in capsys.readouterr().err
     assert main(["evaluate", str(finished), "--scenario", "overall", "--data", "synthetic"]) == 2
     assert "Give --scenario or --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["scorer", "metric version"])
+def test_another_scorer_and_another_version_of_the_metrics_are_other_protocols(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    if part == "scorer":
+        monkeypatch.setattr(SASRec, "protocol_overrides", lambda _: {"scorer": "mean"})
+    else:
+        monkeypatch.setattr("benchmarks.description.METRIC_VERSION", "another")
+    assert main(["evaluate", str(finished), "--runs", str(tmp_path)]) == 0
+    (result,) = evaluations(tmp_path, finished)
+    usual = read_result(finished).protocols
+    assert all(entry["id"] != usual[name]["id"] for name, entry in result.protocols.items())

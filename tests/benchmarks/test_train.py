@@ -4,14 +4,17 @@ import csv
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping
 
 from benchmarks.__main__ import main
-from benchmarks.callbacks import AtomicCheckpointIO
+from benchmarks.callbacks import AtomicCheckpointIO, RunRecord, training_summary
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
@@ -258,3 +261,12 @@ def test_a_row_that_does_not_fit_is_told(
     monkeypatch.setattr(SASRec, "loss", starved)
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--data.batch_size=6")]) == 2
     assert "batches of 3 rows cannot be halved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("waited", "undertrained"), [(5, True), (6, False)])
+def test_what_gained_nothing_for_half_its_patience_is_not_undertrained(waited: int, undertrained: bool) -> None:
+    stop = EarlyStopping("val/mrr", patience=10)
+    stop.wait_count = waited
+    trainer: Any = SimpleNamespace(callbacks=[stop], current_epoch=1, global_step=3, max_epochs=1, max_steps=-1)
+    summary = training_summary(trainer, RunRecord("val/mrr", "max", {}), closed_form=False)
+    assert (summary["stopped"], summary["undertrained"]) == ("max_epochs", undertrained)

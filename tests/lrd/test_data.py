@@ -219,3 +219,13 @@ def test_a_resumed_training_ends_as_an_unbroken_one(make: Make, tmp_path: Path) 
             trainer.save_checkpoint(checkpoint)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("graph", "late"), [("kg-released", True), ("kg-rewired", True), ("kg-train", False), ("kg-attributes", False)]
+)
+def test_only_relations_of_the_source_can_be_later_than_the_split(make: Make, graph: str, late: bool) -> None:
+    module = make(graph=graph)
+    assert not module.post_hoc_graph
+    module.manifest.graph["post_hoc"] = True
+    assert module.post_hoc_graph == late

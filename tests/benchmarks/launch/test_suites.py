@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments import find_suite
+from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.suites import read_suite
 from common.errors import UserError
 from tests.benchmarks.made_suites import suite_file
@@ -122,3 +122,20 @@ def test_what_the_suite_itself_sets_is_no_option_within_a_mapping_either(tmp_pat
     for changes in ({"options": {"data": nested}}, {"vary": {"data": [{"init_args": {}}, nested]}}):
         with pytest.raises(UserError, match=r"data.dataset is what the suite itself sets"):
             read_suite(suite_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_suites_select_by_the_metric_of_their_paper(name: str) -> None:
+    options = read_suite(find_suite(name)).options
+    rule = {"lrd": ("sampled-99", "val/ndcg@5"), "allmrec": ("sampled-19", "val/hr@1")}
+    rule["quickstart-allmrec"] = rule["allmrec"]
+    expected = rule.get(name, rule.get(name.partition("-")[0], (None, None)))
+    assert (options.get("data.val_protocol"), options.get("early_stopping.monitor")) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if name.startswith("lrd-")])
+def test_kda_stands_beside_itself_without_the_time_of_the_query(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    table = name.count("-") == 1 or name == "lrd-ml-100k" or name.endswith("controls")
+    for method in {"kda", "kda_lrd"} & set(suite.methods):
+        assert not table or f"{method}_last_event" in suite.methods

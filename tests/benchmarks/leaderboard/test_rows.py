@@ -11,11 +11,16 @@ from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.rows import experiment_of, rows_of, seeds_of
 from benchmarks.launch.suites import read_suite
 from benchmarks.leaderboard.formats import as_markdown
-from benchmarks.leaderboard.rows import build_table, build_tables
+from benchmarks.leaderboard.rows import build_table, build_tables, primary_metric
 from benchmarks.runs import Result
 from benchmarks.settings import setting_of
 from common.errors import UserError
 from tests.benchmarks.made_results import made_result
+
+
+def test_the_primary_metric_is_that_of_the_protocol() -> None:
+    expected = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
+    assert {protocol: primary_metric(protocol) for protocol in expected} == expected
 
 
 def test_mean_and_sample_deviation_over_seeds() -> None:

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 
 from common.data import candidates as module
 from common.data.candidates import CandidateSampler, TooFewItemsError, normalise_title, title_groups
+from common.data.pipeline import CANDIDATE_SEED
 from common.data.splits import leave_one_out
 from common.types import Split
 from tests.fixtures.histories import random_histories, split_of
@@ -97,3 +98,10 @@ def test_no_case_is_no_error() -> None:
     split = leave_one_out(split_of([[1, 2]])["sequences"])
     empty = sampler_of(split, ["a", "b", "c"]).draw(split["test"], 1, [0])
     assert torch.from_numpy(empty).shape == (0, 1)
+
+
+def test_draws_never_change() -> None:
+    # Those of the stores that results compare on must be drawn again anywhere.
+    split = leave_one_out(split_of([[1, 2, 3], [4, 5, 6, 7]])["sequences"])
+    drawn = sampler_of(split, [f"{i}" for i in range(12)]).draw(split["test"], 5, [CANDIDATE_SEED, 5, 0, 1])
+    assert drawn.tolist() == [[8, 4, 5, 6, 10], [9, 8, 1, 2, 10]]

@@ -163,6 +163,18 @@ def test_batches_hold_every_case_once(make: Make, phase: Literal["val", "test"],
     assert all(batch["protocol"] == protocol for batch in batches)
 
 
+def test_where_users_return_to_items_nothing_is_masked(make: Make) -> None:
+    data = make()
+    usual, unmasked = (data.protocol_fields(protocol)["masking"] for protocol in ("full", "full-unmasked"))
+    assert any(bool(batch["seen"].any()) for batch in data.case_loader("test", "full"))
+    data.manifest.stages.append({"repeated_pairs": 1})
+    try:
+        assert not any(bool(batch["seen"].any()) for batch in data.case_loader("test", "full"))
+        assert data.protocol_fields("full")["masking"] == unmasked != usual
+    finally:
+        data.manifest.stages.pop()
+
+
 def test_stored_candidates_belong_to_their_phase(make: Make) -> None:
     data = make()
     for phase in ("val", "test"):

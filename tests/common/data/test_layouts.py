@@ -55,10 +55,10 @@ def test_what_has_no_address_wants_a_source(tmp_path: Path) -> None:
 def test_downloads_are_asked_for_where_the_publisher_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[object, ...]] = []
 
-    def note(url: str, target: Path, **_: object) -> Path:
-        asked.append((url.rsplit("/", 1)[1], str(target.relative_to(tmp_path))))
+    def note(url: str, target: Path, lock: Path, md5: str | None = None, size: int | None = None) -> Path:
+        asked.append((url.rsplit("/", 1)[1], str(target.relative_to(tmp_path)), md5, size))
         return target
 
     monkeypatch.setattr(layouts, "fetch", note)
@@ -67,6 +67,6 @@ def test_downloads_are_asked_for_where_the_publisher_keeps_them(
     assert download(DATASETS["ml-100k"], tmp_path) == tmp_path / "downloads" / "ml-100k" / "ml-100k"
     names = ["reviews_Office_Products_5.json.gz", "meta_Office_Products.json.gz"]
     assert asked == [
-        *((name, f"downloads/amazon-office/{name}") for name in names),
-        ("ml-100k.zip", "downloads/ml-100k.zip"),
+        *((name, f"downloads/amazon-office/{name}", None, None) for name in names),
+        ("ml-100k.zip", "downloads/ml-100k.zip", "0e33842e24a9c977be4e0107933c0723", 4_924_029),
     ]

@@ -155,7 +155,8 @@ def test_blank_lines_and_windows_line_ends_are_harmless(tmp_path: Path) -> None:
 
 def test_every_archive_has_an_address() -> None:
     assert all(archive.url.endswith(f"/{key}.zip") for key, archive in movielens.ARCHIVES.items())
-    assert all(archive.md5 is None or len(archive.md5) == 32 for archive in movielens.ARCHIVES.values())
+    without = {key for key, archive in movielens.ARCHIVES.items() if len(archive.md5 or "") != 32}
+    assert without == {"ml-latest-small"}
 
 
 @pytest.mark.real_data

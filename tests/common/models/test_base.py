@@ -121,6 +121,22 @@ def test_chunks_of_a_batch_give_the_ranks_of_the_whole() -> None:
 
 
 @torch.inference_mode()
+def test_scores_of_the_catalogue_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recommender, "score_bytes", 6 * 4 * (toy.NUM_ITEMS + 1))
+    model, batch, rows = _model(), toy.full_batch(), list[int]()
+    whole = model.score_catalogue
+
+    def counted(part: SequenceBatch) -> torch.Tensor:
+        rows.append(len(part["history"]))
+        return whole(part)
+
+    monkeypatch.setattr(model, "score_catalogue", counted)
+    model.rank(batch)
+    assert sum(rows) == len(batch["history"])
+    assert max(rows) == 6
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize(
     "error",
     [

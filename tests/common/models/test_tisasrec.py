@@ -168,4 +168,4 @@ def test_mixed_precision_comes_near_full_precision(variant: TiSASRecVariant) -> 
 @pytest.mark.parametrize(("option", "value"), [("max_unit", 0), ("time_span", -1)])
 def test_times_without_a_unit_or_a_span_are_refused(option: str, value: int) -> None:
     with pytest.raises(UserError, match=f"{option} is {value}"):
-        TiSASRec(9, max_history=6, **{option: value})
+        TiSASRec(9, max_history=6, **{option: value})  # type: ignore[arg-type]  # values of several types
