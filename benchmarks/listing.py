@@ -26,7 +26,7 @@ ENCODERS = {
 
 
 def show(what: Kind | None = None) -> None:
-    """Lists data sets, recipes, methods, scenarios, suites or encoders, and what each needs.
+    """Lists data sets, recipes, methods, scenarios, suites or encoders.
 
     Args:
         what: What to list; everything when omitted.
