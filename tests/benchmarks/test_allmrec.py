@@ -104,7 +104,8 @@ def test_a_filter_that_reads_no_history_may_have_been_given_a_shorter_one(
 def test_a_checkpoint_made_from_another_filter_is_not_resumed(
     chain: dict[str, Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = shutil.copytree(chain["sasrec_allmrec"], tmp_path / "other")
+    other = shutil.copytree(chain["sasrec_allmrec"], tmp_path / "another")
+    replace(read_result(other), run_id="another").write(other)
     given = [f"--predecessors.sasrec_allmrec={other}", f"--ckpt_path={chain['allmrec_stage1'] / 'last.ckpt'}"]
     assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *QUICK, *given)]) == 2
     assert "was trained with predecessors.sasrec_allmrec" in capsys.readouterr().err
