@@ -78,12 +78,13 @@ class TextTower(nn.Module):
         self.width = int(model.get_embedding_dimension() or 0)
         self.table: Tensor | None = None
 
-    def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
+    def attach(self, texts: Sequence[str], cache: Path | None = None, kind: str = "texts") -> None:
         """Tokenises the text of each item; index 0 is padding.
 
         Args:
             texts: Text of each item.
             cache: Folder in which vectors of a frozen model are kept from run to run.
+            kind: What the texts are, for messages.
 
         Raises:
             UserError: If no item has a text.
@@ -95,9 +96,7 @@ class TextTower(nn.Module):
             )
         missing = sum(not text.strip() for text in texts[1:])
         if missing:
-            rank_zero_warn(
-                f"{missing} of {len(texts) - 1} items have no texts: the sentence model reads nothing there."
-            )
+            rank_zero_warn(f"{missing} of {len(texts) - 1} items have no {kind}: they share one vector.")
         self.ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
         self.texts, self.cache, self.table = texts, cache, None
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from allmrec.baselines.stages import require_stages
@@ -246,11 +245,7 @@ class MoRec(SASRec):
             UserError: If no item has one.
         """
         super().attach(catalogue)
-        texts = catalogue[self.reads]
-        missing = sum(not text.strip() for text in texts[1:])
-        if 0 < missing < self.num_items:
-            rank_zero_warn(f"{missing} of {self.num_items} items have no {self.reads}: they share one vector.")
-        self.items.tower.attach(texts, catalogue.get("text_cache"))
+        self.items.tower.attach(catalogue[self.reads], catalogue.get("text_cache"), self.reads)
         self.items.forget()
 
     def table_marks(self) -> list[str]:

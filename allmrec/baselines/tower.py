@@ -48,9 +48,9 @@ class LayeredTower(TextTower):
         self.states: Float[Tensor, "m w"] | None = None
         self.loaded: str | None = digest_of(self.model) if self.trained else None
 
-    def attach(self, texts: Sequence[str], cache: Path | None = None) -> None:
+    def attach(self, texts: Sequence[str], cache: Path | None = None, kind: str = "texts") -> None:
         """Tokenises the text of each item; index 0 is padding."""
-        super().attach(texts, cache)
+        super().attach(texts, cache, kind)
         self.states = None
 
     @torch.no_grad()

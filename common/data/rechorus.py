@@ -50,11 +50,13 @@ def read(key: str, folder: Path) -> Source:
             malformed(files[-1], expected, found, "Rename that column, or leave it out.", column="i_title")
         files.extend(texts)
         titles = _read_titles(*texts)
-        # An index may know more items than the split, which are no candidates.
-        occurring = pl.concat([train["item"], val["item"], test["item"]]).to_frame()
-        others = titles.join(occurring, "item", "semi")
-        meta = titles if meta is None else meta.join(titles, "item", "left", maintain_order="left")
-        meta = pl.concat([meta, others.join(meta, "item", "anti", maintain_order="left")], how="diagonal")
+        if meta is None:
+            meta = titles
+        else:
+            # An index may know more items than the split, which are no candidates.
+            occurring = pl.concat([train["item"], val["item"], test["item"]]).to_frame()
+            others = titles.join(occurring, "item", "semi").join(meta, "item", "anti", maintain_order="left")
+            meta = pl.concat([meta.join(titles, "item", "left", maintain_order="left"), others], how="diagonal")
     events = conform.interactions(train)
     return Source(
         name=key,

@@ -49,6 +49,7 @@ class _SoftmaxLoss(torch.autograd.Function):
         targets: Tensor,
         bias: Tensor | None,
     ) -> Tensor:
+        """The loss; the gradients are computed on the way, since scores are not kept."""
         kind = states.device.type
         # Loss and gradients are added up in 32 bits at least.
         exact = torch.promote_types(states.dtype, torch.float32)

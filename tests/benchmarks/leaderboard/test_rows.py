@@ -192,13 +192,13 @@ def test_runs_of_one_seed_on_several_predecessors_are_marked() -> None:
 
 
 def test_evaluations_of_such_runs_are_marked_like_them() -> None:
-    def tested(seed: int, name: str) -> Result:
+    def evaluation(seed: int, name: str) -> Result:
         made_from = {"checkpoint": name, "sasrec": "p"}
         return made_result("a", 0.5, seed, checkpoint=f"runs/toy/a/{name}", run_id=f"of {name}", predecessors=made_from)
 
-    shared = build_table([tested(seed, str(seed)) for seed in range(5)], "full").rows[0]
+    shared = build_table([evaluation(seed, str(seed)) for seed in range(5)], "full").rows[0]
     assert (shared.rank, shared.seeds, shared.marks) == (None, 5, ("seeds share a predecessor",))
-    twice = build_table([tested(0, name) for name in "pq"], "full").rows[0]
+    twice = build_table([evaluation(0, name) for name in "pq"], "full").rows[0]
     assert (twice.seeds, twice.marks) == (1, ("one of several runs of a seed",))
 
 
