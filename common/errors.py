@@ -45,7 +45,7 @@ def at_least(
         UserError: For the first value that is too small.
     """
     for name, value in values.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # which also refuses NaN
             cure = f"give {least} or more."
             raise UserError(
                 f"{_option(options, name)} is {value}", f"{reason}: {cure}" if reason else cure.capitalize()
@@ -55,7 +55,7 @@ def at_least(
 def above_zero(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
     """Refuses numbers that are not positive; arguments as in :func:`at_least`."""
     for name, value in values.items():
-        if value <= 0:
+        if not value > 0:
             raise UserError(f"{_option(options, name)} is {value}", "Give a number above 0.")
 
 

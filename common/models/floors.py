@@ -163,7 +163,7 @@ class RecentPopularity(_TimeFloor):
 
     Args:
         num_items: Number of items.
-        days: Length of the window.
+        days: Length of the window; infinite for all events before the query.
         clock: Time to look back from: the ``query`` or the user's ``last_event``.
     """
 
@@ -176,7 +176,7 @@ class RecentPopularity(_TimeFloor):
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Events before the query, less those before the window's start."""
         now = query_time(batch, self.clock)
-        since = now - round(self.days * DAY)
+        since = (now.double() - self.days * DAY).clamp_min(torch.iinfo(torch.long).min).round().long()
         return self.log_of_events.counts(now).sub_(self.log_of_events.counts(since)).to(self.device)
 
 

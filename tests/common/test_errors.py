@@ -1,5 +1,6 @@
 """Messages say what is wrong and what to do."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -28,11 +29,16 @@ def test_a_number_that_is_too_small_is_refused_by_its_option() -> None:
         at_least(1, "data", width=1, users=0)
     with pytest.raises(UserError, match=r"--model.width is -1\nIt is a size: give 0 or more\."):
         at_least(0, "model", reason="It is a size", width=-1)
+    with pytest.raises(UserError, match=r"--data.width is nan"):
+        at_least(1, "data", width=math.nan)
     with pytest.raises(UserError, match=r"^--max-tokens is 0\n"):
         at_least(1, "", max_tokens=0)
 
 
-@pytest.mark.parametrize(("check", "accepted", "refused"), [(above_zero, 0.1, 0), (shares, 1, 1.1), (shares, 0, -0.1)])
+@pytest.mark.parametrize(
+    ("check", "accepted", "refused"),
+    [(above_zero, 0.1, 0), (above_zero, 0.1, math.nan), (shares, 1, 1.1), (shares, 0, -0.1)],
+)
 def test_a_number_out_of_range_is_refused_by_its_option(
     check: Callable[..., None], accepted: int | float, refused: int | float
 ) -> None:

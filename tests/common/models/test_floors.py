@@ -71,10 +71,10 @@ def _loop(pairs: list[tuple[int, int]], days: list[int], weight: Callable[[int],
 
 
 @settings(max_examples=40, deadline=None)
-@given(events, queries, st.integers(1, 8))
-def test_recent_popularity_agrees_with_a_loop(pairs: list[tuple[int, int]], days: list[int], window: int) -> None:
+@given(events, queries, st.integers(1, 8).map(float) | st.just(float("inf")))
+def test_recent_popularity_agrees_with_a_loop(pairs: list[tuple[int, int]], days: list[int], window: float) -> None:
     expected = _loop(pairs, days, lambda age: age <= window)
-    assert _scores(RecentPopularity(4, days=float(window)), pairs, days) == expected
+    assert _scores(RecentPopularity(4, days=window), pairs, days) == expected
 
 
 @settings(max_examples=40, deadline=None)
