@@ -24,9 +24,10 @@ def interval_histograms(catalogue: Catalogue, num_points: int) -> Float[Tensor, 
     """Histograms of whole logarithmic ages, one per relation of :class:`Graph`, each divided by its largest count.
 
     Intervals of the virtual relation lie between consecutive events of a user; of an attribute, between consecutive
-    events of a user among those with one value; of an item relation, between an event and the newest earlier one of
-    the user with an edge to it. Intervals of zero are skipped. A relation without any interval takes the histogram of
-    the virtual one. The released code counts validation and test events as well; ours training events only.
+    events of a user among those with one value; of an item relation, between an event and the newest one of the user at
+    an earlier time with an edge to it. Intervals of zero are skipped. A relation without any interval takes the
+    histogram of the virtual one. The released code counts validation and test events as well, and items without a value
+    as items of one value; ours neither.
 
     Raises:
         UserError: If an interval is too long for ``num_points``.
@@ -73,7 +74,7 @@ def _consecutive(train: Sequences, values: Int[Tensor, "i_plus_1"] | None = None
 
 
 def _since_related(train: Sequences, edges: Int[Tensor, "m 2"], num_items: int) -> Float[Tensor, "k"]:
-    """Ages of the newest earlier event that an edge leads from, for all events that have one."""
+    """Ages of the newest event at an earlier time that an edge leads from, for all events that have one."""
     items, times = train["items"].long(), train["times"].long()
     # Below every pair, so that each has a last key that is not above it.
     lowest = edges.new_full((1,), -1)
@@ -84,8 +85,9 @@ def _since_related(train: Sequences, edges: Int[Tensor, "m 2"], num_items: int) 
         waiting = waiting[place[waiting] >= lag]
         earlier = waiting - lag
         pairs = items[earlier] * (num_items + 1) + items[waiting]
-        related = keys[torch.searchsorted(keys, pairs, right=True) - 1] == pairs
+        linked = keys[torch.searchsorted(keys, pairs, right=True) - 1] == pairs
+        related = linked & (times[earlier] < times[waiting])
         found.append(torch.stack([times[waiting], times[earlier]], dim=1)[related])
         waiting = waiting[~related]
     now, then = torch.cat(found).T
-    return log_age(now[now > then], then[now > then])
+    return log_age(now, then)

@@ -16,6 +16,7 @@ HISTORIES = [
     [(1, 0), (2, 3600), (3, 3600), (1, 90_000)],
     [(4, 50), (2, 7000), (5, 200_000), (6, 10**8)],
     [(6, 5)],
+    [(1, 0), (1, 9000), (3, 9000)],
 ]
 RELATIONS = {"complement": [(1, 2), (1, 3), (4, 5)], "never": [(6, 6)]}
 COLOURS = [0, 1, 1, 2, 0, 1, 0]
@@ -48,7 +49,8 @@ def naive_intervals(name: str) -> list[int]:
         for end, (item, time) in enumerate(history):
             for earlier, then in reversed(history[:end]):
                 same = COLOURS[item] == COLOURS[earlier] > 0
-                if name == "virtual" or (same if name == "colour" else (earlier, item) in RELATIONS[name]):
+                linked = then < time and (earlier, item) in RELATIONS.get(name, [])
+                if name == "virtual" or (same if name == "colour" else linked):
                     found.append(time - then)
                     break
     return [seconds for seconds in found if seconds]
