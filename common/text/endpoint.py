@@ -6,6 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from urllib.parse import urlsplit
 
@@ -78,8 +79,9 @@ class EndpointEncoder:
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=self.retry))
-            session.headers["Authorization"] = f"Bearer {self._key()}"
-            session.auth = self.login
+            key = self._key()
+            # As a header alone it would give way to a login for this host in ~/.netrc.
+            session.auth = self.login or partial(_signed, key)
             shown = track(batches, description=f"asking {self.model}", disable=len(batches) < 8)
             parts = [self._ask(session, batch) for batch in shown]
         widths = sorted({part.size(1) for part in parts})
@@ -145,6 +147,11 @@ class EndpointEncoder:
             words = re.sub(r"\\?".join(map(re.escape, secret)), "***", words)
         # Cut last, so that no secret is cut in two and missed.
         return words[:_WORDS]
+
+
+def _signed(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    request.headers["Authorization"] = f"Bearer {key}"
+    return request
 
 
 def divided(url: str) -> tuple[str, tuple[str, str] | None]:

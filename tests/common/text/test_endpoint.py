@@ -67,6 +67,17 @@ def test_white_space_around_a_key_is_no_part_of_it(endpoint: Server, monkeypatch
     assert len(EndpointEncoder("m").encode(TEXTS)) == len(TEXTS)
 
 
+def test_a_login_of_netrc_does_not_replace_the_key(
+    endpoint: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    logins = tmp_path / "netrc"
+    logins.write_text("default login bob password hunter2\n")
+    logins.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(logins))
+    EndpointEncoder("m").encode(TEXTS)
+    assert endpoint.login == f"Bearer {KEY}"
+
+
 @pytest.mark.parametrize("key", ["\u00e4sk-Zq9", "sk\r-Zq9", "sk\n-Zq9", "\u201csk-Zq9\u201d"])
 def test_a_key_that_no_header_may_carry_is_refused_unseen(
     endpoint: Server, monkeypatch: pytest.MonkeyPatch, key: str
