@@ -43,8 +43,9 @@ def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
 
     ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions; items without any
     interaction count as cold. ``cold_item_by_interactions`` and ``warm_item_by_interactions`` are the items that make
-    up the bottom and top 35 % of interactions. ``popularity_decile_1`` holds the least popular items. ``head_user`` is
-    the fifth of all users with the most training events, ``tail_user`` the others.
+    up the bottom and top 35 % of interactions. ``popularity_decile_1`` holds the least popular items; items of equal
+    count share the decile of their middle, which is a later one where few events are left to train on. ``head_user``
+    is the fifth of all users with the most training events, ``tail_user`` the others.
 
     Args:
         split: The split whose training events count.

@@ -195,6 +195,12 @@ def test_test_users_are_the_same_whatever_the_seed(make: Make) -> None:
     assert len(cases(test_users=10)) == 10
 
 
+def test_test_users_are_drawn_apart_from_the_trained_ones(make: Make) -> None:
+    data = make(scenario="few-shot-16", test_users=16)
+    cases = torch.cat([batch["case_id"] for batch in data.test_dataloader()[0]])
+    assert 0 < int(data.slices({"case_id": cases.int()})["trained_user"].sum()) < len(cases) == 16
+
+
 def test_predictions_default_to_all_users_and_take_a_list(make: Make) -> None:
     data = make()
     assert [u for batch in data.predict_dataloader() for u in batch["user_id"].tolist()] == list(range(1, 34))
@@ -289,7 +295,7 @@ def test_protocol_fields_know_which_users_were_drawn(
 ) -> None:
     fields = make(**arguments).protocol_fields("full")
     assert fields == make(**arguments).protocol_fields("full")
-    monkeypatch.setattr(seed, 1)
+    monkeypatch.setattr(seed, 2)
     others = make(**arguments).protocol_fields("full")
     assert {name for name in fields if fields[name] != others[name]} == {"drawn_users"}
 

@@ -29,7 +29,7 @@ def trained_users(split: Split) -> set[int]:
 
 def test_the_draw_of_users_is_the_same_in_every_version() -> None:
     # A version of PyTorch that draws others would set all figures apart from earlier ones.
-    assert torch.randperm(1000, generator=seeded(SEED))[:6].tolist() == [216, 824, 974, 906, 578, 348]
+    assert torch.randperm(1000, generator=seeded(SEED))[:6].tolist() == [152, 433, 979, 917, 303, 607]
 
 
 def test_overall_is_the_split_itself() -> None:
