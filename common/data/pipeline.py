@@ -253,8 +253,11 @@ def _perhaps_positions(source: Source) -> dict[str, str]:
 
 
 def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
-    """Warns of relations to items that the source lacks, unless they are a shop's lists, which have a snapshot date."""
-    if entry.snapshot or source.relations.is_empty():
+    """Warns of relations to items that the source lacks, unless they are a shop's lists, which have a snapshot date.
+
+    Whoever ships a split has cut these lists to its items.
+    """
+    if source.relations.is_empty() or (entry.snapshot and source.split is None):
         return {}
     items = [gather(source.interactions, source.split)["item"], source.items["item"]]
     return graph.strangers(source.relations, sort_tokens(pl.concat(items)))

@@ -103,6 +103,18 @@ def test_all_layouts_end_in_one_kind_of_store(tmp_path: Path, writer: object) ->
     assert store.manifest.num_interactions == split["sequences"]["offsets"][-1] == 96
 
 
+def test_relations_that_come_with_a_split_name_its_items(tmp_path: Path) -> None:
+    rechorus.write(tmp_path / "raw")
+    assert (
+        "unknown-relation-items"
+        not in prepare("amazon-office", source=tmp_path / "raw", root=tmp_path).manifest.warnings
+    )
+    meta = tmp_path / "raw" / "item_meta.csv"
+    meta.write_text(meta.read_text().replace("[9, ", "[99999, "))
+    warnings = prepare("amazon-office", source=tmp_path / "raw", root=tmp_path).manifest.warnings
+    assert "'99999'" in warnings["unknown-relation-items"]
+
+
 def test_every_step_of_a_preparation_moves_its_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, float]] = []
     update = Progress.update
