@@ -1,13 +1,18 @@
 """``recbench analyse`` on tiny runs."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.__main__ import main
+from benchmarks.analyse import best_pairs
+from common.data.stores import find_store
+from common.data.synthetic import true_relation
 from tests.benchmarks.conftest import options
 
 SMALL = [
@@ -66,9 +71,30 @@ def test_explanations_name_users_titles_and_relations(found: dict[str, Any]) -> 
         assert row["recommended"] != row["because_of"] != ""
 
 
-def test_synthetic_runs_are_held_against_the_truth(found: dict[str, Any]) -> None:
+def test_synthetic_runs_are_held_against_the_truth_on_pairs_that_no_training_history_holds(
+    found: dict[str, Any], root: Path
+) -> None:
     assert set(found["agreement"]) == {"discovered", "permuted", "k_means", "untrained", "probe"}
     assert all(row["low"] <= row["ami"] <= row["high"] for row in found["agreement"].values())
+    store = find_store(root, "synthetic", "planted")
+    split, truth = store.split(), {name: value.numpy() for name, value in store.truth().items()}
+    items, offsets = split["sequences"]["items"].tolist(), split["sequences"]["offsets"].tolist()
+    trained, held_out = set(), set()
+    for start, end in zip(offsets, split["train_end"].tolist(), strict=False):
+        trained |= {frozenset(pair) for pair in combinations(items[start:end], 2)}
+    for part in (split["val"], split["test"]):
+        for user, position in zip(part["user"].tolist(), part["position"].tolist(), strict=True):
+            held_out |= {(item, items[position]) for item in items[offsets[user] : position][-20:]}
+    heads, tails = np.array([pair for pair in held_out if frozenset(pair) not in trained]).T
+    related = int((true_relation(truth, heads, tails) > 0).sum())
+    assert {row["pairs"] for row in found["agreement"].values()} == {related}
+    assert 0 < related < len(heads) < len(held_out)
+
+
+def test_the_most_confident_pairs_come_first() -> None:
+    pairs, probability = torch.tensor([[1, 2], [2, 3], [3, 1]]), torch.tensor([0.1, 0.7, 0.4])
+    best = best_pairs(pairs, probability, ["", "a", "b", "c"], 2)
+    assert [(row["head"], row["tail"]) for row in best] == [("b", "c"), ("c", "a")]
 
 
 def test_page_holds_the_pictures_and_escapes_titles(analysed: Path) -> None:

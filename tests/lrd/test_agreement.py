@@ -50,6 +50,18 @@ def test_information_is_one_for_equal_partitions_and_near_zero_for_random_labels
     assert chance["low"] < 0 < chance["high"] < 0.02
 
 
+def test_interval_is_as_wide_as_independent_draws_scatter() -> None:
+    def drawn(seed: int, resamples: int) -> dict[str, float]:
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 4, 400)
+        found = np.where(rng.random(400) < 0.5, labels, rng.integers(0, 4, 400))
+        return adjusted_mutual_information(labels, found, np.arange(400), resamples)
+
+    scatter = float(np.std([drawn(seed, 0)["ami"] for seed in range(200)]))
+    widths = [row["high"] - row["low"] for row in (drawn(seed, 100) for seed in range(10))]
+    assert float(np.mean(widths)) == pytest.approx(2 * 1.96 * scatter, rel=0.2)
+
+
 def test_pairs_of_one_target_are_no_further_evidence() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 300)
@@ -102,6 +114,7 @@ def test_a_classifier_that_knows_the_functions_is_found_out() -> None:
             made.discovery.classify.weight[relation, 8 + relation % 3] = 5
     found = agreement(made, truth(), pairs()[::2], pairs()[1::2], resamples=0)
     assert found["discovered"]["ami"] > 0.99
+    assert found["untrained"]["ami"] < 0.9
 
 
 def test_untrained_extractor_keeps_the_vectors_and_leaves_the_trained_one_alone() -> None:

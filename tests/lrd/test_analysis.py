@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -76,14 +77,32 @@ def test_two_hops_are_those_of_a_loop() -> None:
     assert 0 < sum(expected) < 200
 
 
-def test_compositions_stand_beside_chance() -> None:
-    known = Catalogue(num_items=20, relations={"complement": edges(10), "substitute": edges(10, seed=1)})
-    pairs = random_pairs(400, 20, generator())
-    found = compositions(known, pairs, torch.arange(400) % 2, ["virtual", "latent 1", "latent 2"])
+def test_compositions_are_those_of_a_loop_beside_chance() -> None:
+    parts = {"complement": edges(10), "substitute": edges(10, seed=1)}
+    linked = {name: {frozenset(edge) for edge in part.tolist()} for name, part in parts.items()}
+    linked["any"] = linked["complement"] | linked["substitute"]
+
+    def share(first: str, second: str, pairs: Tensor) -> float:
+        joined = [
+            any({head, x} in linked[first] and {x, tail} in linked[second] for x in range(1, 21))
+            for head, tail in pairs.tolist()
+        ]
+        return sum(joined) / len(joined)
+
+    pairs, labels = random_pairs(500, 20, generator()), torch.arange(500) % 3 // 2
+    found = compositions(
+        Catalogue(num_items=20, relations=parts), pairs, labels, ["virtual", "latent 1", "latent 2"], seed=0
+    )
     assert list(found) == ["virtual", "latent 1"]
-    assert found["virtual"]["pairs"] == 200
-    assert abs(found["virtual"]["any"] - found["virtual"]["random"]) < 0.1
-    assert found["virtual"]["complement + substitute"] <= found["virtual"]["any"]
+    drawn = generator()
+    chance = share("any", "any", random_pairs(20_000, 20, drawn))
+    degrees = torch.tensor([sum(item in edge for edge in linked["any"]) for item in range(21)])
+    for relation, row in enumerate(found.values()):
+        own = pairs[labels == relation]
+        expected = {"pairs": float(len(own)), "any": share("any", "any", own), "random": chance}
+        expected["degree_matched"] = share("any", "any", degree_matched(own, degrees, drawn))
+        expected |= {f"{one} + {other}": share(one, other, own) for one in parts for other in parts}
+        assert row == pytest.approx(expected)
 
 
 def test_random_pairs_are_of_two_items_and_matched_ones_of_like_degree() -> None:
