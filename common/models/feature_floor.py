@@ -12,6 +12,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from common.errors import UserError
 from common.models.closed_form import ClosedFormRecommender
 from common.models.floors import DAY, Clock, EventLog, clock_information, query_time
 from common.models.item_knn import cosine_neighbours, history_matrix, user_item_matrix
@@ -77,7 +78,11 @@ class FeatureFloor(ClosedFormRecommender):
         """Fits the weights on the validation cases of the trainer's DataModule, unless they came from a checkpoint."""
         super().setup(stage)
         if self.data_module is not None and not bool(self.weights.any()):
-            self.fit(self.data_module.case_loader("val", self.fit_protocol))
+            try:
+                cases = self.data_module.case_loader("val", self.fit_protocol)
+            except UserError as error:
+                raise UserError(f"--model.fit_protocol: {error.what}", error.cure) from error
+            self.fit(cases)
 
     def get_extra_state(self) -> Float[Tensor, "f"]:
         """The weights, for checkpoints. A buffer would be rounded with the model under ``bf16-true``."""
