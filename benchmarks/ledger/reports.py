@@ -72,8 +72,16 @@ class Reports:
         self.found = found
 
     def cell(self, rows: Sequence[Row], claim: Claim) -> Cell | None:
-        """A row's figure over its seeds or, of two rows, the lead of the first over the seeds that both have."""
-        own, *others = [{run.seed: value for run, value in self._values(row, claim)} for row in rows]
+        """A row's figure over its seeds or, of two rows, the lead of the first over the seeds that both have.
+
+        The one report about a floor holds for every seed.
+        """
+        figures = [{run.seed: value for run, value in self._values(row, claim)} for row in rows]
+        known = set().union(*figures)
+        own, *others = [
+            dict.fromkeys(known, *figure.values()) if row.floor and len(figure) == 1 else figure
+            for row, figure in zip(rows, figures, strict=True)
+        ]
         seeds = sorted(set(own).intersection(*others))
         return Cell.of([own[seed] - sum(other[seed] for other in others) for seed in seeds]) if seeds else None
 

@@ -96,6 +96,16 @@ def test_an_ordering_by_a_report_is_judged_over_the_seeds_that_have_one(
     assert len(row["runs"]) == 2 * len(leads)
 
 
+def test_the_one_report_about_a_floor_holds_for_every_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2, 3):
+        genres(tmp_path / "runs", "allmrec", 0.7 + seed / 100, seed, language_model="facebook/opt-6.7b")
+    genres(tmp_path / "runs", "llm_only", 0.4, 1, language_model="facebook/opt-6.7b", closed_form=True)
+    (row,) = claimed(tmp_path, capsys, NAMED)
+    assert (row["verdict"], row["why"], row["seeds"]) == ("reproduced", "separated over seeds", 3)
+    assert row["difference"] == pytest.approx(0.32)
+    assert len(row["runs"]) == 4
+
+
 def test_a_stand_in_that_names_genres_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for method in ("allmrec", "llm_only"):
         genres(tmp_path / "runs", method, 0.4, language_model="standin-abc")
