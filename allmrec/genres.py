@@ -12,10 +12,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 OTHER_SPELLINGS = {"sci fi": ("science fiction", "scifi"), "children": ("childrens", "kids"), "film noir": ("noir",)}
 """How free text also calls a genre."""
+QUOTED = re.compile(r'"[^"\n]*(?:"|$)|“[^”\n]*(?:”|$)', re.MULTILINE)
+"""What stands in double quotes; an answer may be cut off before they close."""
 
 
 def named_genres(text: str, genres: Iterable[str]) -> list[str]:
-    """Genres that a text names, in the order of their first mention.
+    """Genres that a text names, in the order of their first mention; words of quoted titles do not count.
 
     Args:
         text: What was written.
@@ -23,9 +25,18 @@ def named_genres(text: str, genres: Iterable[str]) -> list[str]:
 
     >>> named_genres("Comedies, and science-fiction; no more comedy", ["drama", "comedy", "sci fi"])
     ['comedy', 'sci fi']
+    >>> named_genres('"Star Wars (1977)" and other "sci-fi"', ["war", "sci fi"])
+    ['sci fi']
     """
-    plain = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-    found = {genre: match.start() for genre in genres if (match := re.search(_pattern(genre), plain))}
+    patterns = {genre: _pattern(genre) for genre in genres}
+
+    def unquoted(quoted: re.Match[str]) -> str:
+        # A genre may be quoted as well.
+        own = _words(quoted[0])
+        return f" {own} " if any(re.fullmatch(pattern, own) for pattern in patterns.values()) else " "
+
+    plain = _words(QUOTED.sub(unquoted, text))
+    found = {genre: match.start() for genre, pattern in patterns.items() if (match := re.search(pattern, plain))}
     return sorted(found, key=lambda genre: found[genre])
 
 
@@ -51,6 +62,10 @@ def precision(named: Sequence[str], liked: Collection[str], count: int) -> float
     (1.0, 0.5)
     """
     return sum(genre in liked for genre in named[:count]) / count
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _pattern(genre: str) -> str:
