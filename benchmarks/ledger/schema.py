@@ -76,6 +76,13 @@ def number(value: Any, where: str) -> None:  # noqa: ANN401
         raise _MisplacedError(where, "a number", value)
 
 
+def tolerance(value: Any, where: str) -> None:  # noqa: ANN401
+    """Refuses anything but a share below 1."""
+    number(value, where)
+    if value >= 1:
+        raise _MisplacedError(where, "a share below 1", value, "5 % is 0.05.")
+
+
 def one_of(known: Collection[str], kind: str) -> Check:
     """Refuses anything but one of the known names of a kind."""
 
@@ -223,7 +230,7 @@ def _paper(values: dict[str, Any]) -> None:
         {
             "paper": text,
             "source": text,
-            "tolerance": number,
+            "tolerance": tolerance,
             "requires": requires,
             "protocol": one_of(PRIMARY, "protocol"),
             "metric": metric,
@@ -274,7 +281,7 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
             "metric": metric,
             "protocol": one_of(PRIMARY, "protocol"),
             "scenario": scenario,
-            "tolerance": number,
+            "tolerance": tolerance,
             "differs": text,
             "not_applicable": text,
             "answers": one_of({*ANSWERS, own}, "metric of answers"),

@@ -98,6 +98,8 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
             "statistics: {recipe: {ml-100k: [6-core]}, table",
             "statistics, recipe, ml-100k, 1: expected a recipe, found '6-core'",
         ),
+        ("tolerance: 0.1", "tolerance: 5", "the file, tolerance: expected a share below 1, found 5.\n5 % is 0.05."),
+        ("    about", "    tolerance: 1\n    about", "Table 2, tolerance: expected a share below 1, found 1"),
         ("protocol: full", "protocol: ful", "protocol: expected a protocol, found 'ful'"),
         ("recipe: [5-core]", "recipe: 5-core", "requires, recipe: expected a list, found '5-core'"),
         (
