@@ -245,6 +245,29 @@ def _paper(values: dict[str, Any]) -> None:
             "claims": list_of(_claim(methods)),
         },
     )(values, "the file")
+    _once(values)
+
+
+def _once(values: dict[str, Any]) -> None:
+    """Refuses a figure that stands in two places."""
+    places: dict[tuple[str, ...], str] = {}
+    for number, table in enumerate(values["tables"], 1):
+        conditions = table.get("protocol", values["protocol"]), table.get("scenario", "overall")
+        for position, column in enumerate(table["columns"], 1):
+            where = f"tables, {number}, columns, {position}"
+            data = column["dataset"], column.get("slice", "overall")
+            for method, entry in column["values"].items():
+                for name in _metrics(entry, table.get("metric", values["metric"])):
+                    key = table["table"], table["about"], *conditions, *data, method, name
+                    if (other := places.setdefault(key, where)) != where:
+                        place = f"{table['table']}, {data[0]}, values, {method}"
+                        cure = "Remove one, or let `about` tell their tables apart."
+                        raise _MisplacedError(place, f"{name} once", [other, where], cure)
+
+
+def _metrics(entry: Any, usual: Any) -> list[Any]:  # noqa: ANN401
+    """The metrics of a cell."""
+    return list(entry) if isinstance(entry, dict) else [usual]
 
 
 def _recipes() -> set[str]:
@@ -297,7 +320,7 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
 def _relative(table: dict[str, Any], where: str, usual: Any) -> None:  # noqa: ANN401
     """Refuses ratios that do not say to which method they are relative, and orderings by ratio."""
     figures = [entry for column in table["columns"] for entry in column["values"].values()]
-    metrics = {name for entry in figures for name in (entry if isinstance(entry, dict) else [usual])}
+    metrics = {name for entry in figures for name in _metrics(entry, usual)}
     if metrics & set(RATIOS) and "relative_to" not in table:
         raise _MisplacedError(where, "a field 'relative_to' for ratios", sorted(table))
     if usual in RATIOS and any({"best", "above"} & set(column) for column in table["columns"]):

@@ -133,6 +133,35 @@ def test_a_file_of_another_form_is_refused_at_its_place(tmp_path: Path, before: 
         read_paper(written(tmp_path, TINY.replace(before, after)))
 
 
+COLUMN = "      - {dataset: ml-100k, values: {caser: 0.1}}\n"
+COPY = f"  - table: Table 2\n    about: all users\n    columns:\n{COLUMN}"
+
+
+@pytest.mark.parametrize(("copy", "place"), [(COPY, "tables, 2, columns, 1"), (COLUMN, "tables, 1, columns, 2")])
+def test_a_figure_that_stands_twice_is_refused_with_both_places(tmp_path: Path, copy: str, place: str) -> None:
+    message = rf"Table 2, ml-100k, values, caser: expected hr@10 once, found \['tables, 1, columns, 1', '{place}'\]"
+    with pytest.raises(UserError, match=message):
+        read_paper(written(tmp_path, TINY + copy))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("all users", "others"),
+        ("{dataset", "{slice: cold_user, dataset"),
+        ("    columns", "    scenario: cold-users\n    columns"),
+        ("    columns", "    protocol: sampled-99\n    columns"),
+        ("ml-100k", "ml-1m"),
+        ("0.1", "{hr@5: 0.1}"),
+        ("caser", "gru4rec"),
+    ],
+)
+def test_figures_under_other_conditions_stand_beside_it(tmp_path: Path, before: str, after: str) -> None:
+    usual = read_paper(written(tmp_path, TINY))
+    paper = read_paper(written(tmp_path, TINY + COPY.replace(before, after)))
+    assert len(paper.cells) == len(usual.cells) + 1
+
+
 def test_slices_that_a_file_may_name_are_those_of_a_split() -> None:
     sequences = Sequences(offsets=torch.tensor([0, 0, 3]), items=torch.tensor([1, 2, 3]), times=torch.tensor([1, 2, 3]))
     known = slices(leave_one_out(sequences), 3)
