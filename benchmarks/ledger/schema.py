@@ -295,7 +295,8 @@ def _claim(method: Check) -> Check:
 
 
 def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: ANN401
-    name = value.get("table", where) if isinstance(value, dict) else where
+    # Without a name, a table is known by its place.
+    name = (value.get("table") if isinstance(value, dict) else None) or where
     usual = value.get("metric", own) if isinstance(value, dict) else own
     metric(usual, f"{name}, metric")
     fields(
@@ -328,7 +329,7 @@ def _relative(table: dict[str, Any], where: str, usual: Any) -> None:  # noqa: A
 
 
 def _column(value: Any, where: str, method: Check, usual: Any) -> None:  # noqa: ANN401
-    if isinstance(value, dict) and "dataset" in value:
+    if isinstance(value, dict) and value.get("dataset"):
         where = f"{where.partition(', columns')[0]}, {value['dataset']}"
 
     def cell(entry: Any, place: str) -> None:  # noqa: ANN401

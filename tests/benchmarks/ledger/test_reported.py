@@ -67,7 +67,10 @@ def test_figures_and_orderings_of_a_file(tmp_path: Path) -> None:
     [
         ("    about: all users\n", "", "Table 2: expected a field 'about'"),
         ("  - table: Table 2\n    about", "  - about", "tables, 1: expected a field 'table'"),
-        ("  - table: Table 2", "  - table: null", "None, table: expected a text, found None"),
+        ("  - table: Table 2", "  - table: null", "tables, 1, table: expected a text, found None"),
+        ("  - table: Table 2", "  - table: ''", "tables, 1, table: expected a text, found ''"),
+        ("  - table: Table 2", "  - table: ''\n    metric: hr", "tables, 1, metric: expected a metric, found 'hr'"),
+        ("dataset: ml-100k, best", "dataset: '', best", "Table 2, columns, 1, dataset: expected a data set, found ''"),
         ("{dataset: ml-100k, best", "{best", "Table 2, columns, 1: expected a field 'dataset'"),
         ("dataset: ml-100k, best", "dataset: ml-100, best", "expected a data set, found 'ml-100'"),
         ("sasrec: 0.2", "sasrec: high", "Table 2, ml-100k, values, sasrec: expected a number, found 'high'"),
