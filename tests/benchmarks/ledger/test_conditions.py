@@ -149,6 +149,15 @@ def test_runs_with_other_settings_than_the_papers_get_no_verdict(
     assert why in figure["why"]
 
 
+def test_a_logged_figure_of_a_short_training_is_not_comparable_with_runs_of_any_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(5):
+        as_printed(made_run(tmp_path, "rcf", 0.1445, seed, **OFFICE), "lrd", "rcf")
+    short = entries(tmp_path, REPORTED / "lrd.yaml", capsys)["RCF after 10 epochs", "rcf"]
+    assert (short["verdict"], short["why"].partition(",")[0]) == ("not comparable", "it stopped after 10 epochs")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "why"),
     [
