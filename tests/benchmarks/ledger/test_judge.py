@@ -118,6 +118,18 @@ def test_scenarios_face_their_own_figures(tmp_path: Path, capsys: pytest.Capture
     assert (record["runs"], record["why"]) == (["cold"], "other cold users (truncated)")
 
 
+def test_a_test_of_a_training_on_another_data_set_leaves_the_papers_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for origin, verdict in (("amazon-beauty", "missing"), ("amazon-movies", "not comparable")):
+        data = {"recipe": "allmrec", "trained_on": origin}
+        made: dict[str, Any] = {"dataset": "amazon-games", "protocol": "sampled-19", "data": data}
+        made_run(tmp_path / origin, "allmrec_texts", 0.12, fields={"scenario": f"from-{origin}"}, **made)
+        assert main(["ledger", str(tmp_path / origin), "--paper", "allmrec", "--format", "json"]) == 0
+        found = [r for r in json.loads(capsys.readouterr().out) if r["table"] == "Table 7"]
+        assert [r["verdict"] for r in found if r["method"] == "allmrec_texts"] == [verdict]
+
+
 def test_an_ordering_is_reproduced_where_its_methods_are_separated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
