@@ -229,7 +229,8 @@ def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -
 
 
 def _stopping_reason(trainer: L.Trainer, early: EarlyStopping | None) -> str:
-    if early is not None and early.wait_count >= early.patience:
+    # A threshold stops it too, and a patience of 0 is over only at the first epoch without a gain.
+    if early is not None and early.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
         return "early_stopping"
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return "max_steps"

@@ -195,12 +195,21 @@ def test_loggers_of_the_configuration_are_used_and_not_stored(root: Path, tmp_pa
     assert "logger" not in stored["trainer"]
 
 
-def test_early_stopping_is_named_as_the_reason(root: Path, tmp_path: Path) -> None:
-    stop = ["--early_stopping.patience=1", "--model.lr=0.0", "--model.width=8"]
-    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path), *stop]) == 0
+@pytest.mark.parametrize(
+    ("given", "stopped", "undertrained"),
+    [
+        (["--early_stopping.patience=1", "--model.lr=0.0"], "early_stopping", False),
+        (["--early_stopping.stopping_threshold=0.001"], "early_stopping", False),
+        (["--early_stopping.divergence_threshold=0.999"], "early_stopping", False),
+        (["--early_stopping.patience=0", "--trainer.max_epochs=1"], "max_epochs", True),
+    ],
+)
+def test_early_stopping_is_named_as_the_reason_if_it_is(
+    root: Path, tmp_path: Path, given: list[str], stopped: str, undertrained: bool
+) -> None:
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path), "--model.width=8", *given]) == 0
     training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
-    assert training["stopped"] == "early_stopping"
-    assert not training["undertrained"]
+    assert (training["stopped"], training["undertrained"]) == (stopped, undertrained)
 
 
 def test_result_json_has_no_secret_and_no_nan(finished: Path) -> None:
