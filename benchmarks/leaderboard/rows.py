@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from scipy import stats
 
 from benchmarks.leaderboard.labels import labels_of
+from benchmarks.leaderboard.variants import difference, variant_of
 from benchmarks.results import OVERALL
-from benchmarks.runs import Result
+from benchmarks.runs import CHECKPOINT, Result
 from benchmarks.standins import STANDIN
 from common.errors import UserError
 
@@ -90,7 +91,9 @@ class Row:
         information_set: What it reads.
         floor: Whether it is a floor.
         marks: ``undertrained``, ``ties``, ``imputed time``, ``halved batches``, ``post-hoc graph``, ``tuned on …``,
-            ``stand-in LLM``, ``selected on …``, ``below floor <name>``, and the method's own.
+            ``seeds share a predecessor``, ``seeds of <n> code revisions`` or ``versions of torch``, ``stand-in LLM``,
+            ``selected on …``, ``one of several runs of a seed`` (trainings on other predecessors, or with other
+            figures), ``below floor <name>``, and the method's own.
         costs: Means over runs: ``train_seconds``, ``users_per_second``, ``memory`` and ``device_memory`` (peak
             bytes), ``trained`` and ``frozen`` (parameters), ``trials`` and ``hours`` of tuning; unknown costs are
             absent.
@@ -198,8 +201,8 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
     crowded: set[str] = set()
     for result in sorted(results, key=lambda r: (r.checkpoint is not None, r.run_id)):
         held = groups[result.config_id].setdefault(result.seed, result)
-        # A test of a finished run repeats it; another training, on other predecessors, does not.
-        if held.trained_id != result.trained_id:
+        # A test of a finished run repeats it, and so does its training for the sake of other protocols.
+        if held.trained_id != result.trained_id and not _repeats(held, result, key):
             crowded.add(result.config_id)
     labels = labels_of({name: next(iter(runs.values())) for name, runs in groups.items()})
     primary = primary_metric(protocol)
@@ -236,39 +239,8 @@ def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Tabl
         table = build_table(members, protocol, slice)
         if not table.rows or not any(row.metrics for row in table.rows):
             continue
-        tables.append(replace(table, note="; ".join(sorted(notes)), variant=_variant(members[0], alike, protocol)))
+        tables.append(replace(table, note="; ".join(sorted(notes)), variant=variant_of(members[0], alike, protocol)))
     return tables
-
-
-IMPLIED = {"cases": "test_users", "drawn_users": "test_users", "candidates": "data"}
-"""Fields of a protocol that follow from another: the cases from the number of users, and candidates from the data."""
-
-
-def _variant(own: Result, alike: Sequence[Result], protocol: str) -> str:
-    """The fields in which a protocol differs from those of the same scenario, with its own values."""
-
-    def fields(result: Result) -> dict[str, str]:
-        values = {"scenario": OVERALL} | result.protocols[protocol]["fields"]
-        return {name: str(value) for name, value in values.items()}
-
-    mine = fields(own)
-    others = [other for other in map(fields, alike) if other["scenario"] == mine["scenario"]]
-    differing = [name for name, value in mine.items() if any(other.get(name) != value for other in others)]
-    shown = [name for name in sorted(differing) if IMPLIED.get(name) not in differing]
-    recipe = str(own.data.get("recipe", ""))
-    return ", ".join(
-        f"recipe {recipe}" if name == "data" and recipe else f"{name.replace('_', ' ')} {mine[name][:20]}"
-        for name in shown
-    )
-
-
-def difference(one: Result, other: Result, protocol: str) -> str:
-    """The fields of a protocol in which two results differ, with the beginnings of both values."""
-    a, b = ({"scenario": OVERALL} | result.protocols[protocol]["fields"] for result in (one, other))
-    names = {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
-    shown = sorted(name for name in names if IMPLIED.get(name) not in names)
-    values = [(name.replace("_", " "), *(str(fields.get(name, "none"))[:20] for fields in (a, b))) for name in shown]
-    return "differs in " + ", ".join(f"{name}: {mine} | {theirs}" for name, mine, theirs in values)
 
 
 def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
@@ -284,6 +256,14 @@ def _refuse_mixture(results: Sequence[Result], protocol: str) -> None:
                 f"{difference(first, result, protocol)}.",
                 "Leave --protocol out to get separate tables, or name only runs that agree.",
             )
+
+
+def _repeats(one: Result, other: Result, key: str) -> bool:
+    """Whether two trainings of one configuration and seed built on the same runs, and came to the same figures."""
+    bases = [{role: name for role, name in run.predecessors.items() if role != CHECKPOINT} for run in (one, other)]
+    pairs = [(one.metrics[name], other.metrics.get(name)) for name in one.metrics if name.startswith(f"{key}/")]
+    same = all(math.isclose(a, b, abs_tol=1e-6) for a, b in pairs if b is not None)
+    return bases[0] == bases[1] and same
 
 
 def _of(key: str, protocol: str) -> bool:

@@ -73,7 +73,7 @@ def test_headings_name_recipes_and_not_what_follows_from_other_fields() -> None:
         "a", 0.1, fields={"data": "1e" * 32, "candidates": "bb", "test_users": "all"}, data={"recipe": "whole"}
     )
     assert {table.variant for table in build_tables([one, other])} == {
-        f"data {'0f' * 10}, test users 9",
+        f"data {'0f' * 6}, test users 9",
         "recipe whole, test users all",
     }
 
@@ -85,6 +85,14 @@ def test_tables_are_headed_by_their_scenario() -> None:
     assert "## toy, full\n" in text
     assert "## toy, full, few-shot-30\n" in text
     assert "scenario: overall | few-shot-30" in text
+
+
+def test_fields_of_words_are_told_whole() -> None:
+    results = [made_result("a", 0.1), made_result("a", 0.1, fields={"scenario": "cold-users (truncated) on overall"})]
+    assert {table.note for table in build_tables(results)} == {
+        "differs in scenario: overall | cold-users (truncated) on overall",
+        "differs in scenario: cold-users (truncated) on overall | overall",
+    }
 
 
 def test_share_of_the_gap_uses_the_best_floor_that_reads_no_more() -> None:
@@ -191,14 +199,23 @@ def test_runs_of_one_seed_on_several_predecessors_are_marked() -> None:
     assert (row.seeds, row.marks) == (1, ("one of several runs of a seed",))
 
 
+def test_a_training_made_again_for_other_protocols_is_no_other_run() -> None:
+    twice = [made_result("a", 0.5, run_id=name, predecessors={"sasrec": "p"}) for name in "vw"]
+    twice.append(made_result("a", 0.5, run_id="of w", checkpoint="runs/toy/a/w", predecessors={"sasrec": "p"}))
+    twice[2].predecessors["checkpoint"] = "w"
+    assert build_table(twice, "full").rows[0].marks == ()
+    other = made_result("a", 0.6, run_id="x", predecessors={"sasrec": "p"})
+    assert build_table([*twice, other], "full").rows[0].marks == ("one of several runs of a seed",)
+
+
 def test_evaluations_of_such_runs_are_marked_like_them() -> None:
-    def evaluation(seed: int, name: str) -> Result:
-        made_from = {"checkpoint": name, "sasrec": "p"}
+    def evaluation(seed: int, name: str, base: str = "p") -> Result:
+        made_from = {"checkpoint": name, "sasrec": base}
         return made_result("a", 0.5, seed, checkpoint=f"runs/toy/a/{name}", run_id=f"of {name}", predecessors=made_from)
 
     shared = build_table([evaluation(seed, str(seed)) for seed in range(5)], "full").rows[0]
     assert (shared.rank, shared.seeds, shared.marks) == (None, 5, ("seeds share a predecessor",))
-    twice = build_table([evaluation(0, name) for name in "pq"], "full").rows[0]
+    twice = build_table([evaluation(0, name, name) for name in "pq"], "full").rows[0]
     assert (twice.seeds, twice.marks) == (1, ("one of several runs of a seed",))
 
 
