@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.columns import markdown
+from benchmarks.leaderboard.labels import id_in_label
 from benchmarks.leaderboard.rows import (
     RANKED_SEEDS,
     RANKED_SEEDS_LLM,
@@ -55,15 +56,16 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
         *("dataset", "protocol", "protocol_id", "scenario", "slice", "cases"),
         *("method", "rank", "rank_low", "rank_high", "group"),
         *("lead", "lead_low", "lead_high", "seeds", "floor", "metric", "mean", "std", "n", "reach", "share"),
-        *("information_set", "marks", *COSTS),
+        *("information_set", "marks", *COSTS, "config_id", "runs"),
     ]
     writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in _records(tables):
-        flat: dict[str, Any] = {name: "; ".join(record[name]) for name in ("information_set", "marks")}
+        flat: dict[str, Any] = {name: "; ".join(record[name]) for name in ("information_set", "marks", "runs")}
         flat |= dict(zip(("rank_low", "rank_high"), record["ranks"] or (None, None), strict=True))
         flat |= dict(zip(("lead", "lead_low", "lead_high"), record["lead"] or (None, None, None), strict=True))
-        flat |= record["costs"]
+        # Most are counts, which are whole unless runs differ.
+        flat |= {name: int(value) if value.is_integer() else value for name, value in record["costs"].items()}
         own = {name: record["slices"][name] for name in slices if name in record["slices"]}
         cells = record["metrics"] | {f"{name}/{record['primary']}": cell for name, cell in own.items()}
         for metric, cell in cells.items():
@@ -100,6 +102,7 @@ def record_of(table: Table, row: Row) -> dict[str, Any]:
         "information_set": list(row.information_set),
         "marks": list(row.marks),
         "costs": row.costs,
+        "config_id": row.runs[0].config_id,
         "runs": [run.run_id for run in row.runs],
         "metrics": {name: vars(cell) | {"reach": cell.reach} for name, cell in row.metrics.items()},
         "slices": {name: vars(cell) | {"reach": cell.reach} for name, cell in row.slices.items()},
@@ -196,7 +199,8 @@ def _lead(standing: Standing | None) -> str:
 
 
 def _footnotes(table: Table) -> list[str]:
-    notes = [f"Floors are in italics. Sorted by {table.primary}; mean ± standard deviation over seeds."]
+    notes = ["Floors are in italics."] if any(row.floor for row in table.rows) else []
+    notes.append(f"Sorted by {table.primary}; mean ± standard deviation over seeds.")
     if table.leakage is not None:
         notes.append(f"For {table.leakage:.1%} of the test cases, the training data contain events after the target.")
     if any(row.share is not None for row in table.rows):
@@ -210,9 +214,13 @@ def _footnotes(table: Table) -> list[str]:
             "*ranks*: the ranks that a row may have; rows that share a letter under *tie* are not separated (Welch's t "
             "over seeds and paired bootstrap over users, both with Holm's correction over all pairs)."
         )
-    if any(row.standing for row in table.rows):
+    if any(_lead(row.standing) for row in table.rows):
         notes.append(
             "*vs best*: difference from the best row with its uncorrected 95 % interval; without a rank, it only "
             "compares checkpoints."
         )
+    by_id = [row for row in table.rows if row.method.endswith(id_in_label(row.runs[0].config_id))]
+    if by_id:
+        runs = [f"*{row.method}*: {', '.join(f'`{run.run_id}`' for run in row.runs)}" for row in by_id]
+        notes.append(f"Settings of rows that are told apart by ids are in their runs' `config.yaml`: {'; '.join(runs)}.")
     return [" ".join(notes), ""]

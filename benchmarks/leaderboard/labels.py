@@ -32,9 +32,14 @@ def labels_of(rows: Mapping[str, Result]) -> dict[str, str]:
             continue
         told = _differences([rows[name].settings for name in names])
         clear = len(set(told)) == len(told) and all(0 < len(text) <= LONGEST for text in told)
-        endings = told if clear else [name[:4] for name in names]
-        labels |= {name: f"{method} [{ending}]" for name, ending in zip(names, endings, strict=True)}
+        endings = [f"[{text}]" for text in told] if clear else [id_in_label(name) for name in names]
+        labels |= {name: f"{method} {ending}" for name, ending in zip(names, endings, strict=True)}
     return labels
+
+
+def id_in_label(config_id: str) -> str:
+    """How a label ends that tells a row apart by its id."""
+    return f"[{config_id[:4]}]"
 
 
 def _differences(settings: Sequence[Mapping[str, object]]) -> list[str]:

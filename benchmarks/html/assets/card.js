@@ -41,7 +41,8 @@ function cardBody(row, run, id) {
       ["epochs", training.epochs],
       ["steps", training.steps],
       ["stopped by", training.stopped],
-      ["best epoch", training.best_epoch],
+      // Stored as Lightning counts, from 0; the number of epochs, and curves here, count from 1.
+      ["best epoch", training.epochs ? training.best_epoch + 1 : ""],
       [training.monitor ?? "monitor", training.best == null ? "" : figure(training.best)],
       ["undertrained", training.undertrained ? "yes" : "no"],
     ]),

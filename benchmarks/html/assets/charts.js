@@ -139,7 +139,7 @@ function drawSlices() {
 
 function curveTraces(run, name, shade, extra) {
   return Object.entries(run.curve).map(([series, points]) => ({
-    x: points.map((point) => point[0]), y: points.map((point) => point[1]), name, type: "scatter", mode: points.length > 1 ? "lines" : "markers", line: { width: 1.4, color: shade, dash: series === "train/loss" ? "dot" : "solid" }, series,
+    x: points.map((point) => point[0] + 1), y: points.map((point) => point[1]), name, type: "scatter", mode: points.length > 1 ? "lines" : "markers", line: { width: 1.4, color: shade, dash: series === "train/loss" ? "dot" : "solid" }, series,
     hovertemplate: `<b>${name}</b><br>epoch %{x}: %{y:.4f}<extra></extra>`, ...extra,
   }));
 }

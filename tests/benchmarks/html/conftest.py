@@ -19,6 +19,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of two data sets: one with ranked rows, floors, slices and marks, and one with a single run."""
     runs = tmp_path_factory.mktemp("made")
     late = {"undertrained": True, "monitor": "val/ndcg@10", "epochs": 2, "stopped": "max_epochs", "best": 0.2}
+    late["best_epoch"] = 1
     code = {"code": {"sha": "0123456789abcdef", "dirty": False}, "versions": {"torch": "2.13"}}
     for seed in range(5):
         common: dict[str, Any] = {"peak_memory": {"host": 2**30}, "environment": code}

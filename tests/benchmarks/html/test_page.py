@@ -1,6 +1,7 @@
 """The page in headless Chromium: what a reader does with it."""
 
 import random
+import re
 from typing import Any
 
 METHODS = "td.method button"
@@ -91,6 +92,9 @@ def test_a_row_opens_its_run_card(page: Any) -> None:  # noqa: ANN401
     text = card.inner_text()
     for part in ("undertrained", "0123456789ab", "torch", "val/ndcg@10", "leave_one_out", "PROTOCOL"):
         assert part in text
+    # The last of two epochs, as the curve has them.
+    assert re.search(r"best epoch\s+2\b", text)
+    assert page.evaluate("Object.values(data.runs).flatMap((run) => curveTraces(run, '', '', {}))[0].x") == [1, 2]
     card.get_by_text("config.yaml of").click()
     assert "class_path: weak" in card.locator("pre").inner_text()
     card.get_by_role("button", name="seed 3").click()

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
-from benchmarks.leaderboard.rows import build_table, build_tables
+from benchmarks.leaderboard.rows import Row, Standing, build_table, build_tables
 from tests.benchmarks.made_results import made_result
 
 RESULTS = [
@@ -63,6 +64,41 @@ def test_csv_and_json_hold_the_same_figures() -> None:
 def test_csv_leaves_out_a_slice_that_no_run_has() -> None:
     tables = build_tables(RESULTS)
     assert as_csv(tables, ["tied_in_time"]) == as_csv(tables)
+
+
+def test_runs_of_a_row_are_found() -> None:
+    ids = ("c1" * 6, "d2" * 6)
+    results = [made_result("a", seed / 10, seed, config_id=name) for name in ids for seed in (1, 2)]
+    results = [replace(run, run_id=f"{run.config_id[:2]}{run.seed}") for run in results]
+    tables = build_tables(results)
+    assert "their runs' `config.yaml`: *a [c1c1]*: `c11`, `c12`; *a [d2d2]*: `d21`, `d22`." in as_markdown(tables)
+    rows = csv.DictReader(io.StringIO(as_csv(tables)))
+    assert {(row["method"], row["config_id"], row["runs"]) for row in rows} == {
+        ("a [c1c1]", ids[0], "c11; c12"),
+        ("a [d2d2]", ids[1], "d21; d22"),
+    }
+    apart = [made_result("a", 0.1, config_id=name, settings={"lr": n}) for n, name in enumerate(ids)]
+    assert "config.yaml" not in as_markdown(build_tables(apart))
+
+
+def test_footnotes_explain_only_what_is_there() -> None:
+    standing = Standing(None, "", (0.1, 0.0, 0.2), 0.1)
+    notes = {"Floors are in italics", "*vs best*"}
+
+    def told(row: Row) -> set[str]:
+        text = as_markdown([replace(build_table([RESULTS[1]], "full"), rows=(row,))])
+        return {note for note in notes if note in text}
+
+    floor, model = (build_table([run], "full").rows[0] for run in RESULTS[:2])
+    assert told(model) == told(replace(model, standing=replace(standing, lead=None))) == set()
+    assert told(floor) == {"Floors are in italics"}
+    assert told(replace(model, standing=standing)) == {"*vs best*"}
+
+
+def test_counts_are_whole_in_csv() -> None:
+    run = made_result("a", 0.1, parameters={"trained": 34550, "frozen": 0}, seconds={"train": 1.5})
+    (row, *_) = csv.DictReader(io.StringIO(as_csv(build_tables([run]))))
+    assert (row["trained"], row["frozen"], row["train_seconds"]) == ("34550", "0", "1.5")
 
 
 @pytest.mark.parametrize(
