@@ -11,7 +11,8 @@ def summary_lines(result: Result) -> list[str]:
     """A line about the training of a run, and one line of metrics per protocol."""
     seconds, training = result.seconds, result.training
     how = "closed form"
-    if not result.closed_form:
+    # What builds on trained runs may be no floor and yet have nothing to train.
+    if not (result.closed_form or training.get("stopped") == "closed_form"):
         epochs = training.get("epochs", 0)
         how = f"{epochs} epoch{'' if epochs == 1 else 's'}, stopped by {training.get('stopped', 'evaluation')}, "
         how += f"{seconds.get('train', 0):.1f} s training"
