@@ -7,10 +7,13 @@ import os
 
 from common.errors import UserError
 
+KEYLESS = ("offline", "disabled", "dryrun")
+"""Values of ``WANDB_MODE`` that need no key."""
+
 
 def wandb_state() -> str:
     """Whether a W&B key is available, without showing it."""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+    if os.environ.get("WANDB_MODE") in KEYLESS:
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
     if os.environ.get("WANDB_API_KEY"):
         return "logged in by WANDB_API_KEY"
@@ -28,7 +31,7 @@ def wandb_mode() -> str:
         UserError: If ``WANDB_MODE`` is ``online`` and there is no key.
     """
     asked, state = os.environ.get("WANDB_MODE"), wandb_state()
-    if asked in ("offline", "disabled", "dryrun"):
+    if asked in KEYLESS:
         return "disabled" if asked == "disabled" else "offline"
     if state.startswith("logged in"):
         return "online"
