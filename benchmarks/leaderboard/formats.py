@@ -222,5 +222,7 @@ def _footnotes(table: Table) -> list[str]:
     by_id = [row for row in table.rows if row.method.endswith(id_in_label(row.runs[0].config_id))]
     if by_id:
         runs = [f"*{row.method}*: {', '.join(f'`{run.run_id}`' for run in row.runs)}" for row in by_id]
-        notes.append(f"Settings of rows that are told apart by ids are in their runs' `config.yaml`: {'; '.join(runs)}.")
+        notes.append(
+            f"Settings of rows that are told apart by ids are in their runs' `config.yaml`: {'; '.join(runs)}."
+        )
     return [" ".join(notes), ""]

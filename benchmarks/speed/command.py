@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from benchmarks.speed.llm import measure_llm
 from benchmarks.speed.timing import DEVICE, best
 from benchmarks.speed.training import measure_lrd, measure_rank, measure_train
 from benchmarks.train import quieten
-from common.errors import at_least
+from common.errors import UserError, at_least
 
 Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines", "llm"]
 DEFAULTS = {
@@ -32,6 +33,17 @@ DEFAULTS = {
     "baselines": "ml-100k",
     "llm": "ml-100k",
 }
+READS = {
+    "rank": {"repeats", "test_users"},
+    "train": {"max_epochs", "patience"},
+    "negatives": {"repeats"},
+    "prepare": {"repeats", "source", "users", "items", "interactions"},
+    "lrd": {"repeats", "test_users"},
+    "allmrec": {"repeats"},
+    "baselines": {"repeats"},
+    "llm": {"repeats", "shape"},
+}
+"""What each measurement reads besides the options of all."""
 
 
 def speed(
@@ -63,8 +75,8 @@ def speed(
         root: Folder of the stores; `prepare` writes to a temporary one.
         out: Folder to which the JSON is also written.
         source: Local source of `prepare`.
-        repeats: How often to measure; `train` trains once.
-        test_users: Number of users that `rank` tests; all when omitted.
+        repeats: How often to measure; `train`, which trains once, does not read it.
+        test_users: Number of users that `rank` and `lrd` test; all when omitted.
         max_epochs: Maximum number of epochs of `train`.
         patience: Epochs that `train` continues without a better validation.
         users: Users of the world that `prepare` makes (`synthetic` only).
@@ -75,6 +87,8 @@ def speed(
     quieten()
     at_least(1, "", repeats=repeats, test_users=test_users, max_epochs=max_epochs, patience=patience)
     sizes = {"users": users, "items": items, "interactions": interactions}
+    others = {"source": source, "repeats": repeats, "test_users": test_users, "shape": shape}
+    _refuse_unread(name, sizes | others | {"max_epochs": max_epochs, "patience": patience})
     world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
     key, _, recipe = (dataset or DEFAULTS[name]).partition("/")
     named = {"recipe": recipe} if recipe else {}
@@ -100,6 +114,17 @@ def speed(
     if out:
         write_atomically(out / "speed.json", text + "\n")
     write(text)
+
+
+def _refuse_unread(name: Name, values: dict[str, Any]) -> None:
+    """Raises a :class:`UserError` for options that would change nothing."""
+    usual = signature(speed).parameters
+    unread = [
+        option for option, value in values.items() if option not in READS[name] and value != usual[option].default
+    ]
+    if unread:
+        options, own = (", ".join(f"--{each.replace('_', '-')}" for each in sorted(of)) for of in (unread, READS[name]))
+        raise UserError(f"`speed {name}` does not read {options}.", f"Leave it out; {name} reads {own}.")
 
 
 def machine() -> dict[str, Any]:

@@ -37,7 +37,10 @@ HYPERBAND = {"min_iter": 1, "eta": 3}
 """Keys of early termination besides its type, and their defaults."""
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["maximize", "minimize"]
-NOT_SEARCHED = ("seed_everything", "name", "data.val_", "data.split", "data.scenario")
+NOT_SEARCHED = (
+    "seed_everything", "name",
+    "data.dataset", "data.recipe", "data.store", "data.split", "data.scenario", "data.val_",
+)  # fmt: skip
 """Options, or their beginnings, that say what is compared or how."""
 
 

@@ -109,6 +109,9 @@ class SequenceDataModule(L.LightningDataModule):
         at_least(0, "data", min_history=min_history, num_negatives=num_negatives, num_workers=num_workers)
         if not test_protocols:
             raise UserError("--data.test_protocols is empty", "Name at least one, such as '[full]'.")
+        if len(set(test_protocols)) < len(test_protocols):
+            # It would be another run with the figures of the same.
+            raise UserError(f"--data.test_protocols is [{','.join(test_protocols)}]", "Name each protocol once.")
         self.store = find_store(Path(root), dataset, recipe, store)
         self.manifest = self.store.manifest
         self.num_users, self.num_items = self.manifest.num_users, self.manifest.num_items

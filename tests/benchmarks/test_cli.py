@@ -360,6 +360,13 @@ def test_measuring_and_simulating_less_than_once_is_refused(complaint: Complaint
     assert "--repetitions is 0" in complaint("simulate", "--repetitions", "0")
 
 
+def test_options_that_a_measurement_does_not_read_are_refused(complaint: Complaint) -> None:
+    told = complaint("speed", "rank", "--shape", "nonsense", "--interactions", "3")
+    assert "`speed rank` does not read --interactions, --shape." in told
+    assert "rank reads --repeats, --test-users" in told
+    assert "does not read --repeats" in complaint("speed", "train", "--repeats", "1")
+
+
 def test_a_folder_is_no_file_to_pack_a_run_in(complaint: Complaint, floor: Path, tmp_path: Path) -> None:
     assert "is a folder" in complaint("submit", str(floor), "--out", str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -58,21 +58,25 @@ def test_doctor_knows_the_stores_and_no_secret(
     assert findings["accounts"]["Weights & Biases"] == "logged in by WANDB_API_KEY"
 
 
-def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert wandb_state() == "WANDB_MODE=offline"
+@pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
+def test_a_mode_without_a_key_is_told(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert wandb_state() == f"WANDB_MODE={mode}"
 
 
 @pytest.mark.parametrize(
-    ("name", "figure"),
-    [("rank", "users_per_second"), ("train", "positions_per_second"), ("negatives", "samples_per_second")],
+    ("name", "figure", "quick"),
+    [
+        ("rank", "users_per_second", "--repeats=1"),
+        ("train", "positions_per_second", "--max-epochs=2"),
+        ("negatives", "samples_per_second", "--repeats=1"),
+    ],
 )
 def test_speed_prints_json_alone(
-    name: str, figure: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, figure: str, quick: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.speed.command.machine", lambda: {"cores": 1, "matmul_gflops": 2.0})
-    quick = ["--repeats", "1", "--max-epochs", "2"]
-    assert main(["speed", name, "--dataset", "synthetic", "--root", str(root), *quick]) == 0
+    assert main(["speed", name, "--dataset", "synthetic", "--root", str(root), quick]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures[figure] > 0
     assert figures["machine"]["cores"] == 1

@@ -343,6 +343,7 @@ def by_case(batch: SequenceBatch) -> list[tuple[int, list[int]]]:
         ({"scenario": "few-shots-3"}, "is not a scenario"),
         ({"scenario": "few-shot-3", "split": "global_temporal"}, "divides time"),
         ({"test_protocols": ()}, r"--data.test_protocols is empty"),
+        ({"test_protocols": ["full", "full"]}, "Name each protocol once"),
     ],
 )
 def test_mistakes_are_told_with_the_cure(make: Make, arguments: dict[str, Any], message: str) -> None:
