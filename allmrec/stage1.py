@@ -35,7 +35,8 @@ def require_texts(vectors: Literal["items", "texts"]) -> None:
 
 def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
     """What a table says of a text encoder, where it is not the paper's."""
-    name = Path(encoder).name
+    # The name that LRD's tables have for it too.
+    name = "all-MiniLM-L6-v2" if encoder == "minilm" else Path(encoder).name
     return [] if name == papers else [f"texts by {name}"]
 
 

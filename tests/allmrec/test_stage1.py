@@ -13,13 +13,14 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from allmrec.collaborative import CollaborativeFilter
 from allmrec.sentences import TextTower
-from allmrec.stage1 import ALLMRecStage1
+from allmrec.stage1 import ALLMRecStage1, text_marks
 from common.errors import UserError
 from common.models.caser import Caser
 from common.models.gru4rec import GRU4Rec
 from common.models.ncf import NCF
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
+from lrd.data import name_of
 from tests.allmrec.tiny import WORDS, word_tokenizer
 from tests.allmrec.world import LATENT, NUM_ITEMS, NUM_USERS, catalogue, evaluation_batch, sasrec, training_batch
 
@@ -272,3 +273,8 @@ def test_unknown_sentence_model_says_how_to_get_one(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot be loaded"):
         TextTower(str(tmp_path / "empty"))
+
+
+def test_the_packaged_encoder_has_one_name_in_all_tables() -> None:
+    assert text_marks("minilm") == [f"texts by {name_of('minilm', 'text')}"]
+    assert text_marks("sentence-transformers/nq-distilbert-base-v1") == []
