@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ class ChoiceRanker(LanguageModelRanker):
         answers = [self.composer.answers[item] for item in target.squeeze(1).tolist()]
         loss = self.llm.answer_loss(prompts.ids, answers, self.soft(batch, prompts))
         return {"loss": self.shared_mean(loss, sum(map(len, answers)))}
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns, as the optimizer takes it."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the language model's name and revision, all that a checkpoint holds of what is frozen of it."""

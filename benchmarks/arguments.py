@@ -69,11 +69,13 @@ def option_names(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_linked(options: Collection[str]) -> None:
-    """Refuses model options that the data set, whose values would be ignored.
+    """Refuses options that another one or the data set, whose values would be ignored.
 
     Raises:
         UserError: If one is given.
     """
+    if "--data.seed" in options:
+        raise UserError("--data.seed is the seed of the whole run.", "Set --seed_everything.")
     for name in LINKED:
         if f"--model.{name}" in options:
             cure = f"Set --data.{name}." if name == "max_history" else "Leave it out."

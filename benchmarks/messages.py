@@ -8,11 +8,14 @@ import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from common.errors import UserError, nearest
 
 UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (\S+)")
-UNKNOWN_CLASS = re.compile(r'Parser key "(\w+)".*Expected a dot import path string: (\S+)', re.DOTALL)
+UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+OWNER = re.compile(r"given class_path '(\S+)'")
+NO_MODULE = re.compile(r"given class_path '(\S+)':\s+(No module named \S+)")
 UNKNOWN_ARGUMENT = re.compile(r"Problem with given class_path '(\S+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_KEY = re.compile(r"Group '(\w+)' does not accept option '([^']+)'")
 NOT_ACCEPTED = re.compile(r"Option '([\w.]+)' is not accepted")
@@ -37,9 +40,19 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         path, option = found.groups()
         return UserError(f"{path.rpartition('.')[2]} has no argument {option!r}.", nearest(option, _parameters(path)))
     if found := UNKNOWN_CLASS.search(text):
-        key, name = found.groups()
-        names = [kind.__name__ for kind in concrete((classes or {})[key])] if key in (classes or {}) else []
-        return UserError(f"--{key}: there is no class {name!r}.", nearest(name, names))
+        keys, name = KEY.findall(text[: found.start()]), found.group(1)
+        base = (classes or {}).get(keys[0]) if len(keys) == 1 else _argument_class(OWNER.findall(text)[-1], keys[-1])
+        names = [kind.__name__ for kind in concrete(base)] if base else []
+        return UserError(
+            f"{_named(keys, parser)}: there is no class {name!r}.",
+            f"{nearest(name, names)} A class of your own is named with its module: MODULE.{name}.",
+        )
+    if found := NO_MODULE.search(text):
+        path, reason = found.groups()
+        keys = KEY.findall(text[: found.start()])
+        return UserError(
+            f"{_named(keys, parser)}: there is no class {path}: {reason}.", "Add its folder to PYTHONPATH."
+        )
     if found := UNKNOWN_OPTION.search(text):
         option = found.group(1).partition("=")[0]
         if not option.startswith("-"):
@@ -60,6 +73,12 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         return UserError(f"There is no option {option!r}.", _nearest_option(option, parser))
     if NO_DATASET.search(text):
         return UserError("--data.dataset is missing.", "Name a data set; `recbench list datasets` shows them.")
+    if found := REQUIRED.search(text):
+        around = KEY.findall(text[: found.start()])
+        keys = re.findall(r"[\w.]+", found.group(1) or found.group(2))
+        about = f"--{around[0]}.help {OWNER.findall(text)[0].rpartition('.')[2]}" if around else "--help"
+        missing = ", ".join(_named([*around, key], parser) for key in keys)
+        return UserError(f"{missing} {'is' if len(keys) == 1 else 'are'} missing.", f"See `{parser.prog} {about}`.")
     innermost = KEY.split(text)[-1]
     if found := WRONG_VALUE.search(innermost) or NO_SUBTYPE.search(innermost):
         expected, value = found.groups()
@@ -68,10 +87,6 @@ def explain(parser: ArgumentParser, error: ArgumentError, classes: dict[str, typ
         )
     if found := MISSING_FILE.search(text):
         return UserError(f"There is no file {found.group(1)}.", "Check the path.")
-    if found := REQUIRED.search(text):
-        keys = re.findall(r"[\w.]+", found.group(1) or found.group(2))
-        missing = ", ".join(_named([key], parser) for key in keys)
-        return UserError(f"{missing} is missing.", f"See `{parser.prog} --help`.")
     return UserError(" ".join(text.split()), f"See `{parser.prog} --help`.")
 
 
@@ -114,7 +129,8 @@ def refused(error: BaseException) -> UserError:
     """The message of a constructor about an argument, without the parser's text around it."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return UserError(f"{error}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")
+    said = str(error) or type(error).__name__
+    return UserError(f"{said}.".replace("..", "."), "`recbench run --model.help CLASS` describes a model's arguments.")
 
 
 def concrete(base: type) -> Iterable[type]:
@@ -125,9 +141,10 @@ def concrete(base: type) -> Iterable[type]:
 
 
 def _named(keys: list[str], parser: ArgumentParser) -> str:
-    """How the user gives a value, by the keys around it: the class that has it, then its own."""
+    """How the user gives a value, by the keys around it: the classes that have it, then its own."""
     positional = {action.dest for action in parser._actions if not action.option_strings}
-    own = keys[-1] if len(keys) != 2 else ".".join(keys)
+    own = ".".join(keys)
+    own = "seed_everything" if own == "data.seed" else own  # refused on the command line, so it came by its link
     return own if own in positional else f"--{own}"
 
 
@@ -142,10 +159,20 @@ def _expected(types: str, value: str) -> str:
     return f"Give a value of type {' or '.join(kinds)}" + (", or null." if "NoneType" in plain else ".")
 
 
-def _parameters(path: str) -> Iterable[str]:
+def _class(path: str) -> type:
     module, _, name = path.rpartition(".")
-    kind = getattr(importlib.import_module(module), name)
-    return inspect.signature(kind).parameters
+    kind: type = getattr(importlib.import_module(module), name)
+    return kind
+
+
+def _parameters(path: str) -> Iterable[str]:
+    return inspect.signature(_class(path)).parameters
+
+
+def _argument_class(path: str, name: str) -> type | None:
+    """The class whose instances an argument of the class at ``path`` takes, if any."""
+    hint = get_type_hints(_class(path).__init__).get(name)
+    return next((kind for kind in (hint, *get_args(hint)) if inspect.isclass(kind)), None)
 
 
 def _nearest_option(option: str, parser: ArgumentParser) -> str:

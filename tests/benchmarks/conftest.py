@@ -1,7 +1,7 @@
 """A tiny prepared world and a finished run, shared by the tests of the command line."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,23 @@ from allmrec.standin.settings import SMALL, Level
 from benchmarks.__main__ import main
 from benchmarks.standins import find_standin
 from common.data.stores import find_store
+
+Complaint = Callable[..., str]
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """Runs a command that must end with exit code 2 and returns its message."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(list(arguments)) == 2
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        assert message.count("recbench: ") == 1
+        return message
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -18,25 +17,8 @@ from benchmarks.prepare import prepare
 from benchmarks.results import write_ranks
 from common.models.sasrec import SASRec
 from common.types import SequenceBatch
-from tests.benchmarks.conftest import options, without_times
+from tests.benchmarks.conftest import Complaint, options, without_times
 from tests.fixtures import recbole
-
-Complaint = Callable[..., str]
-
-
-@pytest.fixture
-def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
-    """Runs a command that must end with exit code 2 and returns its message."""
-
-    def run(*arguments: str) -> str:
-        capsys.readouterr()
-        assert main(list(arguments)) == 2
-        message = capsys.readouterr().err
-        assert "Traceback" not in message
-        assert message.count("recbench: ") == 1
-        return message
-
-    return run
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +60,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--data.max_histroy", "9"], "Did you mean 'max_history'?"),
         (["--config", "synthetic/sasrec", "--trainer.max_epoch", "3"], "Did you mean '--trainer.max_epochs'?"),
         (["--config", "synthetic/sasrec", "--seed", "3"], "Did you mean '--seed_everything'?"),
-        (["--config", "synthetic/sasrec", "--seed_everything", "true"], "int"),
+        (["--config", "synthetic/sasrec", "--seed_everything", "true"], "--seed_everything: 'True' is not a valid"),
         (["--config", "synthetic/sasrec", "--model.lr", "fast"], "float"),
         (["--config", "synthetic/sasrec", "--model.objective", "bpr_min"], "bpr_max"),
         (["--config", "synthetic/sasrec", "--name", "../up"], "Use letters"),

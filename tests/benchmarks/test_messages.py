@@ -1,0 +1,45 @@
+"""What is said of a mistake names the option, and what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from allmrec.choice import ChoiceRanker
+from benchmarks.messages import concrete, refused
+from common.models.base import Recommender
+from tests.benchmarks.conftest import Complaint, options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "synthetic/sasrec", "--data.seed", "5"], "Set --seed_everything"),
+        (["--model", "Mine", "--data.dataset", "synthetic"], "named with its module: MODULE.Mine"),
+        (["--model", "absent.Mine", "--data.dataset", "synthetic"], "No module named 'absent'"),
+        (
+            ["--model", "JointDot", "--data.dataset", "synthetic"],
+            "--model.collaborative, --model.joint are missing.\nSee `recbench run --model.help JointDot`",
+        ),
+        (
+            ["--config", "synthetic/rcf", "--model.backbone", "RFC"],
+            "--model.backbone: there is no class 'RFC'.\nDid you mean 'RCF'?",
+        ),
+        (["--config", "synthetic/rcf", "--model.backbone", "x"], "Choose one of: KDA, RCF."),
+        (
+            ["--config", "synthetic/rcf", "--model.discovery.init_args.vectors", "bogus"],
+            "--model.discovery.vectors: 'bogus' is not a valid value",
+        ),
+    ],
+)
+def test_mistakes_are_named_by_their_option(
+    arguments: list[str], message: str, complaint: Complaint, root: Path, tmp_path: Path
+) -> None:
+    assert message in complaint("run", *options(root, tmp_path), *arguments)
+
+
+def test_an_error_without_a_text_is_told_by_its_kind() -> None:
+    assert refused(AssertionError()).what == "AssertionError."
+
+
+def test_a_base_class_is_not_offered_as_a_model() -> None:
+    assert ChoiceRanker not in concrete(Recommender)
