@@ -14,11 +14,11 @@ from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import Prompts
 from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
-from allmrec.stage1 import ALLMRecStage1, require_texts
+from allmrec.stage1 import finished_stage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
 from common.data.datasets import last_events
-from common.models.base import SequentialRecommender
-from common.models.finished import finished_model, read_checkpoint
+from common.models.base import MODEL, SequentialRecommender
+from common.models.finished import read_checkpoint, wrong_model
 from common.types import Catalogue, SequenceBatch, Sequences
 
 PERMUTATION_SEED = 0
@@ -62,6 +62,8 @@ class ALLMRecControl(ALLMRecStage2):
         scorer: Scorer = "sum",
     ) -> None:
         saved = read_checkpoint(trained)
+        if (found := str(saved.get(MODEL))) != ALLMRecStage2.__name__:
+            raise wrong_model(trained, found, ALLMRecStage2.__name__)
         own: dict[str, Any] = {
             "num_items": num_items,
             "collaborative": collaborative,
@@ -153,8 +155,7 @@ class JointDot(SequentialRecommender):
     ) -> None:
         super().__init__(num_items)
         self.save_hyperparameters()
-        stage1 = finished_model(joint, collaborative=collaborative)
-        assert isinstance(stage1, ALLMRecStage1)
+        stage1 = finished_stage1(joint, collaborative)
         self.stage1 = Frozen(stage1)
         self.collaborative: CollaborativeFilter = stage1.collaborative
         self.information_set, self.text_encoder = stage1.information_set, stage1.text_encoder

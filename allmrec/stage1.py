@@ -15,6 +15,7 @@ from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
 from allmrec.sentences import PAPERS, TextTower
 from common.errors import UserError, at_least
 from common.models.base import Recommender, SequentialRecommender
+from common.models.finished import finished_model, wrong_model
 from common.models.negatives import drawn_negatives
 from common.types import PAD, Catalogue, SequenceBatch
 
@@ -235,3 +236,15 @@ class ALLMRecStage1(SequentialRecommender):
                 f"{type(model).__name__} reads the last {longest} items of a history, of which a batch has {width}",
                 f"Give --data.max_history {longest}, or a collaborative filter that reads more.",
             )
+
+
+def finished_stage1(run: str | Path, collaborative: str | Recommender) -> ALLMRecStage1:
+    """The model of a finished stage 1.
+
+    Raises:
+        UserError: If the folder holds none, or another model.
+    """
+    model = finished_model(run, collaborative=collaborative)
+    if not isinstance(model, ALLMRecStage1):
+        raise wrong_model(run, type(model).__name__, ALLMRecStage1.__name__)
+    return model

@@ -17,10 +17,9 @@ from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
-from allmrec.stage1 import ALLMRecStage1, require_texts, text_marks
+from allmrec.stage1 import finished_stage1, require_texts, text_marks
 from common.errors import above_zero, at_least
 from common.models.base import Recommender
-from common.models.finished import finished_model
 from common.types import Catalogue, SequenceBatch
 
 
@@ -70,8 +69,7 @@ def vectors_elsewhere(
     Raises:
         UserError: If the items have no texts, or the filter cannot read vectors.
     """
-    stage1 = finished_model(joint_file, collaborative=collaborative.module)
-    assert isinstance(stage1, ALLMRecStage1)
+    stage1 = finished_stage1(joint_file, collaborative.module)
     q, items = stage1.read(texts)
     collaborative.adopt(items)
     return q, stage1.text_encoder

@@ -52,10 +52,15 @@ def _require_fit(run: str | Path, cls: type[Recommender], arguments: Collection[
         )
     foreign = [name for name in changes if name not in taken]
     if foreign:
-        raise UserError(
-            f"{run} is a run of {cls.__name__}, where a model made with {' and '.join(foreign)} is expected.",
-            "Give the run of such a model: `needs` in the experiment of the method names it.",
-        )
+        raise wrong_model(run, cls.__name__, f"a model made with {' and '.join(foreign)}")
+
+
+def wrong_model(run: str | Path, found: str, expected: str) -> UserError:
+    """The error to raise if a run is of another model than a method is built on."""
+    return UserError(
+        f"{run} is a run of {found}, where {expected} is expected.",
+        "Give the run of such a model: `needs` in the experiment of the method names it.",
+    )
 
 
 def read_checkpoint(run: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from allmrec.controls import ALLMRecControl
 from allmrec.stage2 import ALLMRecStage2
+from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
 from common.models.sasrec import SASRec
@@ -145,3 +146,9 @@ def test_what_only_the_filter_reads_goes_with_its_vector(
 ) -> None:
     monkeypatch.setattr(SASRec, "information_set", frozenset({"user_id"}))
     assert control(runs, name).information_set == reads | {"text"}
+
+
+def test_a_run_of_another_model_is_refused(runs: dict[str, Any]) -> None:
+    runs["trained"] = runs["collaborative"]
+    with pytest.raises(UserError, match=f"{runs['trained']} is a run of SASRec, where ALLMRecStage2 is expected"):
+        control(runs, "none")

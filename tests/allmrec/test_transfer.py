@@ -166,3 +166,10 @@ def test_items_without_texts_are_refused(made: Made, tmp_path: Path) -> None:
 def test_a_filter_of_other_output_vectors_or_known_users_is_refused(model: Recommender, reason: str) -> None:
     with pytest.raises(UserError, match=f"{reason}.* on items of another data set it is not applicable"):
         CollaborativeFilter(model).adopt(torch.zeros(3, 6))
+
+
+def test_a_run_of_another_model_in_the_place_of_stage_1_is_refused(runs: dict[str, Any], tmp_path: Path) -> None:
+    places = {name: runs[name] for name in ("collaborative", "joint")}
+    places["joint"] = save(JointDot(NUM_ITEMS, **places), tmp_path / "dot")
+    with pytest.raises(UserError, match=f"{places['joint']} is a run of JointDot, where ALLMRecStage1 is expected"):
+        JointDot(NUM_ITEMS, **places)
