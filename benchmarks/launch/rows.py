@@ -199,8 +199,13 @@ def _ordered(dataset: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def experiment_of(dataset: str, method: str) -> str:
-    """The configuration of a method: a shipped experiment, or a file such as the best one of a sweep."""
-    return method if method.endswith(".yaml") else f"{key_of(dataset)}/{method}"
+    """The configuration of a method: a shipped experiment, perhaps of other data, or a file such as a sweep's best."""
+    return method if is_configuration(method) else f"{key_of(dataset)}/{method}"
+
+
+def is_configuration(method: str) -> bool:
+    """Whether a method is named by a configuration of any data, such as ``ml-100k/sasrec`` or a file."""
+    return method.endswith(".yaml") or "/" in method
 
 
 def key_of(dataset: str) -> str:
@@ -220,7 +225,7 @@ def recipe_of(dataset: str) -> dict[str, str]:
 
 def label_of(method: str) -> str:
     """Label of a method; a file may set its own."""
-    if not method.endswith(".yaml"):
+    if not is_configuration(method):
         return method
     name: str = read_experiment(find_experiment(method)).get("name") or Path(method).stem
     return name

@@ -204,6 +204,20 @@ def test_a_run_without_its_predecessor_says_which(
     assert "--predecessors.sasrec_allmrec RUN" in capsys.readouterr().err
 
 
+def test_a_method_may_be_a_configuration_of_other_data(root: Path, tmp_path: Path) -> None:
+    (entry,) = plan(read_suite(suite_file(tmp_path, methods=["ml-100k/sasrec"], seeds=[1])), root, tmp_path)
+    assert (entry.dataset, entry.folder.parent.name) == ("synthetic", "sasrec")
+    assert "--config=ml-100k/sasrec" in entry.arguments
+
+
+def test_a_predecessor_that_nothing_is_built_on_is_refused(
+    finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [f"--predecessors.{role}={finished}" for role in ("sasrec_allmrec", "sasrec_allmrek")]
+    assert main(["run", "--config", "synthetic/allmrec_stage1", *options(root, tmp_path, *both)]) == 2
+    assert "build on 'sasrec_allmrek'.\nDid you mean 'sasrec_allmrec'?" in capsys.readouterr().err
+
+
 def test_a_predecessor_on_another_store_is_refused(
     finished: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
