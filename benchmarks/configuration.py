@@ -29,7 +29,7 @@ from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
 from common.data.schema import Manifest
 from common.data.stores import find_store
-from common.errors import UserError, at_least
+from common.errors import UserError, at_least, nearest
 from common.models.base import Recommender
 from common.models.finished import descendants
 from common.text.encoders import open_encoder
@@ -183,6 +183,9 @@ class RunCLI(LightningCLI):
         if not (monitor := self.config.early_stopping.monitor).startswith("val/"):
             cure = "Name a metric of validation, such as val/ndcg@10: it chooses the checkpoint that is tested."
             raise UserError(f"--early_stopping.monitor is {monitor}.", cure)
+        if self.config.trainer.limit_val_batches == 0 and not self.closed_form:
+            cure = "Give 1 or more: validation chooses the checkpoint that is tested."
+            raise UserError("--trainer.limit_val_batches 0 turns validation off.", cure)
         at_least(0, "early_stopping", patience=self.config.early_stopping.patience)
         seed = self.config.seed_everything
         if isinstance(seed, bool) or not 0 <= seed < SEEDS:
@@ -204,7 +207,7 @@ class RunCLI(LightningCLI):
         """Makes the data module and the model, which receives the sizes that the data know.
 
         Raises:
-            UserError: If a run that the model builds on is not given, or an argument is wrong.
+            UserError: If a run that the model builds on is not given, another one is, or an argument is wrong.
         """
         self._require_predecessors()
         config = self.config.clone()
@@ -229,6 +232,13 @@ class RunCLI(LightningCLI):
                 f"{self.plan.method} builds on finished runs of {' and '.join(self.missing)}, which are not given.",
                 f"Add {given}, or run a suite that contains them all (`recbench list suites`).",
             )
+
+        known = {STANDIN, *self.config.needs, *map(str, self.config.model.init_args.values())}
+        for role in self.config.predecessors:
+            if role not in known:
+                needs = self.config.needs
+                cure = nearest(role, needs) if needs else f"Leave --predecessors.{role} out."
+                raise UserError(f"{self.plan.method} does not build on {role!r}.", cure)
 
     def _unknown_size(self, error: ValueError) -> UserError | None:
         """The error to show if the model needs a size that the data do not know."""
