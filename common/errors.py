@@ -48,7 +48,7 @@ def at_least(
         if value is not None and not value >= least:  # which also refuses NaN
             cure = f"give {least} or more."
             raise UserError(
-                f"{_option(options, name)} is {value}", f"{reason}: {cure}" if reason else cure.capitalize()
+                f"{_option(options, name)} is {value}.", f"{reason}: {cure}" if reason else cure.capitalize()
             )
 
 
@@ -56,14 +56,14 @@ def above_zero(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
     """Refuses numbers that are not positive; arguments as in :func:`at_least`."""
     for name, value in values.items():
         if not value > 0:
-            raise UserError(f"{_option(options, name)} is {value}", "Give a number above 0.")
+            raise UserError(f"{_option(options, name)} is {value}.", "Give a number above 0.")
 
 
 def shares(options: str = MODEL_OPTIONS, /, **values: int | float) -> None:
     """Refuses numbers that are not shares of a whole, from 0 to 1; arguments as in :func:`at_least`."""
     for name, value in values.items():
         if not 0 <= value <= 1:
-            raise UserError(f"{_option(options, name)} is {value}", "Give a number from 0 to 1.")
+            raise UserError(f"{_option(options, name)} is {value}.", "Give a number from 0 to 1.")
 
 
 def _option(options: str, name: str) -> str:

@@ -121,8 +121,8 @@ class GRU4Rec(SequentialRecommender):
         self.gru = nn.GRU(item_width, hidden_size, batch_first=True)
         self.project = nn.Linear(hidden_size, width, bias=False) if variant == "prefix" else None
         self.item_bias = ItemEmbedding(num_items, 1) if variant != "prefix" else None
-        self.dropout_embedding = Dropout(dropout_embedding)
-        self.dropout_hidden = Dropout(dropout_hidden)
+        self.dropout_embedding = Dropout(dropout_embedding, "dropout_embedding")
+        self.dropout_hidden = Dropout(dropout_hidden, "dropout_hidden")
         # DistributedDataParallel learns from the tables which gradients to expect.
         for table in (self.item_embedding, self.item_bias):
             if table is not None:

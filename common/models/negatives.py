@@ -18,7 +18,7 @@ def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
     drawn = batch.get("negatives")
     if drawn is None or not drawn.size(-1):
         raise UserError(
-            "the training loss compares targets with negatives, but --data.num_negatives is 0",
+            "the training loss compares targets with negatives, but --data.num_negatives is 0.",
             "Give 1 or more or, for a model with this option, --model.init_args.objective ce.",
         )
     return drawn

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 STEPS = 2**16
 """Resolution of the drop probability on the CPU, where an element uses 16 bits of a 64-bit draw."""
 
@@ -20,15 +22,16 @@ class Dropout(nn.Module):
 
     Args:
         p: Probability of dropping an element, in [0, 1).
+        option: Argument of the model that it comes from.
 
     Raises:
-        ValueError: If ``p`` is out of range.
+        UserError: If ``p`` is out of range.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, option: str = "dropout") -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {p}")
+            raise UserError(f"--model.{option} is {p}.", "Give a number from 0 to below 1.")
         self.p = p
 
     @property

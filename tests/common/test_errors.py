@@ -25,13 +25,13 @@ def test_a_name_near_none_is_answered_by_all_of_them() -> None:
 
 def test_a_number_that_is_too_small_is_refused_by_its_option() -> None:
     at_least(1, "data", width=1, users=None)
-    with pytest.raises(UserError, match=r"--data.users is 0\nGive 1 or more\."):
+    with pytest.raises(UserError, match=r"--data.users is 0\.\nGive 1 or more\."):
         at_least(1, "data", width=1, users=0)
-    with pytest.raises(UserError, match=r"--model.width is -1\nIt is a size: give 0 or more\."):
+    with pytest.raises(UserError, match=r"--model.width is -1\.\nIt is a size: give 0 or more\."):
         at_least(0, "model", reason="It is a size", width=-1)
     with pytest.raises(UserError, match=r"--data.width is nan"):
         at_least(1, "data", width=math.nan)
-    with pytest.raises(UserError, match=r"^--max-tokens is 0\n"):
+    with pytest.raises(UserError, match=r"^--max-tokens is 0\.\n"):
         at_least(1, "", max_tokens=0)
 
 
@@ -43,5 +43,5 @@ def test_a_number_out_of_range_is_refused_by_its_option(
     check: Callable[..., None], accepted: int | float, refused: int | float
 ) -> None:
     check(rate=accepted)
-    with pytest.raises(UserError, match=f"--model.rate is {refused}\nGive a number"):
+    with pytest.raises(UserError, match=f"--model.rate is {refused}.\nGive a number"):
         check(rate=refused)

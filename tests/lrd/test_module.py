@@ -78,7 +78,7 @@ def test_weight_of_triplets_is_a_ratio_to_training_events_or_as_released_to_all(
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"weight_kge": -1.0}, "weight_kge is -1.0\nWhat the authors' code means by -1 is `released`"),
+        ({"weight_kge": -1.0}, "weight_kge is -1.0.\nWhat the authors' code means by -1 is `released`"),
         ({"weight_lrd": -0.1}, "weight_lrd is -0.1"),
         ({"cache_candidates": 0}, "cache_candidates is 0"),
     ],

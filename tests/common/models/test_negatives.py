@@ -10,7 +10,7 @@ from common.types import SequenceBatch
 
 @pytest.mark.parametrize("batch", [{}, {"negatives": torch.empty(2, 3, 0, dtype=torch.long)}])
 def test_a_batch_without_negatives_is_refused(batch: SequenceBatch) -> None:
-    with pytest.raises(UserError, match=r"--data.num_negatives is 0\nGive 1 or more"):
+    with pytest.raises(UserError, match=r"--data.num_negatives is 0\.\nGive 1 or more"):
         drawn_negatives(batch)
 
 

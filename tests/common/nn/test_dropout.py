@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from common.errors import UserError
 from common.nn.dropout import Dropout
 
 
@@ -48,5 +49,5 @@ def test_seed_decides_and_evaluation_drops_nothing() -> None:
 
 @pytest.mark.parametrize("p", [-0.1, 1.0])
 def test_probability_must_leave_something(p: float) -> None:
-    with pytest.raises(ValueError, match="dropout must lie in"):
+    with pytest.raises(UserError, match=r"--model\.dropout is .*\nGive a number"):
         Dropout(p)
