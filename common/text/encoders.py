@@ -69,7 +69,8 @@ def open_encoder(spec: str) -> TextEncoder:
     if kind == "lm" and name and option in ("cls", "mean", "last"):
         return LanguageModelEncoder(name, option)  # type: ignore[arg-type]
     if kind == "file" and rest:
-        return PrecomputedVectors(Path(name or rest), option if name else None)
+        typed = bool(name) and option in OTHER_TYPE  # a path may hold a colon, too
+        return PrecomputedVectors(Path(name if typed else rest), option if typed else None)
     if kind == "openai" and rest:
         return EndpointEncoder(rest)
     forms = ("minilm", "sbert:NAME", "lm:NAME:cls|mean|last", "file:PATH[:float32|float64]", "openai:MODEL")

@@ -28,6 +28,9 @@ LONGEST_PAUSE = 60.0
 _WORDS = 400
 """Characters of what an endpoint says that a message passes on."""
 
+_SHOWN = 5
+"""Indices that a message lists."""
+
 
 class Patience(Retry):
     """Asks again after the pause that a server wishes, up to :data:`LONGEST_PAUSE`."""
@@ -109,9 +112,12 @@ class EndpointEncoder:
         if indices != expected:
             twice = [one for one, following in pairwise(indices) if one == following]
             never = [index for index in expected if index not in indices]
+            unasked = [index for index in indices if index not in expected]
+            found = {"more than one of": twice, "none of": never, "unasked ones of": unasked}
+            wrong = [f"{what} index {_first(which)}" for what, which in found.items() if which]
             raise UserError(
-                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts: more than one of "
-                f"index {twice}, none of index {never}.",
+                f"embeddings endpoint {self.url} answered {len(rows)} vectors for {len(batch)} texts: "
+                f"{', '.join(wrong)}.",
                 "Try a smaller batch, or another endpoint; nothing was cached.",
             )
         try:
@@ -172,3 +178,8 @@ def divided(url: str) -> tuple[str, tuple[str, str] | None]:
         raise UserError("OPENAI_BASE_URL is not a valid URL.", f"Write it like {OPENAI}.")
     login = get_auth_from_url(parts.geturl())
     return urldefragauth(parts.geturl()).rstrip("/"), login if any(login) else None
+
+
+def _first(indices: Sequence[int]) -> str:
+    more = len(indices) - _SHOWN
+    return ", ".join(map(str, indices[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

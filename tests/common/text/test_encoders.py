@@ -218,3 +218,9 @@ def test_identity_of_a_folder_holds_its_tokenizer(tmp_path: Path) -> None:
     before = revision(str(tmp_path))
     (tmp_path / "spiece.model").write_text("two")
     assert revision(str(tmp_path)) != before
+
+
+def test_a_path_of_vectors_may_hold_a_colon(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    np.save(tmp_path / "a:b" / "v.npy", np.eye(3))
+    assert len(open_encoder(f"file:{tmp_path}/a:b/v.npy").encode(["x", "y", "z"])) == 3
