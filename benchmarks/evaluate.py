@@ -19,7 +19,7 @@ from benchmarks.summary import summary_lines
 from benchmarks.train import finish, prepare_folder, quieten, say
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
-from common.data.views import OVERALL
+from common.data.views import OVERALL, require_scenario
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS, load_checkpoint
@@ -55,6 +55,8 @@ def evaluate(
     own = read_result(run)
     if scenario and (data or ORIGIN in own.data):
         raise UserError("A test on another data set is a scenario of its own.", "Give --scenario or --data.")
+    if scenario:
+        require_scenario(scenario, "--scenario")
     changes = [f"--runs={runs or home_of(run, own)}", f"--name={own.method}"]
     changes += [f"--data.test_protocols=[{','.join(protocol)}]"] if protocol else []
     changes += [f"--data.scenario={scenario}"] if scenario else []

@@ -8,7 +8,7 @@ import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from common.errors import UserError, nearest
 
@@ -171,7 +171,7 @@ def _parameters(path: str) -> Iterable[str]:
 
 def _argument_class(path: str, name: str) -> type | None:
     """The class whose instances an argument of the class at ``path`` takes, if any."""
-    hint = get_type_hints(_class(path).__init__).get(name)
+    hint = inspect.signature(_class(path), eval_str=True).parameters[name].annotation
     return next((kind for kind in (hint, *get_args(hint)) if inspect.isclass(kind)), None)
 
 

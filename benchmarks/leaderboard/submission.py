@@ -91,6 +91,8 @@ def unpack(path: Path) -> Finished:
     Raises:
         UserError: If it is not such a file, was changed, or its metrics do not follow from its ranks.
     """
+    if path.name in (RESULT, RANKS, CONFIG, METRICS):
+        raise UserError(f"{path} is a file of a run folder.", f"Name the folder: {path.parent}.")
     try:
         with zipfile.ZipFile(path) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}

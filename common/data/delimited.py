@@ -133,7 +133,7 @@ class Delimited:
         if table.select(pl.any_horizontal(broken).any()).item():
             self._blame(path, "an empty value")
         if table.is_empty():
-            malformed(path, "at least one row", "none", "Fetch an intact copy of the file.")
+            malformed(path, "at least one row", "none", "Add rows, or fetch an intact copy of the file.")
         if self.unique is not None:
             values = table[self.unique]
             repeated = (~values.is_first_distinct()).arg_true()

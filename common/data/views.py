@@ -61,14 +61,27 @@ def view(split: Split, scenario: str) -> View:
     Raises:
         UserError: If there is no such scenario, or not enough users for it.
     """
+    require_scenario(scenario, "--data.scenario")
     if scenario == OVERALL:
         return View(OVERALL, split)
     if scenario == COLD_USERS:
         return _cold_users(split)
-    if re.fullmatch(FEW_SHOT + "[1-9][0-9]*", scenario):
-        return _few_shot(split, int(scenario.removeprefix(FEW_SHOT)))
-    offered = [OVERALL, COLD_USERS, FEW_SHOT + "256"]
-    raise UserError(f"--data.scenario {scenario!r} is not a scenario", nearest(scenario, offered))
+    return _few_shot(split, int(scenario.removeprefix(FEW_SHOT)))
+
+
+def require_scenario(scenario: str, option: str) -> None:
+    """Checks that there is such a scenario.
+
+    Args:
+        scenario: Its name.
+        option: The option that names it.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if scenario not in (OVERALL, COLD_USERS) and not re.fullmatch(FEW_SHOT + "[1-9][0-9]*", scenario):
+        cure = nearest(scenario, [OVERALL, COLD_USERS, FEW_SHOT + "256"])
+        raise UserError(f"{option} {scenario!r} is not a scenario.", cure)
 
 
 def _few_shot(split: Split, count: int) -> View:

@@ -29,6 +29,10 @@ from tests.benchmarks.conftest import Complaint, options
             ["--config", "synthetic/rcf", "--model.discovery.init_args.vectors", "bogus"],
             "--model.discovery.vectors: 'bogus' is not a valid value",
         ),
+        (
+            ["--config", "synthetic/sasrec", "--trainer.limit_val_batches", "0"],
+            "--trainer.limit_val_batches 0 turns validation off.\nGive 1 or more",
+        ),
     ],
 )
 def test_mistakes_are_named_by_their_option(
@@ -43,3 +47,12 @@ def test_an_error_without_a_text_is_told_by_its_kind() -> None:
 
 def test_a_base_class_is_not_offered_as_a_model() -> None:
     assert ChoiceRanker not in concrete(Recommender)
+
+
+def test_a_scenario_that_is_none_is_named_by_the_option_of_the_command(complaint: Complaint, floor: Path) -> None:
+    message = complaint("evaluate", str(floor), "--scenario", "cold-user")
+    assert "recbench: --scenario 'cold-user' is not a scenario.\nDid you mean 'cold-users'?" in message
+
+
+def test_a_file_of_a_run_is_answered_by_its_folder(complaint: Complaint, floor: Path) -> None:
+    assert f"Name the folder: {floor}." in complaint("leaderboard", str(floor / "result.json"))

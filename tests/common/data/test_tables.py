@@ -112,7 +112,7 @@ def test_a_quoted_line_break_does_not_shift_the_line_named(tmp_path: Path) -> No
         ),
         ("interactions.csv", "user;item;timestamp\na;b;1\n", "line 1, column 'user': .* separated by commas"),
         ("interactions.csv", "user,item\na,b\n", "line 1, column 'timestamp': expected a header"),
-        ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none"),
+        ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none.\nAdd rows"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,,2\n", "line 3, column 'item': expected some text"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,b,2,3\n", "line 3: expected 3 columns .* found 4"),
         ("interactions.csv", 'user,item,timestamp\na,b,1\n"",b,2\n', "line 3, column 'user': expected some text"),
