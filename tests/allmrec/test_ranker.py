@@ -36,7 +36,7 @@ def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:
 
 @pytest.mark.parametrize(("option", "least"), [("shown_history", 0), ("max_title_tokens", 1)])
 def test_a_prompt_of_less_than_nothing_is_refused(folders: dict[str, str], option: str, least: int) -> None:
-    with pytest.raises(UserError, match=f"{option} is {least - 1}\nGive {least} or more"):
+    with pytest.raises(UserError, match=f"{option} is {least - 1}\\.\nGive {least} or more"):
         build(folders["opt"], **{option: least - 1})
     assert build(folders["opt"], **{option: least}).score(evaluation_batch()).isfinite().all()
 

@@ -245,7 +245,7 @@ def test_joint_vectors_belong_to_items_and_are_saved(sbert: str, tmp_path: Path)
 
 @pytest.mark.parametrize("most", [-5, 0, 1])
 def test_texts_of_special_tokens_alone_are_refused(sbert: str, most: int) -> None:
-    with pytest.raises(UserError, match=f"max_tokens is {most}\n1 of them stand around any text: give 2 or more"):
+    with pytest.raises(UserError, match=f"max_tokens is {most}\\.\n1 of them stand around any text: give 2 or more"):
         TextTower(sbert, max_tokens=most)
     tower = TextTower(sbert, max_tokens=2)
     tower.attach(catalogue()["texts"])

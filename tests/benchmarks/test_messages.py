@@ -24,7 +24,7 @@ from tests.benchmarks.conftest import Complaint, options
             ["--config", "synthetic/rcf", "--model.backbone", "RFC"],
             "--model.backbone: there is no class 'RFC'.\nDid you mean 'RCF'?",
         ),
-        (["--config", "synthetic/rcf", "--model.backbone", "x"], "Choose one of: KDA, RCF."),
+        (["--config", "synthetic/rcf", "--model.backbone", "x"], "KDA, RCF. A class of your own"),
         (
             ["--config", "synthetic/rcf", "--model.discovery.init_args.vectors", "bogus"],
             "--model.discovery.vectors: 'bogus' is not a valid value",
