@@ -17,6 +17,7 @@ from common.errors import UserError, at_least
 from common.models.base import Recommender, SequentialRecommender
 from common.models.finished import finished_model, wrong_model
 from common.models.negatives import drawn_negatives
+from common.text.encoders import MINILM
 from common.types import PAD, Catalogue, SequenceBatch
 
 
@@ -36,8 +37,7 @@ def require_texts(vectors: Literal["items", "texts"]) -> None:
 
 def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
     """What a table says of a text encoder, where it is not the paper's."""
-    # The name that LRD's tables have for it too.
-    name = "all-MiniLM-L6-v2" if encoder == "minilm" else Path(encoder).name
+    name = MINILM if encoder == "minilm" else Path(encoder).name
     return [] if name == papers else [f"texts by {name}"]
 
 

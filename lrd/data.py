@@ -14,7 +14,7 @@ from common.data.datasets import EpochSampler, PrefixDataset
 from common.data.negatives import NegativeRule, NegativeSampler
 from common.data.views import OVERALL
 from common.errors import at_least
-from common.text.encoders import open_encoder
+from common.text.encoders import MINILM, open_encoder
 from common.types import Catalogue, SequenceBatch, Split
 from lrd.graph import Graph
 from lrd.graph_recipes import GraphRecipe, item_relations
@@ -209,5 +209,5 @@ def name_of(encoder: str, vectors: Vectors) -> str:
     >>> name_of("minilm", "text"), name_of("file:vectors/feat.GPT:float64", "permuted")
     ('all-MiniLM-L6-v2', 'feat.GPT:float64 (permuted)')
     """
-    name = "all-MiniLM-L6-v2" if encoder == "minilm" else encoder.partition(":")[2].rpartition("/")[2]
+    name = MINILM if encoder == "minilm" else encoder.partition(":")[2].rpartition("/")[2]
     return name if vectors == "text" else f"{name} ({vectors})"

