@@ -65,7 +65,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with replacing(Path(path)) as part, part.open("wb") as stream:
                 torch.save(checkpoint, stream)
         except RuntimeError as error:
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            # PyTorch ends the file even then, and its complaint hides what stopped the writing.
+            raise error.__context__ if isinstance(error.__context__, OSError | KeyboardInterrupt) else error from None
 
 
 def stamp_of(manifest: Manifest) -> dict[str, str]:

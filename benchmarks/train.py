@@ -209,14 +209,14 @@ def shortcomings(plan: Plan) -> dict[str, Any]:
 
 @contextmanager
 def continuable(folder: Path) -> Iterator[None]:
-    """Says how to continue a run that is interrupted, which Lightning turns into an exit of its own.
+    """Says how to continue a run that is interrupted; Lightning turns that into an exit of its own.
 
     Raises:
         SystemExit: With code 1; of SIGTERM, Lightning would make 0.
     """
     try:
         yield
-    except SystemExit as stop:
+    except (SystemExit, KeyboardInterrupt) as stop:
         saved = (folder / LAST).is_file()
         cure = "--ckpt_path last continues it" if saved else "no epoch was complete, so it starts from scratch"
         say(f"Interrupted. The run is in {folder}: {cure}.", error=True)

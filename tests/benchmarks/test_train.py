@@ -1,6 +1,7 @@
 """A run trains, tests once, writes its folder, repeats, resumes, and is left alone once done."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -28,6 +29,18 @@ from tests.benchmarks.outside import weights
 def only(folder: Path) -> Path:
     (path,) = folder.iterdir()
     return path
+
+
+class InterruptedFile(io.BytesIO):
+    """A file during whose fourth piece the user presses Ctrl-C."""
+
+    pieces = 0
+
+    def write(self, piece: Any) -> int:
+        self.pieces += 1
+        if self.pieces == 4:
+            raise KeyboardInterrupt
+        return super().write(piece)
 
 
 def test_folder_holds_what_the_protocol_names(finished: Path) -> None:
@@ -177,6 +190,19 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({"step": lambda: 2}, path)
     assert torch.load(path) == {"step": 1}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *_: InterruptedFile())
+        with pytest.raises(KeyboardInterrupt):
+            AtomicCheckpointIO().save_checkpoint({"a": torch.ones(10_000), "b": torch.ones(100)}, path)
+    assert torch.load(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_peak_of_memory_is_that_of_one_run() -> None:
