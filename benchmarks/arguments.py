@@ -68,15 +68,19 @@ def option_names(arguments: Sequence[str]) -> list[str]:
     return [argument.partition("=")[0].replace(".init_args", "") for argument in arguments]
 
 
-def refuse_linked(options: Collection[str]) -> None:
+def refuse_linked(options: Collection[str], where: str = "--") -> None:
     """Refuses options that another one or the data set, whose values would be ignored.
+
+    Args:
+        options: Their names, such as ``model.width``.
+        where: What a message puts before a name: the file that sets it.
 
     Raises:
         UserError: If one is given.
     """
-    if "--data.seed" in options:
-        raise UserError("--data.seed is the seed of the whole run.", "Set --seed_everything.")
+    if "data.seed" in options:
+        raise UserError(f"{where}data.seed is the seed of the whole run.", "Set --seed_everything.")
     for name in LINKED:
-        if f"--model.{name}" in options:
+        if f"model.{name}" in options:
             cure = f"Set --data.{name}." if name == "max_history" else "Leave it out."
-            raise UserError(f"--model.{name} is what the data say.", cure)
+            raise UserError(f"{where}model.{name} is what the data say.", cure)

@@ -22,7 +22,7 @@ from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked
 from benchmarks.callbacks import LastingEarlyStopping
 from benchmarks.experiments import TRAINER, parse_yaml, read_yaml
 from benchmarks.messages import explain, own_mistake, refused, require_options
-from benchmarks.runs import CHECKPOINT, LABEL, config_id, method_of, read_result, run_id
+from benchmarks.runs import CHECKPOINT, LABEL, config_id, flat, method_of, read_result, run_id
 from benchmarks.secrets import without_secrets
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
@@ -160,10 +160,12 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the arguments, and turns a parser error into one readable message."""
         assert isinstance(args, list)
-        refuse_linked(options := option_names(args))
+        options = option_names(args)
+        refuse_linked([option.removeprefix("--") for option in options])
         for option, value in pairwise(args):
             if option == "--config":
-                require_options(parser, Path(value), read_yaml(Path(value)))
+                require_options(parser, Path(value), content := read_yaml(Path(value)))
+                refuse_linked(flat(content), f"{value}: ")
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:

@@ -41,6 +41,16 @@ def test_mistakes_are_named_by_their_option(
     assert message in complaint("run", *options(root, tmp_path), *arguments)
 
 
+@pytest.mark.parametrize(("group", "name"), [("data", "seed"), ("model", "num_items"), ("model", "max_history")])
+def test_a_file_may_not_set_what_would_be_ignored(
+    group: str, name: str, complaint: Complaint, root: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(f"{group}:\n  init_args: {{{name}: 5}}\n")
+    arguments = ["--config", "synthetic/sasrec", str(own), *options(root, tmp_path)]
+    assert f"{own}: {group}.{name} is " in complaint("run", *arguments)
+
+
 def test_an_error_without_a_text_is_told_by_its_kind() -> None:
     assert refused(AssertionError()).what == "AssertionError."
 
