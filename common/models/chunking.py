@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 
+from common.errors import UserError
 from common.types import SequenceBatch
 
 
@@ -34,7 +35,7 @@ def map_chunks_joined(
         The results joined row by row, and the number of rows that fitted.
 
     Raises:
-        RuntimeError: If a single row does not fit.
+        UserError: If a single row does not fit; smaller training batches would not help.
     """
     while True:
         try:
@@ -42,7 +43,13 @@ def map_chunks_joined(
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
         except RuntimeError as error:
             rows = min(rows, len(batch["history"])) // 2
-            if not is_oom_error(error) or rows == 0:
+            if not is_oom_error(error):
                 raise
+            if rows == 0:
+                raise UserError(
+                    "Out of memory: not even one row of an evaluation batch fits.",
+                    "Free memory, choose a smaller model, or rank sampled candidates (--data.val_protocol and "
+                    "--data.test_protocols).",
+                ) from error
         # Outside the handler, whose traceback still holds the tensors of the failed attempt.
         garbage_collection_cuda()

@@ -161,12 +161,17 @@ def test_a_batch_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: p
     assert tried[6:] == [5, 5, 5, 5], "what fits is remembered"
 
 
-def test_other_errors_and_a_single_row_are_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = _model(), toy.full_batch()
-    for message in ("shapes differ", "CUDA out of memory"):
-        monkeypatch.setattr(model, "score_catalogue", _raising(RuntimeError(message)))
-        with pytest.raises(RuntimeError, match=message):
-            model.rank(batch)
+@pytest.mark.parametrize(
+    ("message", "error", "said"),
+    [("shapes differ", RuntimeError, "shapes differ"), ("CUDA out of memory", UserError, "not even one row")],
+)
+def test_other_errors_and_a_single_row_are_not_retried(
+    message: str, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model()
+    monkeypatch.setattr(model, "score_catalogue", _raising(RuntimeError(message)))
+    with pytest.raises(error, match=said):
+        model.rank(toy.full_batch())
 
 
 def _raising(error: RuntimeError) -> Callable[[SequenceBatch], Tensor]:

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 
+from common.errors import UserError
 from common.models.chunking import map_chunks_joined, split_rows
 from common.types import SequenceBatch
 
@@ -40,10 +42,12 @@ def test_what_does_not_fit_is_halved_until_it_does() -> None:
     assert tried == [8, 4, 2, 2, 2, 2]
 
 
-def test_a_row_that_does_not_fit_is_an_error() -> None:
-    _, step = step_with_room(0)
-    with pytest.raises(torch.OutOfMemoryError):
+def test_a_row_that_does_not_fit_is_an_error_that_no_smaller_training_batch_cures() -> None:
+    tried, step = step_with_room(0)
+    with pytest.raises(UserError, match="not even one row") as caught:
         map_chunks_joined(step, batch(4), 4)  # type: ignore[arg-type]  # `step` is typed as object
+    assert tried == [4, 2, 1]
+    assert not is_oom_error(caught.value)
 
 
 def test_another_error_is_not_taken_for_lack_of_memory() -> None:
