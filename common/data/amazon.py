@@ -104,10 +104,11 @@ def read(key: str, folder: Path) -> Source:
     """
     reviews, metadata = _located(folder)
     events = conform.interactions(_read_reviews(require(reviews, "a file of reviews")))
-    files, items, relations = [reviews], None, conform.relations()
+    files, items, relations, warnings = [reviews], None, conform.relations(), {}
     if metadata is not None:
         files.append(require(metadata, "a file of metadata"))
         items, relations = _read_metadata(metadata, set(events["item"]))
+        warnings = conform.unlisted(metadata, items["item"], events["item"])
     return Source(
         name=key,
         interactions=events,
@@ -115,6 +116,7 @@ def read(key: str, folder: Path) -> Source:
         relations=relations,
         time="real",
         content_hash=conform.content_hash(files),
+        warnings=warnings,
     )
 
 

@@ -87,6 +87,28 @@ def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
     return table.with_columns(missing).select(pl.col(*ITEMS, *extra).cast(pl.String).fill_null(""))
 
 
+def unlisted(path: Path, listed: pl.Series, *occurring: pl.Series) -> dict[str, str]:
+    """A warning, by its key, if a file of items lacks items that occur.
+
+    Args:
+        path: The file.
+        listed: Items that it has.
+        occurring: Item columns of interactions.
+
+    Raises:
+        DataError: If it has none of the items that occur.
+    """
+    items = pl.concat(occurring).unique(maintain_order=True)
+    absent = items.filter(~items.is_in(listed.implode()))
+    if absent.is_empty():
+        return {}
+    if len(absent) == len(items):
+        cure = "Spell the ids of items alike in all files."
+        malformed(path, f"a row for items of the interactions, such as {absent[0]!r}", f"{listed[0]!r} instead", cure)
+    what = f"{len(absent):,} of {len(items):,} items of the interactions have no row, the first is {absent[0]!r}."
+    return {f"not-in-{path.name}": what}
+
+
 def item_names(path: Path, names: Mapping[str, str]) -> dict[str, str]:
     """What each column of a file of items is called here, by its name in the file.
 

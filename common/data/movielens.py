@@ -96,6 +96,7 @@ def read(key: str, folder: Path) -> Source:
         relations=conform.relations(),
         time=conform.time_kind(events),
         content_hash=conform.content_hash([ratings, movies]),
+        warnings=conform.unlisted(movies, items["item"], events["item"]),
     )
 
 

@@ -98,7 +98,8 @@ def build(
         ties=ties,
         splits=described,
         graph=linked,
-        warnings=warnings
+        warnings=source.warnings
+        | warnings
         | too_few
         | _strangers(entry, source)
         | _perhaps_positions(source)

@@ -51,7 +51,10 @@ def read(key: str, folder: Path) -> Source:
     files = [path for suffix in (".inter", ".item", ".kg", ".link") if (path := stem.with_suffix(suffix)).is_file()]
     by_suffix = {path.suffix: path for path in files}
     events = conform.interactions(_read_events(found[0]))
-    items = _read_items(by_suffix[".item"]) if ".item" in by_suffix else None
+    items, warnings = None, {}
+    if ".item" in by_suffix:
+        items = _read_items(by_suffix[".item"])
+        warnings = conform.unlisted(by_suffix[".item"], items["item"], events["item"])
     relations = [_read_graph(by_suffix[".kg"], by_suffix.get(".link"))] if ".kg" in by_suffix else []
     return Source(
         name=key,
@@ -60,6 +63,7 @@ def read(key: str, folder: Path) -> Source:
         relations=conform.relations(*relations),
         time=conform.time_kind(events),
         content_hash=conform.content_hash(files),
+        warnings=warnings,
     )
 
 

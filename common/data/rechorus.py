@@ -39,32 +39,35 @@ def read(key: str, folder: Path) -> Source:
     parts = {part: require(folder / f"{part}.csv", f"the {part} part of a split") for part in ("train", "dev", "test")}
     (train, _), (val, val_negatives), (test, test_negatives) = (_read_part(path) for path in parts.values())
     files = list(parts.values())
-    meta = relations = None
+    occurring = pl.concat([train["item"], val["item"], test["item"]]).to_frame()
+    meta, relations, warnings = None, None, {}
     if (folder / "item_meta.csv").is_file():
         files.append(folder / "item_meta.csv")
         meta, relations = _read_meta(files[-1])
+        warnings = conform.unlisted(files[-1], meta["item"], occurring["item"])
     texts = _text_files(folder)
     if texts:
         if meta is not None and "title" in meta.columns:
             expected, found = f"no title beside the texts of {texts[0].name}", "one"
             malformed(files[-1], expected, found, "Rename that column, or leave it out.", column="i_title")
         files.extend(texts)
-        titles = _read_titles(*texts)
+        titles, unlisted = _read_titles(*texts, occurring)
+        warnings |= unlisted
         if meta is None:
             meta = titles
         else:
             # An index may know more items than the split, which are no candidates.
-            occurring = pl.concat([train["item"], val["item"], test["item"]]).to_frame()
             others = titles.join(occurring, "item", "semi").join(meta, "item", "anti", maintain_order="left")
             meta = pl.concat([meta.join(titles, "item", "left", maintain_order="left"), others], how="diagonal")
     events = conform.interactions(train)
     return Source(
         name=key,
         interactions=events,
-        items=conform.items(meta, events["item"], val["item"], test["item"]),
+        items=conform.items(meta, occurring["item"]),
         relations=conform.relations(*([] if relations is None else [relations])),
         time=conform.time_kind(pl.concat([events.select(val.columns), val, test])),
         content_hash=conform.content_hash(files),
+        warnings=warnings,
         split=ReadySplit(val, test, val_negatives, test_negatives),
     )
 
@@ -128,8 +131,10 @@ def _text_files(folder: Path) -> tuple[Path, Path] | None:
     return (texts[0], indices[0]) if texts and indices else None
 
 
-def _read_titles(texts: Path, index: Path) -> pl.DataFrame:
-    """``item, title, raw_id``: texts have raw ids, which the index maps to the split's ids."""
+def _read_titles(texts: Path, index: Path, occurring: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """``item, title, raw_id``, and warnings: texts have raw ids, which the index maps to the split's ids."""
     titles = Delimited({"id": "text", "text": "optional text"}, unique="id").read(texts)
     ids = Delimited({"id": "text", "item": "text"}, header=False, unique="item").read(index)
-    return ids.join(titles, "id", "left").select("item", title="text", raw_id="id")
+    warnings = conform.unlisted(index, ids["item"], occurring["item"])
+    warnings |= conform.unlisted(texts, titles["id"], ids.join(occurring, "item", "semi", maintain_order="left")["id"])
+    return ids.join(titles, "id", "left").select("item", title="text", raw_id="id"), warnings

@@ -61,6 +61,7 @@ class Source:
         truth: Known truth of a synthetic world, kept beside the data. Arrays whose names begin with ``item_`` have
             one row for padding and then one for each row of ``items``, and are re-ordered with the items.
         arguments: Arguments of a generated source, for the manifest; empty for one that was read.
+        warnings: Named warnings about the files, for the manifest.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Source:
     split: ReadySplit | None = None
     truth: dict[str, NDArray[Any]] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ def read(key: str, folder: Path) -> Source:
     events = _read(events_path, _INTERACTIONS | rating)
     conform.require_seconds(events_path, events["timestamp"])
     events = conform.interactions(events)
-    items = _read_items(items_path) if items_path else None
+    items, warnings = None, {}
+    if items_path:
+        items = _read_items(items_path)
+        warnings = conform.unlisted(items_path, items["item"], events["item"])
     relations = [_read(relations_path, _RELATIONS)] if relations_path else []
     return Source(
         name=key,
@@ -62,6 +65,7 @@ def read(key: str, folder: Path) -> Source:
         relations=conform.relations(*relations),
         time=conform.time_kind(events),
         content_hash=conform.content_hash(path for path in (events_path, items_path, relations_path) if path),
+        warnings=warnings,
     )
 
 

@@ -208,6 +208,14 @@ def test_metadata_of_another_category_are_refused(tmp_path: Path) -> None:
         amazon.read("amazon", tmp_path)
 
 
+def test_reviewed_products_without_metadata_are_counted(tmp_path: Path) -> None:
+    _, metadata = raw.write_2018(tmp_path)
+    assert amazon.read("amazon", tmp_path).warnings == {}
+    with gzip.open(metadata, "wt") as stream:
+        stream.write(json.dumps({"asin": raw.asin("4"), "title": "Alone"}) + "\n")
+    assert "14 of 15 items" in amazon.read("amazon", tmp_path).warnings[f"not-in-{metadata.name}"]
+
+
 def test_addresses_take_the_category() -> None:
     reviews, metadata = amazon.URLS["2014-5core"]
     assert reviews.format(category="Beauty").endswith("/categoryFiles/reviews_Beauty_5.json.gz")

@@ -48,6 +48,16 @@ def test_items_cover_what_occurs_and_keep_their_order() -> None:
     assert table["size"].to_list() == ["L", "", "", ""]
 
 
+def test_items_without_a_row_are_counted_and_none_with_one_is_refused() -> None:
+    listed = pl.Series(["b", "a"])
+    assert conform.unlisted(Path("items.csv"), listed, pl.Series(["a", "b", "a"])) == {}
+    warnings = conform.unlisted(Path("items.csv"), listed, pl.Series(["a", "x"]), pl.Series(["y", "x"]))
+    what = "2 of 3 items of the interactions have no row, the first is 'x'."
+    assert warnings == {"not-in-items.csv": what}
+    with pytest.raises(DataError, match=r"items\.csv: expected a row .* such as '1\.0', found 'b' instead\.\nSpell"):
+        conform.unlisted(Path("items.csv"), listed, pl.Series(["1.0", "2.0"]))
+
+
 def test_a_text_is_the_description_where_there_is_no_other() -> None:
     assert conform.item_names(Path("items"), {"a": "item", "b": "text"}) == {"a": "item", "b": "description"}
 

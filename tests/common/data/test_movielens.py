@@ -67,9 +67,10 @@ def test_rated_movies_missing_from_the_list_get_empty_fields(tmp_path: Path) -> 
     raw.write_1m(tmp_path)
     lines = (tmp_path / "movies.dat").read_text("latin-1").splitlines(keepends=True)
     (tmp_path / "movies.dat").write_text("".join(lines[:-1]), "latin-1")
-    items = movielens.read("ml-1m", tmp_path).items
-    assert items["item"].to_list() == [str(number) for number in range(1, 16)]
-    assert set(items.row(14)[1:]) == {""}
+    source = movielens.read("ml-1m", tmp_path)
+    assert source.items["item"].to_list() == [str(number) for number in range(1, 16)]
+    assert set(source.items.row(14)[1:]) == {""}
+    assert "the first is '15'" in source.warnings["not-in-movies.dat"]
 
 
 def test_content_hash_follows_the_bytes_of_every_file(tmp_path: Path) -> None:

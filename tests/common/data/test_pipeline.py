@@ -120,6 +120,11 @@ def test_a_printed_figure_that_differs_is_a_warning() -> None:
     assert "prints 64,073 users; this store has 12" in manifest.warnings["printed-users"]
 
 
+def test_warnings_about_the_files_stand_in_the_manifest() -> None:
+    source = source_of(random_rows(0), warnings={"not-in-items.csv": "Some."})
+    assert build(OWN, source, WHOLE, 0, lambda _: None)[0].warnings["not-in-items.csv"] == "Some."
+
+
 def test_lrd_buckets_are_the_borders_passed() -> None:
     source = source_of([("u", str(item), item) for item in range(4)])
     years = pl.DataFrame({"item": ["0", "1", "2", "3"], "year": ["1995", "1899", "", "1985"]})

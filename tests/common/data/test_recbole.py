@@ -51,6 +51,15 @@ def test_the_first_usual_name_counts_and_other_columns_stay_as_they_are(tmp_path
     assert first == {"item": "i1", "title": "T", "name": "N", "class": "A B", "genre_drama": "1", "category": "C"}
 
 
+def test_items_of_another_spelling_are_refused_and_lacking_ones_counted(tmp_path: Path) -> None:
+    source = recbole.read("small", raw.write(tmp_path))
+    assert source.warnings == {
+        "not-in-small.item": "1 of 15 items of the interactions have no row, the first is 'i15'."
+    }
+    with pytest.raises(DataError, match=r"small\.item: expected a row .* such as 'i\d+', found '1' instead"):
+        recbole.read("small", with_items(tmp_path, "item_id:token\ttitle:token_seq", "1\tT"))
+
+
 def test_genres_spelt_in_two_ways_share_a_column(tmp_path: Path) -> None:
     rows = ["i1\tSci-Fi Drama", "i2\tsci-fi", "i3\tDrama"]
     items = recbole.read("small", with_items(tmp_path, "item_id:token\tgenre:token_seq", *rows)).items

@@ -58,6 +58,15 @@ def test_texts_of_items_without_meta_are_kept_if_they_occur(tmp_path: Path) -> N
     assert "99" not in items["item"].to_list()
 
 
+def test_items_without_text_or_meta_are_counted(tmp_path: Path) -> None:
+    folder = raw.write(tmp_path)
+    assert rechorus.read("small", folder).warnings == {}
+    for name in ("item_meta.csv", "Small.text"):
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[:1] + lines[2:]))
+    assert set(rechorus.read("small", folder).warnings) == {"not-in-item_meta.csv", "not-in-Small.text"}
+
+
 def test_folder_without_negatives_meta_and_texts(tmp_path: Path) -> None:
     source = rechorus.read("small", raw.write(tmp_path, negatives=False, meta=False, texts=False))
     assert source.split is not None
@@ -104,6 +113,17 @@ def test_malformed_files_are_named(tmp_path: Path, name: str, old: str, new: str
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(DataError, match=message):
+        rechorus.read("small", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("item_meta.csv", "\n", "\nx"), ("Small.item2index", "\t", "\tx"), ("Small.text", "\n", "\nx")],
+)
+def test_files_of_other_items_are_refused(tmp_path: Path, name: str, old: str, new: str) -> None:
+    path = raw.write(tmp_path) / name
+    path.write_text(path.read_text().rstrip("\n").replace(old, new))
+    with pytest.raises(DataError, match=f"{name}: expected a row for items of the interactions"):
         rechorus.read("small", tmp_path)
 
 

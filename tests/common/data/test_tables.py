@@ -165,6 +165,15 @@ def test_repeated_items_in_parquet_are_named(tmp_path: Path) -> None:
         tables.read("own", tmp_path)
 
 
+def test_items_spelt_otherwise_than_in_the_interactions_are_refused(tmp_path: Path) -> None:
+    raw.write(tmp_path, "parquet")
+    assert "1 of 15 items" in tables.read("own", tmp_path).warnings["not-in-items.parquet"]
+    frame = raw.frames()["interactions"].with_columns(pl.col("item").cast(pl.Float64))
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    with pytest.raises(DataError, match=r"items\.parquet: expected a row .* such as '\d+\.0', found '1' instead"):
+        tables.read("own", tmp_path)
+
+
 def test_truncated_parquet_is_named(tmp_path: Path) -> None:
     path = raw.write(tmp_path, "parquet") / "interactions.parquet"
     path.write_bytes(path.read_bytes()[:-20])
