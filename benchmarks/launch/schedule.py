@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.launch.journal import Journal
 from benchmarks.launch.task import Launcher, Task
-from benchmarks.runs import LOCK, is_locked
+from benchmarks.runs import LAST, LOCK, is_locked
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Schedule:
                 self.done.add(entry.folder)
                 continue
             busy += self._devices(entry)
-            resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry))
+            resumed = entry.state == "unfinished" and not (number > 1 and self._mistaken(entry) and is_damaged(entry))
             resume = ("--ckpt_path=last",) if resumed else ()
             own = (*self.options, *resume, "--trainer.enable_progress_bar=false") if entry.command == "run" else ()
             arguments = (entry.command, *entry.arguments, *own)
@@ -150,10 +150,10 @@ class Schedule:
                 f"The disk of {self.suite_folder} is full, so {entry.label} failed.",
                 "Free some space and run the suite again: what is done is skipped, what was begun is resumed.",
             )
-        # A user error is final, except when resuming: if the checkpoint cannot be read, the run starts from scratch.
+        # A user error is final, unless its cause is the checkpoint, without which the run starts from scratch.
         # Another suite may have taken the run while this one was starting it: that is no attempt, and is waited for.
         taken = code == MISTAKE and is_locked(entry.folder / LOCK)
-        again = taken or (attempt.number < ATTEMPTS and (code != MISTAKE or attempt.resumed))
+        again = taken or (attempt.number < ATTEMPTS and (code != MISTAKE or (attempt.resumed and is_damaged(entry))))
         self._note("retry" if again else "failed", entry, seconds=seconds, code=code)
         if again:
             self.waiting.insert(0, (entry, attempt.number + (not taken)))
@@ -166,3 +166,19 @@ class Schedule:
             seconds = f" after {details['seconds']:.0f} s" if "seconds" in details else ""
             code = f" ({details['code']})" if details.get("code") else ""
             self.events.append(f"{entry.label}: {event}{code}{seconds}")
+
+
+def is_damaged(entry: SuiteRun) -> bool:
+    """Whether the checkpoint of a run cannot be read, for a reason other than a lack of rights or of memory."""
+    from lightning.pytorch.utilities.memory import is_oom_error
+
+    from common.models.finished import load_checkpoint
+
+    try:
+        load_checkpoint(entry.folder / LAST, "")
+    except OSError:
+        return False
+    except UserError as error:
+        cause = error.__cause__
+        return not isinstance(cause, MemoryError) and not (isinstance(cause, RuntimeError) and is_oom_error(cause))
+    return False

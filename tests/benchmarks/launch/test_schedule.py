@@ -115,6 +115,27 @@ def test_a_mistake_is_made_once_but_a_bad_checkpoint_is_given_up(tmp_path: Path)
     assert launcher.resumed == [False, True, False]
 
 
+@pytest.mark.parametrize("hinders", [None, OSError("unreadable"), MemoryError()])
+def test_a_mistake_of_a_resumed_run_leaves_it_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hinders: Exception | None
+) -> None:
+    def load(*_: object, **__: object) -> dict[str, int]:
+        if hinders:
+            raise hinders
+        return {"epoch": 3}
+
+    monkeypatch.setattr("torch.load", load)
+    begun = entry(tmp_path, "begun")
+    begun.folder.mkdir()
+    (begun.folder / "last.ckpt").touch()
+    launcher = Fake(tmp_path, {"begun": [MISTAKE, 0]})
+    assert run([begun], launcher, tmp_path / "s") == ["begun"]
+    assert launcher.resumed == [True]
+    # The next call of the suite goes on from it.
+    assert run([begun], launcher, tmp_path / "s") == []
+    assert launcher.resumed == [True, True]
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_run_that_another_suite_took_just_before_is_waited_for(tmp_path: Path, finished: bool) -> None:
     shared = entry(tmp_path, "shared")
