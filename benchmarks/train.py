@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import warnings
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -39,6 +38,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.loggers.account import wandb_mode
 from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.loggers.tracking import log_result, wandb_logger
+from benchmarks.memory import ROWS, halve_as, halve_batch
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.resuming import checkpoint_to_resume
 from benchmarks.runs import (
@@ -117,32 +117,12 @@ def launch_within_memory(cli: RunCLI, plan: Plan) -> Result | None:
         L.seed_everything(int(plan.config["seed_everything"]), workers=True, verbose=False)
 
 
-def halve_batch(config: Namespace) -> str:
-    """Halves the rows per batch and accumulates gradients over twice as many batches; returns a line that says so.
-
-    Raises:
-        UserError: If the number of rows is odd.
-    """
-    data, trainer = config.data.init_args, config.trainer
-    if data.batch_size % 2:
-        raise UserError(
-            f"Out of device memory, and batches of {data.batch_size} rows cannot be halved.",
-            "Choose a smaller --data.batch_size, with --trainer.accumulate_grad_batches for the same effective batch.",
-        )
-    data.batch_size //= 2
-    trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
-    for counted_in_batches in ("val_check_interval", "limit_train_batches"):
-        # A float is a share of an epoch, which already has twice as many batches.
-        if isinstance(batches := trainer[counted_in_batches], int):
-            trainer[counted_in_batches] = 2 * batches
-    return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
-
-
 def launch(cli: RunCLI, plan: Plan) -> Result | None:
     """Builds the objects and carries out the run; returns ``None`` on every process except the first."""
     for predecessor in cli.config.predecessors.values():
         require_same_data(Path(predecessor), plan)
-    resume = checkpoint_to_resume(cli.config.ckpt_path, plan)
+    if resume := checkpoint_to_resume(cli.config.ckpt_path, plan):
+        halve_as(cli.config, resume)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
     refuse_catalogue(model, data)
@@ -166,7 +146,8 @@ def train_and_test(
         The result; ``None`` on the other processes and with ``fast_dev_run``.
     """
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
-    record = RunRecord(monitor, mode, stamp_of(plan.manifest))
+    stamp = stamp_of(plan.manifest) | {ROWS: str(cli.config.data.init_args.batch_size)}
+    record = RunRecord(monitor, mode, stamp)
     noise = NoiseSeed(int(plan.config["seed_everything"]))
     callbacks = [noise, record, Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
     trainer = make_trainer(cli, plan, callbacks, resume)

@@ -36,7 +36,7 @@ class InterruptedFile(io.BytesIO):
 
     pieces = 0
 
-    def write(self, piece: Any) -> int:
+    def write(self, piece: Any) -> int:  # noqa: ANN401
         self.pieces += 1
         if self.pieces == 4:
             raise KeyboardInterrupt
@@ -265,6 +265,32 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
     # 60 users are two steps of up to 32.
     training = read_result(folder).training
     assert (training["steps"], training["batches_a_step"]) == (2, 4)
+
+
+def test_a_training_whose_batches_were_halved_goes_on_with_these(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, rows = SASRec.loss, []
+
+    def scarce(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        rows.append(len(batch["history"]))
+        if rows[-1] > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return whole(self, batch)
+
+    run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
+    run += ["--model.width=8", "--data.batch_size=32"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SASRec, "loss", scarce)
+        assert main(run) == 1
+    monkeypatch.setattr(SASRec, "loss", lambda self, batch: rows.append(len(batch["history"])) or whole(self, batch))
+    rows.clear()
+    assert main([*run, "--ckpt_path=last"]) == 0
+    assert max(rows) == 16
+    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
+    assert (training["epochs"], training["batches_a_step"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

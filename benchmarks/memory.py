@@ -1,0 +1,41 @@
+"""Smaller batches, where one does not fit into the memory of the device."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from benchmarks.callbacks import STAMP
+from common.errors import UserError
+from common.models.finished import load_checkpoint
+
+ROWS = "batch_size"
+"""What a checkpoint's stamp calls the rows of the batches that it was trained on."""
+
+
+def halve_batch(config: Namespace) -> str:
+    """Halves the rows per batch and accumulates gradients over twice as many batches; returns a line that says so.
+
+    Raises:
+        UserError: If the number of rows is odd.
+    """
+    data, trainer = config.data.init_args, config.trainer
+    if data.batch_size % 2:
+        raise UserError(
+            f"Out of device memory, and batches of {data.batch_size} rows cannot be halved.",
+            "Choose a smaller --data.batch_size, with --trainer.accumulate_grad_batches for the same effective batch.",
+        )
+    data.batch_size //= 2
+    trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
+    for counted_in_batches in ("val_check_interval", "limit_train_batches"):
+        # A float is a share of an epoch, which already has twice as many batches.
+        if isinstance(batches := trainer[counted_in_batches], int):
+            trainer[counted_in_batches] = 2 * batches
+    return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
+
+
+def halve_as(config: Namespace, checkpoint: Path) -> None:
+    """Halves batches as often as the training had to that a checkpoint continues, which counts its place in them."""
+    rows = load_checkpoint(checkpoint, "Name a .ckpt file of a run.").get(STAMP, {}).get(ROWS)
+    while rows and config.data.init_args.batch_size > int(rows):
+        halve_batch(config)
