@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 from common.errors import UserError
 from common.files import replacing
@@ -20,6 +21,8 @@ RESULT_VERSION = 1
 RESULT, RANKS, CONFIG, METRICS = "result.json", "ranks.parquet", "config.yaml", "metrics.csv"
 LAST = "last.ckpt"
 LOCK = ".lock"
+PATIENCE = 1.0
+"""Seconds for which a lock is tried: others hold it for an instant to see whether it is free."""
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What a method or a search may be called: it names a folder."""
 CHECKPOINT = "checkpoint"
@@ -219,23 +222,30 @@ def locked(path: Path, busy: UserError) -> Iterator[int]:
         UserError: ``busy``, if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed the file since it was opened.
-            held = os.path.samestat(os.fstat(stream.fileno()), path.stat())
-        except OSError as error:
-            raise busy from error
-        if not held:
+    until = time.monotonic() + PATIENCE
+    while (stream := _taken(path)) is None:
+        if time.monotonic() > until:
             raise busy
+        time.sleep(0.02)
+    with stream:
         yield stream.fileno()
+
+
+def _taken(path: Path) -> TextIO | None:
+    """The file, locked; ``None`` if it is locked elsewhere, or whoever held it removed the file that was opened."""
+    stream = path.open("a")
+    with suppress(OSError):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            return stream
+    stream.close()
+    return None
 
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds a lock on a file."""
-    if not path.is_file():
-        return False
-    with path.open() as stream:
+    # Whoever holds it may remove it at any time.
+    with suppress(FileNotFoundError), path.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -1,6 +1,8 @@
 """A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
 
+import fcntl
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import yaml
 from benchmarks.arguments import with_config_files
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.runs import config_id, find_runs, read_result, run_id, write_atomically
+from benchmarks.runs import config_id, find_runs, is_locked, locked, read_result, run_id, write_atomically
 from benchmarks.secrets import without_secrets
 from common.errors import UserError
 from tests.benchmarks.conftest import options
@@ -180,3 +182,19 @@ def test_a_file_that_is_no_result_is_told(tmp_path: Path, text: str, message: st
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(UserError, match=message):
         read_result(tmp_path)
+
+
+def test_a_lock_that_is_only_looked_at_can_be_taken(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with path.open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with locked(path, UserError("busy", "Wait.")):
+            assert is_locked(path)
+            with pytest.raises(UserError, match="busy"), locked(path, UserError("busy", "Wait.")):
+                pass
+
+
+def test_a_lock_that_is_removed_while_it_is_looked_at_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    assert not is_locked(tmp_path / ".lock")
