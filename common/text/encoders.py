@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +22,13 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.text.endpoint import EndpointEncoder
+from common.text.memory import within_memory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Pooling = Literal["cls", "mean", "last"]
+Precision = Literal["float32", "bfloat16", "float16"]
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 OTHER_TYPE = {"float32": "float64", "float64": "float32"}
 """Types of raw numbers, each with the one that it may be mistaken for."""
@@ -53,7 +56,8 @@ def open_encoder(spec: str) -> TextEncoder:
     ========================== =============================================================================
     ``minilm``                 all-MiniLM-L6-v2 from the packaged weights, or from the hub without them
     ``sbert:NAME``             a sentence-transformers model, by name or folder
-    ``lm:NAME:POOLING``        any Hugging Face language model with ``cls``, ``mean`` or ``last``-token pooling
+    ``lm:NAME:POOLING``        any Hugging Face language model with ``cls``, ``mean`` or ``last``-token pooling; behind
+                               a further colon ``bfloat16`` or ``float16`` for half the memory of ``float32``
     ``file:PATH``              precomputed vectors, one row per item: ``.npy``, ``.safetensors``, or raw numbers
                                with their type behind a colon (``file:feat.GPT:float64``)
     ``openai:MODEL``           an OpenAI-compatible endpoint at ``OPENAI_BASE_URL``, key in ``OPENAI_API_KEY``
@@ -67,15 +71,16 @@ def open_encoder(spec: str) -> TextEncoder:
         return SentenceEncoder(minilm())
     if kind == "sbert" and rest:
         return SentenceEncoder(rest)
+    if kind == "lm" and (said := re.fullmatch(r"(.+):(cls|mean|last)(?::(bfloat16|float16|float32))?", rest)):
+        return LanguageModelEncoder(said[1], said[2], said[3] or "float32")  # type: ignore[arg-type]
     name, _, option = rest.rpartition(":")
-    if kind == "lm" and name and option in ("cls", "mean", "last"):
-        return LanguageModelEncoder(name, option)  # type: ignore[arg-type]
     if kind == "file" and rest:
         typed = bool(name) and option in OTHER_TYPE  # a path may hold a colon, too
         return PrecomputedVectors(Path(name if typed else rest), option if typed else None)
     if kind == "openai" and rest:
         return EndpointEncoder(rest)
-    forms = ("minilm", "sbert:NAME", "lm:NAME:cls|mean|last", "file:PATH[:float32|float64]", "openai:MODEL")
+    of_lm = "lm:NAME:cls|mean|last[:bfloat16|float16]"
+    forms = ("minilm", "sbert:NAME", of_lm, "file:PATH[:float32|float64]", "openai:MODEL")
     raise UserError(f"text encoder {spec!r} is unknown.", f"Write it as one of: {', '.join(forms)}.")
 
 
@@ -131,10 +136,13 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``; the library sorts them by length and shows its progress."""
-        vectors = load_sentence_model(self.name).encode(
-            list(texts), batch_size=self.batch_size, convert_to_tensor=True, show_progress_bar=len(texts) > 1000
-        )
-        return vectors.float().cpu()
+        model = within_memory(lambda _: load_sentence_model(self.name), self.name)
+        bar = len(texts) > 1000
+
+        def encode(size: int) -> Tensor:
+            return model.encode(list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=bar)
+
+        return within_memory(encode, self.name, self.batch_size).float().cpu()
 
 
 class LanguageModelEncoder:
@@ -143,45 +151,50 @@ class LanguageModelEncoder:
     Args:
         name: Name on the hub, or a folder.
         pooling: First token, mean over tokens, or last token.
-        batch_size: Texts per forward pass.
+        precision: Type of the weights.
+        batch_size: Texts per forward pass, fewer where they do not fit into memory.
     """
 
     max_tokens = 512
     """Texts are truncated to this many tokens."""
 
-    def __init__(self, name: str, pooling: Pooling, batch_size: int = 32) -> None:
+    def __init__(self, name: str, pooling: Pooling, precision: Precision = "float32", batch_size: int = 32) -> None:
         self.name = name
         self.pooling: Pooling = pooling
+        self.precision: Precision = precision
         self.batch_size = batch_size
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Model, revision, pooling and cut."""
+        """Model, revision, pooling, cut, and a precision below the usual one."""
         return {
             "kind": "lm",
             **revision(self.name),
             "pooling": self.pooling,
             "max_tokens": str(self.max_tokens),
+            **({} if self.precision == "float32" else {"precision": self.precision}),
         }
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``, in batches of similar length so that little is spent on padding."""
-        tokenizer, model = self._load()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.to(device)
+        tokenizer, model = within_memory(lambda _: self._load(), self.name)
+        return within_memory(lambda size: self._encode(tokenizer, model, texts, size), self.name, self.batch_size)
+
+    def _encode(self, tokenizer: Any, model: Any, texts: Sequence[str], size: int) -> Float[Tensor, "n w"]:  # noqa: ANN401 (of whatever class)
         # Some tokenizers make more than their model reads.
         read, limit = inspect.signature(model.forward).parameters, longest_input(tokenizer, model, self.max_tokens)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
         vectors = []
-        for rows in track(batches, description=f"encoding with {self.name}", disable=len(batches) < 8):
+        # From the longest, so that what does not fit is found at once.
+        for rows in track(batches[::-1], description=f"encoding with {self.name}", disable=len(batches) < 8):
             tokens = tokenizer(
                 [texts[i] for i in rows], padding=True, truncation=True, max_length=limit, return_tensors="pt"
-            ).to(device)
+            ).to(model.device)
             states = model(**{name: ids for name, ids in tokens.items() if name in read}).last_hidden_state.float()
             vectors.append(pool(states, tokens["attention_mask"], self.pooling).cpu())
-        return torch.cat(vectors)[torch.tensor(order).argsort()]
+        return torch.cat(vectors[::-1])[torch.tensor(order).argsort()]
 
     def _load(self) -> tuple[Any, Any]:
         """Tokenizer and model; of an encoder-decoder the encoder, as the decoder reads what it has written itself."""
@@ -190,13 +203,14 @@ class LanguageModelEncoder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name)
             # By default, weights stay in the type that they are stored in.
-            model = AutoModel.from_pretrained(self.name, dtype=torch.float32)
+            model = AutoModel.from_pretrained(self.name, dtype=getattr(torch, self.precision))
         except (OSError, ValueError) as error:
             raise unavailable(self.name, error) from error
         tokenizer.padding_side = "right"
         # Padding is masked, so any token will do.
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        return tokenizer, (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
+        encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+        return tokenizer, encoder.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def longest_input(tokenizer: Any, model: Any, wanted: int) -> int:  # noqa: ANN401 (of whatever class)

@@ -1,11 +1,13 @@
 """Encoders against naive loops and small models made on the spot."""
 
+import functools
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.memory import is_oom_error
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling as SentencePooling
@@ -35,6 +37,7 @@ from common.text.encoders import (
     packaged_minilm,
     revision,
 )
+from common.text.memory import within_memory
 
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
 
@@ -113,6 +116,69 @@ def test_weights_stored_in_half_precision_are_read_in_single(
     modules = [Transformer(str(folder)), SentencePooling(16)]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "sbert"))
     torch.testing.assert_close(SentenceEncoder(str(tmp_path / "sbert")).encode(TEXTS), expected)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_single_and_part_of_the_identity(tiny_model: Path, precision: str) -> None:
+    single, half = (open_encoder(f"lm:{tiny_model}:mean{option}") for option in ("", f":{precision}"))
+    exact, rough = single.encode(TEXTS), half.encode(TEXTS)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.05)
+    assert half.identity == {**single.identity, "precision": precision}
+
+
+@pytest.fixture
+def sentence_model(tiny_model: Path, tmp_path: Path) -> Path:
+    modules = [Transformer(str(tiny_model)), SentencePooling(16)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "sbert"))
+    return tmp_path / "sbert"
+
+
+def scarce(model: type[torch.nn.Module], room: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes ``model`` run out of memory with more than ``room`` texts; returns a list that fills with their numbers."""
+    whole, tried = model.forward, list[int]()
+
+    @functools.wraps(whole)
+    def forward(self: torch.nn.Module, *args: Any, **inputs: Any) -> Any:  # noqa: ANN401
+        tried.append(len(inputs["input_ids"]))
+        if tried[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(self, *args, **inputs)
+
+    monkeypatch.setattr(model, "forward", forward)
+    return tried
+
+
+@pytest.mark.parametrize("kind", ["lm", "sbert"])
+def test_texts_that_do_not_fit_are_halved(
+    kind: str, tiny_model: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = open_encoder(f"lm:{tiny_model}:mean" if kind == "lm" else f"sbert:{sentence_model}")
+    expected = encoder.encode(TEXTS)
+    tried = scarce(BertModel, 2, monkeypatch)
+    torch.testing.assert_close(encoder.encode(TEXTS), expected)
+    assert tried[0] == 4
+    assert tried[-2:] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["lm", "sbert"])
+def test_a_text_that_does_not_fit_is_told(
+    kind: str, tiny_model: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = open_encoder(f"lm:{tiny_model}:mean" if kind == "lm" else f"sbert:{sentence_model}")
+    scarce(BertModel, 0, monkeypatch)
+    with pytest.raises(UserError, match=r"does not fit with a single text(.|\n)*--data.text_encoder") as caught:
+        encoder.encode(TEXTS)
+    assert not is_oom_error(caught.value)
+
+
+def test_another_error_of_an_encoder_is_not_taken_for_lack_of_memory() -> None:
+    def broken(_: int) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        within_memory(broken, "bert")
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
