@@ -119,6 +119,8 @@ class Delimited:
             with working(f"Reading {path.name}", path.stat().st_size):
                 if self.quoted:
                     self._check_quotes(path)
+                if self.header:
+                    self._checked_header(path, next(self._records(path))[1])
                 table = self._parse(path)
         except (PolarsError, UnicodeDecodeError) as error:
             self._blame(path, str(error).splitlines()[0])
@@ -233,8 +235,7 @@ class Delimited:
         records = self._records(path)
         names = list(self.columns)
         if self.header:
-            _, names = next(records)
-            names = self._checked_header(path, names, separator_name)
+            names = self._checked_header(path, next(records)[1])
         for line, values in records:
             if not values:
                 continue
@@ -248,7 +249,9 @@ class Delimited:
                     malformed(path, _EXPECTED[kind], repr(value), cure, line=line, column=name)
         malformed(path, f"columns {', '.join(self.columns)} separated by {separator_name}", reason)
 
-    def _checked_header(self, path: Path, header: list[str], separator_name: str) -> list[str]:
+    def _checked_header(self, path: Path, header: list[str]) -> list[str]:
+        """What each column of a header is called here, ``""`` for one that is not wanted."""
+        separator_name = _SEPARATOR_NAMES.get(self.separator, repr(self.separator))
         wanted = {self.header_names.get(name, name): name for name in self.columns}
         for raw in wanted:
             if raw not in header:
@@ -260,6 +263,9 @@ class Delimited:
                     line=1,
                     column=raw,
                 )
+            if (count := header.count(raw)) > 1:
+                cure = "Rename all of them but one, or leave them out."
+                malformed(path, "one column of this name", str(count), cure, line=1, column=raw)
         return [wanted.get(raw, "") for raw in header]
 
 

@@ -79,6 +79,9 @@ def _header(path: Path) -> dict[str, str]:
             cure = "Write each column of the first line as name:type, separated by tabs."
             expected = f"name:type with a type of {', '.join(sorted(_TYPES))}"
             malformed(path, expected, repr(entry), cure, line=1, column=entry)
+        if name in types:
+            cure = "Rename one of the two, or leave it out."
+            malformed(path, f"one column {name!r}", "another one", cure, line=1, column=entry)
         types[name] = kind
     return types
 

@@ -103,6 +103,12 @@ def _whole(path: Path) -> Iterator[None]:
 def _read(path: Path, columns: Mapping[str, Kind], unique: str | None = None) -> pl.DataFrame:
     spelt = _columns(path)
     names = {plain: other for other, plain in _OTHER_NAMES.items() if other in spelt and plain not in spelt}
+    for other, plain in _OTHER_NAMES.items():
+        # Among items, user and user_id are two attributes.
+        if {other, plain} <= set(spelt) and plain in columns and other not in columns:
+            expected, found = f"one column for {plain!r}", f"{other!r} as well"
+            line = None if path.suffix == ".parquet" else 1
+            malformed(path, expected, found, "Rename one of the two, or leave it out.", line=line, column=plain)
     if path.suffix == ".parquet":
         return _read_parquet(path, columns, names, unique)
     return Delimited(columns, _separator(path), quoted=True, header_names=names, unique=unique).read(path)

@@ -97,6 +97,13 @@ def test_content_hash_covers_the_graph(tmp_path: Path) -> None:
     [
         ("inter", "user_id:token", "user_id", r"line 1, column 'user_id': expected name:type"),
         ("inter", "timestamp:float", "time:float", r"line 1, column 'timestamp:token': expected a header"),
+        (
+            "inter",
+            "rating:float",
+            "item_id:token",
+            r"small\.inter, line 1, column 'item_id:token': expected one column",
+        ),
+        ("item", "price:float", "size:float", r"small\.item, line 1, column 'size:token': expected one column 'size'"),
         ("inter", "\t11", "\tsoon", r"line 2, column 'timestamp': expected a finite number, found 'soon"),
         ("inter", ".0\t", "000000.0\t", r"small\.inter, column 'timestamp': expected Unix seconds"),
         ("inter", "\ti", " i", r"line 1|line 2"),

@@ -102,6 +102,7 @@ def test_comma_separated_folder_reads_alike(tmp_path: Path) -> None:
         ("test.csv", "\t11", "\t11000", r"test\.csv, column 'time': expected Unix seconds"),
         ("item_meta.csv", "\n14\t", "\n15\t", r"item_meta\.csv, line 3, column 'item_id': .* found '15'"),
         ("item_meta.csv", "[9, ", "[9, B0", r"item_meta\.csv, line 9, column 'r_complement': expected a list"),
+        ("item_meta.csv", "i_brand", "i_category", r"item_meta\.csv, line 1, column 'i_category': expected one column"),
         ("item_meta.csv", "i_Size", "i_BRAND", r"item_meta\.csv, column 'i_BRAND': .* found 'i_brand' as well"),
         ("item_meta.csv", "i_Size", "i_title", r"item_meta\.csv, column 'i_title': .* beside the texts of Small\.text"),
         ("Small.text", "\nB014", "\nB015", r"Small\.text, line 3, column 'id': .* found 'B015'"),

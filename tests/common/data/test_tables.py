@@ -112,6 +112,22 @@ def test_a_quoted_line_break_does_not_shift_the_line_named(tmp_path: Path) -> No
         ),
         ("interactions.csv", "user;item;timestamp\na;b;1\n", "line 1, column 'user': .* separated by commas"),
         ("interactions.csv", "user,item\na,b\n", "line 1, column 'timestamp': expected a header"),
+        ("interactions.csv", "user,item,item,timestamp\na,b,c,1\n", "line 1, column 'item': expected one .* found 2"),
+        (
+            "interactions.csv",
+            "user,user_id,item,timestamp\na,b,c,1\n",
+            "'user': expected one .* found 'user_id' as well",
+        ),
+        (
+            "items.csv",
+            "item,color,color\n1,a,b\n",
+            r"items\.csv, line 1, column 'color': expected one column .* found 2",
+        ),
+        (
+            "items.csv",
+            "item,item_id\n1,a\n",
+            "line 1, column 'item': expected one column for 'item', found 'item_id' as well",
+        ),
         ("interactions.csv", "user,item,timestamp\n", "expected at least one row, found none.\nAdd rows"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,,2\n", "line 3, column 'item': expected some text"),
         ("interactions.csv", "user,item,timestamp\na,b,1\na,b,2,3\n", "line 3: expected 3 columns .* found 4"),
@@ -142,6 +158,7 @@ def test_malformed_text_tables_are_named(tmp_path: Path, name: str, text: str, m
             pl.when(pl.col("item") != "3").then("item").alias("item"),
             "column 'item': expected some text, found None in row",
         ),
+        (pl.lit("1").alias("item_id"), "column 'item': expected one column for 'item', found 'item_id' as well"),
         (pl.lit(float("inf")).alias("timestamp"), "found inf in row 1"),
         (
             pl.lit(True).alias("timestamp"),
