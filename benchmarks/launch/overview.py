@@ -203,7 +203,8 @@ def as_lines(found: Sequence[Overview]) -> list[str]:
 def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tuple[SuiteRow, int]]:
     """Every row that has runs of its own, with each of its seeds."""
     for row in _apart(suite, dataset, rows):
-        yield from ((row, seed) for seed in (suite.seeds[:1] if _once(dataset, row) else seeds_of(suite, dataset, row)))
+        seeds = seeds_of(suite, dataset, row)
+        yield from ((row, seed) for seed in (seeds[:1] if _once(dataset, row) else seeds))
 
 
 def _unreported(suite: Suite, row: SuiteRow, seed: int, run_ids: Sequence[str], folder: Path) -> int:

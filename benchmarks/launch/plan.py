@@ -102,8 +102,9 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows[dataset]:
-            if seed not in seeds_of(suite, dataset, row):
+            if seed not in (seeds := seeds_of(suite, dataset, row)):
                 continue
+            require_seed(suite, dataset, row, seed, entries)
             earlier = {other: entries[dataset, key, seed] for other, key in row.needs.items()}
             arguments = [*arguments_of(suite, dataset, row, seed, earlier), f"--data.root={root}", f"--runs={runs}"]
             if (dataset, row.key) not in parsed:
@@ -114,8 +115,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
             # Neither a value that the experiment already has nor another seed of a closed form makes a new run.
             settings = cli.plan.config | {"name": row.method}
             same = settings == usual.setdefault((dataset, row.method, seed), settings) and row.key != row.method
-            if same or (cli.closed_form and not row.needs and seed != suite.seeds[0]):
-                like = (dataset, row.method, seed) if same else (dataset, row.key, suite.seeds[0])
+            if same or (cli.closed_form and not row.needs and seed != seeds[0]):
+                like = (dataset, row.method, seed) if same else (dataset, row.key, seeds[0])
                 entries[dataset, row.key, seed] = entries[like]
                 continue
             entries[dataset, row.key, seed] = entry = entry_of(dataset, row, cli, arguments, earlier)
@@ -138,6 +139,29 @@ def _parsed(arguments: Sequence[str], label: str) -> RunCLI:
         return RunCLI(arguments)
     except UserError as error:
         raise UserError(f"{label}: {error.what}", error.cure) from error
+
+
+def require_seed(
+    suite: Suite, dataset: str, row: SuiteRow, seed: int, entries: Mapping[tuple[str, str, int], SuiteRun]
+) -> None:
+    """Checks that the rows which a row builds on have its seed.
+
+    Args:
+        suite: The suite.
+        dataset: Its data set, as ``KEY`` or ``KEY/RECIPE``.
+        row: The row.
+        seed: Its seed.
+        entries: All earlier runs, by data set, key and seed.
+
+    Raises:
+        UserError: If one has a language model, and the suite runs it with fewer seeds.
+    """
+    for key in row.needs.values():
+        if (dataset, key, seed) not in entries:
+            raise UserError(
+                f"{dataset}/{row.label} with seed {seed} needs {key}, which has only the seeds {suite.seeds_llm}.",
+                f"Add {seed} to `seeds_llm`, or leave `seeds_llm` out.",
+            )
 
 
 def require_users(cli: RunCLI, viewed: set[tuple[str, str]]) -> None:

@@ -27,6 +27,7 @@ from benchmarks.launch.times import (
     shipped_suite_times,
     shipped_times,
 )
+from common.errors import UserError
 from tests.benchmarks.conftest import options
 
 SUITE = Suite("toy", ["synthetic"], ["popularity", "sasrec"], [1, 2], {"trainer.max_epochs": 1, "model.width": 8})
@@ -66,6 +67,23 @@ def test_methods_with_a_language_model_may_take_fewer_seeds(root: Path, tmp_path
         ("sasrec", 1), ("sasrec", 2), ("tallrec", 2)
     ]  # fmt: skip
     assert look(suite, root, tmp_path).runs == 3
+
+
+def test_a_closed_form_with_a_language_model_takes_the_first_of_its_own_seeds(root: Path, tmp_path: Path) -> None:
+    options = {"model.llm": "opt"}
+    suite = Suite("toy", ["synthetic"], ["llm_only"], [1, 2, 3], changes={"llm_only": options}, seeds_llm=[3, 2])
+    assert [(entry.method, entry.seed) for entry in plan(suite, root, tmp_path)] == [("llm_only", 2)]
+    settings = {("synthetic", "llm_only", 2): [{"model.llm": "opt", "run_id": "a"}]}
+    assert overview("toy", suite, root, tmp_path, settings, {}).state == "done"
+
+
+def test_what_needs_a_language_model_may_not_have_more_seeds(root: Path, tmp_path: Path) -> None:
+    heir = tmp_path / "heir.yaml"
+    heir.write_text("{model: {class_path: SASRec}, needs: [tallrec]}")
+    changes = {"tallrec": {"model.llm": "opt"}}
+    suite = Suite("toy", ["synthetic"], [str(heir)], [1, 2], changes=changes, seeds_llm=[2])
+    with pytest.raises(UserError, match=r"heir with seed 1 needs tallrec, which has only the seeds \[2\]"):
+        plan(suite, root, tmp_path)
 
 
 def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_path: Path) -> None:
