@@ -16,13 +16,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table that is also readable as plain text.
+    r"""Lines of a Markdown table that is also readable as plain text, whatever its cells contain.
 
     >>> for line in markdown(["method", "hr"], [["knn", "0.1"]]):
     ...     print(line)
     | method | hr  |
     | ------ | --- |
     | knn    | 0.1 |
+    >>> markdown(["a|b"], [["c\nd"]])
+    ['| a\\|b |', '| ---- |', '| c d  |']
     """
-    first, *others = aligned([head, *rows])
+    first, *others = aligned([[_cell(text) for text in row] for row in (head, *rows)])
     return ["| " + " | ".join(cells) + " |" for cells in (first, ["-" * len(cell) for cell in first], *others)]
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends its cell nor its line; a backslash would undo the escape of a bar behind it."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")

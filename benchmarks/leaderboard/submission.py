@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -32,6 +33,7 @@ from benchmarks.results import OVERALL, slice_metrics
 from benchmarks.runs import (
     CHECKPOINT,
     CONFIG,
+    LABEL,
     METRICS,
     RANKS,
     RESULT,
@@ -56,6 +58,7 @@ RESERVED = (REPORTED, REPLAYED, MISSED, "stand-in")
 """Prefixes of marks that only this machine sets; those in files are ignored."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError, OSError)
 """What reading an archive raises that is damaged, encrypted, or none of ours."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _OWN_CURE = "Run it again with --force."
 _CURE = "Ask its author to pack the run again with `recbench submit`."
 
@@ -123,6 +126,7 @@ def verify(run: Finished, cure: str = _CURE) -> None:
         UserError: If one does not, or a file cannot be read.
     """
     try:
+        _verify_texts(run, cure)
         _verify_protocols(run, cure)
         _verify_ids(run, cure)
         _verify_figures(run, cure)
@@ -131,6 +135,25 @@ def verify(run: Finished, cure: str = _CURE) -> None:
     except (AttributeError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError, yaml.YAMLError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise UserError(f"{run.path} has content that no run would write: {reason}.", cure) from error
+
+
+def _verify_texts(run: Finished, cure: str) -> None:
+    """Checks that no text of a result can pass for more than its own place in a table."""
+    if not LABEL.fullmatch(run.result.method):
+        raise UserError(f"{run.path}: {run.result.method!r:.80} is no name of a method.", cure)
+    # Settings are not shown, and a prompt among them may have lines.
+    for text in _texts(replace(run.result, settings={}).__dict__):
+        if CONTROL.search(text):
+            raise UserError(f"{run.path}: its result has control characters in {text!r:.80}.", cure)
+
+
+def _texts(values: object) -> Iterator[str]:
+    """All texts in nested mappings and lists, and the names of what they hold."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping | list):
+        for member in (*values, *(values.values() if isinstance(values, Mapping) else ())):
+            yield from _texts(member)
 
 
 def _verify_figures(run: Finished, cure: str) -> None:

@@ -114,6 +114,8 @@ def test_a_packed_run_is_a_self_reported_row(tmp_path: Path, capsys: pytest.Capt
         (changed(seed=7), True, "its seed is 7"),
         (changed(dataset="ml-1m"), True, "its data set is ml-1m"),
         (changed(method="tisasrec"), True, "its method is tisasrec"),
+        (changed(method="model | 0.99"), True, r"'model \| 0.99' is no name of a method"),
+        (changed(marks=["fine", "a\n| 1 | best |"]), True, "its result has control characters in"),
         (sliced, True, "hr@10 .* under full on cold_items, but its result says 0.99"),
         (changed(protocols={}), True, "was tested under no protocol"),
         (changed(protocols=[]), True, r"cannot be read: protocols is \[\], expected a mapping"),
