@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import statistics
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def generate(
         json: Print JSON instead of lines.
     """
     _require_valid(user, genres, sample, max_tokens, out)
+    user = list(dict.fromkeys(user or ()))
     module, model = load_run(run, [f"--data.root={root}"] if root else [])
     if not isinstance(model, LanguageModelRanker):
         cure = "Name a run of A-LLMRec, MLP-LLM, TALLRec or LLM-Only."
@@ -114,6 +116,8 @@ def _require_valid(user: list[str] | None, genres: bool, sample: int, max_tokens
     at_least(1, "", max_tokens=max_tokens, sample=sample)
     if not (user or genres):
         raise UserError("No user is named.", "Give --user USER…, or --genres for a sample of all users.")
+    if user and sample != signature(generate).parameters["sample"].default:
+        raise UserError("--sample is for when no user is named.", "Leave it out, or --user.")
     if out and not genres:
         raise UserError("--out is only for the results of --genres.", "Give --genres as well.")
 

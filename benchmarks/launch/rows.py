@@ -43,7 +43,7 @@ class SuiteRow:
 
 
 def seeds_of(suite: Suite, dataset: str, row: SuiteRow) -> list[int]:
-    """The seeds of a row, in order; a reader that a suite names is a language model, the usual one a sentence encoder."""
+    """The seeds of a row, in order; a reader that a suite names is a language model, the usual one an encoder."""
     inside = "llm" in model_of(dataset, row.method).get("init_args", {}) or "model.reader" in row.options
     fewer = suite.seeds_llm if inside else []
     return [seed for seed in suite.seeds if seed in fewer] or suite.seeds

@@ -1,5 +1,6 @@
 """The genre task: users' favourites, texts that are judged, and the answer that suits everybody."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -60,6 +61,19 @@ def test_a_page_holds_precision_and_every_text() -> None:
     assert "| b | hm | | drama |" in lines
 
 
+def test_a_user_who_is_named_twice_is_asked_once(
+    floor: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _ = load_run(floor)
+    monkeypatch.setattr("benchmarks.generate.LanguageModelRanker", object)
+    monkeypatch.setattr("benchmarks.generate.texts_about", lambda users, *_: ["war"] * len(users))
+    monkeypatch.setattr("benchmarks.generate.genres_of", lambda _: ([WAR] * (module.num_items + 1), "Likes"))
+    first, second, *_ = module.store.user_tokens()
+    capsys.readouterr()
+    assert main(["generate", str(floor), "--genres", "--json", "--user", second, first, second]) == 0
+    assert list(json.loads(capsys.readouterr().out)["users"]) == [second, first]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -67,6 +81,7 @@ def test_a_page_holds_precision_and_every_text() -> None:
         (["--genres", "--sample", "0"], "--sample is 0"),
         (["--genres"], "writes no text"),
         (["--user", "1", "--out", "x"], "Give --genres"),
+        (["--user", "1", "--genres", "--sample", "5"], "--sample is for when no user is named"),
     ],
 )
 def test_mistakes_are_told(floor: Path, given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
