@@ -14,6 +14,7 @@ from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import Prompts
 from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
+from allmrec.prompts import Domain
 from allmrec.stage1 import finished_stage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
 from common.data.datasets import last_events
@@ -34,7 +35,9 @@ class ALLMRecControl(ALLMRecStage2):
     * ``shuffled_joint``: each item's joint vector is that of an item drawn at random.
     * ``untrained``: projections as they were before training.
     * an :data:`Ablation`: prompts without it, which the projections were not trained for.
-    * ``none``: as trained; with another ``order`` or ``scorer`` it shows their effect.
+    * ``none``: as trained; with other ``vectors``, ``order`` or ``scorer`` it shows their effect.
+
+    ``none`` on ``vectors: texts`` is the paper's "A-LLMRec (SBERT)": trained on e, asked with q (section 4.1.4).
 
     Args:
         num_items: Number of items of the catalogue.
@@ -43,8 +46,11 @@ class ALLMRecControl(ALLMRecStage2):
         joint: Run folder of its stage 1.
         llm: Name or folder of its language model.
         control: What is taken away.
+        vectors: Joint vectors that the prompt shows; as trained when omitted.
+        domain: Whose words the prompt uses; as trained when omitted.
         order: Which of the orders of candidates in the prompt.
         scorer: How candidates are scored.
+        generate_at_test: Whether a test also lets the language model write.
     """
 
     closed_form = True
@@ -58,8 +64,11 @@ class ALLMRecControl(ALLMRecStage2):
         joint: str,
         llm: str,
         control: Ablation | Literal["null_context", "shuffled_users", "shuffled_joint", "untrained"],
+        vectors: Literal["items", "texts"] | None = None,
+        domain: Domain | None = None,
         order: int = 0,
         scorer: Scorer = "sum",
+        generate_at_test: bool = False,
     ) -> None:
         saved = read_checkpoint(trained)
         if (found := str(saved.get(MODEL))) != ALLMRecStage2.__name__:
@@ -71,10 +80,13 @@ class ALLMRecControl(ALLMRecStage2):
             "llm": llm,
             "order": order,
             "scorer": scorer,
+            "generate_at_test": generate_at_test,
         }
+        changed = {"vectors": vectors, "domain": domain}
+        own |= {name: value for name, value in changed.items() if value is not None}
         if control != "none" and control in get_args(Ablation):
             own["ablation"] = control
-        super().__init__(**saved["hyper_parameters"] | own | {"generate_at_test": False})
+        super().__init__(**saved["hyper_parameters"] | own)
         self.control = control
         self.information_set = self._reads()
         if control != "untrained":
@@ -110,9 +122,12 @@ class ALLMRecControl(ALLMRecStage2):
             others = 1 + torch.randperm(self.num_items, generator=generator).to(self.joint.device)
             self.joint[1:] = self.joint[others]
         self.train_events = catalogue["train"]
-        # Along a ring of all users, so that no user keeps their own vector.
-        ring = torch.randperm(catalogue["num_users"], generator=generator)
-        self.other_user = torch.empty_like(ring).index_copy(0, ring, 1 + ring.roll(1))
+        # Along a ring of all users with training events, so that no user keeps their own vector; any of these serves a
+        # user without.
+        known = self.train_events["offsets"].diff().nonzero().flatten()
+        ring = known[torch.randperm(len(known), generator=generator)]
+        others = known[torch.randint(len(known), (catalogue["num_users"],), generator=generator)]
+        self.other_user = others.index_copy(0, ring - 1, ring.roll(1))
 
     def prompts(self, batch: SequenceBatch, null: bool = False) -> Prompts:
         """As of stage 2, without user and history under ``null_context``."""
@@ -178,7 +193,7 @@ class JointDot(SequentialRecommender):
         """
         require_texts(self.vectors)
         super().attach(catalogue)
-        _, items = self.stage1.module.read(catalogue["texts"])
+        _, items = self.stage1.module.read(catalogue["texts"], catalogue.get("text_cache"))
         self.collaborative.adopt(items)
         self.decoded.copy_(items)
 

@@ -18,7 +18,7 @@ from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
 from allmrec.stage1 import finished_stage1, require_texts, text_marks
-from common.errors import above_zero, at_least
+from common.errors import at_least
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
@@ -54,14 +54,14 @@ class Projection(nn.Module):
 
 
 def vectors_elsewhere(
-    joint_file: Path, collaborative: CollaborativeFilter, texts: Sequence[str]
+    joint_file: Path, collaborative: CollaborativeFilter, catalogue: Catalogue
 ) -> tuple[Float[Tensor, "i_plus_1 z"], str | None]:
     """The q of another data set's items, which the filter reads by its decoded vectors from now on.
 
     Args:
         joint_file: Run folder of stage 1.
         collaborative: The filter.
-        texts: Text of each item.
+        catalogue: Of the other data set, with a text of each item.
 
     Returns:
         The vectors, and the name of the sentence model that read the texts.
@@ -70,7 +70,7 @@ def vectors_elsewhere(
         UserError: If the items have no texts, or the filter cannot read vectors.
     """
     stage1 = finished_stage1(joint_file, collaborative.module)
-    q, items = stage1.read(texts)
+    q, items = stage1.read(catalogue["texts"], catalogue.get("text_cache"))
     collaborative.adopt(items)
     return q, stage1.text_encoder
 
@@ -123,6 +123,7 @@ class ALLMRecStage2(ChoiceRanker):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write.
+        answer_tokens: Tokens that a written answer may have; ``None``: a few more than the longest candidate.
         repetition_penalty: Of tokens that an answer has already; 1.5 in the released code.
         precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
         quantization: Bits of the language model's weights.
@@ -153,6 +154,7 @@ class ALLMRecStage2(ChoiceRanker):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
+        answer_tokens: int | None = None,
         repetition_penalty: float = 1.0,
         precision: Precision = "auto",
         quantization: Quantization = "none",
@@ -167,7 +169,6 @@ class ALLMRecStage2(ChoiceRanker):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         at_least(1, latent=latent)
-        above_zero(repetition_penalty=repetition_penalty)
         model = FrozenLLM(llm, precision, quantization, device_map, gradient_checkpointing, llm_weights)
         super().__init__(
             num_items,
@@ -178,6 +179,8 @@ class ALLMRecStage2(ChoiceRanker):
             scorer=scorer,
             order=order,
             generate_at_test=generate_at_test,
+            answer_tokens=answer_tokens,
+            repetition_penalty=repetition_penalty,
             lr=lr,
             weight_decay=weight_decay,
             betas=betas,
@@ -190,7 +193,6 @@ class ALLMRecStage2(ChoiceRanker):
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
         self.ablation: Ablation = ablation
-        self.repetition_penalty = repetition_penalty
         self.shard_llm = shard_llm
         self.project_user.requires_grad_(ablation != "no_user")
         self.project_item.requires_grad_(ablation != "no_joint")
@@ -227,7 +229,7 @@ class ALLMRecStage2(ChoiceRanker):
         """
         require_texts(self.vectors)
         super().attach(catalogue)
-        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue["texts"])
+        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue)
         self._place(q)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])

@@ -55,6 +55,34 @@ def test_none_is_the_trained_model_with_its_arguments(runs: dict[str, Any], fold
     assert control(runs, "none", order=2).protocol_overrides() == {"prompt_order": "2"}
 
 
+def test_what_learnt_on_e_can_be_asked_with_q(runs: dict[str, Any], folders: dict[str, str]) -> None:
+    torch.manual_seed(0)  # the same projections, on the other joint vectors
+    options: dict[str, Any] = {"latent": LATENT, "max_title_tokens": 9, "vectors": "texts"}
+    other = ALLMRecStage2(NUM_ITEMS, sasrec(), runs["joint"], folders["opt"], **options)
+    other.attach(catalogue())
+    batch, model = evaluation_batch(), control(runs, "none", vectors="texts", generate_at_test=True)
+    torch.testing.assert_close(model.score(batch), other.score(batch))
+    assert not torch.allclose(model.score(batch), control(runs, "none").score(batch))
+    assert [model.generate_at_test, control(runs, "none").generate_at_test] == [True, False]
+
+
+def test_a_prompt_in_the_words_of_another_data_set_is_another_prompt(runs: dict[str, Any]) -> None:
+    batch = evaluation_batch()
+    own, other = control(runs, "none"), control(runs, "none", domain="movies")
+    assert own.prompts(batch).ids == control(runs, "none", domain="general").prompts(batch).ids
+    assert own.prompts(batch).ids != other.prompts(batch).ids
+
+
+def test_users_without_training_events_lend_nobody_their_vector(runs: dict[str, Any]) -> None:
+    known = catalogue()
+    # User 0 is nobody; users 2 and 5 have no events.
+    known["train"]["offsets"] = torch.tensor([0, 0, 3, 3, 6, 9, 9, 12])
+    model = control(runs, "shuffled_users")
+    model.attach(known)
+    assert set(model.other_user.tolist()) == {1, 3, 4, 6}
+    assert not (model.other_user == 1 + torch.arange(NUM_USERS)).any()
+
+
 def test_null_context_knows_neither_user_nor_history(runs: dict[str, Any]) -> None:
     batch = evaluation_batch()
     other = changed(batch, history=batch["history"].flip(0), user_id=batch["user_id"] + 1)

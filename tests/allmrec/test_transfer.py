@@ -135,6 +135,17 @@ def test_controls_stay_controls(runs: dict[str, Any], tmp_path: Path) -> None:
     torch.testing.assert_close(plain.joint.sum(0), shuffled.joint.sum(0))
 
 
+def test_what_learnt_on_e_reads_another_data_set_by_q(runs: dict[str, Any], tmp_path: Path) -> None:
+    trained = ALLMRecStage2(NUM_ITEMS, **runs, latent=LATENT)
+    trained.attach(catalogue())
+    folder = save(trained, tmp_path / "trained")
+    model = ALLMRecControl(NUM_ITEMS + 1, folder, **runs, control="none", vectors="texts")
+    model.transfer(read_checkpoint(folder), elsewhere())
+    texts = ALLMRecStage2(NUM_ITEMS + 1, **runs, latent=LATENT, vectors="texts")
+    texts.transfer(read_checkpoint(folder), elsewhere())
+    torch.testing.assert_close(model.joint, texts.joint)
+
+
 def test_vectors_of_the_filters_own_items_are_not_applicable(runs: dict[str, Any]) -> None:
     model = ALLMRecStage2(NUM_ITEMS + 1, **runs, latent=LATENT)
     filtered = {name: runs[name] for name in ("collaborative", "joint")}

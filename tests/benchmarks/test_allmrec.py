@@ -30,7 +30,7 @@ QUICK += ["--data.test_users=16", "--data.val_users=8", "--data.eval_batch_size=
 STAGE_2 = [*QUICK, "--trainer.max_steps=3", "--trainer.val_check_interval=3", "--model.lr=0.01"]
 METHODS = [
     "allmrec", "allmrec_retrieval", "allmrec_null_context", "allmrec_untrained", "joint_dot", "joint_dot_texts",
-    "allmrec_texts", "llm_only",
+    "allmrec_sbert", "allmrec_texts", "llm_only",
 ]  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_texts_are_ranked_on_another_data_set(
     chain: dict[str, Path], results: dict[str, Result], elsewhere: list[str], tmp_path: Path
 ) -> None:
-    for method in ("allmrec_texts", "joint_dot_texts", "llm_only"):
+    for method in ("allmrec_sbert", "allmrec_texts", "joint_dot_texts", "llm_only"):
         assert main(["evaluate", str(chain[method]), *elsewhere, "--runs", str(tmp_path)]) == 0
     found = {read_result(folder).method: read_result(folder) for folder in find_runs([tmp_path])}
     result = found["allmrec_texts"]
@@ -237,7 +237,7 @@ def test_texts_are_ranked_on_another_data_set(
     assert found["llm_only"].language_model == results["allmrec"].language_model
     assert "from synthetic" in found["llm_only"].marks
     tables = build_tables([*found.values(), *results.values()])
-    assert [("from-synthetic" in table.note, len(table.rows)) for table in tables].count((True, 3)) == 1
+    assert [("from-synthetic" in table.note, len(table.rows)) for table in tables].count((True, 4)) == 1
 
 
 def test_a_test_on_another_data_set_can_be_repeated(
@@ -272,7 +272,7 @@ def test_a_stand_in_that_was_not_built_says_how(root: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["synthetic", "ml-100k", "beauty", "games", "movies", "toys", "luxury-beauty"])
 def test_suites_hold_the_method_its_parts_its_controls_and_the_floors(name: str) -> None:
     suite = read_suite(find_suite(f"allmrec-{name}"))
-    assert {"sasrec_allmrec", "llm_only", "allmrec", "allmrec_texts", "allmrec_retrieval"} <= set(suite.methods)
+    assert {"sasrec_allmrec", "llm_only", "allmrec", "allmrec_sbert", "allmrec_retrieval"} <= set(suite.methods)
     assert {
         "allmrec_random_llm",
         "allmrec_shuffled_joint",

@@ -124,10 +124,10 @@ def test_a_test_of_a_training_on_another_data_set_leaves_the_papers_missing(
     for origin, verdict in (("amazon-beauty", "missing"), ("amazon-movies", "not comparable")):
         data = {"recipe": "allmrec", "trained_on": origin}
         made: dict[str, Any] = {"dataset": "amazon-games", "protocol": "sampled-19", "data": data}
-        made_run(tmp_path / origin, "allmrec_texts", 0.12, fields={"scenario": f"from-{origin}"}, **made)
+        made_run(tmp_path / origin, "allmrec_sbert", 0.12, fields={"scenario": f"from-{origin}"}, **made)
         assert main(["ledger", str(tmp_path / origin), "--paper", "allmrec", "--format", "json"]) == 0
         found = [r for r in json.loads(capsys.readouterr().out) if r["table"] == "Table 7"]
-        assert [r["verdict"] for r in found if r["method"] == "allmrec_texts"] == [verdict]
+        assert [r["verdict"] for r in found if r["method"] == "allmrec_sbert"] == [verdict]
 
 
 def test_an_ordering_is_reproduced_where_its_methods_are_separated(
