@@ -119,10 +119,14 @@ class LikeLengthSampler(EpochSampler):
         self.rows = batch_size * world_size
 
     def order(self) -> Int[Tensor, "n"]:
-        """Batches of similar length behind each other, the one that is not full last."""
+        """Batches of similar length behind each other, the longest first and the one that is not full last.
+
+        What does not fit into memory then fails at once rather than after hours.
+        """
         lengths = cast(PromptDataset, self.instances).lengths()
         batches = similar_lengths(lengths, self.rows, seeded(self.seed, self.epoch))
-        return torch.cat(sorted(batches, key=len, reverse=True))
+        longest = max(batches, key=lambda batch: (len(batch), int(lengths[batch].max())))
+        return torch.cat(sorted(batches, key=lambda batch: (len(batch), batch is longest), reverse=True))
 
 
 class PromptDataModule(SequenceDataModule):

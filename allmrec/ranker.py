@@ -26,7 +26,7 @@ from allmrec.generation import AnswerRates, PromptRates, owed_to_lengths, verdic
 from allmrec.llm import FrozenLLM
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import GENERATED, PROMPTS, PromptReport
-from common.errors import UserError, at_least
+from common.errors import UserError, above_zero, at_least
 from common.models.chunking import split_rows
 from common.types import Catalogue, SequenceBatch
 
@@ -57,6 +57,9 @@ class LanguageModelRanker(PromptReport):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write, and reports ``generated/…``.
+        answer_tokens: Tokens that a written answer may have; ``None``: a few more than the longest candidate.
+        repetition_penalty: Of tokens that an answer has already; the released 1.5 punishes a title for saying a word
+            twice, and for its closing quotation mark.
         lr: Learning rate of Adam.
         weight_decay: L2 coefficient of Adam.
         betas: Decay rates of Adam's moments.
@@ -68,8 +71,6 @@ class LanguageModelRanker(PromptReport):
     information_set = frozenset({"order", "text"})
     ranks_catalogue = False
     soft_slots = True
-    repetition_penalty = 1.0
-    """The released 1.5 punishes a title for saying a word twice, and for its closing quotation mark."""
     composer: Composer
 
     def __init__(
@@ -82,13 +83,16 @@ class LanguageModelRanker(PromptReport):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
+        answer_tokens: int | None = None,
+        repetition_penalty: float = 1.0,
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(num_items, lr=lr, weight_decay=weight_decay, betas=betas)
         at_least(0, shown_history=shown_history)
-        at_least(1, max_title_tokens=max_title_tokens)
+        at_least(1, max_title_tokens=max_title_tokens, answer_tokens=answer_tokens)
+        above_zero(repetition_penalty=repetition_penalty)
         require_side_by_side(llm)
         self.llm = llm
         self.language_model, self.context = llm.title, llm.context
@@ -97,6 +101,7 @@ class LanguageModelRanker(PromptReport):
         self.scorer: Scorer = scorer
         self.order = order
         self.generate_at_test = generate_at_test
+        self.answer_tokens, self.repetition_penalty = answer_tokens, repetition_penalty
         # Candidates' logits over a vocabulary of 50,000 take 50 MB per row.
         self.chunk_rows = 16
 
@@ -243,7 +248,7 @@ class LanguageModelRanker(PromptReport):
         """Answers in free text; the reading's cache is used up."""
         prompts, prefix, answers = reading
         limits = [
-            min(max(map(len, row)) + BEYOND, self.llm.context - len(prompt))
+            min(self.answer_tokens or max(map(len, row)) + BEYOND, self.llm.context - len(prompt))
             for prompt, row in zip(prompts.ids, answers, strict=True)
         ]
         ids = greedy(self.llm, prefix, limits, self.repetition_penalty)

@@ -47,6 +47,8 @@ class FrozenReader(SlottedModel):
         with loading(place):
             tokenizer = AutoTokenizer.from_pretrained(place)
             config = without_dropout(AutoConfig.from_pretrained(place))
+            # Nothing follows a text here, and the keys and values of a long one take more room than all else.
+            config.use_cache = False
             dtype = dtype_of(precision, config)
             model, report = AutoModel.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True)
             refuse_missing(place, model, report)
@@ -175,7 +177,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         require_texts(self.vectors)
         super().attach(catalogue)
         self._read(catalogue["titles"])
-        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue["texts"])
+        q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue)
         self.joint.copy_(q)
         self.on_load_checkpoint(checkpoint)
         self.load_state_dict(checkpoint["state_dict"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -167,13 +167,19 @@ class ALLMRecStage1(SequentialRecommender):
         return self._joint
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str]) -> tuple[Float[Tensor, "i_plus_1 z"], Float[Tensor, "i_plus_1 d"]]:
+    def read(
+        self, texts: Sequence[str], cache: Path | None = None
+    ) -> tuple[Float[Tensor, "i_plus_1 z"], Float[Tensor, "i_plus_1 d"]]:
         """Items of another data set by their texts: their q, and ``dec_I(q)``, where the filter's own vectors lie.
+
+        Args:
+            texts: Text of each item.
+            cache: Folder in which vectors of a frozen sentence model are kept from run to run.
 
         Raises:
             UserError: If no item has a text.
         """
-        self.tower.attach(texts)
+        self.tower.attach(texts, cache)
         q = self.alignment.texts.encode(self.tower.all(self.device))
         q[PAD] = 0
         items: Tensor = self.alignment.items.decoder(q)
@@ -199,9 +205,20 @@ class ALLMRecStage1(SequentialRecommender):
                 self._decoded = self.alignment.items.decoder(self._encoded(self.vectors))
         return self._decoded
 
-    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Forgets vectors of other weights."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the sentence model's name and revision: one that does not learn is not in the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["sbert"] = self.tower.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Forgets vectors of other weights, and checks a sentence model that the checkpoint does not hold.
+
+        Raises:
+            UserError: If it is not the one of the training.
+        """
         self._forget()
+        if not self.tower.trained:
+            self.tower.require(checkpoint["sbert"])
 
     def _forget(self) -> None:
         self._joint = self._decoded = None

@@ -37,6 +37,8 @@ class MLPLLM(ChoiceRanker):
         scorer: How candidates are scored.
         order: Which of the orders of candidates in the prompt.
         generate_at_test: Whether a test also lets the language model write.
+        answer_tokens: Tokens that a written answer may have; ``None``: a few more than the longest candidate.
+        repetition_penalty: Of tokens that an answer has already; 1.5 in the released code.
         precision: Type of the language model's weights; ``auto`` takes fp32 where they are stored so, else bf16.
         quantization: Bits of the language model's weights.
         device_map: How the language model is spread over devices.
@@ -59,6 +61,8 @@ class MLPLLM(ChoiceRanker):
         scorer: Scorer = "sum",
         order: int = 0,
         generate_at_test: bool = True,
+        answer_tokens: int | None = None,
+        repetition_penalty: float = 1.0,
         precision: Precision = "auto",
         quantization: Quantization = "none",
         device_map: str | None = None,
@@ -77,6 +81,8 @@ class MLPLLM(ChoiceRanker):
             scorer=scorer,
             order=order,
             generate_at_test=generate_at_test,
+            answer_tokens=answer_tokens,
+            repetition_penalty=repetition_penalty,
             lr=lr,
             weight_decay=weight_decay,
             betas=betas,

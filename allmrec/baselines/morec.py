@@ -142,7 +142,9 @@ class MoRec(SASRec):
     ``v_i = GELU(W encoder(title_i) + b)`` is the vector of an item in the history, as a target and as a negative.
     Z. Yuan et al., "Where to Go Next for Recommender Systems? ID- vs. Modality-based Recommender Models Revisited",
     SIGIR 2023 (https://arxiv.org/abs/2303.13835). The paper of A-LLMRec (https://arxiv.org/abs/2404.11343) compares
-    with it on SBERT and SASRec of width 50, and gives no further details.
+    with it on SBERT and SASRec of width 50. All that it adds (appendix A) is that a pre-trained SBERT makes the initial
+    vectors of items; whether it learns, or the vectors do without it, is not said. Here it learns, as in MoRec's paper;
+    ``trained_layers: 0`` keeps it as it was.
 
     Departures from the authors' code (github.com/westlake-repl/IDvs.MoRec):
 

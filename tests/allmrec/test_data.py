@@ -110,6 +110,7 @@ def test_processes_share_the_batches_of_like_length(
     order = torch.tensor(parts).T.flatten()
     rows = [order[start : start + 8 * world_size] for start in range(0, len(order), 8 * world_size)]
     lengths = tokens(data, composer)
+    assert lengths[rows[0]].max() == lengths[order[: len(order) // len(rows[0]) * len(rows[0])]].max(), "fails at once"
     assert composer.cut_titles > 5
     assert padding_share([lengths[row] for row in rows]) < 0.01
     shuffled = torch.randperm(len(data))[: len(data) // 8 * 8].view(-1, 8)

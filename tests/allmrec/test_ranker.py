@@ -34,7 +34,7 @@ def figures(model: LLMOnly, *batches: SequenceBatch) -> dict[str, float]:
     return model.extra_metrics() | {name: float(value) for name, value in ranks.items()}
 
 
-@pytest.mark.parametrize(("option", "least"), [("shown_history", 0), ("max_title_tokens", 1)])
+@pytest.mark.parametrize(("option", "least"), [("shown_history", 0), ("max_title_tokens", 1), ("answer_tokens", 1)])
 def test_a_prompt_of_less_than_nothing_is_refused(folders: dict[str, str], option: str, least: int) -> None:
     with pytest.raises(UserError, match=f"{option} is {least - 1}\\.\nGive {least} or more"):
         build(folders["opt"], **{option: least - 1})
@@ -54,6 +54,28 @@ def test_what_a_row_writes_near_the_end_of_the_context_depends_on_no_other_row(
     alone = [(model.generate(one), model.write(one, "Likes")) for one in (rows(batch, [row]) for row in range(4))]
     written, said = model.generate(batch), model.write(batch, "Likes")
     assert [written, said] == [[texts[kind][0] for texts in alone] for kind in (0, 1)]
+
+
+def test_an_answer_may_be_as_long_as_is_asked_for(folders: dict[str, str]) -> None:
+    batch = evaluation_batch()
+    usual, short = build(folders["opt"]), build(folders["opt"], answer_tokens=2)
+    longest = max(map(len, usual.composer.answers)) + BEYOND
+    long = build(folders["opt"], answer_tokens=longest + 5)
+    words = [[len(text.split()) for text in model.generate(batch)] for model in (short, usual, long)]
+    assert max(words[0]) <= 2 < max(words[1]) <= longest < max(words[2])
+
+
+def test_a_penalty_of_nothing_is_refused(folders: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"repetition_penalty is 0\.0"):
+        build(folders["opt"], repetition_penalty=0.0)
+
+
+def test_a_penalty_keeps_an_answer_from_repeating_itself(folders: dict[str, str]) -> None:
+    plain, varied = (
+        build(folders["opt"], answer_tokens=20, repetition_penalty=penalty).generate(evaluation_batch())
+        for penalty in (1.0, 50.0)
+    )
+    assert sum(len(set(text.split())) for text in varied) > sum(len(set(text.split())) for text in plain)
 
 
 @pytest.fixture

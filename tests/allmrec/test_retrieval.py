@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from allmrec.composer import USER_SLOT, Prompts
-from allmrec.retrieval import ALLMRecRetrieval
+from allmrec.retrieval import ALLMRecRetrieval, FrozenReader
 from common.errors import UserError
 from common.text.encoders import packaged_minilm
 from common.types import SequenceBatch
@@ -39,6 +39,12 @@ def assert_learns(model: ALLMRecRetrieval, steps: int) -> None:
         optimizer.step()
     assert model.loss(batch)["loss"].item() < first - 0.5
     assert not any("reader" in name or "collaborative" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])
+def test_a_reader_keeps_no_keys_and_values(folders: dict[str, str], family: str) -> None:
+    reader = FrozenReader(folders[family])
+    assert reader(inputs_embeds=torch.zeros(1, 3, reader.width)).past_key_values is None
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "qwen2"])

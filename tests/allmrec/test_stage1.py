@@ -269,6 +269,20 @@ def test_data_without_texts_is_refused(sbert: str) -> None:
         TextTower(sbert).attach(["", ""])
 
 
+def test_a_frozen_sentence_model_must_be_that_of_the_training(sbert: str, tmp_path: Path) -> None:
+    model, checkpoint = build(sbert, train_sbert=False), dict[str, Any]()
+    model.on_save_checkpoint(checkpoint)
+    build(sbert, train_sbert=False).on_load_checkpoint(checkpoint)
+    other = SentenceTransformer(sbert, device="cpu")
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    other.save(str(tmp_path / "other"))
+    with pytest.raises(UserError, match="was trained on sentence model"):
+        build(str(tmp_path / "other"), train_sbert=False).on_load_checkpoint(checkpoint)
+    # A checkpoint holds the weights of one that learns.
+    build(str(tmp_path / "other"), train_sbert=True).on_load_checkpoint(checkpoint)
+
+
 def test_unknown_sentence_model_says_how_to_get_one(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot be loaded"):
