@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
@@ -17,10 +18,8 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
         template: Name of its template among the assets.
         parts: What replaces each ``{{name}}`` in it.
     """
-    page = (ASSETS / template).read_text("utf-8")
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text, 1)
-    return page
+    # In one pass, because what is filled in may itself contain such names.
+    return re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], (ASSETS / template).read_text("utf-8"))
 
 
 def now() -> str:
