@@ -119,8 +119,6 @@ class Delimited:
             with working(f"Reading {path.name}", path.stat().st_size):
                 if self.quoted:
                     self._check_quotes(path)
-                if self.header:
-                    self._checked_header(path, next(self._records(path))[1])
                 table = self._parse(path)
         except (PolarsError, UnicodeDecodeError) as error:
             self._blame(path, str(error).splitlines()[0])
@@ -159,6 +157,13 @@ class Delimited:
             source = text.replace(self.separator, self._byte).encode()
         names = {self.header_names.get(name, name): name for name in self.columns}
         dtypes = pl.Schema({raw: _DTYPES[self.columns[name]] for raw, name in names.items()})
+        spelt = list(dtypes)
+        if self.header:
+            _, spelt = next(self._records(path))
+            self._checked_header(path, spelt)
+        # The last column is read in any case, since it is empty where a row is too short.
+        places = [spelt.index(raw) for raw in dtypes]
+        places += [] if len(spelt) - 1 in places else [len(spelt) - 1]
         table = pl.read_csv(
             source,
             separator=self._byte,
@@ -166,9 +171,11 @@ class Delimited:
             quote_char='"' if self.quoted else None,
             schema=None if self.header else dtypes,
             schema_overrides=dtypes if self.header else None,
-            columns=list(dtypes) if self.header else None,
+            columns=places,
             infer_schema=False,
         )
+        if table.to_series(places.index(len(spelt) - 1)).has_nulls() and self._is_ragged(path, len(spelt)):
+            self._blame(path, "rows of unequal lengths")
         return table.select(list(dtypes)).rename(names)
 
     @property
@@ -216,6 +223,9 @@ class Delimited:
             if self.quoted and (sum(odd) % 2 or odd[0] != (len(read) > 1)):
                 _refuse_record(path, first, read)
             yield reader.line_num, values
+
+    def _is_ragged(self, path: Path, width: int) -> bool:
+        return any(values and len(values) != width for _, values in self._records(path))
 
     def _check_quotes(self, path: Path) -> None:
         """Refuses quotes that do not balance: the parser gives up without a line, or takes rows for a value."""

@@ -55,6 +55,13 @@ def test_byte_order_mark_is_no_part_of_the_first_name(path: Path) -> None:
         layout.read(path)
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_a_row_too_short_for_a_column_that_may_be_empty_is_named(path: Path, header: bool) -> None:
+    path.write_text("a\tb\nx\t\n\nz\n")
+    with pytest.raises(DataError, match="line 4: expected 2 columns separated by tabs, found 1: 'z'"):
+        Delimited({"a": "text", "b": "optional text"}, header=header).read(path)
+
+
 def test_first_of_several_faults_is_named(path: Path) -> None:
     path.write_text("a\tn\nx\t1\n\ny\t2.5\nz\n")
     with pytest.raises(DataError, match=r"line 4, column 'n': expected a whole number, found '2\.5'"):
