@@ -13,8 +13,8 @@ import ast
 import gzip
 import io
 import json
-import math
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,8 +48,12 @@ _SUFFIXES = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 _BLOCK = 1 << 26
 _ID = re.compile(rb"""asin["']\s*:\s*["']([^"']*)["']""")
 _CATEGORY_LEVEL = 2
-_Kind = Literal["a string", "a whole number", "a number"]
-_DTYPES: dict[_Kind, pl.DataType] = {"a string": pl.String(), "a whole number": pl.Int64(), "a number": pl.Float64()}
+_Kind = Literal["some text", "a whole number of 64 bits", "a number"]
+_DTYPES: dict[_Kind, pl.DataType] = {
+    "some text": pl.String(),
+    "a whole number of 64 bits": pl.Int64(),
+    "a number": pl.Float64(),
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,12 @@ class _Dialect:
 
     @property
     def kinds(self) -> dict[str, _Kind]:
-        return {self.user: "a string", self.item: "a string", self.rating: "a number", self.time: "a whole number"}
+        return {
+            self.user: "some text",
+            self.item: "some text",
+            self.rating: "a number",
+            self.time: "a whole number of 64 bits",
+        }
 
 
 _OLD = _Dialect("reviewerID", "asin", "overall", "unixReviewTime", 1)
@@ -182,7 +191,8 @@ def _read_reviews(path: Path) -> pl.DataFrame:
             table = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=schema)
         except PolarsError as error:
             _blame(path, first, lines, dialect, str(error).splitlines()[0])
-        if any(table[name].null_count() for name in schema):
+        ids = pl.col(dialect.user, dialect.item)
+        if table.select(pl.any_horizontal(pl.all().is_null(), ids == "").any()).item():
             _blame(path, first, lines, dialect, "a field without value")
         table = table.with_columns(pl.col(dialect.time) // dialect.ticks)
         conform.require_seconds(path, table[dialect.time])
@@ -218,11 +228,12 @@ def _blame(path: Path, first: int, lines: list[bytes], dialect: _Dialect, reason
 
 
 def _is(expected: _Kind, value: object) -> bool:
-    if expected == "a string":
-        return isinstance(value, str)
-    if expected == "a whole number":
-        return type(value) is int
-    return type(value) in (int, float) and math.isfinite(cast("float", value))
+    if expected == "some text":
+        return isinstance(value, str) and value != ""
+    if expected == "a whole number of 64 bits":
+        return type(value) is int and -(2**63) <= value < 2**63
+    # An infinity is larger, and NaN does not compare.
+    return type(value) in (int, float) and abs(cast("float", value)) <= sys.float_info.max
 
 
 def _read_metadata(path: Path, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataFrame]:

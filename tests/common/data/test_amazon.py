@@ -128,10 +128,18 @@ def test_json_lines_of_something_else_do_not_match(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "column", "found"),
     [
-        ({"unixReviewTime": "soon"}, "unixReviewTime", "expected a whole number, found 'soon'"),
+        ({"unixReviewTime": "soon"}, "unixReviewTime", "expected a whole number of 64 bits, found 'soon'"),
+        (
+            {"unixReviewTime": 10**20},
+            "unixReviewTime",
+            "expected a whole number of 64 bits, found 100000000000000000000",
+        ),
+        ({"overall": 10**400, "unixReviewTime": None}, "overall", "expected a number, found 1000"),
         ({"unixReviewTime": None}, "unixReviewTime", "found None"),
         ({"overall": "five"}, "overall", "expected a number, found 'five'"),
-        ({"asin": None}, "asin", "expected a string, found None"),
+        ({"asin": None}, "asin", "expected some text, found None"),
+        ({"asin": ""}, "asin", "expected some text, found ''"),
+        ({"reviewerID": ""}, "reviewerID", "expected some text, found ''"),
     ],
 )
 def test_malformed_reviews_are_named(
