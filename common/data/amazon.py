@@ -113,11 +113,11 @@ def read(key: str, folder: Path) -> Source:
     """
     reviews, metadata = _located(folder)
     events = conform.interactions(_read_reviews(require(reviews, "a file of reviews")))
-    files, items, relations, warnings = [reviews], None, conform.relations(), {}
+    files, items, relations, warnings = [reviews], None, conform.relations(), _too_early(events)
     if metadata is not None:
         files.append(require(metadata, "a file of metadata"))
         items, relations = _read_metadata(metadata, set(events["item"]))
-        warnings = conform.unlisted(metadata, items["item"], events["item"])
+        warnings |= conform.unlisted(metadata, items["item"], events["item"])
     return Source(
         name=key,
         interactions=events,
@@ -201,6 +201,16 @@ def _read_reviews(path: Path) -> pl.DataFrame:
     if not tables:
         malformed(path, "at least one review", "none", "Fetch an intact copy of the file.")
     return pl.concat(tables)
+
+
+def _too_early(events: pl.DataFrame) -> dict[str, str]:
+    """A warning about times that all lie before there were reviews."""
+    latest = pl.from_epoch(pl.col("timestamp").max())
+    early, date = events.select(latest.dt.year() < 1990, date=latest.dt.to_string("%Y-%m-%d")).row(0)
+    if not early:
+        return {}
+    what = f"The latest review is of {date}: is its time in another unit?"
+    return {"early-times": f"{what} The dumps of 2014 and 2018 count seconds, those of 2023 milliseconds."}
 
 
 def _parsed(path: Path, number: int, line: bytes, parse: Callable[[str], object]) -> dict[str, Any]:

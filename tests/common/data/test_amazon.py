@@ -163,6 +163,15 @@ def test_times_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
         amazon.read("amazon", tmp_path)
 
 
+def test_times_in_a_unit_that_is_too_long_are_a_warning(tmp_path: Path) -> None:
+    reviews, _ = raw.write_2023(tmp_path)
+    record = {"user_id": "A1", "parent_asin": raw.asin("1"), "rating": 5.0, "timestamp": 1_600_000_000}
+    assert amazon.read("amazon", tmp_path).warnings == {}
+    with gzip.open(reviews, "wt") as stream:
+        stream.write(json.dumps(record) + "\n")
+    assert "latest review is of 1970-01-19" in amazon.read("amazon", tmp_path).warnings["early-times"]
+
+
 @pytest.mark.parametrize("text", ['{"reviewerID": "A1", "asi', "A1,B1,5.0,1", "[1, 2]"])
 def test_lines_that_are_no_record_are_named(tmp_path: Path, text: str) -> None:
     reviews, _ = raw.write_2014(tmp_path)
