@@ -70,7 +70,7 @@ def build(
     kept = _filter(source, recipe)
     show("Sorting")
     events = sort_events(kept.events, recipe.ties, seed)
-    divided, described, warnings = _split(source, events)
+    divided, described, warnings = _split(source, events, kept.users["user"])
     first = divided["leave_one_out"]
     show("Linking")
     relations = graph.restrict(source.relations, kept.items["item"])
@@ -179,20 +179,25 @@ def _item_table(items: pl.DataFrame, tokens: pl.Series, recipe: Recipe) -> pl.Da
     return table.with_columns(text).select("item", "title", "text", "description", "category", "brand", *attributes)
 
 
-def _split(source: Source, events: pl.DataFrame) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
+def _split(
+    source: Source, events: pl.DataFrame, users: pl.Series
+) -> tuple[dict[str, Split], dict[str, dict[str, Any]], dict[str, str]]:
     """The splits, their descriptions for the manifest, and warnings."""
     user, item, time = (torch.from_numpy(events[name].to_numpy().astype(np.int64)) for name in _COLUMNS)
     sequences = splits.build_sequences(user, item, time, int(user.max()))
     if source.split is None:
         divided = {"leave_one_out": splits.leave_one_out(sequences)}
     else:
-        part = torch.from_numpy(events["part"].to_numpy().copy())
-        try:
-            divided = {"leave_one_out": splits.ready_made(sequences, part)}
-        except ValueError as error:
+        twice = events.filter(pl.struct("user", "part").is_duplicated() & (pl.col("part") > 0))
+        if not twice.is_empty():
+            who, kind = twice.select("user", "part").row(0)
+            whose = f"The ready-made split of {source.name}, user {users[who - 1]!r}"
             raise DataError(
-                f"The ready-made split of {source.name}: {error}.", "Fix its validation and test files."
-            ) from error
+                f"{whose}: expected one {_PARTS[kind - 1]} event, found several.",
+                "Keep one row per user in its validation and test files.",
+            )
+        part = torch.from_numpy(events["part"].to_numpy().copy())
+        divided = {"leave_one_out": splits.ready_made(sequences, part)}
     described = {name: _describe_split(split) for name, split in divided.items()}
     warnings: dict[str, str] = {}
     if source.time != "real":
@@ -302,11 +307,15 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
         count = len(rows[0])
         flat = pl.Series([item for row in rows for item in row], dtype=pl.String)
         ids = encode(flat, kept.items["item"]) + 1
-        if any(len(row) != count for row in rows) or ids.null_count():
-            raise DataError(
-                f"The {name} negatives of {source.name}: expected {count} known items in every row, found otherwise.",
-                "Fix the file, or leave its negatives out.",
-            )
+        users = kept.users["user"].gather(events["user"] - 1)
+        whose = f"The {name} negatives of {source.name}, user "
+        cure = "Fix the file, or leave its negatives out."
+        if odd := [place for place, row in enumerate(rows) if len(row) != count]:
+            what = f"expected {count} items as in the first row, found {len(rows[odd[0]])}."
+            raise DataError(f"{whose}{users[odd[0]]!r}: {what}", cure)
+        if len(unknown := ids.is_null().arg_true()):
+            what = f"expected items of the source, found {flat[unknown[0]]!r}."
+            raise DataError(f"{whose}{users[unknown[0] // count]!r}: {what}", cure)
         table = ids.to_numpy().reshape(len(rows), count).astype(np.int32)
         shipped["leave_one_out", count, name] = table[np.argsort(events["user"].to_numpy(), kind="stable")]
     return shipped

@@ -37,7 +37,9 @@ def read(key: str, folder: Path) -> Source:
         DataError: If a file is missing or malformed.
     """
     parts = {part: require(folder / f"{part}.csv", f"the {part} part of a split") for part in ("train", "dev", "test")}
-    (train, _), (val, val_negatives), (test, test_negatives) = (_read_part(path) for path in parts.values())
+    (train, _), (val, val_negatives), (test, test_negatives) = (
+        _read_part(path, held_out=part != "train") for part, path in parts.items()
+    )
     files = list(parts.values())
     occurring = pl.concat([train["item"], val["item"], test["item"]]).to_frame()
     meta, relations, warnings = None, None, {}
@@ -80,13 +82,21 @@ def _header(path: Path) -> tuple[str, list[str]]:
     return separator, line.split(separator)
 
 
-def _read_part(path: Path) -> tuple[pl.DataFrame, list[list[str]]]:
+def _read_part(path: Path, held_out: bool) -> tuple[pl.DataFrame, list[list[str]]]:
     separator, header = _header(path)
     shipped: dict[str, Kind] = {"neg_items": "text"} if "neg_items" in header else {}
-    layout = Delimited({**_EVENTS, **shipped}, separator=separator, quoted=separator == ",")
+    unique = "user_id" if held_out else None
+    layout = Delimited({**_EVENTS, **shipped}, separator=separator, quoted=separator == ",", unique=unique)
     table = layout.read(path)
     conform.require_seconds(path, table["time"])
-    negatives = _ids(path, layout, table, "neg_items").to_list() if shipped else []
+    negatives: list[list[str]] = []
+    if shipped:
+        ids = _ids(path, layout, table, "neg_items")
+        lengths = ids.list.len()
+        odd = (lengths != lengths[0]).arg_true()
+        if len(odd):
+            layout.refuse(path, odd[0], "neg_items", f"{lengths[0]} ids as in the first row", str(lengths[odd[0]]))
+        negatives = ids.to_list()
     return table.select(user="user_id", item="item_id", timestamp=pl.col("time").cast(pl.Int64)), negatives
 
 

@@ -177,8 +177,11 @@ def test_unique_negatives_keep_what_was_shipped_and_no_more_than_once() -> None:
 
 def test_unknown_or_ragged_shipped_negatives_are_refused() -> None:
     recipe = choose_recipe(DATASETS["amazon-office"], "released", ready=True)
-    for wrong in ([["8", "7"], ["x", "9"]], [["8", "7"], ["9"]]):
-        with pytest.raises(DataError, match="test negatives of own: expected 2 known items"):
+    for wrong, found in (
+        ([["8", "7"], ["x", "9"]], "items of the source, found 'x'"),
+        ([["8", "7"], ["9"]], "2 items as in the first row, found 1"),
+    ):
+        with pytest.raises(DataError, match=f"test negatives of own, user '2': expected {found}"):
             tables_of(ready(wrong), recipe, DATASETS["amazon-office"])
 
 
@@ -187,7 +190,7 @@ def test_a_user_held_out_twice_is_refused() -> None:
     assert source.split is not None
     twice = replace(source.split, val=pl.concat([source.split.val] * 2), val_negatives=[])
     recipe = choose_recipe(DATASETS["amazon-office"], "released", ready=True)
-    with pytest.raises(DataError, match="ready-made split of own"):
+    with pytest.raises(DataError, match="split of own, user '2': expected one val event, found several"):
         tables_of(replace(source, split=twice), recipe)
 
 

@@ -96,6 +96,8 @@ def test_comma_separated_folder_reads_alike(tmp_path: Path) -> None:
     [
         ("dev.csv", "[", "{", r"dev\.csv, line 2, column 'neg_items': expected a list of item ids"),
         ("dev.csv", "neg_items", "negatives\tneg_items", r"dev\.csv, line 2: expected 5 columns .* found 4"),
+        ("dev.csv", "\n2\t", "\n1\t", r"dev\.csv, line 3, column 'user_id': expected a value that no .* found '1'"),
+        ("test.csv", "]\n3", ", 1]\n3", r"test\.csv, line 3, column 'neg_items': expected 5 ids .* found 6"),
         ("train.csv", "time", "day", r"train\.csv, line 1, column 'time': expected a header"),
         ("train.csv", "\t11", "\tx11", r"train\.csv, line 2, column 'time': expected a finite number, found 'x11"),
         ("train.csv", "\t11", "\t11000", r"train\.csv, column 'time': expected Unix seconds"),
