@@ -272,11 +272,12 @@ def _strangers(entry: DataSet, source: Source) -> dict[str, str]:
 def _candidates(
     source: Source, recipe: Recipe, kept: _Kept, divided: dict[str, Split]
 ) -> tuple[dict[tuple[str, str], dict[str, torch.Tensor]], dict[str, str]]:
-    """The candidates by split and protocol, and a warning for each protocol that has too few items."""
+    """The candidates by split and protocol, and warnings: protocols with too few items, negatives that are none."""
     groups = title_groups(kept.items["title"].to_list())
     sampler = CandidateSampler(divided["leave_one_out"]["sequences"], groups)
     shipped = _shipped(source, kept) if recipe.negatives != "drawn" else {}
-    candidates, warnings = {}, {}
+    candidates = {}
+    warnings = _no_negatives(divided["leave_one_out"], shipped) if recipe.negatives == "shipped" else {}
     for place, (name, split) in enumerate(divided.items()):
         for count in sorted({*NEGATIVES, *(size for _, size, _ in shipped)}):
             key, found = f"sampled-{count}", {}
@@ -319,6 +320,28 @@ def _shipped(source: Source, kept: _Kept) -> dict[tuple[str, int, str], NDArray[
         table = ids.to_numpy().reshape(len(rows), count).astype(np.int32)
         shipped["leave_one_out", count, name] = table[np.argsort(events["user"].to_numpy(), kind="stable")]
     return shipped
+
+
+def _no_negatives(split: Split, shipped: dict[tuple[str, int, str], NDArray[np.int32]]) -> dict[str, str]:
+    """Warnings about shipped negatives that are the target itself, or known from the user's training events."""
+    sequences = split["sequences"]
+    items = sequences["items"].numpy().astype(np.int64)
+    pairs = splits.event_users(sequences).numpy() << 32 | items
+    trained = pairs[splits.is_training(split).numpy()]
+    warnings: dict[str, str] = {}
+    for (_, _, name), table in shipped.items():
+        cases = split["val"] if name == "val" else split["test"]
+        targets = items[cases["position"].numpy()]
+        ties = int((table == targets[:, None]).any(axis=1).sum())
+        known = int(np.isin(cases["user"].numpy()[:, None] << 32 | table, trained).sum())
+        cure = "Recipe released-unique draws others instead."
+        if ties:
+            what = f"{ties:,} of {len(table):,} cases have their target among the negatives, where it ties with itself."
+            warnings[f"target-negatives-{name}"] = f"{what} {cure}"
+        if known:
+            what = f"{known:,} of {table.size:,} negatives are training items of their user."
+            warnings[f"trained-negatives-{name}"] = f"{what} {cure}"
+    return warnings
 
 
 def _token_order(items: pl.DataFrame) -> NDArray[np.int64]:

@@ -175,6 +175,18 @@ def test_unique_negatives_keep_what_was_shipped_and_no_more_than_once() -> None:
     assert second == [8, 7]
 
 
+def test_negatives_that_are_none_are_counted_where_they_are_kept() -> None:
+    # User 10 is tested on item 5 and trained on 1, 2 and 3.
+    source, entry = ready([["5", "3"], ["9", "8"]]), DATASETS["amazon-office"]
+    kept, drawn = (
+        build(entry, source, choose_recipe(entry, name, ready=True), 0, lambda _: None)[0].warnings
+        for name in ("released", "released-unique")
+    )
+    assert kept["target-negatives-test"].startswith("1 of 2 cases have")
+    assert kept["trained-negatives-test"].startswith("1 of 4 negatives are")
+    assert len([name for name in (*kept, *drawn) if "negatives" in name]) == 2
+
+
 def test_unknown_or_ragged_shipped_negatives_are_refused() -> None:
     recipe = choose_recipe(DATASETS["amazon-office"], "released", ready=True)
     for wrong, found in (
