@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from benchmarks.cli import write
 from benchmarks.leaderboard.formats import as_csv, as_json, as_markdown
 from benchmarks.leaderboard.judge import judged
 from benchmarks.leaderboard.replays import settle
-from benchmarks.leaderboard.rows import Table, build_table, build_tables
+from benchmarks.leaderboard.rows import Table, build_table, build_tables, knows
 from benchmarks.leaderboard.sources import Finished, distinct, own_runs
 from benchmarks.leaderboard.submission import SUFFIX, unpack
 from benchmarks.runs import INFORMATION
@@ -67,6 +68,7 @@ def leaderboard(
     tables = tables_of(found, protocol, slice)
     if not any(row.metrics for table in tables for row in table.rows):
         raise UserError(f"No test case of these runs belongs to the slice {slice!r}.", _filled(found, protocol))
+    _tell_older(found, protocol, slice)
     if html is not None:
         from benchmarks.html.ledger import write_ledger
         from benchmarks.html.page import write_page
@@ -77,6 +79,16 @@ def leaderboard(
         write(str(write_page(tables, found, html)))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
+
+
+def _tell_older(found: Sequence[Finished], protocol: str | None, slice: str) -> None:
+    """Names the runs, if any, that are left out of the tables because they are older than a slice."""
+    names = [[protocol] if protocol else run.result.protocols for run in found]
+    older = [run for run, own in zip(found, names, strict=True) if not any(knows(run.result, p, slice) for p in own)]
+    if older:
+        others = f" and {len(older) - 1} more" if older[1:] else ""
+        cure = "`recbench evaluate` tests a run on the slices of today"
+        sys.stderr.write(f"recbench: {older[0].path}{others} without slice {slice!r} are left out; {cure}.\n")
 
 
 def _nothing(places: Sequence[Path]) -> tuple[str, str]:
@@ -116,7 +128,7 @@ def tables_of(found: list[Finished], protocol: str | None = None, slice: str = "
     if protocol is None:
         tables = build_tables(results, slice)
     else:
-        names = sorted({result.dataset for result in results})
+        names = sorted({result.dataset for result in results if knows(result, protocol, slice)})
         tables = [build_table([r for r in results if r.dataset == name], protocol, slice) for name in names]
     finished = [judged(table, found) for table in tables]
     # Verdicts read the ranks of rows with the primary metric alone.

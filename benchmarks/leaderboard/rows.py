@@ -183,18 +183,23 @@ class Table:
         return str(self.rows[0].runs[0].protocols[self.protocol]["fields"].get("scenario", OVERALL))
 
 
+def knows(result: Result, protocol: str, slice: str) -> bool:
+    """Whether a result tells of a slice under a protocol: one that is older than the slice does not."""
+    return protocol in result.protocols and (slice == OVERALL or f"test/{protocol}/{slice}" in result.cases)
+
+
 def build_table(results: Sequence[Result], protocol: str, slice: str = "overall") -> Table:
-    """The table of ``results`` under one protocol.
+    """The table of ``results`` under one protocol, without those that do not know the slice.
 
     Args:
-        results: Finished runs of one data set.
+        results: Finished runs of one data set, of which one at least knows the slice.
         protocol: Name of the protocol.
         slice: Slice of the test cases.
 
     Raises:
         UserError: If the results come from several data sets, or their protocol ids differ; names the field.
     """
-    results = [result for result in results if protocol in result.protocols]
+    results = [result for result in results if knows(result, protocol, slice)]
     _refuse_mixture(results, protocol)
     key = f"test/{protocol}/{slice}"
     groups: dict[str, dict[int, Result]] = defaultdict(dict)
@@ -216,7 +221,12 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
         protocol_id=first.protocols[protocol]["id"],
         slice=slice,
         cases=first.cases.get(key, 0),
-        slices={name.removeprefix(f"test/{protocol}/"): n for name, n in first.cases.items() if _of(name, protocol)},
+        slices={
+            name.removeprefix(f"test/{protocol}/"): count
+            for result in results
+            for name, count in result.cases.items()
+            if _of(name, protocol)
+        },
         primary=primary,
         rows=tuple(_ranked([_against_floors(row, floors, primary) for row in rows])),
         leakage=next((run.data["leakage"] for run in results if run.data.get("leakage") is not None), None),
@@ -231,7 +241,8 @@ def build_tables(results: Sequence[Result], slice: str = "overall") -> list[Tabl
     groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
         for protocol, entry in result.protocols.items():
-            groups[result.dataset, protocol, entry["id"]].append(result)
+            if knows(result, protocol, slice):
+                groups[result.dataset, protocol, entry["id"]].append(result)
     tables = []
     for (dataset, protocol, _), members in sorted(groups.items()):
         alike = [m[0] for (d, p, _), m in groups.items() if (d, p) == (dataset, protocol)]
@@ -277,7 +288,9 @@ def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool)
     first = runs[0]
     prefix, primary = f"test/{protocol}/", primary_metric(protocol)
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
-    slices = dict.fromkeys(name.split("/")[2] for name in first.metrics if name.startswith(prefix))
+    # Seeds that are older than a slice do not know it.
+    told = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(prefix))
+    slices = dict.fromkeys(name.split("/")[2] for name in told)
     keys = {slice: f"{prefix}{slice}/{primary}" for slice in slices if slice != OVERALL}
     return Row(
         method=label,
@@ -289,7 +302,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool)
         marks=marks,
         costs=_costs(runs),
         runs=tuple(sorted(runs, key=lambda run: run.seed)),
-        slices={slice: cell_of(runs, name) for slice, name in keys.items() if name in first.metrics},
+        slices={slice: cell_of(runs, name) for slice, name in keys.items() if name in told},
     )
 
 

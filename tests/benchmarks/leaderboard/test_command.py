@@ -59,6 +59,25 @@ def test_a_slice_without_a_case_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "cold_items, overall" in error
 
 
+@pytest.mark.parametrize("more", [[], ["--protocol", "full"]])
+def test_a_seed_that_is_older_than_a_slice_is_left_out_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    made_run(tmp_path, "model", 0.3, 1)
+    made_run(tmp_path, "popularity", 0.1)
+    older = made_run(tmp_path, "model", 0.31, 0, slice="warm")
+    assert main(["leaderboard", str(tmp_path), "--slice", "cold_items", "--format", "json", *more]) == 0
+    out, error = capsys.readouterr()
+    assert {row["method"]: row["seeds"] for row in json.loads(out)} == {"model": 1, "popularity": 1}
+    assert f"{older} without slice 'cold_items' are left out; `recbench evaluate`" in error
+    assert main(["leaderboard", str(tmp_path), "--slices", "cold_items", "--format", "json", *more]) == 0
+    out, error = capsys.readouterr()
+    row = next(row for row in json.loads(out) if row["method"] == "model")
+    assert (row["seeds"], row["slices"]["cold_items"]["n"], error) == (2, 1, "")
+    assert main(["leaderboard", str(tmp_path), "--slices", "cold_items", *more]) == 0
+    assert "cold_items (23)" in capsys.readouterr().out
+
+
 def test_a_filtered_page_has_the_whole_ledger(tmp_path: Path) -> None:
     made_run(tmp_path / "runs", "rcf_lrd", 0.4, dataset="amazon-office", protocol="sampled-99")
     made_run(tmp_path / "runs", "model", 0.3)

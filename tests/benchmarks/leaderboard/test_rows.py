@@ -169,7 +169,7 @@ def test_suites_plan_fewer_seeds_for_the_models_that_need_fewer(name: str) -> No
             inside = next((value for value in values if value), None)
             result = made_result("a", 0.5, language_model=inside)
             needed = build_table([result], "full").rows[0].needed
-            assert needed == (3 if seeds_of(replace(suite, seeds=[1], seeds_llm=[2]), data, row) == [2] else 5)
+            assert needed == (3 if seeds_of(replace(suite, seeds=[1, 2], seeds_llm=[2]), data, row) == [2] else 5)
 
 
 def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
@@ -263,7 +263,8 @@ def test_a_graph_from_after_the_split_is_told(reads: list[str], late: bool, mark
 
 def test_figures_that_are_no_ranks_make_no_slice() -> None:
     metrics = {"overall/ndcg@10": 0.2, "overall/generated/hr@1": 0.3, "cold/ndcg@10": 0.1, "cold/generated/hr@1": 0.4}
-    made = made_result("a", 0.2, metrics={f"test/full/{name}": value for name, value in metrics.items()})
+    cases = {"test/full/overall": 200, "test/full/cold": 12}
+    made = made_result("a", 0.2, metrics={f"test/full/{key}": value for key, value in metrics.items()}, cases=cases)
     row, cold = (build_table([made], "full", slice).rows[0] for slice in ("overall", "cold"))
     assert {name: cell.mean for name, cell in row.slices.items()} == {"cold": 0.1}
     assert {name: cell.mean for name, cell in cold.metrics.items()} == {"ndcg@10": 0.1, "generated/hr@1": 0.4}
