@@ -50,9 +50,10 @@ def view(split: Split, scenario: str) -> View:
 
     ``few-shot-K`` trains and validates on K users and tests on all; the slices ``trained_user`` and ``other_user``
     separate the two. ``cold-users`` tests users without training on any of their events: users with exactly three
-    events (as in A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3) or, if there are none, users drawn from all, of
-    whom only the last three events are kept; under ``full``, items of the removed ones compete like any others. They
-    are a tenth of the users at most, but up to 100 where these are no more than a quarter, and never more than 500.
+    events (as in A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3) or, if these are fewer than 100 and than are drawn,
+    users drawn from all, of whom only the last three events are kept; under ``full``, items of the removed ones compete
+    like any others. They are a tenth of the users at most, but up to 100 where these are no more than a quarter, and
+    never more than 500.
 
     Args:
         split: A leave-one-out split.
@@ -111,12 +112,13 @@ def _cold_users(split: Split) -> View:
     wanted = min(MOST_COLD_USERS, max(fewest, len(users) // 10))
     if not wanted:
         raise UserError(f"--data.scenario {COLD_USERS} needs ten users or more", f"There are {len(users)}.")
-    drawn = _drawn(exact if len(exact) else users, wanted)
+    enough = len(exact) >= min(wanted, FEWEST_COLD_USERS)
+    drawn = _drawn(exact if enough else users, wanted)
     cold = _mask(split, drawn)
-    if not len(exact):
+    if not enough:
         split = _truncated(split, cold)
     return View(
-        f"{COLD_USERS} ({'three events' if len(exact) else 'truncated'}, {int(cold.sum())})",
+        f"{COLD_USERS} ({'three events' if enough else 'truncated'}, {int(cold.sum())})",
         without_training(split, cold),
         val=~cold[split["val"]["user"]],
         test=cold[users],

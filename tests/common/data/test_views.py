@@ -80,6 +80,24 @@ def test_as_many_users_are_cold_as_a_figure_needs_if_the_others_suffice(users: i
     assert int(seen.test.sum()) == cold
 
 
+@pytest.mark.parametrize(
+    ("users", "exact", "rule", "cold"),
+    [
+        (943, 1, "truncated", 100),
+        (943, 99, "truncated", 100),
+        (943, 101, "three events", 100),
+        (5100, 101, "three events", 101),
+        (80, 7, "truncated", 8),
+        (80, 8, "three events", 8),
+    ],
+)
+def test_users_with_three_events_are_the_cold_ones_only_if_a_figure_can_rest_on_them(
+    users: int, exact: int, rule: str, cold: int
+) -> None:
+    histories = [[1, 2, 3]] * exact + [[1, 2, 3, 4]] * (users - exact)
+    assert view(split_of(histories), "cold-users").scenario == f"cold-users ({rule}, {cold})"
+
+
 def partly_held_out() -> Split:
     """A ready-made split that tests two users in three."""
     sequences = split_of(LONG)["sequences"]
