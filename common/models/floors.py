@@ -175,7 +175,8 @@ class RecentPopularity(_TimeFloor):
 
     def score_catalogue(self, batch: SequenceBatch) -> Float[Tensor, "b i_plus_1"]:
         """Events before the query, less those before the window's start."""
-        now = query_time(batch, self.clock)
+        # On the CPU, where counts are made: not every accelerator has float64.
+        now = query_time(batch, self.clock).cpu()
         since = (now.double() - self.days * DAY).clamp_min(torch.iinfo(torch.long).min).round().long()
         return self.log_of_events.counts(now).sub_(self.log_of_events.counts(since)).to(self.device)
 

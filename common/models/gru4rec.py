@@ -16,6 +16,7 @@ from common.nn.adagrad import Adagrad
 from common.nn.decay import biases_apart
 from common.nn.dropout import Dropout
 from common.nn.embedding import ItemEmbedding
+from common.nn.exact import float64_device
 from common.nn.losses import Objective, pairwise_loss
 from common.types import PAD, Catalogue, SequenceBatch
 
@@ -159,15 +160,16 @@ class GRU4Rec(SequentialRecommender):
     def attach(self, catalogue: Catalogue) -> None:
         """Computes the popularity that extras and ``logq`` use from the training events."""
         super().attach(catalogue)
-        count = catalogue["train_count"].to(self.device, torch.float64)
+        count = catalogue["train_count"].cpu().double()
         weight = torch.where(count > 0, count**self.sample_alpha, 0.0).cumsum(0)
-        self.popularity = (weight / weight[-1]).view(torch.long)
-        self.log_count = count.clamp_min(1).log().to(self.item_embedding.weight.dtype)
+        self.popularity = (weight / weight[-1]).view(torch.long).to(self.device)
+        self.log_count = count.clamp_min(1).log().to(self.item_embedding.weight.dtype).to(self.device)
 
     def draw_extras(self) -> Int[Tensor, "e"]:
         """Draws the step's shared negatives, shape ``(num_extras,)``, by inverting the cumulative popularity."""
-        uniform = torch.rand(self.num_extras, dtype=torch.float64, device=self.device)
-        return torch.searchsorted(self.popularity.view(torch.float64), uniform, right=True)
+        device = float64_device(self.device)
+        uniform = torch.rand(self.num_extras, dtype=torch.float64, device=device)
+        return torch.searchsorted(self.popularity.to(device).view(torch.float64), uniform, right=True).to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the states that the next step goes on from; of several processes, those of the first."""

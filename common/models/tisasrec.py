@@ -44,8 +44,10 @@ def rounded_intervals(times: Int[Tensor, "b l"], unit: Int[Tensor, "b 1"], time_
     >>> rounded_intervals(torch.tensor([[1000, 1060, 1060, 1240]]), torch.tensor([[60]]), 256)[0].tolist()
     [[0, 1, 1, 4], [1, 0, 0, 3], [1, 0, 0, 3], [4, 3, 3, 0]]
     """
-    # Quotients of integers are rounded correctly in float64, so that a change of time unit changes nothing.
-    steps = ((times - times[:, :1]).double() / unit).round().long()
+    # In integers, so that a change of time unit changes nothing; halves go to the even one, as in the released code.
+    since = times - times[:, :1]
+    steps = since.div(unit, rounding_mode="floor")
+    steps += 2 * (since - steps * unit) + (steps & 1) > unit
     return (steps[:, :, None] - steps[:, None, :]).abs_().clamp_(max=time_span)
 
 

@@ -30,6 +30,7 @@ from common.models.base import Recommender, SequentialRecommender
 from common.nn.losses import Objective
 from common.types import SequenceBatch
 from tests.common.models import toy
+from tests.common.models.float64 import NoFloat64
 
 
 class ModelCases:
@@ -118,6 +119,12 @@ class ModelCases:
         restored.attach(toy.catalogue())
         assert torch.equal(self.scores(restored.eval(), batch), self.scores(model, batch))
 
+    def test_scores_need_no_float64(self) -> None:
+        model, batches = self.build(), (toy.sampled_batch(), toy.full_batch())
+        with NoFloat64():
+            for batch in batches:
+                self.scores(model, batch)
+
     def test_ranks_lie_within_the_candidates(self) -> None:
         model = self.build()
         for batch in (toy.sampled_batch(), toy.full_batch()):
@@ -159,6 +166,11 @@ class TrainedCases(ModelCases):
                     if slope is not None:
                         parameter.sub_(slope, alpha=float(1e-2 / length))
         assert losses[1] < losses[0]
+
+    def test_loss_needs_no_float64(self) -> None:
+        model, batch = self.build().train(), next(self.batches())
+        with NoFloat64():
+            model.loss(batch)["loss"].backward()
 
     def test_every_parameter_has_a_gradient(self) -> None:
         model = self.build().train()

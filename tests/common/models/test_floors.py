@@ -2,6 +2,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -27,11 +28,13 @@ class TestPopularity(ModelCases):
 class TestRecentPopularity(ModelCases):
     model = RecentPopularity
     arguments = {"days": 5.0}
+    exceptions = {"test_scores_need_no_float64": "windows begin on the CPU, whatever the device"}
 
 
 class TestDecayPopularity(ModelCases):
     model = DecayPopularity
     arguments = {"half_life": 2.0, "clock": "last_event"}
+    exceptions = {"test_scores_need_no_float64": "ages are weighted on the CPU, whatever the device"}
 
 
 class TestNewestFirst(ModelCases):
@@ -233,3 +236,12 @@ def test_office_figures(real_data: Path, name: str, phase: str, expected: tuple[
     ranks.update(batch["case_id"], batch["user_id"], batch["target"], **model.rank(batch))
     metrics = ranks.metrics()
     assert tuple(round(metrics[key].item(), 4) for key in ("hr@5", "hr@10", "ndcg@5", "ndcg@10")) == expected
+
+
+def test_windows_begin_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = RecentPopularity(toy.NUM_ITEMS, days=5.0), toy.full_batch()
+    model.attach(toy.catalogue())
+    expected = model.score_catalogue(batch)
+    elsewhere = Mock(spec=["cpu"], cpu=lambda: batch["target_time"])
+    monkeypatch.setattr("common.models.floors.query_time", lambda *_: elsewhere)
+    assert torch.equal(model.score_catalogue(batch), expected)

@@ -22,11 +22,13 @@ from common.nn.losses import Objective
 from common.types import SequenceBatch, Split
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
+from tests.common.models.float64 import NoFloat64
 
 
 class TestGRU4RecSession(SequentialCases):
     model = GRU4Rec
     arguments = {"hidden_size": 32, "num_extras": 20, "sparse": False}
+    exceptions = {"test_loss_needs_no_float64": "extras are drawn on the CPU where the device has no float64"}
 
     def build(self) -> Recommender:
         model = super().build()
@@ -215,6 +217,14 @@ def test_extras_come_in_proportion_to_a_power_of_their_count(alpha: float) -> No
     weight = count[seen].double() ** alpha
     assert found[~seen].sum() == 0
     assert chisquare(found[seen].numpy(), (weight / weight.sum() * 20_000).numpy()).pvalue > 1e-3
+
+
+def test_popularity_needs_no_float64_of_the_device() -> None:
+    model = GRU4Rec(toy.NUM_ITEMS).to("meta")
+    with NoFloat64("meta"):
+        model.attach(toy.catalogue())
+    assert model.popularity.is_meta
+    assert model.log_count.is_meta
 
 
 def test_a_trainer_in_half_precision_draws_the_same_extras() -> None:

@@ -131,6 +131,19 @@ def test_rounded_intervals_ignore_unit_and_origin(times: list[int], factor: int,
     )
 
 
+@given(st.lists(st.integers(0, 2**32), min_size=1, max_size=8), st.integers(1, 10**6))
+def test_intervals_are_those_of_steps_rounded_in_double_precision(times: list[int], unit: int) -> None:
+    ordered = torch.tensor([sorted(times)])
+    steps = ((ordered - ordered[:, :1]).double() / unit).round().long()[0]
+    found = rounded_intervals(ordered, torch.tensor([[unit]]), 2**40)[0]
+    assert torch.equal(found, (steps[:, None] - steps).abs())
+
+
+@pytest.mark.parametrize(("since", "steps"), [(1, 0), (3, 2), (5, 2), (7, 4)])
+def test_halves_are_rounded_to_the_even_step(since: int, steps: int) -> None:
+    assert rounded_intervals(torch.tensor([[0, since]]), torch.tensor([[2]]), 9)[0, 0, 1] == steps
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=8), st.integers(1, 10**5))
 def test_smallest_gap_is_the_least_of_all_pairs(times: list[int], largest: int) -> None:
     gaps = [abs(a - b) for a in times for b in times if a != b]
