@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.data.splits import event_users
 from common.errors import UserError
+from common.nn.exact import float64_device
 from common.types import Catalogue, Sequences
 from lrd.graph import known_attributes
 
@@ -16,8 +17,8 @@ MINUTE = 60
 
 def log_age(now: Int[Tensor, "*n"], then: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Logarithmic age ``max(0, log₂(Δt / 60 s + 10⁻⁶))`` of events, shape ``(*n,)``."""
-    minutes = (now - then).double() / MINUTE
-    return (minutes + 1e-6).clamp_min(1e-12).log2().clamp_min(0).float()
+    minutes = (now - then).to(float64_device(now.device)).double() / MINUTE
+    return (minutes + 1e-6).clamp_min(1e-12).log2().clamp_min(0).float().to(now.device)
 
 
 def interval_histograms(catalogue: Catalogue, num_points: int) -> Float[Tensor, "r {num_points}"]:

@@ -59,10 +59,12 @@ class RelationSpread(Metric):
         """
         favourites = F.one_hot(probabilities.argmax(-1), self.num_relations) * real[..., None]
         self.cases.append(case_id)
-        self.entropies.append((entropy(probabilities).sum(-1) * real).sum(1).double())
+        self.entropies.append((entropy(probabilities).sum(-1) * real).sum(1))
         self.counts.append(favourites.sum(1))
 
     def compute(self) -> dict[str, float]:
         """The figures of :func:`spread_of` over the cases of all processes."""
-        rows = first_of_each(dim_zero_cat(self.cases))
-        return spread_of(dim_zero_cat(self.entropies)[rows].sum(), dim_zero_cat(self.counts)[rows].sum(0))
+        # On the CPU, because not every accelerator has float64.
+        cases, entropies, counts = (dim_zero_cat(part).cpu() for part in (self.cases, self.entropies, self.counts))
+        rows = first_of_each(cases)
+        return spread_of(entropies.double()[rows].sum(), counts[rows].sum(0))

@@ -7,6 +7,7 @@ import torch
 
 from lrd.discovery import LatentRelationDiscovery
 from lrd.spread import RelationSpread
+from tests.common.models.float64 import NoFloat64
 from tests.lrd.conftest import Make
 from tests.lrd.test_data import model_for, quiet_trainer
 
@@ -23,6 +24,11 @@ def test_spread_is_that_of_a_loop_over_the_pairs_of_each_case_once() -> None:
     assert found["q_largest_share"] == pytest.approx(max(favourites.count(r) for r in range(5)) / len(pairs))
     expected = sum(-p * math.log(p) for row in pairs.tolist() for p in row) / len(pairs)
     assert found["q_entropy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_pairs_need_no_float64_of_the_device() -> None:
+    with NoFloat64():
+        RelationSpread(5).update(torch.arange(4), torch.rand(4, 3, 5), torch.ones(4, 3, dtype=torch.bool))
 
 
 def test_training_logs_the_same_spread_of_validation_pairs_whatever_the_batches(make: Make) -> None:
