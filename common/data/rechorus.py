@@ -138,6 +138,10 @@ def _ids(path: Path, layout: Delimited, table: pl.DataFrame, column: str) -> pl.
 
 def _text_files(folder: Path) -> tuple[Path, Path] | None:
     texts, indices = sorted(folder.glob("*.text")), sorted(folder.glob("*.item2index"))
+    for kind, found in (("*.text", texts), ("*.item2index", indices)):
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            malformed(folder, f"one file {kind}", names, "Keep one of them and move the others away.")
     return (texts[0], indices[0]) if texts and indices else None
 
 

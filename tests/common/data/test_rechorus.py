@@ -130,6 +130,14 @@ def test_files_of_other_items_are_refused(tmp_path: Path, name: str, old: str, n
         rechorus.read("small", tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["text", "item2index"])
+def test_one_of_several_texts_is_not_chosen(tmp_path: Path, suffix: str) -> None:
+    text = (raw.write(tmp_path) / f"Small.{suffix}").read_text()
+    (tmp_path / f"Large.{suffix}").write_text(text)
+    with pytest.raises(DataError, match=f"one file .*, found Large.{suffix}, Small.{suffix}.\nKeep one"):
+        rechorus.read("small", tmp_path)
+
+
 def test_missing_part_is_named(tmp_path: Path) -> None:
     (raw.write(tmp_path) / "dev.csv").unlink()
     assert not rechorus.matches(tmp_path)
