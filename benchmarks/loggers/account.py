@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import netrc
 import os
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from common.errors import UserError
 
@@ -17,11 +19,15 @@ def wandb_state() -> str:
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
     if os.environ.get("WANDB_API_KEY"):
         return "logged in by WANDB_API_KEY"
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return "logged in by WANDB_IDENTITY_TOKEN_FILE"
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
+    path = os.environ.get("NETRC") or "~/.netrc"
     try:
-        known = netrc.netrc().authenticators("api.wandb.ai")
+        known = netrc.netrc(Path(path).expanduser()).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         known = None
-    return "logged in by ~/.netrc" if known else "not logged in: `wandb login`, or WANDB_MODE=offline"
+    return f"logged in by {path}" if known else "not logged in: `wandb login`, or WANDB_MODE=offline"
 
 
 def wandb_mode() -> str:

@@ -8,19 +8,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from benchmarks.leaderboard.formats import record_of
 from benchmarks.leaderboard.rows import Table
 from benchmarks.loggers.account import wandb_mode
 from benchmarks.results import OVERALL
-from benchmarks.runs import RANKS, RESULT, Result
+from benchmarks.runs import LAST, RANKS, RESULT, Result
 from benchmarks.standins import STANDIN
 
 if TYPE_CHECKING:
     from benchmarks.configuration import Plan
 
 PROJECT = "recbench"
+
+
+class RunLogger(WandbLogger):
+    """A W&B logger that continues the W&B run of the training which a run resumes.
+
+    Args:
+        folder: Run folder.
+        options: As for Lightning's own.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(save_dir=folder, **options)
+        self.folder = folder
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:  # noqa: ANN401 (wandb's run has no public type)
+        """The W&B run, which starts once the folder is prepared: one that is not resumed has no checkpoint then."""
+        if self._experiment is None and (self.folder / LAST).is_file():
+            self._wandb_init["id"] = _latest(self.folder)
+        return super().experiment
+
+
+def _latest(folder: Path) -> str | None:
+    """Id of the last W&B run of a run folder, which the name of W&B's own folder ends with, after the time."""
+    names = [path.name.partition("run-")[2] for path in (folder / "wandb").glob("*run-*-*")]
+    return max(names).partition("-")[2] if names else None
 
 
 def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
@@ -32,10 +60,10 @@ def wandb_logger(plan: Plan, suite: str | None) -> WandbLogger:
     """
     data = plan.config["data"]["init_args"]
     tags = [plan.manifest.dataset, plan.method, f"seed-{plan.config['seed_everything']}", data["val_protocol"]]
-    return WandbLogger(
+    return RunLogger(
+        plan.folder,
         project=PROJECT,
         name=f"{plan.manifest.dataset}/{plan.method}/{plan.run_id}",
-        save_dir=plan.folder,
         group=suite or plan.manifest.dataset,
         job_type=plan.method,
         tags=tags,
@@ -128,6 +156,9 @@ def seal(run: Any, result: Result, folder: Path) -> None:  # noqa: ANN401 (wandb
     run.config.update({"protocols": protocols, "information_set": result.information_set}, allow_val_change=True)
     run.summary.update(result.metrics | _flat({"seconds": result.seconds, "peak_memory": result.peak_memory}))
     run.summary.update(_flat({"parameters": result.parameters, "training": result.training}))
+    if (best := result.training.get("best")) is not None:
+        # A sweep on W&B judges a run by its summary, which would be the last validation.
+        run.summary[result.training["monitor"]] = best
     # An offline run cannot request an artifact; its lineage is then only in the metadata.
     if not run.offline:
         _use(run, result.predecessors)

@@ -1,20 +1,23 @@
 """What W&B gets of a run is in its offline file; no key is in any."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import wandb
+from lightning.pytorch.loggers import WandbLogger
 
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import build_tables
-from benchmarks.loggers.account import wandb_mode
-from benchmarks.loggers.tracking import log_leaderboard
+from benchmarks.loggers.account import wandb_mode, wandb_state
+from benchmarks.loggers.tracking import log_leaderboard, log_result
 from benchmarks.runs import read_result
 from common.errors import UserError
+from common.models.sasrec import SASRec
 from tests.benchmarks.conftest import options
 from tests.benchmarks.loggers.offline import Offline
-from tests.benchmarks.made_results import made_result
+from tests.benchmarks.made_results import made_result, made_run
 from tests.benchmarks.made_suites import suite_file
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -73,6 +76,40 @@ def test_summary_holds_the_final_figures(seen: Offline, tracked: Path) -> None:
     assert seen.summary["parameters/trained"] == result.parameters["trained"]
 
 
+def test_the_summary_judges_by_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    folder = made_run(tmp_path, "sasrec", 0.3, training={"monitor": "val/mrr", "best": 0.7, "steps": 9})
+    logger = WandbLogger(save_dir=folder, mode="offline")
+    for value in (0.7, 0.1):
+        logger.log_metrics({"val/mrr": value})
+    log_result([logger], read_result(folder), folder)
+    wandb.teardown()
+    assert Offline(folder).summary["val/mrr"] == 0.7
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_only_a_resumed_run_is_the_same_on_wandb(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    def interrupt(self: SASRec) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    arguments = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=1", "--wandb")]
+    with monkeypatch.context() as patch:
+        patch.setattr(SASRec, "on_test_start", interrupt)
+        assert main(arguments) == 1
+    wandb.finish()  # as the end of its process would
+    time.sleep(1)  # W&B names folders by the second
+    assert main([*arguments, *(["--ckpt_path=last"] if resumed else [])]) == 0
+    wandb.teardown()
+    ids = [path.name.rpartition("-")[2] for path in tmp_path.rglob("offline-run-*") if path.is_dir()]
+    assert len(ids) == 2
+    assert (len(set(ids)) == 1) == resumed
+
+
 def test_the_artifact_holds_ranks_and_result(seen: Offline, tracked: Path) -> None:
     artifact = next(artifact for artifact in seen.artifacts if artifact.type == "run")
     assert artifact.name == f"run-{tracked.name}"
@@ -120,6 +157,21 @@ def test_a_suite_logs_its_runs_and_its_table(root: Path, tmp_path: Path, monkeyp
     table = json.loads(content.read_text())
     methods = {row[table["columns"].index("method")] for row in table["data"]}
     assert methods == {"popularity", "item_knn"}
+
+
+def test_a_login_is_that_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    logins = tmp_path / "logins"
+    logins.write_text(f"machine wandb.example.org:8080 login user password {KEY}\n")
+    monkeypatch.setenv("NETRC", str(logins))
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    assert (wandb_mode(), wandb_state()) == ("online", f"logged in by {logins}")
+    logins.unlink()
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    assert wandb_mode() == "online"
 
 
 def test_mode_is_offline_without_a_key_and_says_so_when_asked_otherwise(
