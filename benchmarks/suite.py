@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -66,10 +66,14 @@ def suite(
         list: Print all shipped suites, with the data they need, the number of runs, the time left and the state.
     """
     if list:
+        others = {"--jobs": jobs, "--threads": threads, "--llm": llm, "--address": address, "--wandb": wandb}
+        _refuse_beside_list({"NAME": name, "--status": status, "--dry-run": dry_run} | others)
         write("\n".join(as_lines(overviews(root, runs))))
         return
     if name is None:
         raise UserError("No suite is named.", "Name one, or give --list for all.")
+    if dry_run and status:
+        raise UserError("--dry-run and --status print different things.", "Give one of them.")
     at_least(1, "", jobs=jobs, threads=threads)
     if address is not None and launcher == "local":
         raise UserError("--address is that of a Ray cluster, but the runs are started here.", "Add --launcher ray.")
@@ -87,6 +91,14 @@ def suite(
         write("\n".join([*(f"# {line}" for line in left_out), *lines]))
         return
     execute(entries, left_out, suite_folder, wandb, lambda: make_launcher(launcher, address, jobs, threads))
+
+
+def _refuse_beside_list(given: Mapping[str, object]) -> None:
+    """Raises a :class:`UserError` for options that would change nothing about the list of all suites."""
+    if unread := [option for option, value in given.items() if value]:
+        raise UserError(
+            f"--list shows all suites and does not read {', '.join(unread)}.", "Leave out one or the other."
+        )
 
 
 def execute(

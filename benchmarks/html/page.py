@@ -17,13 +17,14 @@ from benchmarks.runs import write_atomically
 SCRIPTS = ("state.js", "table.js", "charts.js", "card.js", "main.js")
 
 
-def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path) -> Path:
+def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path, slices: Sequence[str] = ()) -> Path:
     """Writes ``index.html`` and, next to it, the tables as Markdown, CSV and JSON.
 
     Args:
         tables: Tables with verdicts.
         runs: Their runs.
         folder: Folder for the files.
+        slices: Slices whose primary metric becomes a column of the tables in text; the page can show any.
 
     Returns:
         Path of the page.
@@ -36,7 +37,8 @@ def write_page(tables: Sequence[Table], runs: Sequence[Finished], folder: Path) 
         "script": "\n".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS),
     }
     page = filled("page.html", parts)
-    texts = {"index.html": page, "leaderboard.md": as_markdown(tables), "leaderboard.csv": as_csv(tables)}
-    for name, text in (texts | {"leaderboard.json": as_json(tables)}).items():
+    formats = {"md": as_markdown, "csv": as_csv, "json": as_json}
+    tables_in = {f"leaderboard.{ending}": form(tables, slices) for ending, form in formats.items()}
+    for name, text in ({"index.html": page} | tables_in).items():
         write_atomically(folder / name, text)
     return folder / "index.html"

@@ -76,7 +76,7 @@ def leaderboard(
         # The ledger is given all runs: what a filter leaves out is not missing.
         whole = dataset is None and protocol is None and reads is None
         write_ledger(everything, root, html, tables if whole else ())
-        write(str(write_page(tables, found, html)))
+        write(str(write_page(tables, found, html, slices or ())))
         return
     write({"md": as_markdown, "csv": as_csv, "json": as_json}[format](tables, slices or ()))
 

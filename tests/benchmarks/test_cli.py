@@ -349,6 +349,12 @@ def test_options_that_a_measurement_does_not_read_are_refused(complaint: Complai
     assert "does not read --repeats" in complaint("speed", "train", "--repeats", "1")
 
 
+def test_options_that_say_what_a_suite_prints_exclude_each_other(complaint: Complaint) -> None:
+    told = complaint("suite", "quickstart", "--list", "--status", "--dry-run")
+    assert "does not read NAME, --status, --dry-run" in told
+    assert "--dry-run and --status" in complaint("suite", "quickstart", "--status", "--dry-run")
+
+
 def test_a_folder_is_no_file_to_pack_a_run_in(complaint: Complaint, floor: Path, tmp_path: Path) -> None:
     assert "is a folder" in complaint("submit", str(floor), "--out", str(tmp_path))
     assert not list(tmp_path.iterdir())

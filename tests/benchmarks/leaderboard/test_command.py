@@ -87,6 +87,14 @@ def test_a_filtered_page_has_the_whole_ledger(tmp_path: Path) -> None:
     assert f"<details><summary>1</summary>{run.name}</details>" in ledger
 
 
+def test_a_page_comes_with_the_slices_that_were_asked_for(tmp_path: Path) -> None:
+    write_all(tmp_path / "runs")
+    site = tmp_path / "site"
+    assert main(["leaderboard", str(tmp_path / "runs"), "--slices", "cold_items", "--html", str(site)]) == 0
+    assert "cold_items/ndcg@10" in (site / "leaderboard.csv").read_text()
+    assert "cold_items (23)" in (site / "leaderboard.md").read_text()
+
+
 def test_one_table_of_two_protocols_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path)
     made_run(tmp_path, "other", 0.2, fields={"masking": "none"})
