@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from common.data.candidates import normalise_title
 from common.metrics.cases import first_of_each
+from common.nn.exact import float64_device
 
 
 class Verdict(NamedTuple):
@@ -89,8 +90,10 @@ def owed_to_lengths(
         tokens: Tokens of its title.
         shortened: Whether the history had to be shortened.
     """
-    x, y = (values.double() - values.double().mean(1, keepdim=True) for values in (tokens, scores))
-    cut = torch.tensor(shortened, dtype=torch.float64, device=scores.device)
+    device = float64_device(scores.device)
+    exact = (values.to(device).double() for values in (tokens, scores))
+    x, y = (values - values.mean(1, keepdim=True) for values in exact)
+    cut = torch.tensor(shortened, dtype=torch.float64, device=device)
     return torch.stack([(x * y).sum(1), x.square().sum(1), y.square().sum(1), cut], dim=1)
 
 
@@ -117,7 +120,8 @@ class CaseRates(Metric, ABC):
             case_id: Index of each case in its stored split.
             rows: What is known of each case.
         """
-        self.cases.append(torch.cat([case_id[:, None].double(), rows], dim=1))
+        device = float64_device(rows.device)
+        self.cases.append(torch.cat([case_id[:, None].to(device).double(), rows.to(device)], dim=1))
 
     def compute(self) -> Float[Tensor, "m r_plus_1"]:
         """The cases of all processes, each once and by id: the id, then what is known of it."""

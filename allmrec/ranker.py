@@ -28,6 +28,7 @@ from allmrec.prompts import STYLES, Domain
 from allmrec.report import GENERATED, PROMPTS, PromptReport
 from common.errors import UserError, above_zero, at_least
 from common.models.chunking import split_rows
+from common.nn.exact import float64_device
 from common.types import Catalogue, SequenceBatch
 
 BEYOND = 8
@@ -263,5 +264,6 @@ class LanguageModelRanker(PromptReport):
         found[PROMPTS] = owed_to_lengths(scores, given.tokens, reading.prompts.shortened)
         if self.generate_at_test:
             titles = [[self.composer.titles[item] for item in row] for row in batch["candidates"].tolist()]
-            found[GENERATED] = verdicts(self._written(reading), titles).to(scores.device)
+            rows = verdicts(self._written(reading), titles)
+            found[GENERATED] = rows.to(float64_device(scores.device))
         return found

@@ -269,7 +269,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     def _examine(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """What a test wants to know of each row: its rank, and whether its history was shortened."""
         found = self._rank_target(batch) if "candidates" in batch else self._rank_catalogue(batch)
-        found[PROMPTS] = torch.tensor(self._shortened, dtype=torch.float64, device=self.device)[:, None]
+        found[PROMPTS] = torch.tensor(self._shortened, dtype=torch.float32, device=self.device)[:, None]
         return found
 
     def _fitted(
