@@ -37,7 +37,6 @@ from common.text.encoders import (
     packaged_minilm,
     revision,
 )
-from common.text.memory import within_memory
 
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
 
@@ -171,14 +170,6 @@ def test_a_text_that_does_not_fit_is_told(
     with pytest.raises(UserError, match=r"does not fit with a single text(.|\n)*--data.text_encoder") as caught:
         encoder.encode(TEXTS)
     assert not is_oom_error(caught.value)
-
-
-def test_another_error_of_an_encoder_is_not_taken_for_lack_of_memory() -> None:
-    def broken(_: int) -> None:
-        raise RuntimeError("shapes differ")
-
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        within_memory(broken, "bert")
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
