@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -16,14 +16,18 @@ from common.types import Catalogue
 
 
 class EntityEmbedding(ItemEmbedding):
-    """Vectors of items and, behind them, of attribute values, which stay what they are and count in no mean.
+    """Vectors of items and, behind them, of attribute values, which count in no mean of items.
 
     Args:
-        num_items: Items; untrained ones have the mean vector of the trained in evaluation.
+        num_items: Items; untrained ones have the mean vector of the trained in evaluation, and a value that nothing
+            was learnt of that of the other values of its attribute.
         width: Width of a vector.
         padding_idx: As in :class:`ItemEmbedding`.
         num_entities: Rows of the table, padding included; the items' by default.
     """
+
+    known_values: Tensor | None
+    attribute_of: Tensor | None
 
     def __init__(
         self, num_items: int, width: int, padding_idx: int | None = 0, num_entities: int | None = None
@@ -31,6 +35,21 @@ class EntityEmbedding(ItemEmbedding):
         self.num_values = 0 if num_entities is None else num_entities - 1 - num_items
         self._made: list[Tensor] = []
         super().__init__(num_items + self.num_values, width, padding_idx)
+        self.register_buffer("known_values", None, persistent=False)
+        self.register_buffer("attribute_of", None, persistent=False)
+
+    def mark_known(self, known: Bool[Tensor, "e"], relation_of: Int[Tensor, "e"]) -> None:
+        """Tells which items and values anything was learnt of.
+
+        Args:
+            known: Whether each entity is known, shape ``(num_items + num_values + 1,)``.
+            relation_of: Attribute of each value, of which each has a known one.
+        """
+        first = len(known) - self.num_values
+        self.mark_trained(known[:first])
+        if not known[first:].all():
+            self.known_values = known[first:].to(self.weight.device)
+            self.attribute_of = relation_of[first:].to(self.weight.device)
 
     def mark_trained(self, trained: Bool[Tensor, "i_plus_1"]) -> None:
         """Tells which items are trained, shape ``(num_items + 1,)``."""
@@ -56,7 +75,13 @@ class EntityEmbedding(ItemEmbedding):
         return self._made[-1] if self._made else self._make()
 
     def _make(self) -> Float[Tensor, "n_plus_1 d"]:
-        return super().table()
+        table = super().table()
+        if self.training or self.known_values is None or self.attribute_of is None:
+            return table
+        items, values = table[: -self.num_values], table[-self.num_values :]
+        share = F.one_hot(self.attribute_of).to(values.dtype) * self.known_values[:, None]
+        means = share.T @ values / share.sum(0).clamp(min=1)[:, None]
+        return torch.cat([items, torch.where(self.known_values[:, None], values, means[self.attribute_of])])
 
 
 class TextItemEmbedding(EntityEmbedding):

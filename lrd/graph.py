@@ -26,6 +26,7 @@ class Graph:
         num_entities: Items and values, padding included.
         value_of: Entity that each relation adds to its vector when seen from each item,
             shape ``(num_items + 1, len(relations))``.
+        relation_of: Relation that each value belongs to, 0 for items, shape ``(num_entities,)``.
         triplets: ``head, relation, tail`` of all triplets, shape ``(n, 3)``; the tail of an attribute is a value.
     """
 
@@ -35,6 +36,7 @@ class Graph:
         self.relations = [VIRTUAL, *edges, *attributes]
         self.value_of = torch.zeros(self.num_items + 1, len(self.relations), dtype=torch.long)
         self.num_entities = self.num_items + 1
+        relation_of = [torch.zeros(self.num_entities, dtype=torch.long)]
         triplets = [
             torch.stack([pairs[:, 0], torch.full_like(pairs[:, 0], relation), pairs[:, 1]], dim=1)
             for relation, pairs in enumerate(edges.values(), start=1)
@@ -45,17 +47,24 @@ class Graph:
             heads = values.nonzero()[:, 0]
             tails = self.num_entities + values[heads]
             triplets.append(torch.stack([heads, torch.full_like(heads, relation), tails], dim=1))
-            self.num_entities += int(values.max()) + 1
+            relation_of.append(torch.full((int(values.max()) + 1,), relation))
+            self.num_entities += len(relation_of[-1])
+        self.relation_of: Int[Tensor, "e"] = torch.cat(relation_of)
         self.triplets: Int[Tensor, "n 3"] = torch.cat([torch.empty(0, 3, dtype=torch.long), *triplets])
 
     def is_item(self, entities: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
         """Whether entities are items rather than attribute values."""
         return entities <= self.num_items
 
-    def known(self, trained: Bool[Tensor, "i_plus_1"], learnt: Int[Tensor, "k"]) -> Bool[Tensor, "i_plus_1"]:
-        """Items whose vectors learn something: by a training event, or by a triplet of the rows ``learnt``."""
-        known, entities = trained.clone(), self.triplets[learnt][:, [0, 2]].flatten()
-        known[entities[self.is_item(entities)]] = True
+    def known(self, trained: Bool[Tensor, "i_plus_1"], learnt: Int[Tensor, "k"]) -> Bool[Tensor, "e"]:
+        """Entities whose vectors learn something: by a training event, or by a triplet of the rows ``learnt``.
+
+        A value learns by the events of the items that have it.
+        """
+        known = torch.zeros(self.num_entities, dtype=torch.bool)
+        known[self.value_of[trained]] = True
+        known[: self.num_items + 1] = trained
+        known[self.triplets[learnt][:, [0, 2]]] = True
         return known
 
 

@@ -101,7 +101,7 @@ class RCF(nn.Module):
         trained = catalogue["train_count"] > 0
         learnt = Corruptions(graph).usable()[: None if learns_triplets else 0]
         self.trained.copy_(trained)
-        self.entities.mark_trained(graph.known(trained, learnt))
+        self.entities.mark_known(graph.known(trained, learnt), graph.relation_of)
         self.value_of[:, : len(graph.relations)] = graph.value_of
         if isinstance(self.entities, TextItemEmbedding):
             self.entities.attach(catalogue)

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import pytest
 import torch
 
 from common.types import Catalogue
@@ -19,6 +20,7 @@ def test_values_follow_the_items_with_one_unknown_a_kind() -> None:
     graph = Graph(CATALOGUE)
     assert graph.relations == ["virtual", "complement", "substitute", "category", "brand"]
     assert graph.num_entities == 4 + 3 + 2
+    assert graph.relation_of.tolist() == [0] * 4 + [3] * 3 + [4] * 2
     assert graph.value_of.tolist() == [[0] * 5, [0, 0, 0, 5, 8], [0, 0, 0, 6, 8], [0, 0, 0, 4, 8]]
 
 
@@ -36,11 +38,18 @@ def test_an_attribute_that_no_item_has_is_no_relation() -> None:
     assert graph.num_entities == 4 + 2
 
 
-def test_items_are_known_by_events_and_by_the_triplets_that_are_learnt() -> None:
+@pytest.mark.parametrize(
+    ("learnt", "known"), [([], {1, 5, 8}), ([1], {1, 2, 3, 5, 8}), ([3, 4], {1, 2, 5, 6, 8}), ([7], {1, 3, 5, 8})]
+)
+def test_entities_are_known_by_events_and_by_the_triplets_that_are_learnt(learnt: list[int], known: set[int]) -> None:
     graph, trained = Graph(CATALOGUE), torch.tensor([False, True, False, False])
-    assert graph.known(trained, torch.tensor([1])).tolist() == [False, True, True, True]
-    assert graph.known(trained, torch.tensor([3, 4])).tolist() == [False, True, True, False]
-    assert graph.known(trained, torch.empty(0, dtype=torch.long)).tolist() == trained.tolist()
+    found = graph.known(trained, torch.tensor(learnt, dtype=torch.long))
+    assert set(found.nonzero()[:, 0].tolist()) == known
+
+
+def test_an_item_without_a_value_knows_that_of_none() -> None:
+    trained, nothing = torch.tensor([False, False, False, True]), torch.empty(0, dtype=torch.long)
+    assert Graph(CATALOGUE).known(trained, nothing).nonzero()[:, 0].tolist() == [3, 4, 8]
 
 
 def test_catalogue_without_relations_has_the_virtual_one() -> None:

@@ -171,6 +171,27 @@ def test_the_unknown_are_scored_with_means_of_items_and_of_users() -> None:
         torch.testing.assert_close(backbone.entities(values), backbone.entities.weight[values])
 
 
+def test_a_value_that_only_unseen_items_have_is_the_mean_of_its_attribute() -> None:
+    attributes = {name: toy.catalogue()["attributes"]["category"].clone() for name in ("category", "colour")}
+    attributes["category"][toy.UNTRAINED[0]] = 4
+    known = catalogue(attributes=attributes)
+    graph = Graph(known)
+    backbone = RCF(8, heads=2)
+    sizes = (toy.NUM_USERS, toy.NUM_ITEMS, graph.num_entities, len(graph.relations), WIDTH)
+    made = LRD(*sizes, backbone=backbone).eval()
+    made.attach(known)
+    entities, first = backbone.entities, toy.NUM_ITEMS + 1
+    with torch.no_grad():
+        entities.weight.normal_()
+        # Unknown, three values and that of the unseen item; then unknown and three values.
+        category, colour = (entities.weight[begin : begin + 3].mean(0) for begin in (first + 1, first + 6))
+        made_up = entities.table()[[first, first + 4, first + 5]]
+        torch.testing.assert_close(made_up, torch.stack([category, category, colour]))
+        learnt = [first + 1, first + 2, first + 3, first + 6, first + 7, first + 8]
+        assert torch.equal(entities.table()[learnt], entities.weight[learnt])
+        assert torch.equal(entities.train().table(), entities.weight)
+
+
 def test_an_accelerator_scores_in_one_piece_what_a_cpu_scores_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
     made, batch, pieces = model(KDA(8, heads=2), cache_candidates=8).eval(), toy.full_batch(), []
     made.attach(catalogue())
