@@ -148,6 +148,9 @@ class SentenceEncoder:
 class LanguageModelEncoder:
     """Any Hugging Face language model: the last hidden state, pooled over a text's tokens.
 
+    LRD's authors pool otherwise: their "Mean" leaves out the first token, their "LAST" is the state at an EOS token
+    that they append to up to 511 others.
+
     Args:
         name: Name on the hub, or a folder.
         pooling: First token, mean over tokens, or last token.
