@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from common.errors import UserError
 from common.types import PAD, Catalogue
 
 VIRTUAL = "virtual"
@@ -21,6 +22,9 @@ class Graph:
     Args:
         catalogue: Items, item-item relations and attributes.
 
+    Raises:
+        UserError: If one of these has the virtual relation's name.
+
     Attributes:
         relations: Names, in order.
         num_entities: Items and values, padding included.
@@ -32,6 +36,11 @@ class Graph:
 
     def __init__(self, catalogue: Catalogue) -> None:
         edges, attributes = catalogue["relations"], known_attributes(catalogue)
+        if VIRTUAL in edges or VIRTUAL in attributes:
+            raise UserError(
+                f"The data set has a relation or an attribute {VIRTUAL!r}, which is what pairs without any are called.",
+                "Give it another name and prepare the data set again.",
+            )
         self.num_items = catalogue["num_items"]
         self.relations = [VIRTUAL, *edges, *attributes]
         self.value_of = torch.zeros(self.num_items + 1, len(self.relations), dtype=torch.long)

@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 import torch
 
+from common.errors import UserError
 from common.types import Catalogue
 from lrd.graph import Graph
 
@@ -56,3 +57,10 @@ def test_catalogue_without_relations_has_the_virtual_one() -> None:
     graph = Graph(Catalogue(num_users=1, num_items=2, relations={}, attributes={}))
     assert graph.relations == ["virtual"]
     assert graph.triplets.shape == (0, 3)
+
+
+@pytest.mark.parametrize("part", ["relations", "attributes"])
+def test_the_name_of_the_virtual_relation_is_taken(part: str) -> None:
+    named = {"virtual": next(iter(CATALOGUE[part].values()))}  # type: ignore[literal-required]  # of two keys
+    with pytest.raises(UserError, match="'virtual', which is what pairs without any are called"):
+        Graph(cast(Catalogue, {**CATALOGUE, part: named}))
