@@ -66,8 +66,8 @@ def suite(
         list: Print all shipped suites, with the data they need, the number of runs, the time left and the state.
     """
     if list:
-        others = {"--jobs": jobs, "--threads": threads, "--llm": llm, "--address": address, "--wandb": wandb}
-        _refuse_beside_list({"NAME": name, "--status": status, "--dry-run": dry_run} | others)
+        others: dict[str, object] = {"--jobs": jobs, "--threads": threads, "--llm": llm, "--address": address}
+        _refuse_beside_list(others | {"NAME": name, "--status": status, "--dry-run": dry_run, "--wandb": wandb})
         write("\n".join(as_lines(overviews(root, runs))))
         return
     if name is None:

@@ -264,6 +264,9 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
         return
     try:
         trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+    except UserError:
+        end_others(trainer)
+        raise
     except RuntimeError as error:
         if is_oom_error(error) and trainer.world_size > 1:
             end_others(trainer)
@@ -294,10 +297,10 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
     """
     try:
         trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
-    except RuntimeError as error:
-        if not is_oom_error(error):
-            raise
+    except (RuntimeError, UserError) as error:
         end_others(trainer)
+        if not is_oom_error(error.__cause__ or error):
+            raise
         raise UserError(
             "Out of device memory: training fitted, but not even a single row of the test does.",
             "The trained model is kept: continue with --ckpt_path last on a device with more memory.",

@@ -285,7 +285,12 @@ def test_a_training_whose_batches_were_halved_goes_on_with_these(
     with monkeypatch.context() as patch:
         patch.setattr(SASRec, "loss", scarce)
         assert main(run) == 1
-    monkeypatch.setattr(SASRec, "loss", lambda self, batch: rows.append(len(batch["history"])) or whole(self, batch))
+
+    def ample(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        rows.append(len(batch["history"]))
+        return whole(self, batch)
+
+    monkeypatch.setattr(SASRec, "loss", ample)
     rows.clear()
     assert main([*run, "--ckpt_path=last"]) == 0
     assert max(rows) == 16
@@ -322,6 +327,32 @@ def test_a_row_that_does_not_fit_is_told(
     monkeypatch.setattr(SASRec, "loss", starved)
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--data.batch_size=6")]) == 2
     assert "batches of 3 rows cannot be halved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"), [("validating", "not even one row"), ("testing", "continue with --ckpt_path last")]
+)
+def test_an_evaluation_that_does_not_fit_is_told_and_trains_nothing_again(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    said: str,
+) -> None:
+    score, begun = SASRec.score_catalogue, []
+
+    def starved(self: SASRec, batch: SequenceBatch) -> torch.Tensor:
+        if getattr(self.trainer, stage):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return score(self, batch)
+
+    monkeypatch.setattr(SASRec, "score_catalogue", starved)
+    monkeypatch.setattr(SASRec, "on_fit_start", lambda self: begun.append(self))
+    few = ["--trainer.max_epochs=1", "--model.width=8"]
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *few)]) == 2
+    assert said in capsys.readouterr().err
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize(("waited", "undertrained"), [(5, True), (6, False)])

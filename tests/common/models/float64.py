@@ -20,7 +20,7 @@ class NoFloat64(TorchDispatchMode):
     """
 
     def __init__(self, kind: str = "cpu") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's
         self.kind = kind
 
     def __torch_dispatch__(
