@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Mapping
 
-from benchmarks.callbacks import STAMP
 from common.errors import UserError
-from common.models.finished import load_checkpoint
 
 ROWS = "batch_size"
 """What a checkpoint's stamp calls the rows of the batches that it was trained on."""
@@ -34,8 +32,7 @@ def halve_batch(config: Namespace) -> str:
     return f"from now on {trainer.accumulate_grad_batches} batches of {data.batch_size} rows are one step."
 
 
-def halve_as(config: Namespace, checkpoint: Path) -> None:
-    """Halves batches as often as the training had to that a checkpoint continues, which counts its place in them."""
-    rows = load_checkpoint(checkpoint, "Name a .ckpt file of a run.").get(STAMP, {}).get(ROWS)
-    while rows and config.data.init_args.batch_size > int(rows):
+def halve_as(config: Namespace, stamp: Mapping[str, str]) -> None:
+    """Halves batches as often as the training had to whose checkpoint has this stamp, and counts its place in them."""
+    while ROWS in stamp and config.data.init_args.batch_size > int(stamp[ROWS]):
         halve_batch(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.callbacks import STAMP
 from benchmarks.configuration import Plan, models_named
@@ -19,8 +19,16 @@ LENGTH = "trainer.max_"
 """Another one, unless the learning rate depends on it."""
 
 
-def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
-    """The file that ``--ckpt_path`` means.
+class Resumed(NamedTuple):
+    """A checkpoint to go on from."""
+
+    path: Path
+    stamp: dict[str, str]
+    """What it says about its training."""
+
+
+def checkpoint_to_resume(given: str | None, plan: Plan) -> Resumed | None:
+    """What ``--ckpt_path`` means.
 
     Raises:
         UserError: If it does not exist, is not a checkpoint, or was trained on other data.
@@ -43,7 +51,7 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Path | None:
             if not (path.parent / name).is_file():
                 raise UserError(f"There is no {name} beside {path}.", "Name a checkpoint in its run folder.")
         require_same_training(path, plan)
-    return path
+    return Resumed(path, stamp)
 
 
 def require_same_training(checkpoint: Path, plan: Plan) -> None:

@@ -121,8 +121,10 @@ def launch(cli: RunCLI, plan: Plan) -> Result | None:
     """Builds the objects and carries out the run; returns ``None`` on every process except the first."""
     for predecessor in cli.config.predecessors.values():
         require_same_data(Path(predecessor), plan)
-    if resume := checkpoint_to_resume(cli.config.ckpt_path, plan):
-        halve_as(cli.config, resume)
+    resumed = checkpoint_to_resume(cli.config.ckpt_path, plan)
+    resume = resumed and resumed.path
+    if resumed:
+        halve_as(cli.config, resumed.stamp)
     data, model = cli.build()
     imputed = reads_unrecorded_time(model, data)
     refuse_catalogue(model, data)
@@ -152,7 +154,7 @@ def train_and_test(
     callbacks = [noise, record, Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
     trainer = make_trainer(cli, plan, callbacks, resume)
     prepare_folder(plan, resume)
-    with continuable(plan.folder):
+    with continuable(plan.folder), ending_others(trainer):
         fit(trainer, model, data, plan.folder, resume)
         # Must come before the test, which resets callbacks to the state of the best checkpoint.
         summary = training_summary(trainer, record, model.closed_form)
@@ -264,12 +266,8 @@ def fit(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, folder
         return
     try:
         trainer.fit(model, data, ckpt_path=resume, weights_only=True)
-    except UserError:
-        end_others(trainer)
-        raise
     except RuntimeError as error:
         if is_oom_error(error) and trainer.world_size > 1:
-            end_others(trainer)
             raise UserError(
                 f"Out of device memory on process {trainer.global_rank} of {trainer.world_size}.",
                 "Choose a smaller --data.batch_size, and more --trainer.accumulate_grad_batches for the same steps.",
@@ -298,7 +296,6 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
     try:
         trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     except (RuntimeError, UserError) as error:
-        end_others(trainer)
         if not is_oom_error(error.__cause__ or error):
             raise
         raise UserError(
@@ -307,10 +304,15 @@ def test(trainer: L.Trainer, model: Recommender, data: SequenceDataModule, check
         ) from error
 
 
-def end_others(trainer: L.Trainer) -> None:
-    """Ends the processes that this one has started: they wait for its gradients, deaf to anything less."""
-    if trainer.strategy.launcher is not None:
-        trainer.strategy.launcher.kill(signal.SIGKILL)
+@contextmanager
+def ending_others(trainer: L.Trainer) -> Iterator[None]:
+    """Ends, upon an error, the processes that this one has started: they wait for its gradients, deaf to less."""
+    try:
+        yield
+    except Exception:
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        raise
 
 
 def prepare_folder(plan: Plan, resume: Path | None) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
-from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor
 
 from common.errors import UserError
+from common.memory import halving
 from common.types import SequenceBatch
 
 
@@ -37,19 +37,17 @@ def map_chunks_joined(
     Raises:
         UserError: If a single row does not fit; smaller training batches would not help.
     """
-    while True:
-        try:
-            parts = [step(chunk) for chunk in split_rows(batch, rows)]
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
-        except RuntimeError as error:
-            rows = min(rows, len(batch["history"])) // 2
-            if not is_oom_error(error):
-                raise
-            if rows == 0:
-                raise UserError(
-                    "Out of memory: not even one row of an evaluation batch fits.",
-                    "Free memory, choose a smaller model, or rank sampled candidates (--data.val_protocol and "
-                    "--data.test_protocols).",
-                ) from error
-        # Outside the handler, whose traceback still holds the tensors of the failed attempt.
-        garbage_collection_cuda()
+    refusal = UserError(
+        "Out of memory: not even one row of an evaluation batch fits.",
+        "Free memory, choose a smaller model, or rank sampled candidates (--data.val_protocol and "
+        "--data.test_protocols).",
+    )
+
+    def joined(rows: int) -> dict[str, Tensor]:
+        parts = [step(chunk) for chunk in split_rows(batch, rows)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    most = min(rows, len(batch["history"]))
+    result, fitted = halving(joined, most, refusal)
+    # A small batch tells nothing of larger ones.
+    return result, rows if fitted == most else fitted

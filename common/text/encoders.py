@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import UserError
+from common.memory import Made, halving
 from common.text.endpoint import EndpointEncoder
-from common.text.memory import within_memory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -115,6 +115,13 @@ def load_sentence_model(name: str, device: str | None = None) -> SentenceTransfo
         raise unavailable(name, error) from error
 
 
+def _within_memory(make: Callable[[int], Made], name: str, texts: int = 1) -> Made:
+    """What ``make`` returns, given as many texts per pass of the model ``name`` as fit into memory."""
+    cure = "Free memory, or name a smaller --data.text_encoder, or half the precision: lm:NAME:POOLING:bfloat16."
+    what = f"Out of memory: language model {name!r} does not fit with a single text."
+    return halving(make, texts, UserError(what, cure))[0]
+
+
 class SentenceEncoder:
     """A sentence-transformers model, by name or folder.
 
@@ -136,13 +143,13 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``; the library sorts them by length and shows its progress."""
-        model = within_memory(lambda _: load_sentence_model(self.name), self.name)
+        model = _within_memory(lambda _: load_sentence_model(self.name), self.name)
         bar = len(texts) > 1000
 
         def encode(size: int) -> Tensor:
             return model.encode(list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=bar)
 
-        return within_memory(encode, self.name, self.batch_size).float().cpu()
+        return _within_memory(encode, self.name, self.batch_size).float().cpu()
 
 
 class LanguageModelEncoder:
@@ -181,8 +188,8 @@ class LanguageModelEncoder:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``, in batches of similar length so that little is spent on padding."""
-        tokenizer, model = within_memory(lambda _: self._load(), self.name)
-        return within_memory(lambda size: self._encode(tokenizer, model, texts, size), self.name, self.batch_size)
+        tokenizer, model = _within_memory(lambda _: self._load(), self.name)
+        return _within_memory(lambda size: self._encode(tokenizer, model, texts, size), self.name, self.batch_size)
 
     def _encode(self, tokenizer: Any, model: Any, texts: Sequence[str], size: int) -> Float[Tensor, "n w"]:  # noqa: ANN401 (of whatever class)
         # Some tokenizers make more than their model reads.

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 import pytest
@@ -245,18 +246,26 @@ def test_result_json_has_no_secret_and_no_nan(finished: Path) -> None:
     assert json.loads(text)["version"] == 1
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole, rows = SASRec.loss, []
+Loss: TypeAlias = Callable[[SASRec, SequenceBatch], dict[str, torch.Tensor]]
 
-    def scarce(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+
+def with_room(most: int, rows: list[int], whole: Loss) -> Loss:
+    """A loss that notes the rows of each batch, and has memory for only so many."""
+
+    def loss(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
         rows.append(len(batch["history"]))
-        if rows[-1] > 8:
+        if rows[-1] > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return whole(self, batch)
 
-    monkeypatch.setattr(SASRec, "loss", scarce)
+    return loss
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[int] = []
+    monkeypatch.setattr(SASRec, "loss", with_room(8, rows, SASRec.loss))
     few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--model.width=8", "--data.batch_size=32"]
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *few)]) == 0
     assert "4 batches of 8 rows are one step" in capsys.readouterr().err
@@ -270,27 +279,19 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
 def test_a_training_whose_batches_were_halved_goes_on_with_these(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, rows = SASRec.loss, []
+    whole = SASRec.loss
+    rows: list[int] = []
 
-    def scarce(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        rows.append(len(batch["history"]))
-        if rows[-1] > 16:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+    def interrupted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
         if self.current_epoch == 1:
             raise KeyboardInterrupt
         return whole(self, batch)
 
     run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
     run += ["--model.width=8", "--data.batch_size=32"]
-    with monkeypatch.context() as patch:
-        patch.setattr(SASRec, "loss", scarce)
-        assert main(run) == 1
-
-    def ample(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        rows.append(len(batch["history"]))
-        return whole(self, batch)
-
-    monkeypatch.setattr(SASRec, "loss", ample)
+    monkeypatch.setattr(SASRec, "loss", with_room(16, rows, interrupted))
+    assert main(run) == 1
+    monkeypatch.setattr(SASRec, "loss", with_room(32, rows, whole))
     rows.clear()
     assert main([*run, "--ckpt_path=last"]) == 0
     assert max(rows) == 16

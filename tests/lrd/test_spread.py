@@ -7,7 +7,7 @@ import torch
 
 from lrd.discovery import LatentRelationDiscovery
 from lrd.spread import RelationSpread
-from tests.common.models.float64 import NoFloat64
+from tests.common.models.float64 import Float64
 from tests.lrd.conftest import Make
 from tests.lrd.test_data import model_for, quiet_trainer
 
@@ -27,8 +27,9 @@ def test_spread_is_that_of_a_loop_over_the_pairs_of_each_case_once() -> None:
 
 
 def test_pairs_need_no_float64_of_the_device() -> None:
-    with NoFloat64():
+    with Float64() as made:
         RelationSpread(5).update(torch.arange(4), torch.rand(4, 3, 5), torch.ones(4, 3, dtype=torch.bool))
+    assert not made.found
 
 
 def test_training_logs_the_same_spread_of_validation_pairs_whatever_the_batches(make: Make) -> None:

@@ -30,7 +30,7 @@ from common.models.base import Recommender, SequentialRecommender
 from common.nn.losses import Objective
 from common.types import SequenceBatch
 from tests.common.models import toy
-from tests.common.models.float64 import NoFloat64
+from tests.common.models.float64 import Float64
 
 
 class ModelCases:
@@ -121,9 +121,10 @@ class ModelCases:
 
     def test_scores_need_no_float64(self) -> None:
         model, batches = self.build(), (toy.sampled_batch(), toy.full_batch())
-        with NoFloat64():
+        with Float64() as made:
             for batch in batches:
                 self.scores(model, batch)
+        assert not made.found
 
     def test_ranks_lie_within_the_candidates(self) -> None:
         model = self.build()
@@ -169,8 +170,9 @@ class TrainedCases(ModelCases):
 
     def test_loss_needs_no_float64(self) -> None:
         model, batch = self.build().train(), next(self.batches())
-        with NoFloat64():
+        with Float64() as made:
             model.loss(batch)["loss"].backward()
+        assert not made.found
 
     def test_every_parameter_has_a_gradient(self) -> None:
         model = self.build().train()

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class NoFloat64(TorchDispatchMode):
-    """Refuses to make float64 on a kind of device.
+class Float64(TorchDispatchMode):
+    """Notes what makes float64 on a kind of device.
 
     Args:
         kind: Type of the device.
@@ -22,6 +22,8 @@ class NoFloat64(TorchDispatchMode):
     def __init__(self, kind: str = "cpu") -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's
         self.kind = kind
+        self.found: list[str] = []
+        """The operations that make it."""
 
     def __torch_dispatch__(
         self,
@@ -31,7 +33,7 @@ class NoFloat64(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 (whatever the operation returns)
         made = func(*args, **(kwargs or {}))
-        for value in tree_leaves(made):
-            if isinstance(value, Tensor) and value.dtype == torch.float64 and value.device.type == self.kind:
-                raise TypeError(f"{func} makes float64")
+        tensors = [value for value in tree_leaves(made) if isinstance(value, Tensor)]
+        if any(value.dtype == torch.float64 and value.device.type == self.kind for value in tensors):
+            self.found.append(str(func))
         return made

@@ -22,7 +22,7 @@ from common.nn.losses import Objective
 from common.types import SequenceBatch, Split
 from tests.common.models import toy
 from tests.common.models.cases import SequentialCases
-from tests.common.models.float64 import NoFloat64
+from tests.common.models.float64 import Float64
 
 
 class TestGRU4RecSession(SequentialCases):
@@ -221,8 +221,9 @@ def test_extras_come_in_proportion_to_a_power_of_their_count(alpha: float) -> No
 
 def test_popularity_needs_no_float64_of_the_device() -> None:
     model = GRU4Rec(toy.NUM_ITEMS).to("meta")
-    with NoFloat64("meta"):
+    with Float64("meta") as made:
         model.attach(toy.catalogue())
+    assert not made.found
     assert model.popularity.is_meta
     assert model.log_count.is_meta
 

@@ -1,10 +1,10 @@
-"""Texts are halved until they fit."""
+"""What does not fit into memory is halved until it does."""
 
 import pytest
 import torch
 
 from common.errors import UserError
-from common.text.memory import within_memory
+from common.memory import halving
 
 
 @pytest.mark.parametrize(("room", "sizes"), [(32, [32]), (9, [32, 16, 8]), (1, [32, 16, 8, 4, 2, 1])])
@@ -17,12 +17,12 @@ def test_what_does_not_fit_is_halved_until_it_does(room: int, sizes: list[int]) 
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return size
 
-    assert within_memory(make, "bert", 32) == sizes[-1]
+    assert halving(make, 32, UserError("Out of memory.", "Free some.")) == (sizes[-1], sizes[-1])
     assert tried == sizes
 
 
 @pytest.mark.parametrize(("message", "error"), [("CUDA out of memory.", UserError), ("shapes differ", RuntimeError)])
-def test_one_text_and_other_errors_are_not_tried_again(message: str, error: type[Exception]) -> None:
+def test_a_size_of_1_and_other_errors_are_not_tried_again(message: str, error: type[Exception]) -> None:
     tried = []
 
     def make(size: int) -> None:
@@ -30,5 +30,5 @@ def test_one_text_and_other_errors_are_not_tried_again(message: str, error: type
         raise RuntimeError(message)
 
     with pytest.raises(error):
-        within_memory(make, "bert")
+        halving(make, 1, UserError("Out of memory.", "Free some."))
     assert tried == [1]
