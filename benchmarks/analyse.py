@@ -98,7 +98,7 @@ def discovered(
 ) -> dict[str, Any]:
     """Shares, examples and two-hop compositions of the relations inferred for all test pairs.
 
-    A relation that is not the most probable one of any pair is *dead*: it has no examples.
+    A relation that is not the most probable one of any pair is *dead*; the probabilities of its examples tell.
     """
     assert model.discovery is not None
     pairs = history_pairs(module.events["sequences"], module.events["test"], module.max_history)
@@ -109,7 +109,6 @@ def discovered(
     confident = {
         names[relation]: best_pairs(pairs, probabilities[:, relation], titles, examples)
         for relation in range(first, len(names))
-        if counts[relation]
     }
     return {
         "pairs": len(pairs),
@@ -125,7 +124,7 @@ def discovered(
 def best_pairs(
     pairs: Int[Tensor, "m 2"], probability: Float[Tensor, "m"], titles: Sequence[str], count: int
 ) -> list[dict[str, Any]]:
-    """The pairs for which a relation is most probable, with titles."""
+    """The pairs to which a relation gives the highest probability, with titles."""
     values, rows = probability.topk(min(count, len(pairs)))
     return [
         {"head": titles[head], "tail": titles[tail], "probability": value}

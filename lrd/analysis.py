@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from common.types import PAD, Cases, Catalogue, SequenceBatch, Sequences
 from lrd.discovery import LatentRelationDiscovery
 from lrd.graph import Graph
 from lrd.module import LRD
+
+RANDOM_PAIRS = 20_000
+"""Pairs that estimate how often two items are joined by chance."""
 
 _CHUNK = 65_536
 
@@ -123,33 +127,38 @@ def degree_matched(
 
 def compositions(
     catalogue: Catalogue, pairs: Int[Tensor, "m 2"], labels: Int[Tensor, "m"], names: list[str], seed: int = 0
-) -> dict[str, dict[str, float]]:
+) -> list[dict[str, Any]]:
     """For each relation the share of its pairs that two predefined item relations join over a third item.
 
-    Item relations only: a value that two items share is not a path. Edges count in both directions. Beside the share
-    over ``any`` two relations and over each two of them stands that of random pairs (``random``) and of random pairs
-    of items of similar degree (``degree_matched``).
+    Item relations only: a value that two items share is not a path. Edges count in both directions. There is a row for
+    each relation and each two that join (``first + second``; ``any`` for whichever they are). Beside its ``share``
+    stand those of random pairs (``random``) and of random pairs of items of similar degree (``degree_matched``).
     """
     num_items, generator = catalogue["num_items"], torch.Generator().manual_seed(seed)
     graphs = {name: neighbours(edges, num_items) for name, edges in catalogue["relations"].items()}
     if not graphs:
-        return {}
+        return []
     union = neighbours(torch.cat(list(catalogue["relations"].values())), num_items)
     degrees = torch.from_numpy(union.getnnz(axis=1)).long()
-    chance = float(two_hops(union, union, random_pairs(20_000, num_items, generator)).float().mean())
-    found: dict[str, dict[str, float]] = {}
+    joints = {"any": (union, union)}
+    joints |= {f"{one} + {other}": (graphs[one], graphs[other]) for one in graphs for other in graphs}
+    drawn = random_pairs(RANDOM_PAIRS, num_items, generator)
+    chance = {joint: _share(two_hops(*hops, drawn)) for joint, hops in joints.items()}
+    rows: list[dict[str, Any]] = []
     for relation, name in enumerate(names):
         own = pairs[labels == relation]
         if not len(own):
             continue
         matched = degree_matched(own, degrees, generator)
-        shares = {"pairs": float(len(own)), "any": float(two_hops(union, union, own).float().mean())}
-        shares |= {"random": chance, "degree_matched": float(two_hops(union, union, matched).float().mean())}
-        for first, one in graphs.items():
-            for second, other in graphs.items():
-                shares[f"{first} + {second}"] = float(two_hops(one, other, own).float().mean())
-        found[name] = shares
-    return found
+        for joint, hops in joints.items():
+            shares = {"share": _share(two_hops(*hops, own)), "random": chance[joint]}
+            shares["degree_matched"] = _share(two_hops(*hops, matched))
+            rows.append({"relation": name, "pairs": len(own), "joined_by": joint, **shares})
+    return rows
+
+
+def _share(which: Bool[Tensor, "m"]) -> float:
+    return float(which.float().mean())
 
 
 @torch.inference_mode()

@@ -112,7 +112,7 @@ def _picture(name: str, data: bytes) -> str:
 
 def _tables(found: Mapping[str, Any]) -> list[str]:
     examples = [
-        table(f"Most confident pairs: {name}", "Test pairs for which it is most probable.", rows)
+        table(f"Most confident pairs: {name}", "Test pairs to which it gives the highest probability.", rows)
         for name, rows in found.get("most_confident", {}).items()
     ]
     return [
@@ -133,7 +133,7 @@ def _tables(found: Mapping[str, Any]) -> list[str]:
             "Linked through a third item",
             "Share of a relation's pairs that two item relations of the data join over a third item, beside random "
             "pairs and random pairs of items with as many links.",
-            labelled(found.get("two_hops", {})),
+            found.get("two_hops", []),
         ),
         table(
             "Why these items were recommended",

@@ -41,9 +41,10 @@ def latent_cosine(analysis: Mapping[str, Any]) -> float | None:
 
 def two_hop_lead(analysis: Mapping[str, Any]) -> float | None:
     """How much oftener two predefined relations join the pairs of latent ones than random pairs with as many links."""
-    shares = [own for name, own in analysis.get("two_hops", {}).items() if name.startswith(LATENT)]
-    pairs = sum(own["pairs"] for own in shares)
-    return sum(own["pairs"] * (own["any"] - own["degree_matched"]) for own in shares) / pairs if pairs else None
+    rows = [row for row in analysis.get("two_hops", []) if row["relation"].startswith(LATENT)]
+    leads = [(row["pairs"], row["share"] - row["degree_matched"]) for row in rows if row["joined_by"] == "any"]
+    pairs = sum(count for count, _ in leads)
+    return sum(count * lead for count, lead in leads) / pairs if pairs else None
 
 
 FIGURES = {

@@ -77,7 +77,8 @@ def test_two_hops_are_those_of_a_loop() -> None:
     assert 0 < sum(expected) < 200
 
 
-def test_compositions_are_those_of_a_loop_beside_chance() -> None:
+def test_compositions_are_those_of_a_loop_beside_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrd.analysis.RANDOM_PAIRS", 2000)
     parts = {"complement": edges(10), "substitute": edges(10, seed=1)}
     linked = {name: {frozenset(edge) for edge in part.tolist()} for name, part in parts.items()}
     linked["any"] = linked["complement"] | linked["substitute"]
@@ -93,16 +94,19 @@ def test_compositions_are_those_of_a_loop_beside_chance() -> None:
     found = compositions(
         Catalogue(num_items=20, relations=parts), pairs, labels, ["virtual", "latent 1", "latent 2"], seed=0
     )
-    assert list(found) == ["virtual", "latent 1"]
     drawn = generator()
-    chance = share("any", "any", random_pairs(20_000, 20, drawn))
+    at_random = random_pairs(2000, 20, drawn)
     degrees = torch.tensor([sum(item in edge for edge in linked["any"]) for item in range(21)])
-    for relation, row in enumerate(found.values()):
+    expected = []
+    for relation, name in enumerate(["virtual", "latent 1"]):
         own = pairs[labels == relation]
-        expected = {"pairs": float(len(own)), "any": share("any", "any", own), "random": chance}
-        expected["degree_matched"] = share("any", "any", degree_matched(own, degrees, drawn))
-        expected |= {f"{one} + {other}": share(one, other, own) for one in parts for other in parts}
-        assert row == pytest.approx(expected)
+        matched = degree_matched(own, degrees, drawn)
+        for joint in ["any", *(f"{one} + {other}" for one in parts for other in parts)]:
+            first, _, second = joint.partition(" + ")
+            shares = [share(first, second or first, chosen) for chosen in (own, at_random, matched)]
+            row = dict(zip(("share", "random", "degree_matched"), shares, strict=True))
+            expected.append({"relation": name, "pairs": len(own), "joined_by": joint, **row})
+    assert found == [pytest.approx(row) for row in expected]
 
 
 def test_random_pairs_are_of_two_items_and_matched_ones_of_like_degree() -> None:

@@ -40,11 +40,12 @@ LATENT = """claims:
 ANALYSIS: dict[str, Any] = {
     "relations": ["virtual", "brand", "latent 1", "latent 2"],
     "cosines": [[1, 0, 0.9, 0], [0, 1, 0.1, -0.4], [0.9, 0.1, 1, 0.8], [0, -0.4, 0.8, 1]],
-    "two_hops": {
-        "brand": {"pairs": 10.0, "any": 0.9, "degree_matched": 0.0},
-        "latent 1": {"pairs": 30.0, "any": 0.5, "degree_matched": 0.1},
-        "latent 2": {"pairs": 10.0, "any": 0.2, "degree_matched": 0.2},
-    },
+    "two_hops": [
+        {"relation": "brand", "pairs": 10, "joined_by": "any", "share": 0.9, "degree_matched": 0.0},
+        {"relation": "latent 1", "pairs": 30, "joined_by": "any", "share": 0.5, "degree_matched": 0.1},
+        {"relation": "latent 1", "pairs": 30, "joined_by": "brand + brand", "share": 0.4, "degree_matched": 0.0},
+        {"relation": "latent 2", "pairs": 10, "joined_by": "any", "share": 0.2, "degree_matched": 0.2},
+    ],
 }
 
 
@@ -174,7 +175,7 @@ def test_latent_relations_are_set_beside_predefined_ones_and_random_pairs() -> N
     assert latent_cosine(ANALYSIS) == 0.4
     assert two_hop_lead(ANALYSIS) == pytest.approx((30 * 0.4 + 10 * 0.0) / 40)
     assert latent_cosine({"relations": ["virtual"], "cosines": [[1]]}) is None
-    assert two_hop_lead({"two_hops": {}}) is None
+    assert two_hop_lead({"two_hops": []}) is None
 
 
 @pytest.mark.parametrize(
