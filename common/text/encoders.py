@@ -331,7 +331,7 @@ class PrecomputedVectors:
 
 
 def alike(numbers: NDArray[np.floating[Any]]) -> bool:
-    """Whether numbers, zeros aside, are of about one size: bytes read as numbers of another type are not.
+    """Whether numbers, zeros and NaN aside, are of about one size: bytes read as numbers of another type are not.
 
     Reading float32 as float64 raises sizes to about the eighth power, the reverse reads half of the bytes as noise.
 
@@ -339,10 +339,10 @@ def alike(numbers: NDArray[np.floating[Any]]) -> bool:
     >>> alike(vectors), alike(vectors.view("float32")), alike(vectors.astype("float32").view("float64"))
     (True, False, False)
     """
-    with np.errstate(invalid="ignore"):  # noise may be NaN
-        digits = np.sort(np.log10(np.abs(numbers[numbers != 0][:1_000_000])))
-    if not len(digits):
+    sized = numbers[(numbers != 0) & np.isfinite(numbers)][:1_000_000]
+    if not len(sized):
         return True
+    digits = np.sort(np.log10(np.abs(sized)))
     tenth = len(digits) // 10
     low, high = float(digits[tenth]), float(digits[-1 - tenth])
     return high - low < 6 and -12 < high < 12

@@ -48,8 +48,8 @@ class EndpointEncoder:
         model: Model to ask for.
         url: Base URL; by default ``OPENAI_BASE_URL``. A user and a password in it are sent instead of the key.
         batch_size: Texts per request.
-        backoff: Seconds of the first pause; where the server is busy or unreachable it is asked five more times, after
-            growing pauses.
+        backoff: Seconds of the first pause; where the server is busy, unreachable or cut off it is asked five more
+            times, after growing pauses.
 
     Raises:
         UserError: If the URL is not valid.
@@ -98,7 +98,7 @@ class EndpointEncoder:
     def _ask(self, session: requests.Session, batch: list[str]) -> Tensor:
         answer = None
         try:
-            answer = session.post(f"{self.url}/embeddings", json={"model": self.model, "input": batch}, timeout=120)
+            answer = self._answer(session, batch)
             answer.raise_for_status()
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
         except (requests.RequestException, KeyError, TypeError) as error:
@@ -127,6 +127,18 @@ class EndpointEncoder:
         if vectors.ndim != 2:
             raise self._no_vectors()
         return vectors
+
+    def _answer(self, session: requests.Session, batch: list[str]) -> requests.Response:
+        """Asks again where a connection breaks within an answer, too, of which the session's retries do not know."""
+        retry = self.retry
+        while True:
+            try:
+                return session.post(f"{self.url}/embeddings", json={"model": self.model, "input": batch}, timeout=120)
+            except requests.exceptions.ChunkedEncodingError as error:
+                if not retry.total:
+                    raise
+                retry = retry.increment(error=error)
+                retry.sleep()
 
     def _no_vectors(self) -> UserError:
         return UserError(

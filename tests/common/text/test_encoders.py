@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from common.errors import UserError
+from common.text.cache import text_vectors
 from common.text.encoders import (
     LanguageModelEncoder,
     Pooling,
@@ -211,6 +212,16 @@ def test_identity_of_a_vector_file_is_its_content_whatever_its_name(tmp_path: Pa
     one, same, other = (open_encoder(f"file:{tmp_path / name}").identity for name in ("a.npy", "b.npy", "c.npy"))
     assert one == same
     assert one != other
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.GPT:float64"])
+def test_a_file_with_missing_numbers_is_told_by_its_items(name: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 8))
+    vectors[1::2] = np.nan
+    np.save(tmp_path / "v.npy", vectors)
+    vectors.tofile(tmp_path / "v.GPT")
+    with pytest.raises(UserError, match="item 2 is NaN"):
+        text_vectors(open_encoder(f"file:{tmp_path / name}"), [str(i) for i in range(20)], tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("kind", "other"), [("float32", "float64"), ("float64", "float32")])

@@ -24,8 +24,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("mode", ["well", "busy once"])
-def test_endpoint_is_asked_in_batches_and_again_when_busy(endpoint: Server, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["well", "busy once", "broken once"])
+def test_endpoint_is_asked_in_batches_and_again_when_busy_or_cut_off(endpoint: Server, mode: str) -> None:
     endpoint.mode = mode
     vectors = EndpointEncoder("m", batch_size=3, backoff=0.0).encode(TEXTS)
     assert vectors[:, 0].tolist() == [len(text) for text in TEXTS]
@@ -44,6 +44,15 @@ def test_endpoint_that_fails_is_a_clear_error(endpoint: Server, mode: str, says:
     endpoint.mode = mode
     with pytest.raises(UserError, match=says):
         EndpointEncoder("m", backoff=0.0).encode(TEXTS)
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("half later", 2), ("busy", 6), ("broken", 6), ("refuse", 1)])
+def test_of_an_endpoint_that_fails_nothing_is_kept(endpoint: Server, tmp_path: Path, mode: str, asked: int) -> None:
+    endpoint.mode = mode
+    with pytest.raises(UserError, match="nothing was cached"):
+        text_vectors(EndpointEncoder("m", batch_size=2, backoff=0.0), TEXTS, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert endpoint.asked == asked
 
 
 @pytest.mark.parametrize(("wished", "waits"), [("3", 3), ("21600", 60), (None, None)])
