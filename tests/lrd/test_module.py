@@ -100,6 +100,38 @@ def test_without_weight_triplets_are_no_part_of_the_loss() -> None:
     assert set(model().loss(batch)) == {"loss", "loss_rec", "loss_kge"}
 
 
+def test_the_papers_joint_loss_and_its_gradients_are_those_of_a_loop_over_pairs_and_relations() -> None:
+    made = model(discovery=LatentRelationDiscovery(2), weight_lrd=0.5, weight_kge=0.3).double()
+    known = catalogue()
+    made.attach(known)
+    batch = {name: value[-6:] for name, value in next(toy.prefix_batches()).items()} | {
+        "triplets": batch_with_triplets()["triplets"]
+    }
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    batch["negative_history"] = torch.randint(1, toy.NUM_ITEMS + 1, batch["history"].shape)
+    parts = made.loss(batch)
+
+    discovery = made.discovery
+    assert discovery is not None
+    items, relations, bounds = made.backbone.entities.weight, made.backbone.relations, torch.zeros(()).double()
+    for row, target in enumerate(batch["targets"][:, 0]):
+        for item, other in zip(batch["history"][row], batch["negative_history"][row], strict=True):
+            if item == 0:
+                continue
+            texts = [discovery.project(known["text_vectors"][one].double()) for one in (item, target)]
+            q = discovery.classify(torch.cat(texts)).softmax(0)
+            for r, relation in enumerate(relations):
+                right = torch.sigmoid((items[item] * relation * items[target]).sum())
+                wrong = torch.sigmoid((items[other] * relation * items[target]).sum())
+                bounds = bounds + q[r] * (right.log() + (1 - wrong).log()) - 0.1 * q[r] * q[r].log()
+    expected = parts["loss_rec"] + 0.3 * parts["loss_kge"] - 0.5 * bounds / 6
+    torch.testing.assert_close(parts["loss"], expected)
+    learnt = [items, relations, *discovery.parameters()]
+    gradients = [torch.autograd.grad(loss, learnt, retain_graph=True) for loss in (parts["loss"], expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 @pytest.mark.parametrize("include_values", [True, False])
 def test_values_are_added_to_the_relations_of_triplets_where_they_are_to_those_of_candidates(
     include_values: bool,
