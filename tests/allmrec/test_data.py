@@ -154,6 +154,7 @@ def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], tm
     assert told.sizes.items[1:].tolist() == [len(answer) + 1 for answer in model.composer.answers[1:]]
 
 
-@pytest.mark.parametrize("model", ["allmrec.stage1", "allmrec.stage2", "allmrec.llm", "common.models.base"])
-def test_data_know_no_model(model: str) -> None:
-    assert not grimp.build_graph("allmrec", "common", cache_dir=None).chain_exists("allmrec.data", model)
+def test_data_know_no_model() -> None:
+    graph = grimp.build_graph("allmrec", "common", cache_dir=None)
+    models = ("allmrec.stage1", "allmrec.stage2", "allmrec.llm", "common.models.base")
+    assert [model for model in models if graph.chain_exists("allmrec.data", model)] == []

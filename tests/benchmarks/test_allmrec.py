@@ -155,24 +155,35 @@ def test_answers_and_places_of_the_target_are_reported(results: dict[str, Result
         assert hits / 16 == pytest.approx(metrics[f"test/sampled-19/overall/generated/{rule}"])
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+def stage_2_on(chain: dict[str, Path], standin: Path) -> list[str]:
+    given = [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
+    return [*STAGE_2, f"--model.llm={standin}", *given]
+
+
+@pytest.fixture(scope="module")
+def alone(chain: dict[str, Path], root: Path, standin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stage 2 that one process has trained."""
+    runs = tmp_path_factory.mktemp("alone")
+    one = options(root, runs, *stage_2_on(chain, standin), "--data.batch_size=8")
+    assert main(["run", "--config", "synthetic/allmrec", *one]) == 0
+    (folder,) = find_runs([runs])
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_does(
-    chain: dict[str, Path], root: Path, standin: Path, tmp_path: Path, sharded: bool
+    chain: dict[str, Path], root: Path, standin: Path, alone: Path, tmp_path: Path, strategy: str
 ) -> None:
-    given = [f"--model.llm={standin}"]
-    given += [f"--predecessors.{method}={chain[method]}" for method in ("sasrec_allmrec", "allmrec_stage1")]
-    config = ["run", "--config", "synthetic/allmrec"]
-    two = options(root, tmp_path / "two", *STAGE_2, *given, "--data.batch_size=4", "--trainer.devices=2")
+    two = [*stage_2_on(chain, standin), "--data.batch_size=4", "--trainer.devices=2"]
     # One process has fewer rows at the end than the other, and must read a divided model as often.
     two += ["--data.test_users=28", "--data.eval_batch_size=20"]
-    running = process(*config, "trainer/fsdp" if sharded else "trainer/ddp", *two)
-    one = options(root, tmp_path / "one", *STAGE_2, *given, "--data.batch_size=8")
-    assert main([*config, *one]) == 0
+    running = process("run", "--config", "synthetic/allmrec", f"trainer/{strategy}", *options(root, tmp_path, *two))
     _, errors = running.communicate(timeout=300)
     assert running.returncode == 0, errors
-    folders = [folder for name in ("one", "two") for folder in find_runs([tmp_path / name])]
-    single, double = (torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in folders)
-    assert "test/sampled-19/overall/generated/out_of_list" in read_result(folders[1]).metrics
+    (together,) = find_runs([tmp_path])
+    checkpoints = [torch.load(folder / "last.ckpt", weights_only=True) for folder in (alone, together)]
+    single, double = (checkpoint["state_dict"] for checkpoint in checkpoints)
+    assert "test/sampled-19/overall/generated/out_of_list" in read_result(together).metrics
     # A step of Adam is as long as 0.01 in every weight, and rounding turns a few where the gradient is all but zero.
     for name, weights in single.items():
         assert torch.dist(double[name], weights) <= 0.01 * weights.norm(), name

