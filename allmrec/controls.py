@@ -15,7 +15,7 @@ from allmrec.composer import Prompts
 from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
 from allmrec.prompts import Domain
-from allmrec.stage1 import finished_stage1, require_texts
+from allmrec.stage1 import NEEDS_TEXTS, finished_stage1, require_texts
 from allmrec.stage2 import ALLMRecStage2
 from common.data.datasets import last_events
 from common.models.base import MODEL, SequentialRecommender
@@ -163,6 +163,7 @@ class JointDot(SequentialRecommender):
     """
 
     closed_form = True
+    transfers_with = NEEDS_TEXTS
     decoded: Tensor
 
     def __init__(

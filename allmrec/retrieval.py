@@ -19,7 +19,7 @@ from allmrec.llm import Precision, dtype_of
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
-from allmrec.stage1 import require_texts, text_marks
+from allmrec.stage1 import NEEDS_TEXTS, require_texts, text_marks
 from allmrec.stage2 import Projection, slot_vectors, vectors_elsewhere
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least
@@ -108,6 +108,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
     """
 
     information_set = frozenset({"order", "text"})
+    transfers_with = NEEDS_TEXTS
     joint: Tensor
 
     def __init__(

@@ -20,6 +20,9 @@ from common.models.negatives import drawn_negatives
 from common.text.encoders import MINILM
 from common.types import PAD, Catalogue, SequenceBatch
 
+NEEDS_TEXTS = {"vectors": "texts"}
+"""What a model of joint vectors needs for items of another data set, which have no e."""
+
 
 def require_texts(vectors: Literal["items", "texts"]) -> None:
     """Checks that joint vectors exist for items of another data set.

@@ -17,7 +17,7 @@ from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
-from allmrec.stage1 import finished_stage1, require_texts, text_marks
+from allmrec.stage1 import NEEDS_TEXTS, finished_stage1, require_texts, text_marks
 from common.errors import at_least
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
@@ -138,6 +138,7 @@ class ALLMRecStage2(ChoiceRanker):
         betas: Decay rates of Adam's moments.
     """
 
+    transfers_with = NEEDS_TEXTS
     joint: Tensor
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,17 @@ def across(trained: RunCLI, scenario: str, data: str) -> list[str]:
     return changes if folder is None else [*changes, f"--predecessors.{STANDIN}={folder}"]
 
 
-def transferable(class_path: str) -> bool:
-    """Whether a trained model of this class, given by path or short name, can rank items of another data set."""
-    return any(kind.transfer is not Recommender.transfer for kind in models_named(class_path))
+def transferable(class_path: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a trained model can rank items of another data set.
+
+    Args:
+        class_path: Its class, by path or short name.
+        arguments: Those that it is made with.
+    """
+    return any(
+        kind.transfer is not Recommender.transfer and kind.transfers_with.items() <= arguments.items()
+        for kind in models_named(class_path)
+    )
 
 
 def scenario_of_training(run: Path) -> str:
@@ -246,8 +254,8 @@ def store_of(own: Result) -> str:
 
 def _untrained(cli: RunCLI) -> bool:
     """Whether a model is computed from a catalogue's events, so that it is computed again for other data."""
-    made_from_runs = set(cli.config.predecessors) - {STANDIN}
-    return cli.closed_form and not made_from_runs and not transferable(cli.config.model.class_path)
+    made_from_runs, model = set(cli.config.predecessors) - {STANDIN}, cli.config.model
+    return cli.closed_form and not made_from_runs and not transferable(model.class_path, vars(model.init_args))
 
 
 def _same(content: dict[str, Any], manifest: Manifest) -> bool:

@@ -12,7 +12,17 @@ from benchmarks.columns import aligned
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.journal import held_since
 from benchmarks.launch.reports import is_reported
-from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
+from benchmarks.launch.rows import (
+    SuiteRow,
+    experiment_of,
+    key_of,
+    model_of,
+    recipe_of,
+    rows_of,
+    seeds_of,
+    timeless,
+    transferable_in,
+)
 from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import (
     TESTED,
@@ -121,11 +131,13 @@ def overview(
     for dataset in suite.datasets:
         rows = rows_of(suite, dataset, timeless(suite, dataset, root))
         data |= _stores(suite, dataset, rows, root)
+        transferable = transferable_in(suite, dataset, rows)
+        others = [f"{key_of(dataset)}>{key_of(other)}" for other in suite.across]
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
             wanted = _plain(suite.options | row.options)
-            for tested in _tested_on(suite, dataset, row):
+            for tested in [key_of(dataset), *(others if row.key in transferable else ())]:
                 same = [run for run in settings.get((tested, row.label, seed), ()) if _equal(run, wanted, tested)]
                 if same:
                     done += 1
@@ -240,15 +252,6 @@ def _once(dataset: str, row: SuiteRow) -> bool:
     from benchmarks.configuration import closed_form
 
     return not row.needs and closed_form(str(model_of(dataset, row.method)["class_path"]))
-
-
-def _tested_on(suite: Suite, dataset: str, row: SuiteRow) -> list[str]:
-    """The data sets that a row is tested on, its own and others, named as in :func:`finished_settings`."""
-    from benchmarks.evaluate import transferable
-
-    travels = row.key in suite.methods and transferable(str(model_of(dataset, row.method)["class_path"]))
-    key = key_of(dataset)
-    return [key, *(f"{key}>{key_of(other)}" for other in suite.across if travels)]
 
 
 def _arguments(dataset: str, row: SuiteRow) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.experiments import as_yaml
 from benchmarks.launch.devices import accelerators
-from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, model_of, recipe_of, rows_of, seeds_of, timeless
+from benchmarks.launch.rows import (
+    SuiteRow,
+    experiment_of,
+    key_of,
+    recipe_of,
+    rows_of,
+    seeds_of,
+    timeless,
+    transferable_in,
+)
 from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import TESTED, Budget, budget_of
 from benchmarks.runs import LAST, RESULT, flat, read_result
@@ -100,6 +109,7 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
     viewed: set[tuple[str, str]] = set()
     tests: list[SuiteRun] = []
     rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
+    tested = {dataset: transferable_in(suite, dataset, rows[dataset]) for dataset in suite.datasets}
     for dataset, seed in product(suite.datasets, suite.seeds):
         for row in rows[dataset]:
             if seed not in (seeds := seeds_of(suite, dataset, row)):
@@ -120,8 +130,8 @@ def plan(suite: Suite, root: Path, runs: Path) -> list[SuiteRun]:
                 entries[dataset, row.key, seed] = entries[like]
                 continue
             entries[dataset, row.key, seed] = entry = entry_of(dataset, row, cli, arguments, earlier)
-            if row.key in suite.methods:
-                tests += [test for other in suite.across for test in tested_on(other, entry, cli, root, runs)]
+            if row.key in tested[dataset]:
+                tests += [tested_on(other, entry, cli, root, runs) for other in suite.across]
     # Rows that resolve to the same run are planned once: no two processes may write one folder.
     unique: dict[Path, SuiteRun] = {}
     for entry in (*entries.values(), *tests):
@@ -236,25 +246,25 @@ def not_applicable(suite: Suite, root: Path) -> list[str]:
         suite: The suite.
         root: Folder of the stores.
     """
-    from benchmarks.evaluate import transferable
-
     without_times = [
         f"{key_of(dataset)}/{method}: not applicable: it reads times, which were not recorded"
         for dataset in suite.datasets
         for method in timeless(suite, dataset, root)
         if method in (*suite.floors, *suite.methods)
     ]
+    rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
+    tested = {dataset: transferable_in(suite, dataset, rows[dataset]) for dataset in suite.datasets}
     return without_times + [
         f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
         for other in suite.across
         for dataset in suite.datasets
-        for row in rows_of(suite, dataset)
-        if row.key in suite.methods and not transferable(str(model_of(dataset, row.method)["class_path"]))
+        for row in rows[dataset]
+        if row.key in suite.methods and row.key not in tested[dataset]
     ]
 
 
-def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> Iterator[SuiteRun]:
-    """The test of a run on another data set, if its method can rank items of which it knows only the texts.
+def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> SuiteRun:
+    """The test of a run on another data set, of whose items its method knows only the texts.
 
     Args:
         other: The data set, as ``KEY`` or ``KEY/RECIPE``.
@@ -267,10 +277,8 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
         UserError: If there is no such store, its items have no texts, or the run was trained on only some users.
     """
     from benchmarks.configuration import RunCLI
-    from benchmarks.evaluate import ACROSS, across, plan_of_test, transferable
+    from benchmarks.evaluate import ACROSS, across, plan_of_test
 
-    if not transferable(cli.config.model.class_path):
-        return
     changes = across(cli, cli.config.data.init_args.scenario, other)
     plan = plan_of_test(RunCLI([*entry.arguments, *changes]), entry.run_id, entry.folder)
     if (stages := plan.manifest.stages) and stages[-1]["items_without_text"] == stages[-1]["items"] > 0:
@@ -278,7 +286,7 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
             f"No item of {other} has a text, but {entry.method} knows items of other data sets only by their texts.",
             "Prepare it from a source with titles or descriptions, or leave it out of `across`.",
         )
-    yield SuiteRun(
+    return SuiteRun(
         dataset=plan.manifest.dataset,
         method=entry.method,
         seed=entry.seed,

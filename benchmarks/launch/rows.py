@@ -56,6 +56,42 @@ def model_of(dataset: str, method: str) -> dict[str, Any]:
     return model
 
 
+def made_with(suite: Suite, dataset: str, row: SuiteRow, rows: Mapping[str, SuiteRow]) -> dict[str, Any]:
+    """Arguments of a row's model, but for defaults; what a control of a trained model leaves out is as trained.
+
+    Args:
+        suite: The suite.
+        dataset: Its data set, as ``KEY`` or ``KEY/RECIPE``.
+        row: The row.
+        rows: All rows of the suite there, by key.
+    """
+    options = {name: value for name, value in (suite.options | row.options).items() if name.startswith("model.")}
+    changed = {name.rpartition(".")[2]: value for name, value in options.items()}
+    own = {**model_of(dataset, row.method).get("init_args", {}), **changed}
+    trained = row.needs.get(str(own.get("trained")))
+    usual = made_with(suite, dataset, rows[trained], rows) if trained else {}
+    return usual | {name: value for name, value in own.items() if value is not None}
+
+
+def transferable_in(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> set[str]:
+    """Those of a suite's methods that are tested on the other data sets: who can rank items by their texts alone.
+
+    Args:
+        suite: The suite.
+        dataset: One of its data sets, as ``KEY`` or ``KEY/RECIPE``.
+        rows: All rows of the suite there.
+    """
+    from benchmarks.evaluate import transferable
+
+    by_key = {row.key: row for row in rows}
+    return {
+        row.key
+        for row in rows
+        if suite.across and row.key in suite.methods
+        if transferable(model_of(dataset, row.method)["class_path"], made_with(suite, dataset, row, by_key))
+    }
+
+
 def timeless(suite: Suite, dataset: str, root: Path) -> list[str]:
     """Optional methods that read times, if the store of a data set has none that were recorded.
 

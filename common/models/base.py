@@ -60,6 +60,8 @@ class Recommender(L.LightningModule, ABC):
     """Whether :meth:`attach` yields the finished model, with nothing left to train by gradient."""
     rate_needs_length: ClassVar[bool] = False
     """Whether the learning rate depends on how long the whole training is, so that no longer one can go on from it."""
+    transfers_with: ClassVar[Mapping[str, Any]] = {}
+    """Arguments and the values that :meth:`transfer` needs of them, where only some models of a class have it."""
     ranks_catalogue: ClassVar[bool] = True
     """Whether the model can rank all items, and not only the candidates it is shown."""
     catalogue_chunk: ClassVar[int] = 4096

@@ -16,6 +16,7 @@ from allmrec.controls import ALLMRecControl, JointDot
 from allmrec.retrieval import ALLMRecRetrieval
 from allmrec.stage1 import ALLMRecStage1
 from allmrec.stage2 import ALLMRecStage2
+from benchmarks.evaluate import transferable
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.bpr_mf import BPRMF
@@ -154,6 +155,13 @@ def test_vectors_of_the_filters_own_items_are_not_applicable(runs: dict[str, Any
             reader.transfer({}, elsewhere())
     with pytest.raises(UserError, match="not applicable"):
         sasrec().transfer({}, elsewhere())
+
+
+@pytest.mark.parametrize("kind", [ALLMRecStage2, ALLMRecControl, ALLMRecRetrieval, JointDot])
+def test_a_class_whose_models_may_show_e_says_which_can_go_elsewhere(kind: type[Recommender]) -> None:
+    assert not transferable(kind.__name__, {"vectors": "items"})
+    assert not transferable(kind.__name__, {})
+    assert transferable(kind.__name__, {"vectors": "texts"})
 
 
 def test_items_without_texts_are_refused(made: Made, tmp_path: Path) -> None:

@@ -72,11 +72,17 @@ def floor(root: Path, runs: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def standin(root: Path) -> Iterator[Path]:
-    """The folder of the world's stand-in language model, the smallest there can be."""
+def tiny_standin() -> Iterator[None]:
+    """Stand-in language models are the smallest there can be."""
     with pytest.MonkeyPatch.context() as patch:
         tiny = replace(SMALL, vocabulary=400, steps=1, batch_size=2, levels=(Level(2, 0, 0.0),), title_tokens=8)
         patch.setattr("benchmarks.standins.SMALL", tiny)
-        size = ["--users", "60", "--items", "128", "--interactions", "560"]
-        assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
-        yield find_standin(find_store(root, "synthetic"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def standin(root: Path, tiny_standin: None) -> Path:
+    """The folder of the world's stand-in language model."""
+    size = ["--users", "60", "--items", "128", "--interactions", "560"]
+    assert main(["prepare", "synthetic", *size, "--root", str(root), "--standin-llm"]) == 0
+    return find_standin(find_store(root, "synthetic"))

@@ -222,6 +222,7 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     forms |= {f"allmrec-{data}-generation" for data in ("synthetic", "ml-100k", "paper")}
     forms |= {f"allmrec-{data}-speed" for data in ("synthetic", "ml-100k", "beauty", "paper")}
     forms |= {f"allmrec-{data}-dimensions" for data in ("synthetic", "beauty", "paper")}
+    forms |= {f"allmrec-{data}-across" for data in ("synthetic", "beauty", "paper")}
     assert forms <= set(suite_names())
 
 

@@ -1,5 +1,6 @@
 """A suite over several stores of one data set: which is meant, and tests on one that nothing was trained on."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.configuration import RunCLI
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.overview import finished_settings, overview
-from benchmarks.launch.plan import plan
-from benchmarks.launch.rows import rows_of
+from benchmarks.launch.plan import not_applicable, plan
+from benchmarks.launch.rows import rows_of, transferable_in
 from benchmarks.launch.suites import read_suite
 from benchmarks.runs import read_result
 from common.data.schema import Manifest
@@ -18,13 +20,14 @@ from common.errors import UserError
 from tests.benchmarks.conftest import without_times
 from tests.benchmarks.made_suites import patched, suite_file
 
+SIZE = ["--users", "60", "--items", "128", "--interactions", "560"]
+
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with two synthetic worlds of different sizes."""
     root = tmp_path_factory.mktemp("worlds")
-    for recipe, users in (("planted", 60), ("text-taste", 50)):
-        size = ["--users", str(users), "--items", "128", "--interactions", "560"]
+    for recipe, size in (("planted", SIZE), ("text-taste", ["--users", "50", *SIZE[2:]])):
         assert main(["prepare", "synthetic", "--recipe", recipe, *size, "--root", str(root)]) == 0
     return root
 
@@ -99,6 +102,32 @@ def test_methods_that_know_items_by_ids_are_told_to_be_left_out_there(
     other = replace(suite, methods=["recformer"], across=["synthetic/null-text"])
     with pytest.raises(UserError, match="recbench prepare synthetic --recipe null-text"):
         plan(other, worlds, tmp_path)
+
+
+def test_a_shipped_suite_tests_each_method_on_the_other_data_or_says_why_not(
+    worlds: Path, tiny_standin: None, tmp_path: Path
+) -> None:
+    stores, name = shutil.copytree(worlds, tmp_path / "stores"), "allmrec-synthetic-across"
+    assert main(["prepare", "synthetic", "--recipe", "planted", *SIZE, "--root", str(stores), "--standin-llm"]) == 0
+    suite = read_suite(find_suite(name))
+    planned = plan(suite, stores, tmp_path)
+    tests = [entry for entry in planned if entry.command == "evaluate"]
+    left_out = {line.partition(" on ")[0].removeprefix("synthetic/") for line in not_applicable(suite, stores)}
+    assert left_out == {"sasrec_allmrec", "allmrec"}
+    assert sorted([*left_out, *(test.method for test in tests)]) == sorted(suite.methods)
+    trained = {entry.folder: entry for entry in planned}
+    models = [RunCLI(trained[test.after[0]].arguments).config.model.init_args for test in tests]
+    assert [model.vectors for model in models if "vectors" in model] == ["texts", "texts"]
+    assert overview(name, suite, stores, tmp_path, {}, {}).runs == len(planned)
+
+
+def test_a_control_goes_where_what_it_scores_can_go(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"methods": ["allmrec_null_context", "allmrec_sbert", "joint_dot", "allmrec_retrieval"]}
+    suite = read_suite(suite_file(tmp_path, **content, across=["synthetic/text-taste"]))
+    assert transferable_in(suite, "synthetic", rows_of(suite, "synthetic")) == {"allmrec_sbert"}
+    suite = replace(suite, changes={"allmrec": {"model.vectors": "texts"}, "joint_dot": {"model.vectors": "texts"}})
+    elsewhere = transferable_in(suite, "synthetic", rows_of(suite, "synthetic"))
+    assert elsewhere == {"allmrec_sbert", "allmrec_null_context", "joint_dot"}
 
 
 def test_optional_methods_that_read_times_are_left_out_where_none_were_recorded(
