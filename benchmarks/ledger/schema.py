@@ -29,7 +29,7 @@ ANSWERS = ("generated/hr@1", "generated/legacy_hr@1")
 """Metrics of what a language model writes."""
 OPTION = re.compile(r"(\w+\.)?(model|data|trainer)(\.\w+)+")
 SCENARIO = re.compile(r"overall|cold-users|few-shot-[1-9]\d*|from-(.+)")
-POPULARITY = ("cold_item", "warm_item", "cold_item_by_interactions", "warm_item_by_interactions")
+POPULARITY = tuple(f"{part}_item{how}" for part in ("cold", "warm", "middle") for how in ("", "_by_interactions"))
 SLICES = {
     *("overall", "unseen_target", "tied_in_time", "repeat_target", "cold_user", "head_user", "tail_user"),
     *(f"popularity_decile_{number}" for number in range(1, 11)),

@@ -43,22 +43,28 @@ def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
 
     ``cold_item`` and ``warm_item`` are the bottom and top 35 % of items by training interactions; items without any
     interaction count as cold. ``cold_item_by_interactions`` and ``warm_item_by_interactions`` are the items that make
-    up the bottom and top 35 % of interactions. ``popularity_decile_1`` holds the least popular items; items of equal
-    count share the decile of their middle, which is a later one where few events are left to train on. ``head_user``
-    is the fifth of all users with the most training events, ``tail_user`` the others.
+    up the bottom and top 35 % of interactions. ``middle_item`` and ``middle_item_by_interactions`` are all others, so
+    that three slices add up to the whole in either reading. ``popularity_decile_1`` holds the least popular items;
+    items of equal count share the decile of their middle, which is a later one where few events are left to train on.
+    ``head_user`` is the fifth of all users with the most training events, ``tail_user`` the others.
 
     Args:
         split: The split whose training events count.
         num_items: Highest item id.
     """
-    sequences, user, position = split["sequences"], split["test"]["user"], split["test"]["position"]
-    count = train_counts(split, num_items)
-    target = sequences["items"][position]
+    count, target = train_counts(split, num_items), split["sequences"]["items"][split["test"]["position"]]
     masks = {"unseen_target": count[target] == 0, **_popularity(count, target)}
-    history = position - sequences["offsets"][user]
-    times = sequences["times"]
-    masks["tied_in_time"] = (times[position] == times[(position - 1).clamp(min=0)]) & (history > 0)
-    masks["repeat_target"] = _repeats(sequences)[position]
+    return masks | slices_of_events(split) | _activity(split, split["test"]["user"])
+
+
+def slices_of_events(split: Split) -> dict[str, Bool[Tensor, "m"]]:
+    """The masks of those :func:`slices` that hold whatever was trained on: ties, repeats, histories and cold users."""
+    sequences, user, position = split["sequences"], split["test"]["user"], split["test"]["position"]
+    history, times = position - sequences["offsets"][user], sequences["times"]
+    masks = {
+        "tied_in_time": (times[position] == times[(position - 1).clamp(min=0)]) & (history > 0),
+        "repeat_target": _repeats(sequences)[position],
+    }
     # Only splits that a source ships have targets without a history.
     if bool((history == 0).any()):
         masks["history_0"] = history == 0
@@ -68,19 +74,17 @@ def slices(split: Split, num_items: int) -> dict[str, Bool[Tensor, "m"]]:
         else:
             masks[f"history_{low}-{high}"] = (history >= low) & (history <= high)
     events = sequences["offsets"][user + 1] - sequences["offsets"][user]
-    return masks | {"cold_user": events == COLD_USER_EVENTS, **_activity(split, user)}
+    return masks | {"cold_user": events == COLD_USER_EVENTS}
 
 
 def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dict[str, Tensor]:
     by_items = popularity_rank(count[1:], torch.ones_like(count[1:]))[target - 1]
     by_interactions = popularity_rank(count[1:], count[1:])[target - 1]
-    masks = {
+    masks = {}
+    for reading, rank in (("", by_items), ("_by_interactions", by_interactions)):
         # Where most items were never trained on, their shared rank is not low, and they are cold all the same.
-        "cold_item": (by_items <= TAIL) | (count[target] == 0),
-        "warm_item": by_items >= 1 - TAIL,
-        "cold_item_by_interactions": by_interactions <= TAIL,
-        "warm_item_by_interactions": by_interactions >= 1 - TAIL,
-    }
+        cold, warm = (rank <= TAIL) | (count[target] == 0), rank >= 1 - TAIL
+        masks |= {f"cold_item{reading}": cold, f"warm_item{reading}": warm, f"middle_item{reading}": ~(cold | warm)}
     decile = (by_items * 10).long().clamp(max=9)
     return masks | {f"popularity_decile_{number + 1}": decile == number for number in range(10)}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.data.scenarios import HEAD, HISTORY_BUCKETS, TAIL, popularity_rank, slices
+from common.data.scenarios import HEAD, HISTORY_BUCKETS, TAIL, popularity_rank, slices, slices_of_events
 from common.data.splits import ready_made
 from common.types import Split
 from tests.fixtures.histories import random_histories, split_of, training_items
@@ -38,6 +38,7 @@ def test_cold_and_warm_items_hold_their_share(split: Split, by_interactions: boo
     targets = targets_of(split)
     assert masks[f"cold_item{suffix}"].tolist() == [rank[item - 1] <= TAIL for item in targets]
     assert masks[f"warm_item{suffix}"].tolist() == [rank[item - 1] >= 1 - TAIL for item in targets]
+    assert masks[f"middle_item{suffix}"].tolist() == [TAIL < rank[item - 1] < 1 - TAIL for item in targets]
 
 
 def test_items_never_trained_on_are_cold_however_many_there_are(split: Split) -> None:
@@ -53,6 +54,23 @@ def test_items_never_trained_on_are_cold_however_many_there_are(split: Split) ->
 def test_popularity_ranks_are_midranks() -> None:
     rank = popularity_rank(torch.tensor([5, 1, 1, 9]), torch.ones(4))
     assert rank.tolist() == [0.625, 0.25, 0.25, 0.875]
+
+
+@pytest.mark.parametrize("items", [ITEMS, 10 * ITEMS])
+@pytest.mark.parametrize("reading", ["", "_by_interactions"])
+def test_cold_warm_and_other_items_partition_the_cases(split: Split, reading: str, items: int) -> None:
+    untrained: Split = {**split, "train_end": split["sequences"]["offsets"][:-1]}
+    for masks in (slices(split, items), slices(untrained, items)):
+        parts = torch.stack([masks[f"{part}_item{reading}"] for part in ("cold", "middle", "warm")])
+        assert (parts.sum(0) == 1).all()
+
+
+def test_slices_of_events_are_those_that_no_training_changes(split: Split) -> None:
+    untrained: Split = {**split, "train_end": split["sequences"]["offsets"][:-1]}
+    whole, nothing, of_events = slices(split, ITEMS), slices(untrained, ITEMS), slices_of_events(split)
+    assert of_events.keys() < whole.keys()
+    assert all(torch.equal(mask, whole[name]) for name, mask in of_events.items())
+    assert {name for name in whole if torch.equal(whole[name], nothing[name])} == set(of_events)
 
 
 def test_deciles_and_history_buckets_partition_the_cases(split: Split) -> None:
