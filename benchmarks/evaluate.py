@@ -238,6 +238,7 @@ def built(run: Path, cli: RunCLI, elsewhere: bool = False) -> tuple[SequenceData
         return module, model.eval()
     content = load_checkpoint(weights, "Train the run again with --force.")
     if (elsewhere or ORIGIN in result.data) and not _same(content, module.manifest):
+        module.trained_elsewhere = True
         model.transfer(content, module.catalogue)
     else:
         refuse_other_data(content, weights, module.manifest)

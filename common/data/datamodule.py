@@ -27,7 +27,7 @@ from common.data.datasets import (
 )
 from common.data.loader import LazyLoader, Loader, as_is
 from common.data.negatives import NegativeRule, NegativeSampler, seeded
-from common.data.scenarios import slices
+from common.data.scenarios import slices, slices_of_events
 from common.data.sessions import SessionDataset
 from common.data.splits import QUANTILES, cut_times, global_temporal
 from common.data.stores import find_store
@@ -63,7 +63,8 @@ class SequenceDataModule(L.LightningDataModule):
         eval_batch_size: Evaluation cases per batch.
         val_protocol: Protocol of validation: ``full``, ``full-unmasked`` or stored candidates such as ``sampled-99``.
         test_protocols: Protocols of the test.
-        test_users: Number of test users, the same for all runs; all if not given.
+        test_users: Number of test users, the same for all runs; all if not given. The K users of ``few-shot-K`` are
+            tested beside them.
         val_users: Number of validation users, the same for all runs; all if not given.
         allow_imputed_time: Whether times that were not recorded may be used where recorded ones are needed.
         num_workers: Processes that build batches; 0 builds them in the training process.
@@ -122,6 +123,7 @@ class SequenceDataModule(L.LightningDataModule):
         self.val_protocol, self.test_protocols = val_protocol, list(test_protocols)
         self.test_users, self.val_users = test_users, val_users
         self.scenario = self.trained_scenario = scenario
+        self.trained_elsewhere = False
         self.allow_imputed_time = allow_imputed_time
         self.num_workers, self.seed = num_workers, seed
         self.predict_users: list[int] | None = None
@@ -200,8 +202,8 @@ class SequenceDataModule(L.LightningDataModule):
     def _test_users(self) -> int | Literal["all"]:
         if self.test_users is None:
             return "all"
-        cases = len(self.events["test"]["user"]) if self.view.test is None else int(self.view.test.sum())
-        return self.test_users if self.test_users < cases else "all"
+        choice, _ = self._choice_of_cases("test")
+        return self.test_users if self.test_users < len(choice) else "all"
 
     def _drawn_users(self) -> dict[str, str]:
         """A short hash of the users that are drawn, if any are, since another version of PyTorch may draw others."""
@@ -209,7 +211,7 @@ class SequenceDataModule(L.LightningDataModule):
         drawn = [getattr(self, seen).drawn for scenario, seen in scenarios.items() if scenario != OVERALL]
         if self._test_users() != "all":
             users = self.events["test"]["user"]
-            drawn.append(users[self._drawn_cases("test", len(users))])
+            drawn.append(users[self._drawn_cases("test")])
         if not drawn:
             return {}
         ids = [users.sort().values.long().numpy().tobytes() for users in drawn]
@@ -222,11 +224,15 @@ class SequenceDataModule(L.LightningDataModule):
     def slices(self, ranks: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "m"]]:
         """Masks of the standard slices over the test cases of the stored ranks, in their order.
 
-        Counts are those of the training, wherever the model is tested: an item that it never saw stays unseen.
+        Counts are those of the training, under whatever scenario the model is tested: an item that it never saw stays
+        unseen. A model that was ``trained_elsewhere``, on another data set, saw no event of this one; there are only
+        slices then that count no training events.
         """
+        if self.trained_elsewhere:
+            masks = slices_of_events(self.events)
+        else:
+            masks = slices(with_training(self.events, self.training.split), self.num_items) | self.training.slices
         cases = ranks["case_id"].long()
-        split = with_training(self.events, self.training.split)
-        masks = slices(split, self.num_items) | self.training.slices
         return {name: mask[cases] for name, mask in masks.items()}
 
     def train_dataloader(self) -> Loader:
@@ -273,7 +279,7 @@ class SequenceDataModule(L.LightningDataModule):
             protocol,
             candidates=None if protocol in FULL else self.store.candidates(self.split, protocol, phase),
             mask_seen=self._masks_seen(protocol),
-            rows=self._drawn_cases(phase, len(cases["user"])),
+            rows=self._drawn_cases(phase),
             batch_size=self.eval_batch_size,
         )
         return self._loader(dataset, None)
@@ -332,13 +338,22 @@ class SequenceDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def _drawn_cases(self, phase: Literal["val", "test"], cases: int) -> Int[Tensor, "r"] | None:
+    def _drawn_cases(self, phase: Literal["val", "test"]) -> Int[Tensor, "r"] | None:
         """The cases to evaluate: those of the scenario, or a fixed draw of the wanted number; ``None`` for all."""
-        mask, wanted = (self.view.test, self.test_users) if phase == "test" else (self.view.val, self.val_users)
-        rows = torch.arange(cases) if mask is None else mask.nonzero().flatten()
-        if wanted is not None and wanted < len(rows):
-            rows = rows[torch.randperm(len(rows), generator=seeded(USERS_SEED))[:wanted]].sort().values
-        return None if len(rows) == cases else rows
+        wanted = self.test_users if phase == "test" else self.val_users
+        choice, always = self._choice_of_cases(phase)
+        if wanted is not None and wanted < len(choice):
+            choice = choice[torch.randperm(len(choice), generator=seeded(USERS_SEED))[:wanted]]
+        rows = torch.cat([choice, always]).sort().values
+        return None if len(rows) == len(self.events[phase]["user"]) else rows
+
+    def _choice_of_cases(self, phase: Literal["val", "test"]) -> tuple[Int[Tensor, "n"], Int[Tensor, "a"]]:
+        """The cases that a draw chooses from, and those that are evaluated in any case."""
+        seen, cases = self.view, len(self.events[phase]["user"])
+        mask = seen.test if phase == "test" else seen.val
+        mask = torch.ones(cases, dtype=torch.bool) if mask is None else mask
+        always = torch.zeros_like(mask) if phase == "val" or seen.always is None else seen.always
+        return (mask & ~always).nonzero().flatten(), always.nonzero().flatten()
 
     def _check_scenario(self) -> None:
         if self.scenario != OVERALL and self.split != "leave_one_out":

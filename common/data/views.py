@@ -33,6 +33,7 @@ class View:
         split: Events, training events and cases.
         val: Whether each validation case takes part; ``None`` for all.
         test: Whether each test case takes part; ``None`` for all.
+        always: Which test cases take part however few users are drawn to be tested, if the scenario has such.
         slices: Slices of the test cases that the scenario defines.
         drawn: Users that the scenario has drawn; none without a draw.
     """
@@ -41,6 +42,7 @@ class View:
     split: Split
     val: Bool[Tensor, "v"] | None = None
     test: Bool[Tensor, "m"] | None = None
+    always: Bool[Tensor, "m"] | None = None
     slices: dict[str, Bool[Tensor, "m"]] = field(default_factory=dict)
     drawn: Int[Tensor, "k"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
@@ -49,11 +51,12 @@ def view(split: Split, scenario: str) -> View:
     """A split as a scenario sees it.
 
     ``few-shot-K`` trains and validates on K users and tests on all; the slices ``trained_user`` and ``other_user``
-    separate the two. ``cold-users`` tests users without training on any of their events: users with exactly three
-    events (as in A-LLMRec, https://arxiv.org/abs/2404.11343, 5.2.3) or, if these are fewer than 100 and than are drawn,
-    users drawn from all, of whom only the last three events are kept; under ``full``, items of the removed ones compete
-    like any others. They are a tenth of the users at most, but up to 100 where these are no more than a quarter, and
-    never more than 500.
+    separate the two, and are what it is read by: if test users are drawn, they are drawn from the others and tested
+    beside all K, who then weigh more in the mean over both than they do among all users. ``cold-users`` tests users
+    without training on any of their events: users with exactly three events (as in A-LLMRec,
+    https://arxiv.org/abs/2404.11343, 5.2.3) or, if these are fewer than 100 and than are drawn, users drawn from all,
+    of whom only the last three events are kept; under ``full``, items of the removed ones compete like any others. They
+    are a tenth of the users at most, but up to 100 where these are no more than a quarter, and never more than 500.
 
     Args:
         split: A leave-one-out split.
@@ -99,6 +102,7 @@ def _few_shot(split: Split, count: int) -> View:
         f"{FEW_SHOT}{count}",
         without_training(split, ~kept),
         val=kept[users],
+        always=trained,
         slices={"trained_user": trained, "other_user": ~trained},
         drawn=drawn,
     )

@@ -81,6 +81,8 @@ def test_methods_that_read_texts_are_tested_on_other_data(
     assert plan(read_suite(file), worlds, runs)[1].state == "done", "it goes where the plan says"
     result = read_result(test.folder)
     assert (result.cases["test/sampled-19/overall"], result.data["trained_on"]) == (50, "synthetic")
+    assert "test/sampled-19/cold_user" in result.cases
+    assert "test/sampled-19/cold_item" not in result.cases, "the model saw no event of these items"
     assert "## synthetic, sampled-19, from-synthetic" in capsys.readouterr().out
     seen = overview("toy", read_suite(file), worlds, runs, finished_settings(runs), {})
     assert (seen.runs, seen.done, seen.data["synthetic/text-taste"]) == (2, 2, "ready")

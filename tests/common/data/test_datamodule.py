@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from common.data.datamodule import SequenceDataModule
+from common.data.scenarios import slices_of_events
 from common.data.schema import Manifest
 from common.data.splits import global_temporal
 from common.data.store import StoreTables, write_store
@@ -187,18 +188,35 @@ def test_test_has_a_loader_for_each_protocol_and_validation_its_own(make: Make) 
     assert next(iter(data.val_dataloader()))["protocol"] == "sampled-9"
 
 
+def cases_of(data: SequenceDataModule) -> list[int]:
+    return [int(case) for batch in data.test_dataloader()[0] for case in batch["case_id"]]
+
+
 def test_test_users_are_the_same_whatever_the_seed(make: Make) -> None:
-    def cases(**arguments: int) -> set[int]:
-        return {int(case) for batch in make(**arguments).test_dataloader()[0] for case in batch["case_id"]}
+    drawn = cases_of(make(test_users=10, seed=1))
+    assert drawn == cases_of(make(test_users=10, seed=2))
+    assert set(drawn) < set(cases_of(make()))
+    assert len(drawn) == 10
 
-    assert cases(test_users=10, seed=1) == cases(test_users=10, seed=2) < cases()
-    assert len(cases(test_users=10)) == 10
+
+@pytest.mark.parametrize(("others", "drawn"), [(1, 1), (15, 15), (16, None), (23, None)])
+def test_users_trained_on_are_all_tested_and_others_are_drawn(make: Make, others: int, drawn: int | None) -> None:
+    whole, data = make(scenario="few-shot-8"), make(scenario="few-shot-8", test_users=others)
+    assert cases_of(whole) == list(range(len(whole.events["test"]["user"])))
+    cases = cases_of(data)
+    assert cases == sorted(set(cases))
+    masks, of_whole = (one.slices({"case_id": torch.tensor(cases_of(one))}) for one in (data, whole))
+    assert masks["trained_user"].sum() == of_whole["trained_user"].sum() == 8
+    assert masks["other_user"].sum() == (of_whole["other_user"].sum() if drawn is None else drawn)
+    fields, usual = data.protocol_fields("full"), whole.protocol_fields("full")
+    assert (fields == usual) == (drawn is None)
+    assert (fields["test_users"], fields["scenario"]) == (drawn or "all", "few-shot-8")
 
 
-def test_test_users_are_drawn_apart_from_the_trained_ones(make: Make) -> None:
-    data = make(scenario="few-shot-16", test_users=16)
-    cases = torch.cat([batch["case_id"] for batch in data.test_dataloader()[0]])
-    assert 0 < int(data.slices({"case_id": cases.int()})["trained_user"].sum()) < len(cases) == 16
+def test_other_users_are_the_same_whatever_the_seed(make: Make) -> None:
+    assert cases_of(make(scenario="few-shot-8", test_users=6, seed=1)) == cases_of(
+        make(scenario="few-shot-8", test_users=6, seed=2)
+    )
 
 
 def test_predictions_default_to_all_users_and_take_a_list(make: Make) -> None:
@@ -255,6 +273,15 @@ def test_slices_count_what_was_trained_on_wherever_a_model_is_tested(make: Make,
     of_history = {"tied_in_time", "repeat_target", "cold_user", *(name for name in usual if name.startswith("history"))}
     for name, mask in masks.items():
         assert torch.equal(mask, (usual if name in of_history else of_training)[name]), name
+
+
+def test_a_model_trained_elsewhere_has_no_slices_that_count_training(make: Make) -> None:
+    data = make()
+    data.trained_elsewhere = True
+    cases = {"case_id": torch.tensor([4, 1])}
+    masks, usual = data.slices(cases), make().slices(cases)
+    assert masks.keys() == slices_of_events(data.events).keys()
+    assert all(torch.equal(mask, usual[name]) for name, mask in masks.items())
 
 
 def test_held_out_items_reach_no_training_batch(make: Make, tmp_path: Path) -> None:
