@@ -1,8 +1,9 @@
 """Every shipped configuration fits the signatures, and every method runs a batch of each phase."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 from unittest.mock import Mock
 
 import lightning as L
@@ -224,6 +225,34 @@ def test_suites_of_a_paper_are_tiny_here_and_as_printed(kind: str) -> None:
     forms |= {f"allmrec-{data}-dimensions" for data in ("synthetic", "beauty", "paper")}
     forms |= {f"allmrec-{data}-across" for data in ("synthetic", "beauty", "paper")}
     assert forms <= set(suite_names())
+
+
+STAGES = {"morec": "frozen_epochs", "ctrl": "align_epochs", "recformer": "pretrain_epochs"}
+
+
+def steps_of(experiment: str, users: int, changed: Mapping[str, Any], of: str) -> int:
+    """Training steps of an option that counts epochs, each of which has an instance of each user."""
+    settings = {name: setting_of(experiment, f"trainer.{name}") for name in ("max_steps", "limit_train_batches")}
+    epochs = changed.get(of, setting_of(experiment, of)) or 1
+    batches = -(-users // setting_of(experiment, "data.batch_size"))
+    steps = int(epochs * min(batches, settings["limit_train_batches"] or batches))
+    return min(steps, settings["max_steps"] or steps) if of == "trainer.max_epochs" else steps
+
+
+@pytest.mark.parametrize(
+    ("data", "users"),
+    [("ml-100k", 943), ("beauty", 22363), ("games", 50546), ("movies", 297498), ("luxury-beauty", 3819)],
+)
+def test_few_users_are_trained_on_for_as_many_steps_as_all(data: str, users: int) -> None:
+    suite = read_suite(find_suite(f"allmrec-{data}-few-shot"))
+    (dataset,) = suite.datasets
+    for method in ("sasrec_allmrec", "allmrec_stage1", *STAGES):
+        options = ["trainer.max_epochs", "trainer.check_val_every_n_epoch"]
+        options += [f"model.{STAGES[method]}"] if method in STAGES else []
+        for of in options:
+            experiment = experiment_of(dataset, method)
+            few, usual = steps_of(experiment, 256, suite.changes[method], of), steps_of(experiment, users, {}, of)
+            assert few == pytest.approx(usual, rel=0.08), (method, of)
 
 
 @pytest.mark.parametrize("name", [name for name in suite_names() if read_suite(find_suite(name)).reports])
