@@ -23,6 +23,17 @@ ENCODERS = {
     "openai:MODEL": ("requests", "an OpenAI-compatible endpoint at OPENAI_BASE_URL, key in OPENAI_API_KEY"),
 }
 """Text encoders as options take them: the package they need, and where the vectors come from."""
+MADE_BY_OPTION: list[ListEntry] = [
+    (
+        ("few-shot-K", "Trained on any number K of users, as above"),
+        "recbench run … --data.scenario few-shot-64, or data.scenario among the options of a suite",
+    ),
+    (
+        ("from-<data set>", "Tested on another data set, of whose items a method knows the texts alone"),
+        "recbench evaluate RUN --data KEY, or `across` in a suite",
+    ),
+]
+"""Scenarios without a file, and how to make them."""
 
 
 def show(what: Kind | None = None) -> None:
@@ -71,7 +82,7 @@ def _recipes() -> list[ListEntry]:
 
 def _scenarios() -> list[ListEntry]:
     files = sorted((CONFIGS / "scenarios").glob("*.yaml"))
-    return [((f"scenarios/{path.stem}", _about(path)), "") for path in files]
+    return [((f"scenarios/{path.stem}", _about(path)), "") for path in files] + MADE_BY_OPTION
 
 
 def _about(path: Path) -> str:

@@ -25,6 +25,8 @@ def test_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture[str
     assert DATASETS["ml-100k"].licence in text
     assert "latent relations drive part of the choices" in text
     assert "scenarios/few-shot-256" in text
+    assert "--data.scenario few-shot-64" in text
+    assert "from-<data set>" in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
