@@ -27,8 +27,7 @@ class NCF(Recommender):
     of both side by side, each with its own tables. Trained to classify pairs as observed or sampled. X. He, L. Liao,
     H. Zhang, L. Nie, X. Hu and T.-S. Chua, "Neural Collaborative Filtering", WWW 2017
     (https://arxiv.org/abs/1708.05031); defaults of github.com/hexiangnan/neural_collaborative_filtering. Scores are
-    logits, since the sigmoid changes no rank. :func:`fuse` builds the paper's initialisation from pre-trained halves,
-    which the authors then train with plain SGD.
+    logits, since the sigmoid changes no rank. The paper's initialisation of NeuMF from pre-trained halves is left out.
 
     Users without training events, and the unknown user 0, have the mean user vectors. Train it on
     ``instances: prefix`` with ``min_history`` 0 and ``num_negatives`` 4.
@@ -39,7 +38,7 @@ class NCF(Recommender):
         variant: Form of the model.
         product_width: Width of the vectors that are multiplied.
         layers: Widths of the tower: first the user's and the item's vector together, then each layer.
-        optimizer: Optimiser; the authors' is Adam, or SGD after :func:`fuse`.
+        optimizer: Optimiser; the authors' is Adam, or SGD after pre-training.
         lr: Learning rate.
         weight_decay: L2 coefficient.
 
@@ -161,33 +160,3 @@ class NCF(Recommender):
         if self.optimizer == "sgd":
             return torch.optim.SGD(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         return super().configure_optimizers()
-
-
-def fuse(gmf: NCF, mlp: NCF, alpha: float = 0.5, lr: float = 1e-3) -> NCF:
-    """Builds a NeuMF that scores ``alpha`` · GMF + (1 − ``alpha``) · MLP, the paper's pre-trained initialisation.
-
-    Args:
-        gmf: A trained model of variant ``gmf``.
-        mlp: A trained model of variant ``mlp`` over the same users and items.
-        alpha: Share of GMF; as in the released code, the bias is weighted likewise.
-        lr: Learning rate of SGD.
-
-    Raises:
-        ValueError: If the variants are not ``gmf`` and ``mlp``.
-    """
-    if (gmf.variant, mlp.variant) != ("gmf", "mlp"):
-        raise ValueError(f"expected variants gmf and mlp, got {gmf.variant} and {mlp.variant}")
-    fused = NCF(
-        num_items=gmf.num_items,
-        num_users=gmf.hparams["num_users"],
-        product_width=gmf.hparams["product_width"],
-        layers=mlp.hparams["layers"],
-        optimizer="sgd",
-        lr=lr,
-    )
-    fused.load_state_dict({**gmf.state_dict(), **mlp.state_dict()})
-    with torch.no_grad():
-        fused.product_output.weight.mul_(alpha)
-        fused.tower_output.weight.mul_(1 - alpha)
-        fused.bias.copy_(alpha * gmf.bias + (1 - alpha) * mlp.bias)
-    return fused

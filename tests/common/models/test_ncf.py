@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from common.errors import UserError
-from common.models.ncf import NCF, fuse
+from common.models.ncf import NCF
 from common.types import SequenceBatch
 from tests.common.models import toy
 from tests.common.models.cases import TrainedCases
@@ -97,26 +97,8 @@ def test_neumf_without_tower_output_is_gmf() -> None:
     torch.testing.assert_close(neumf.score(batch), gmf.score(batch), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 0.2])
-def test_fusion_is_the_weighted_sum_of_both_logits(alpha: float) -> None:
-    gmf, mlp, batch = _random("gmf"), _random("mlp", seed=1), toy.sampled_batch()
-    fused = fuse(gmf, mlp, alpha).double().eval()
-    expected = alpha * gmf.score(batch) + (1 - alpha) * mlp.score(batch)
-    torch.testing.assert_close(fused.score(batch), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_fusion_trains_by_sgd_and_leaves_its_halves_alone() -> None:
-    gmf, mlp = _random("gmf"), _random("mlp")
-    fused = fuse(gmf, mlp)
-    before = gmf.product_output.weight.clone()
-    torch.nn.init.zeros_(fused.product_output.weight)
-    assert torch.equal(gmf.product_output.weight, before)
-    assert isinstance(fused.configure_optimizers(), torch.optim.SGD)
-
-
-def test_fusion_refuses_swapped_halves() -> None:
-    with pytest.raises(ValueError, match="gmf and mlp"):
-        fuse(_random("mlp"), _random("gmf"))
+def test_sgd_can_be_asked_for() -> None:
+    assert isinstance(NCF(5, 5, optimizer="sgd").configure_optimizers(), torch.optim.SGD)
 
 
 def test_number_of_parameters_of_the_released_defaults() -> None:
