@@ -131,8 +131,17 @@ def execute(
         write_leaderboard(entries, suite_folder)
         launcher, jobs, threads = connect()
         schedule = Schedule(entries, launcher, suite_folder, jobs, threads, options)
+        shown = len(schedule.done)
+
+        def tick() -> None:
+            nonlocal shown
+            view.update()
+            if len(schedule.done) != shown:
+                shown = len(schedule.done)
+                write_leaderboard(entries, suite_folder)
+
         with LiveView(schedule, len(entries)) as view:
-            failed = schedule.run(Ticker(entries, schedule, suite_folder, view))
+            failed = schedule.run(tick)
         tables = write_leaderboard(entries, suite_folder, final=True)
     write("\n".join([(suite_folder / LEADERBOARD).read_text("utf-8"), *left_out]).rstrip())
     if failed:
@@ -143,28 +152,6 @@ def execute(
             log_leaderboard(tables, suite_folder.name, suite_folder)
     if failed:
         raise SystemExit(1)
-
-
-class Ticker:
-    """Keeps the live view and the leaderboard up to date.
-
-    Args:
-        entries: All runs.
-        schedule: Their state.
-        suite_folder: Folder of the leaderboard.
-        view: The live view.
-    """
-
-    def __init__(self, entries: Sequence[SuiteRun], schedule: Schedule, suite_folder: Path, view: LiveView) -> None:
-        self.entries, self.schedule, self.suite_folder, self.view = entries, schedule, suite_folder, view
-        self.done = len(schedule.done)
-
-    def __call__(self) -> None:
-        """Shows what has changed."""
-        self.view.update()
-        if len(self.schedule.done) != self.done:
-            self.done = len(self.schedule.done)
-            write_leaderboard(self.entries, self.suite_folder)
 
 
 def make_launcher(
