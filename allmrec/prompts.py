@@ -7,6 +7,7 @@ The wording is ours; the paper's is printed in its figures 3 and 6 alone. S. Kim
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 USER, HISTORY, CANDIDATE = "[UserRep]", "[HistoryEmb]", "[CandidateEmb]"
@@ -16,16 +17,22 @@ SLOTS = (USER, HISTORY, CANDIDATE)
 Domain = Literal["movies", "games", "beauty", "toys", "general"]
 
 
+@dataclass(frozen=True)
 class PromptStyle:
     """One domain's words around the slots and titles of a prompt.
 
     ``introduce``, ``remember`` and ``ask`` are the three clauses of a prompt, ``answer`` is what should follow. A
     style with other sentences overrides them.
+
+    Args:
+        things: What the items are.
+        did: What a person did with those of the history.
+        do: What a person will do with the next one.
     """
 
-    things: ClassVar[str] = "items"
-    did: ClassVar[str] = "bought"
-    do: ClassVar[str] = "buy"
+    things: str = "items"
+    did: str = "bought"
+    do: str = "buy"
     separator: ClassVar[str] = ", "
 
     def introduce(self) -> str:
@@ -78,34 +85,10 @@ class PromptStyle:
         return self.separator.join(f'"{title}"{slot}' if title else slot for title in titles)
 
 
-class MoviePrompt(PromptStyle):
-    """Movies and series, which are watched."""
-
-    things, did, do = "movies", "watched", "watch"
-
-
-class GamePrompt(PromptStyle):
-    """Video games, which are played."""
-
-    things, did, do = "games", "played", "play"
-
-
-class BeautyPrompt(PromptStyle):
-    """Beauty products."""
-
-    things = "beauty products"
-
-
-class ToyPrompt(PromptStyle):
-    """Toys and games for the table."""
-
-    things = "toys"
-
-
-STYLES: dict[Domain, type[PromptStyle]] = {
-    "movies": MoviePrompt,
-    "games": GamePrompt,
-    "beauty": BeautyPrompt,
-    "toys": ToyPrompt,
-    "general": PromptStyle,
+STYLES: dict[Domain, PromptStyle] = {
+    "movies": PromptStyle("movies", "watched", "watch"),
+    "games": PromptStyle("games", "played", "play"),
+    "beauty": PromptStyle("beauty products"),
+    "toys": PromptStyle("toys"),
+    "general": PromptStyle(),
 }

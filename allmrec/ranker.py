@@ -97,7 +97,7 @@ class LanguageModelRanker(PromptReport):
         require_side_by_side(llm)
         self.llm = llm
         self.language_model, self.context = llm.title, llm.context
-        self.style = STYLES[domain]()
+        self.style = STYLES[domain]
         self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
         self.scorer: Scorer = scorer
         self.order = order

@@ -146,7 +146,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self.item_head = nn.Linear(self.reader.state_width, width)
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
         self.joint_file, self.vectors = Path(joint), vectors
-        self.style = STYLES[domain]()
+        self.style = STYLES[domain]
         self.shown_history, self.max_title_tokens = shown_history, max_title_tokens
         self.temperature, self.rows = temperature, rows
         self._table: Tensor | None = None

@@ -67,7 +67,7 @@ def build_standin(
     name = standin_name(titles, texts, domain, settings)
     if folder := find_built(root, name):
         return folder
-    style = STYLES[domain]()
+    style = STYLES[domain]
     root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{name}.", dir=root) as place, torch.random.fork_rng(), _without_bars():
         partial = Path(place) / name

@@ -9,7 +9,7 @@ PAST, SHOWN = ["red wolf", "sea"], ["old road", "city", "king"]
 
 @pytest.mark.parametrize("domain", STYLES)
 def test_each_title_stands_before_its_slot(domain: Domain) -> None:
-    prompt = STYLES[domain]().compose(PAST, SHOWN)
+    prompt = STYLES[domain].compose(PAST, SHOWN)
     assert prompt.count(USER) == 1
     assert [prompt.count(slot) for slot in (HISTORY, CANDIDATE)] == [len(PAST), len(SHOWN)]
     places = [prompt.index(f'"{title}"{HISTORY}') for title in PAST]
@@ -39,9 +39,9 @@ def test_a_profile_without_slots_is_the_history_alone() -> None:
 
 
 def test_domains_speak_differently() -> None:
-    assert len({style().compose(PAST, SHOWN) for style in STYLES.values()}) == len(STYLES)
-    assert "watched" in STYLES["movies"]().compose(PAST, SHOWN)
-    assert "played" in STYLES["games"]().compose(PAST, SHOWN)
+    assert len({style.compose(PAST, SHOWN) for style in STYLES.values()}) == len(STYLES)
+    assert "watched" in STYLES["movies"].compose(PAST, SHOWN)
+    assert "played" in STYLES["games"].compose(PAST, SHOWN)
 
 
 def test_answer_is_the_quoted_title() -> None:
