@@ -90,8 +90,7 @@ class ALLMRecControl(ALLMRecStage2):
         self.control = control
         self.information_set = self._reads()
         if control != "untrained":
-            self.on_load_checkpoint(saved)
-            self.load_state_dict(saved["state_dict"])
+            self.restore(saved)
 
     def _reads(self) -> frozenset[str]:
         """What scores depend on (PROTOCOL P9): others' vectors are found by the user's id."""

@@ -180,8 +180,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
         self._read(catalogue["titles"])
         q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue)
         self.joint.copy_(q)
-        self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"])
+        self.restore(checkpoint)
 
     def _read(self, titles: Sequence[str]) -> None:
         """Titles and cards, as the reader gets them."""

@@ -232,8 +232,7 @@ class ALLMRecStage2(ChoiceRanker):
         super().attach(catalogue)
         q, self.text_encoder = vectors_elsewhere(self.joint_file, self.collaborative, catalogue)
         self._place(q)
-        self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"])
+        self.restore(checkpoint)
 
     def _place(self, joint: Float[Tensor, "i_plus_1 z"]) -> None:
         self.joint.copy_(random_like(joint) if self.ablation == "random_joint" else joint)

@@ -243,8 +243,7 @@ def built(run: Path, cli: RunCLI, elsewhere: bool = False) -> tuple[SequenceData
     else:
         refuse_other_data(content, weights, module.manifest)
         model.attach(module.catalogue)
-        model.on_load_checkpoint(content)
-        model.load_state_dict(content["state_dict"])
+        model.restore(content)
     return module, model.eval()
 
 

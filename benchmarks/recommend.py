@@ -14,7 +14,6 @@ from benchmarks.cli import write
 from benchmarks.evaluate import load_run
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError, nearest
-from common.metrics.functional import top_k
 from common.models.base import Recommender
 from common.types import PAD, SequenceBatch, Sequences
 
@@ -77,7 +76,7 @@ def best_items(
     """The ``k`` best items outside a history, best first, with token, title and score.
 
     Raises:
-        UserError: If fewer than ``k`` items are left.
+        UserError: If fewer than ``k`` items are left, or a score is NaN or infinite.
     """
     left = module.num_items - len(set(past.items))
     if not 1 <= k <= left:
@@ -89,15 +88,14 @@ def best_items(
         "history": torch.tensor([padding + past.items[-width:]]),
         "history_time": torch.tensor([padding + past.times[-width:]]),
         "target_time": torch.tensor([module.now]),
+        "seen": torch.tensor([past.items]),
         "protocol": "full",
     }
     with torch.inference_mode():
-        scores = model.score_catalogue(batch).float()
-        scores[:, [PAD, *set(past.items)]] = -torch.inf
-        best, values = top_k(scores, k)
+        best = model.recommend(batch, k)
     return [
         {"item": items["item"][number - 1], "title": items["title"][number - 1], "score": value}
-        for number, value in zip(best[0].tolist(), values[0].tolist(), strict=True)
+        for number, value in zip(best["items"][0].tolist(), best["scores"][0].tolist(), strict=True)
     ]
 
 

@@ -261,8 +261,7 @@ class MoRec(SASRec):
             UserError: If no item has one.
         """
         self.attach(catalogue)
-        self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"])
+        self.restore(checkpoint)
 
     def on_train_start(self) -> None:
         """Checks that the run is long enough for the encoder to learn.

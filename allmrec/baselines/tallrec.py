@@ -129,8 +129,7 @@ class TALLRec(ChoiceRanker):
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Loads the additions for another data set, whose items are known by their titles."""
         self.attach(catalogue)
-        self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"])
+        self.restore(checkpoint)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The additions."""

@@ -136,9 +136,9 @@ class Recommender(L.LightningModule, ABC):
         """
         return self._in_chunks(self._rank_target if "candidates" in batch else self._rank_catalogue, batch)
 
-    def recommend(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """The best items that a user has not seen: ``items`` and ``scores``, both of shape ``(b, list_length)``."""
-        return self._in_chunks(self._best_unseen, batch)
+    def recommend(self, batch: SequenceBatch, k: int | None = None) -> dict[str, Tensor]:
+        """The ``k`` best items that a user has not seen, else ``list_length``: ``items`` and ``scores``, ``(b, k)``."""
+        return self._in_chunks(lambda part: self._best(self._unseen_scores(part), k), batch)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         """Computes the loss and logs all its parts.
@@ -204,6 +204,11 @@ class Recommender(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the name of the class, so that a method built on this one can restore it."""
         checkpoint[MODEL] = type(self).__name__
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the weights of a checkpoint as the model's own hook leaves them."""
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
 
     def write_artifacts(self, folder: Path) -> None:
         """Writes files that later stages read into the run folder; none by default."""
@@ -273,8 +278,8 @@ class Recommender(L.LightningModule, ABC):
         scores[:, PAD] = -torch.inf
         return scores.scatter_(1, batch["seen"].long(), -torch.inf)
 
-    def _best_unseen(self, batch: SequenceBatch, scores: Tensor | None = None) -> dict[str, Tensor]:
-        items, values = top_k(self._unseen_scores(batch) if scores is None else scores, self.list_length)
+    def _best(self, scores: Float[Tensor, "b i_plus_1"], k: int | None = None) -> dict[str, Tensor]:
+        items, values = top_k(scores, k or self.list_length)
         return {"items": items.masked_fill_(values == -torch.inf, PAD), "scores": values}
 
     def _rank_target(self, batch: SequenceBatch, scores: Tensor | None = None) -> dict[str, Tensor]:
@@ -287,7 +292,7 @@ class Recommender(L.LightningModule, ABC):
     def _rank_catalogue(self, batch: SequenceBatch) -> dict[str, Tensor]:
         scores = self._unseen_scores(batch)
         higher, equal = higher_equal(scores, batch["target"])
-        remaining, best = self.num_items - (batch["seen"] != PAD).sum(1), self._best_unseen(batch, scores)
+        remaining, best = self.num_items - (batch["seen"] != PAD).sum(1), self._best(scores)
         return {"higher": higher, "equal": equal, "num_candidates": remaining, "top_items": best["items"]}
 
     def _in_chunks(self, step: Callable[[SequenceBatch], dict[str, Tensor]], batch: SequenceBatch) -> dict[str, Tensor]:
@@ -359,11 +364,8 @@ class SequentialRecommender(Recommender):
         if self.training and items.size(1) * DENSE_SHARE >= self.num_items:
             # One product and a gather of its columns move far less memory than the vectors of all negatives.
             return self.match_all(states).gather(1, items)
-        vectors = torch.nn.functional.embedding(items, self.output_table())
-        if items.size(1) <= FEW_ITEMS:
-            scores = (states[:, None] * vectors).sum(-1)
-        else:
-            scores = torch.einsum("nd,ncd->nc", states, vectors)
+        vectors, few = torch.nn.functional.embedding(items, self.output_table()), items.size(1) <= FEW_ITEMS
+        scores = (states[:, None] * vectors).sum(-1) if few else torch.einsum("nd,ncd->nc", states, vectors)
         bias = self.output_bias()
         return scores if bias is None else scores + bias[items]
 

@@ -36,8 +36,7 @@ def finished_model(run: str | Path, **changes: Any) -> Recommender:  # noqa: ANN
     arguments = content.get("hyper_parameters", {}) | changes
     _require_fit(run, known[name], arguments, changes)
     model: Recommender = known[name](**arguments)
-    model.on_load_checkpoint(content)
-    model.load_state_dict(content["state_dict"])
+    model.restore(content)
     return model.eval()
 
 

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
 from benchmarks.recommend import whole_history
+from common.models.base import Recommender
+from common.models.floors import Popularity
+from common.types import SequenceBatch
 
 
 def answers(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, object]]]:
@@ -53,6 +57,18 @@ def test_a_history_on_the_command_line_equals_that_user(finished: Path, capsys: 
     assert [row["item"] for row in given] == [row["item"] for row in known]
     first, second = (torch.tensor([float(str(row["score"])) for row in rows]) for rows in (given, known))
     torch.testing.assert_close(first, second)
+
+
+def test_scores_that_are_no_numbers_are_refused(
+    floor: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(model: Recommender, batch: SequenceBatch) -> Tensor:
+        return torch.full((len(batch["history"]), model.num_items + 1), torch.nan)
+
+    user = load_run(floor)[0].store.user_tokens()[0]
+    monkeypatch.setattr(Popularity, "score_catalogue", broken)
+    assert main(["recommend", str(floor), "--user", user]) == 2
+    assert "NaN or infinite scores of Popularity" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

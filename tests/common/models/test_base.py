@@ -3,6 +3,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import lightning as L
 import pytest
@@ -109,6 +110,26 @@ def test_lists_are_filled_with_padding_where_nothing_is_left() -> None:
     best = model.recommend(batch)
     assert torch.equal(best["items"][:, 0], batch["target"])
     assert best["items"][:, 1:].abs().sum() == 0
+
+
+@torch.inference_mode()
+def test_lists_are_as_long_as_asked() -> None:
+    model, batch = _model(), toy.full_batch()
+    usual, shorter, longer = (model.recommend(batch, k) for k in (None, 3, 25))
+    assert usual["items"].size(1) == model.list_length
+    assert torch.equal(shorter["items"], longer["items"][:, :3])
+    assert torch.equal(usual["scores"], longer["scores"][:, : model.list_length])
+    assert longer["scores"].shape == (toy.NUM_USERS, 25)
+
+
+def test_weights_are_those_that_the_hook_of_the_model_leaves() -> None:
+    class Renamed(Unbiased):
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["state_dict"] = {name.removeprefix("old."): w for name, w in checkpoint["state_dict"].items()}
+
+    model, restored = _model(), Renamed(toy.NUM_ITEMS)
+    restored.restore({"state_dict": {f"old.{name}": weight for name, weight in model.state_dict().items()}})
+    assert all(torch.equal(weight, restored.state_dict()[name]) for name, weight in model.state_dict().items())
 
 
 @torch.inference_mode()
