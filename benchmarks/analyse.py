@@ -60,7 +60,7 @@ def analyse(
     """
     at_least(1, "", users=users)
     at_least(0, "", examples=examples, resamples=resamples)
-    module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    module, model = load_run(run, root)
     if not isinstance(model, LRD) or not isinstance(module, RelationalDataModule):
         raise UserError(
             f"{run} is not a run of LRD, RCF or KDA.", "Name one, for example from the suite lrd-synthetic."

@@ -22,7 +22,7 @@ from benchmarks.arguments import LINKED, data_class, option_names, refuse_linked
 from benchmarks.callbacks import LastingEarlyStopping
 from benchmarks.experiments import TRAINER, parse_yaml, read_yaml
 from benchmarks.messages import explain, own_mistake, refused, require_options
-from benchmarks.runs import CHECKPOINT, LABEL, config_id, flat, method_of, read_result, run_id
+from benchmarks.runs import CHECKPOINT, HIDDEN, LABEL, TIME_READERS, config_id, flat, method_of, read_result, run_id
 from benchmarks.secrets import without_secrets
 from benchmarks.standins import STANDIN, find_standin
 from common.data.datamodule import SequenceDataModule
@@ -43,10 +43,6 @@ PARSERS: dict[str, LightningArgumentParser] = {}
 NO_MODEL = ("No model is given.", "Name one with --config DATASET/METHOD or --model CLASS.")
 SEEDS = 2**32
 """Number of seeds that all libraries accept."""
-HIDDEN = "held_out_hidden"
-"""In an information set: negatives avoided held-out items, which thereby left a trace."""
-TIME_READERS = {"event_times", "query_time"}
-"""The times that an information set may hold."""
 NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 """What PyTorch says when a processor or an accelerator runs out of memory."""
 

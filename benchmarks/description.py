@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.callbacks import RunRecord
-from benchmarks.configuration import HIDDEN, TIME_READERS, Plan
+from benchmarks.configuration import Plan
 from benchmarks.environment import environment
 from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
-from benchmarks.runs import Result, compared, flat, hash_of
+from benchmarks.runs import HIDDEN, TIME_READERS, Result, compared, flat, hash_of
 from benchmarks.standins import STANDIN
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
@@ -36,7 +37,6 @@ def describe(
     data: SequenceDataModule,
     model: Recommender,
     record: RunRecord,
-    monitor: str,
     origin: Origin | None = None,
 ) -> Result:
     """The result of a test, without the fields that only training can fill.
@@ -45,33 +45,20 @@ def describe(
         plan: The run.
         data: Its data.
         model: The tested model.
-        record: Ranks of the test, and what else is known of its cases.
-        monitor: Metric that chose the checkpoint.
+        record: Ranks of the test, what else is known of its cases, and the metric that chose the checkpoint.
         origin: The training, if its conditions differed from those of the test.
     """
     record.slices = {p: data.slices(table) | model.slices(table) for p, table in record.ranks.items()}
     metrics, cases = slice_metrics(rank_table(record.ranks, values=record.values), record.slices)
-    protocols = {}
-    for protocol in record.ranks:
-        fields: dict[str, Any] = {
-            **data.protocol_fields(protocol),
-            **({} if origin is None else {"scenario": origin.scenario}),
-            "selection": f"{plan.config['data']['init_args']['val_protocol']} {monitor.removeprefix('val/')}",
-            "scorer": "score",
-            "prompt_order": "none",
-            **model.protocol_overrides(),
-            "metric_version": METRIC_VERSION,
-            "cases": cases[f"test/{protocol}/overall"],
-        }
-        protocols[protocol] = {"id": hash_of(fields), "fields": fields}
     settings = plan.config["data"]["init_args"]
+    selection = f"{settings['val_protocol']} {record.monitor.removeprefix('val/')}"
     return Result(
         run_id=plan.run_id,
         config_id=plan.config_id,
         method=plan.method,
         dataset=plan.manifest.dataset,
         seed=int(plan.config["seed_everything"]),
-        protocols=protocols,
+        protocols={p: protocol_of(p, data, model, selection, cases, origin) for p in record.ranks},
         information_set=sorted(information_set(model, settings) | plan.inherited),
         metrics=metrics | record.top_metrics,
         cases=cases,
@@ -95,6 +82,37 @@ def describe(
         marks=[*model.table_marks(), *([] if origin is None else [origin.mark])],
         settings=flat(compared(plan.config)),
     )
+
+
+def protocol_of(
+    protocol: str,
+    data: SequenceDataModule,
+    model: Recommender,
+    selection: str,
+    cases: Mapping[str, int],
+    origin: Origin | None,
+) -> dict[str, Any]:
+    """``id`` and ``fields`` of a protocol: all in which two results must agree to be compared.
+
+    Args:
+        protocol: Its name.
+        data: The data.
+        model: The tested model.
+        selection: Protocol and metric that chose the checkpoint.
+        cases: Numbers of cases, by protocol and slice.
+        origin: The training, if its conditions differed from those of the test.
+    """
+    fields = {
+        **data.protocol_fields(protocol),
+        **({} if origin is None else {"scenario": origin.scenario}),
+        "selection": selection,
+        "scorer": "score",
+        "prompt_order": "none",
+        **model.protocol_overrides(),
+        "metric_version": METRIC_VERSION,
+        "cases": cases[f"test/{protocol}/overall"],
+    }
+    return {"id": hash_of(fields), "fields": fields}
 
 
 def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:
@@ -122,19 +140,19 @@ def reads_unrecorded_time(model: Recommender, data: SequenceDataModule) -> bool:
     """Whether the model or the split reads times that were not recorded.
 
     Raises:
-        UserError: If it does and the user has not allowed it.
+        UserError: If the model does and the user has not allowed it.
     """
-    reads = TIME_READERS & model.information_set
-    if data.manifest.time == "real" or not (reads or data.split == "global_temporal"):
+    if data.manifest.time == "real":
         return False
-    if not data.allow_imputed_time:
-        names = " and ".join(sorted(reads))
-        reader = f"{type(model).__name__} reads {names}" if reads else f"The split {data.split} cuts by time"
+    reads = TIME_READERS & model.information_set
+    # A split that cuts by such times the data have refused by themselves.
+    if reads and not data.allow_imputed_time:
         raise UserError(
-            f"{reader}, but the times of {data.manifest.dataset} are {data.manifest.time}.",
+            f"{type(model).__name__} reads {' and '.join(sorted(reads))}, but the times of {data.manifest.dataset} are "
+            f"{data.manifest.time}.",
             "Choose another data set, or give --data.allow_imputed_time true, which marks the row.",
         )
-    return True
+    return bool(reads) or data.split == "global_temporal"
 
 
 def parameter_counts(model: Recommender) -> dict[str, int]:

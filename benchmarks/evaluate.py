@@ -62,7 +62,7 @@ def evaluate(
     changes += [f"--data.scenario={scenario}"] if scenario else []
     changes += [f"--data.root={root}"] if root else []
     if data:
-        changes += across(RunCLI(["--config", str(run / CONFIG), store_of(own)]), scenario_of_training(run), data)
+        changes += across(configuration_of(run), scenario_of_training(run), data)
     cli = configuration_of(run, changes)
     plan = plan_of_test(cli, own.run_id, run)
     if (plan.folder / RESULT).is_file() and not force:
@@ -70,8 +70,7 @@ def evaluate(
         return
     module, model = built(run, cli, data is not None)
     imputed = reads_unrecorded_time(model, module)
-    monitor = cli.config.early_stopping.monitor
-    record = RunRecord(monitor, cli.config.early_stopping.mode, {})
+    record = RunRecord(cli.config.early_stopping.monitor, cli.config.early_stopping.mode, {})
     cli.trainer_defaults = {"callbacks": [record]}
     trainer = cli.instantiate_trainer(logger=False, enable_checkpointing=False)
     try:
@@ -82,7 +81,7 @@ def evaluate(
     if not trainer.is_global_zero:
         return
     result = replace(
-        describe(plan, module, model, record, monitor, origin_of(own, cli, module)),
+        describe(plan, module, model, record, origin_of(own, cli, module)),
         imputed_time=imputed,
         training=own.training,
         parameters=own.parameters,
@@ -198,10 +197,15 @@ def origin_of(own: Result, cli: RunCLI, module: SequenceDataModule) -> Origin | 
     return None
 
 
-def load_run(run: Path, changes: Sequence[str] = ()) -> tuple[SequenceDataModule, Recommender]:
-    """The data and the tested model of a finished run; arguments and errors are those of the two functions below."""
+def load_run(run: Path, root: Path | None = None) -> tuple[SequenceDataModule, Recommender]:
+    """The data and the tested model of a finished run; errors are those of the two functions below.
+
+    Args:
+        run: Run folder of a training or an evaluation.
+        root: Folder of the stores, if it is not the run's own.
+    """
     quieten()
-    return built(run, configuration_of(run, changes))
+    return built(run, configuration_of(run, [f"--data.root={root}"] if root else []))
 
 
 def configuration_of(run: Path, changes: Sequence[str] = ()) -> RunCLI:

@@ -67,7 +67,7 @@ def generate(
     """
     _require_valid(user, genres, sample, max_tokens, out)
     user = list(dict.fromkeys(user or ()))
-    module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    module, model = load_run(run, root)
     if not isinstance(model, LanguageModelRanker):
         cure = "Name a run of A-LLMRec, MLP-LLM, TALLRec or LLM-Only."
         raise UserError(f"{run} is a run of {type(model).__name__}, which writes no text.", cure)

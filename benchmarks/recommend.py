@@ -41,7 +41,7 @@ def recommend(
     """
     if bool(user) == (history is not None):
         raise UserError("Name either users or a history.", "Give --user USER… or --history ITEM,ITEM,….")
-    module, model = load_run(run, [f"--data.root={root}"] if root else [])
+    module, model = load_run(run, root)
     items = module.store.items()
     if history is not None:
         if "user_id" in model.information_set:

@@ -36,10 +36,8 @@ def checkpoint_to_resume(given: str | None, plan: Plan) -> Resumed | None:
     if given is None:
         return None
     path = plan.folder / LAST if given == "last" else Path(given)
-    if not path.is_file():
-        cure = "Leave --ckpt_path out to start from scratch." if given == "last" else "Check the path."
-        raise UserError(f"There is no checkpoint {path}.", cure)
-    stamp = load_checkpoint(path, "Name a .ckpt file of a run.").get(STAMP, {})
+    cure = "Leave --ckpt_path out to start from scratch." if given == "last" else "Name a .ckpt file of a run."
+    stamp = load_checkpoint(path, cure).get(STAMP, {})
     if stamp.get("fingerprint") != plan.manifest.fingerprint:
         raise UserError(
             f"{path} was trained on other data: {stamp.get('dataset')} "

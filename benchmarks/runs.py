@@ -30,8 +30,12 @@ CHECKPOINT = "checkpoint"
 ORIGIN, UNDER = "trained_on", "trained_under"
 """Keys of a result's ``data`` for the data set and the scenario of the training, if the test used others."""
 
+HIDDEN = "held_out_hidden"
+"""In an information set: negatives avoided held-out items, which thereby left a trace."""
+TIME_READERS = {"event_times", "query_time"}
+"""The times that an information set may hold."""
 INFORMATION = (
-    "attributes", "event_times", "graph", "held_out_hidden", "history", "order", "query_time", "text", "user_id",
+    "attributes", "event_times", "graph", HIDDEN, "history", "order", "query_time", "text", "user_id",
     "val_item",
 )  # fmt: skip
 """Everything that can be in an information set (PROTOCOL P9)."""

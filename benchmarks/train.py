@@ -168,7 +168,7 @@ def train_and_test(
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return None
     result = replace(
-        describe(plan, data, model, record, monitor),
+        describe(plan, data, model, record),
         imputed_time=imputed,
         training=summary,
         parameters=parameter_counts(model),

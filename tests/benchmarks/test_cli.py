@@ -275,11 +275,13 @@ def test_a_file_where_the_runs_folder_should_be(complaint: Complaint, root: Path
 
 
 def test_a_checkpoint_that_is_none(complaint: Complaint, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
-    path = str(tmp_path / "x.ckpt")
-    assert "is not a checkpoint, or is damaged" in complaint(
-        "run", "--config", "synthetic/sasrec", "--ckpt_path", path, *options(root, tmp_path)
-    )
+    path = tmp_path / "x.ckpt"
+    run = ["run", "--config", "synthetic/sasrec", "--ckpt_path", str(path), *options(root, tmp_path)]
+    missing = complaint(*run)
+    assert f"There is no checkpoint {path}." in missing
+    assert "Name a .ckpt file of a run." in missing
+    path.write_bytes(b"no checkpoint")
+    assert "is not a checkpoint, or is damaged" in complaint(*run)
 
 
 def test_a_checkpoint_of_other_data(complaint: Complaint, finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.evaluate import load_run
+from benchmarks.evaluate import built, configuration_of, load_run
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
@@ -167,7 +167,8 @@ def test_a_run_of_some_users_is_tested_on_all_with_what_it_has_learnt(few_shot: 
 
 
 def test_what_a_model_is_told_of_training_is_that_of_its_own(few_shot: Path) -> None:
-    own, tested = (load_run(few_shot, changes)[0] for changes in ([], ["--data.scenario=overall"]))
+    changes: list[list[str]] = [[], ["--data.scenario=overall"]]
+    own, tested = (built(few_shot, configuration_of(few_shot, given))[0] for given in changes)
     assert len(tested.events["train_end"]) == len(own.events["train_end"])
     assert not torch.equal(tested.events["train_end"], own.events["train_end"])
     assert torch.equal(tested.catalogue["train_count"], own.catalogue["train_count"])
