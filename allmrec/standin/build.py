@@ -8,7 +8,6 @@ its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +32,7 @@ from allmrec.standin.copier import HEADS, start_as_copier
 from allmrec.standin.lessons import copy_loss, lesson
 from allmrec.standin.settings import REPORT, StandInSettings, find_built, recipe, standin_name
 from common.errors import DataError
+from common.files import sha256_of
 
 END = "</s>"
 
@@ -82,8 +82,7 @@ def build_standin(
 
 def weights_hash(folder: Path) -> str:
     """Eight digits of the SHA-256 of a model's weights."""
-    with (folder / SAFE_WEIGHTS_NAME).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
+    return sha256_of(folder / SAFE_WEIGHTS_NAME)[:8]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import socket
@@ -27,6 +26,7 @@ from common.data.schema import Manifest
 from common.data.splits import build_sequences, is_training
 from common.data.templates import attribute_words
 from common.errors import DataError, UserError, failure_number, nearest
+from common.files import sha256_of
 from common.types import Cases, Catalogue, Sequences, Split
 
 STORE_VERSION = 1
@@ -121,10 +121,6 @@ class Store:
     def user_tokens(self) -> list[str]:
         """The users' tokens; element ``u`` is user ``u + 1``."""
         return self._table("users")["user"].to_list()
-
-    def interactions(self) -> pl.DataFrame:
-        """All events in the store's order: ``user, item, timestamp, rating, row``."""
-        return self._table("interactions")
 
     def truth(self) -> dict[str, Tensor]:
         """The known truth of a synthetic world; empty for data from outside."""
@@ -247,7 +243,7 @@ def write_store(root: Path, manifest: Manifest, tables: StoreTables) -> Store:
         temporary.mkdir(parents=True)
         try:
             _write_files(temporary, tables)
-            hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+            hashes = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
             manifest = replace(manifest, hashes=hashes)
             (temporary / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
             _share(temporary)
@@ -297,12 +293,7 @@ def _share(folder: Path) -> None:
 @cache
 def _known_sha256(path: Path, changed: int, size: int) -> str:
     """The SHA-256 of a file as it was ``changed``, computed once."""
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import sha256_of
 from common.memory import Made, halving
 from common.text.endpoint import EndpointEncoder
 
@@ -271,9 +272,7 @@ class PrecomputedVectors:
     @cached_property
     def identity(self) -> dict[str, str]:
         """Content of the file, whatever its name, and how it is read."""
-        with self.path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"kind": "file", "sha256": content, "type": self.number_type or self.path.suffix}
+        return {"kind": "file", "sha256": sha256_of(self.path), "type": self.number_type or self.path.suffix}
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """The file's rows.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from common.files import replacing
+from common.files import replacing, sha256_of
 
 
 def test_a_file_is_replaced_by_what_was_written(tmp_path: Path) -> None:
@@ -41,3 +41,9 @@ def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Pat
         write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
