@@ -116,7 +116,7 @@ def _open(
         return entry, synthetic.read(chosen.name, **given), chosen
     if given:
         raise UserError(f"{', '.join(given)}: only for synthetic data.", f"Leave it out for {dataset}.")
-    raw, _ = open_source(entry, source, root)
+    raw = open_source(entry, source, root)
     raw = replace(raw, time=time or raw.time)
     return entry, raw, choose_recipe(entry, recipe, ready=raw.split is not None)
 

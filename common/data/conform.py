@@ -70,35 +70,34 @@ def require_seconds(path: Path, times: pl.Series) -> None:
         malformed(path, "Unix seconds", found, cure, column=times.name)
 
 
-def items(table: pl.DataFrame | None, *occurring: pl.Series) -> pl.DataFrame:
+def items(table: pl.DataFrame | None, occurring: pl.Series) -> pl.DataFrame:
     """The table with the columns of ``ITEMS`` first and a row for every item that occurs.
 
     Args:
         table: Known items, with at least a column ``item``; None if there are none.
-        occurring: Item columns of interactions; items absent from ``table`` follow in order of first appearance,
+        occurring: Item column of interactions; items absent from ``table`` follow in order of first appearance,
             with empty fields.
     """
     table = pl.DataFrame(schema={"item": pl.String}) if table is None else table
-    if occurring:
-        absent = pl.DataFrame({"item": pl.concat(occurring)}).unique(maintain_order=True).join(table, "item", "anti")
-        table = pl.concat([table, absent], how="diagonal")
+    absent = pl.DataFrame({"item": occurring}).unique(maintain_order=True).join(table, "item", "anti")
+    table = pl.concat([table, absent], how="diagonal")
     missing = [pl.lit("").alias(name) for name in ITEMS if name not in table.columns]
     extra = [name for name in table.columns if name not in ITEMS]
     return table.with_columns(missing).select(pl.col(*ITEMS, *extra).cast(pl.String).fill_null(""))
 
 
-def unlisted(path: Path, listed: pl.Series, *occurring: pl.Series) -> dict[str, str]:
+def unlisted(path: Path, listed: pl.Series, occurring: pl.Series) -> dict[str, str]:
     """A warning, by its key, if a file of items lacks items that occur.
 
     Args:
         path: The file.
         listed: Items that it has.
-        occurring: Item columns of interactions.
+        occurring: Item column of interactions.
 
     Raises:
         DataError: If it has none of the items that occur.
     """
-    items = pl.concat(occurring).unique(maintain_order=True)
+    items = occurring.unique(maintain_order=True)
     absent = items.filter(~items.is_in(listed.implode()))
     if absent.is_empty():
         return {}

@@ -29,7 +29,7 @@ from common.data.loader import LazyLoader, Loader, as_is
 from common.data.negatives import NegativeRule, NegativeSampler, seeded
 from common.data.scenarios import slices, slices_of_events
 from common.data.sessions import SessionDataset
-from common.data.splits import QUANTILES, cut_times, global_temporal
+from common.data.splits import cut_times, global_temporal
 from common.data.stores import find_store
 from common.data.views import OVERALL, View, users_seen, view, with_training
 from common.errors import DataError, UserError, at_least
@@ -197,7 +197,7 @@ class SequenceDataModule(L.LightningDataModule):
             return self.store.split(self.split)
         # Preparation makes this split of recorded times only; here the user has allowed imputed ones.
         sequences = self.store.split()["sequences"]
-        return global_temporal(sequences, cut_times(sequences, QUANTILES))
+        return global_temporal(sequences, cut_times(sequences))
 
     def _test_users(self) -> int | Literal["all"]:
         if self.test_users is None:

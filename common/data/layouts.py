@@ -41,8 +41,8 @@ def find_layout(folder: Path) -> Layout:
     )
 
 
-def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source, Layout]:
-    """The source of a data set with its layout.
+def open_source(entry: DataSet, folder: Path | None, root: Path) -> Source:
+    """The source of a data set, whatever its layout.
 
     Args:
         entry: The data set.
@@ -55,7 +55,7 @@ def open_source(entry: DataSet, folder: Path | None, root: Path) -> tuple[Source
     folder = download(entry, root) if folder is None else folder
     layout = find_layout(folder)
     source: Source = _MODULES[layout].read(entry.key, folder)
-    return replace(source, time=entry.copies.get(layout, source.time)), layout
+    return replace(source, time=entry.copies.get(layout, source.time))
 
 
 def download(entry: DataSet, root: Path) -> Path:

@@ -203,7 +203,7 @@ def _split(
     if source.time != "real":
         return divided, described, warnings
     described["leave_one_out"]["leakage"] = splits.leakage(divided["leave_one_out"])
-    cuts = splits.cut_times(sequences, splits.QUANTILES)
+    cuts = splits.cut_times(sequences)
     try:
         temporal = splits.global_temporal(sequences, cuts)
     except ValueError as error:

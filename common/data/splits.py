@@ -67,12 +67,12 @@ def leave_one_out(sequences: Sequences) -> Split:
     )
 
 
-def cut_times(sequences: Sequences, quantiles: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
-    """The event times at two quantiles (rounded down to times that occur)."""
+def cut_times(sequences: Sequences) -> tuple[int, int]:
+    """The event times at ``QUANTILES`` (rounded down to times that occur)."""
     times = sequences["times"].sort().values
     if not times.numel():
         raise ValueError("cut_times needs at least one event")
-    first, second = (int(times[int(q * (times.numel() - 1))]) for q in quantiles)
+    first, second = (int(times[int(q * (times.numel() - 1))]) for q in QUANTILES)
     return first, second
 
 

@@ -42,7 +42,7 @@ def test_times_finer_than_seconds_are_refused_with_the_cure(finer: int) -> None:
 
 def test_items_cover_what_occurs_and_keep_their_order() -> None:
     known = pl.DataFrame({"item": ["b", "a"], "size": ["L", None]})
-    table = conform.items(known, pl.Series(["c", "a"]), pl.Series(["d", "c"]))
+    table = conform.items(known, pl.Series(["c", "a", "d", "c"]))
     assert table.columns == [*ITEMS, "size"]
     assert table["item"].to_list() == ["b", "a", "c", "d"]
     assert table["size"].to_list() == ["L", "", "", ""]
@@ -51,7 +51,7 @@ def test_items_cover_what_occurs_and_keep_their_order() -> None:
 def test_items_without_a_row_are_counted_and_none_with_one_is_refused() -> None:
     listed = pl.Series(["b", "a"])
     assert conform.unlisted(Path("items.csv"), listed, pl.Series(["a", "b", "a"])) == {}
-    warnings = conform.unlisted(Path("items.csv"), listed, pl.Series(["a", "x"]), pl.Series(["y", "x"]))
+    warnings = conform.unlisted(Path("items.csv"), listed, pl.Series(["a", "x", "y", "x"]))
     what = "2 of 3 items of the interactions have no row, the first is 'x'."
     assert warnings == {"not-in-items.csv": what}
     with pytest.raises(DataError, match=r"items\.csv: expected a row .* such as '1\.0', found 'b' instead\.\nSpell"):

@@ -24,8 +24,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("layout", WRITERS)
 def test_every_layout_is_found_and_yields_the_same_schema(tmp_path: Path, layout: str) -> None:
     WRITERS[layout](tmp_path)
-    source, found = open_source(find_data_set("mine", own=True), tmp_path, tmp_path / "root")
-    assert found == layout
+    assert find_layout(tmp_path) == layout
+    source = open_source(find_data_set("mine", own=True), tmp_path, tmp_path / "root")
     assert source.interactions.schema == INTERACTIONS
     assert source.relations.schema == RELATIONS
     assert source.items.columns[: len(ITEMS)] == list(ITEMS)
@@ -34,9 +34,9 @@ def test_every_layout_is_found_and_yields_the_same_schema(tmp_path: Path, layout
 
 def test_a_well_known_copy_has_the_time_that_the_catalogue_says(tmp_path: Path) -> None:
     recbole.write(tmp_path)
-    times = {key: open_source(DATASETS[key], tmp_path, tmp_path)[0].time for key in ("amazon-beauty", "amazon-games")}
+    times = {key: open_source(DATASETS[key], tmp_path, tmp_path).time for key in ("amazon-beauty", "amazon-games")}
     assert times == {"amazon-beauty": "imputed", "amazon-games": "ordinal"}
-    assert open_source(DATASETS["amazon-toys"], tmp_path, tmp_path)[0].time == "real"
+    assert open_source(DATASETS["amazon-toys"], tmp_path, tmp_path).time == "real"
 
 
 def test_a_missing_or_strange_folder_is_named(tmp_path: Path) -> None:
