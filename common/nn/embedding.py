@@ -15,6 +15,11 @@ class _MeanForUntrained(nn.Embedding):
 
     An untrained row holds its random initialisation, shifted only by being sampled as a negative; neither carries
     information about the item or user.
+
+    Args:
+        num_entities: Number of items or users; the table has ``num_entities + 1`` rows.
+        width: Width of a vector.
+        padding_idx: Row that is kept at zero, or ``None`` for a trained padding row.
     """
 
     trained: Tensor | None
@@ -57,16 +62,7 @@ class _MeanForUntrained(nn.Embedding):
 
 
 class ItemEmbedding(_MeanForUntrained):
-    """Embedding table of items; row 0 is padding and is never replaced.
-
-    Args:
-        num_items: Number of items; the table has ``num_items + 1`` rows.
-        width: Width of a vector.
-        padding_idx: Row that is kept at zero, or ``None`` for a trained padding row.
-    """
-
-    def __init__(self, num_items: int, width: int, padding_idx: int | None = PAD) -> None:
-        super().__init__(num_items, width, padding_idx)
+    """Embedding table of items; row 0 is padding and is never replaced."""
 
     def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
         """Trained rows and padding."""
