@@ -20,6 +20,8 @@ from common.types import PAD
 
 FRONT, KEY, VALUE, PADDED = range(4)
 """Token types: ``<s>``, the name of an attribute, its value, padding."""
+MOST_ATTRIBUTES = 3
+"""Attributes of an item that are read, the first ones."""
 BEGIN, PADDING, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 
 
@@ -95,7 +97,6 @@ def item_attributes(
 def pieces(
     attributes: Sequence[Sequence[tuple[str, str]]],
     tokenizer: PreTrainedTokenizerFast,
-    max_attributes: int = 3,
     max_attribute_tokens: int = 32,
 ) -> Pieces:
     """Tokenises items, each distinct text once.
@@ -103,10 +104,9 @@ def pieces(
     Args:
         attributes: Name and value pairs of each item.
         tokenizer: Tokenizer of the encoder.
-        max_attributes: Attributes of an item that are read.
         max_attribute_tokens: Tokens of an attribute, including its name; longer ones are cut.
     """
-    kept = [list(pairs[:max_attributes]) for pairs in attributes]
+    kept = [list(pairs[:MOST_ATTRIBUTES]) for pairs in attributes]
     texts = list(dict.fromkeys(text for pairs in kept for pair in pairs for text in pair))
     made = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     known = dict(zip(texts, made, strict=True))

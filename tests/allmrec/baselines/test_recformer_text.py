@@ -111,9 +111,16 @@ def test_pieces_are_what_the_tokenizer_makes_of_names_and_values() -> None:
 def test_attributes_are_cut_with_their_names() -> None:
     tokenizer = train_tokenizer([*TITLES, "title"], 300)
     rows = item_attributes(TITLES, WORDS, ["title", "brand"])
-    whole, cut = pieces(rows, tokenizer), pieces(rows, tokenizer, max_attributes=1, max_attribute_tokens=3)
+    titles = item_attributes(TITLES, WORDS, ["title"])
+    whole, cut = pieces(rows, tokenizer), pieces(titles, tokenizer, max_attribute_tokens=3)
     assert cut.offsets.diff().tolist() == [0, 3, 3, 0, 3]
     assert torch.equal(cut.ids[:3], whole.ids[:3])
+
+
+def test_only_the_first_attributes_are_read() -> None:
+    tokenizer, row = train_tokenizer([*TITLES, "title"], 300), [("title", "city"), ("brand", "Bolt")] * 2
+    all_of_them, first = (pieces([[], row[:count]], tokenizer) for count in (4, 3))
+    assert torch.equal(all_of_them.ids, first.ids)
 
 
 def test_whole_words_are_hidden_and_the_front_never() -> None:
