@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 import statistics
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ CATEGORIES_QUESTION = "The categories that this person likes best are"
 NO_GENRE = "unknown"
 """The name of MovieLens that stands for no genre."""
 CATEGORY = "category"
+SAMPLE = 100
+"""Users that are asked if none is named."""
 COUNTED = (1, 2, 3)
 """Cut-offs of the precision of named genres."""
 ANSWERS = {"precision": "what it says", "everybody": "everybody's favourites"}
@@ -43,7 +44,7 @@ def generate(
     user: list[str] | None = None,
     prompt: str | None = None,
     genres: bool = False,
-    sample: int = 100,
+    sample: int | None = None,
     max_tokens: int = 40,
     root: Path | None = None,
     out: Path | None = None,
@@ -59,7 +60,7 @@ def generate(
         prompt: Text that the language model continues, after the description of the user.
         genres: Ask for genres, or for categories if the data have no genres, and compare those that are named with the
             favourites in the user's history.
-        sample: With ``--genres``, how many users to ask if none is named; always the same ones.
+        sample: With ``--genres``, how many users to ask if none is named, always the same ones; 100 when omitted.
         max_tokens: Longest text, in tokens.
         root: Folder of the stores, if it is not the run's own.
         out: Folder for the results of ``--genres``, as JSON and Markdown, instead of printing them.
@@ -72,7 +73,7 @@ def generate(
         cure = "Name a run of A-LLMRec, MLP-LLM, TALLRec or LLM-Only."
         raise UserError(f"{run} is a run of {type(model).__name__}, which writes no text.", cure)
     tokens = module.store.user_tokens()
-    ids = numbers_of(user, tokens, "user") if user else drawn(module.num_users, sample)
+    ids = numbers_of(user, tokens, "user") if user else drawn(module.num_users, sample or SAMPLE)
     kinds, question = genres_of(module) if genres else ([], QUESTION)
     asked = prompt or question
     texts = texts_about(ids, module, model, asked, max_tokens)
@@ -112,11 +113,11 @@ def texts_about(
     return [text for batch in batches for text in model.write(batch, asked, max_tokens)]
 
 
-def _require_valid(user: list[str] | None, genres: bool, sample: int, max_tokens: int, out: Path | None) -> None:
+def _require_valid(user: list[str] | None, genres: bool, sample: int | None, max_tokens: int, out: Path | None) -> None:
     at_least(1, "", max_tokens=max_tokens, sample=sample)
     if not (user or genres):
         raise UserError("No user is named.", "Give --user USER…, or --genres for a sample of all users.")
-    if user and sample != signature(generate).parameters["sample"].default:
+    if user and sample is not None:
         raise UserError("--sample is for when no user is named.", "Leave it out, or --user.")
     if out and not genres:
         raise UserError("--out is only for the results of --genres.", "Give --genres as well.")

@@ -82,6 +82,7 @@ def test_a_user_who_is_named_twice_is_asked_once(
         (["--genres"], "writes no text"),
         (["--user", "1", "--out", "x"], "Give --genres"),
         (["--user", "1", "--genres", "--sample", "5"], "--sample is for when no user is named"),
+        (["--user", "1", "--genres", "--sample", "100"], "--sample is for when no user is named"),
     ],
 )
 def test_mistakes_are_told(floor: Path, given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
