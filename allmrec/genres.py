@@ -70,9 +70,6 @@ def _words(text: str) -> str:
 
 def _pattern(genre: str) -> str:
     """One of a genre's names as whole words, its plural included."""
-    names = [name[:-1] + "(?:y|ies)" if name.endswith("y") else f"{name}s?" for name in _names(genre)]
+    spelt = (genre, *OTHER_SPELLINGS.get(genre, ()))
+    names = [name[:-1] + "(?:y|ies)" if name.endswith("y") else f"{name}s?" for name in spelt]
     return rf"\b(?:{'|'.join(names)})\b"
-
-
-def _names(genre: str) -> tuple[str, ...]:
-    return (genre, *OTHER_SPELLINGS.get(genre, ()))
