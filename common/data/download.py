@@ -29,7 +29,7 @@ _TRANSIENT = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retrying:
     """How long a download keeps trying.
 
     Attributes:
@@ -52,7 +52,7 @@ def fetch(
     lock: Path,
     md5: str | None = None,
     size: int | None = None,
-    patience: Patience | None = None,
+    retrying: Retrying | None = None,
 ) -> Path:
     """``target``, downloaded if it is not there yet, and verified either way.
 
@@ -66,7 +66,7 @@ def fetch(
         lock: JSON file of recorded checksums, by address.
         md5: Checksum that the publisher gives, if any.
         size: Number of bytes that the publisher gives, if any.
-        patience: Retries and timeouts.
+        retrying: Retries and timeouts.
 
     Raises:
         UserError: If the file cannot be fetched or saved; the message says which file to put where by hand.
@@ -79,7 +79,7 @@ def fetch(
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _Download(url, part, patience or Patience(), by_hand, trusted=md5 is not None).run()
+        _Download(url, part, retrying or Retrying(), by_hand, trusted=md5 is not None).run()
         try:
             _verify(part, url, lock, md5, size, by_hand)
         except DataError:
@@ -179,14 +179,14 @@ def _record(lock: Path, entries: dict[str, dict[str, str | int]]) -> None:
 class _Download:
     """A download into ``part``; ``<part>.version`` holds the server's identifier of the file's version."""
 
-    def __init__(self, url: str, part: Path, patience: Patience, by_hand: str, trusted: bool) -> None:
-        self.url, self.part, self.patience, self.by_hand, self.trusted = url, part, patience, by_hand, trusted
+    def __init__(self, url: str, part: Path, retrying: Retrying, by_hand: str, trusted: bool) -> None:
+        self.url, self.part, self.retrying, self.by_hand, self.trusted = url, part, retrying, by_hand, trusted
         self.version_path = part.with_name(f"{part.name}.version")
         self.session = requests.Session()
         self.retry = Retry(
-            total=patience.retries,
-            backoff_factor=patience.backoff,
-            backoff_jitter=patience.backoff / 4,
+            total=retrying.retries,
+            backoff_factor=retrying.backoff,
+            backoff_jitter=retrying.backoff / 4,
             status_forcelist=_TRANSIENT,
             raise_on_status=False,
         )
@@ -233,7 +233,7 @@ class _Download:
         if have and (version or self.trusted):
             # Bytes of two versions must not be mixed; if a checksum would detect that, the version may be unknown.
             headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
-        timeout = (self.patience.connect, self.patience.stall)
+        timeout = (self.retrying.connect, self.retrying.stall)
         with self.session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 if response.headers.get("Content-Range") == f"bytes */{have}":

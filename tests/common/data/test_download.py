@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from common.data.download import Patience, extract, fetch
+from common.data.download import Retrying, extract, fetch
 from common.errors import DataError, UserError
 from tests.fixtures.server import Behaviour, serve, unused_address
 
 # Starts as a zip archive does; large enough for halves of it to pass through every buffer.
 BODY = b"PK\x03\x04" + random.Random(0).randbytes(1 << 20)
 MD5 = hashlib.md5(BODY).hexdigest()
-QUICK = Patience(retries=2, backoff=0.001, connect=5.0, stall=5.0)
+QUICK = Retrying(retries=2, backoff=0.001, connect=5.0, stall=5.0)
 IMPATIENT = replace(QUICK, stall=0.4)
 
 
@@ -27,7 +27,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def get(url: str, folder: Path, md5: str | None = MD5, size: int | None = None) -> Path:
-    return fetch(url, folder / "sub" / "file.zip", lock=folder / "lock.json", md5=md5, size=size, patience=QUICK)
+    return fetch(url, folder / "sub" / "file.zip", lock=folder / "lock.json", md5=md5, size=size, retrying=QUICK)
 
 
 def left(folder: Path) -> list[str]:
@@ -70,7 +70,7 @@ def test_passing_faults_are_outlasted(tmp_path: Path, fault: Behaviour) -> None:
 def test_stall_is_cut_short_and_resumed(tmp_path: Path) -> None:
     behaviour = Behaviour(BODY, cuts=1, stalls=1)
     with serve(behaviour) as url:
-        path = fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock.json", md5=MD5, patience=IMPATIENT)
+        path = fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock.json", md5=MD5, retrying=IMPATIENT)
     assert path.read_bytes() == BODY
     assert len(behaviour.requests) >= 3
 
@@ -103,9 +103,9 @@ def test_later_call_resumes_what_an_earlier_one_left(tmp_path: Path) -> None:
     behaviour = Behaviour(BODY, cuts=1)
     with serve(behaviour) as url:
         with pytest.raises(UserError):
-            fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, patience=replace(QUICK, retries=0))
+            fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, retrying=replace(QUICK, retries=0))
         assert "file.zip" not in left(tmp_path)
-        assert fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, patience=QUICK).read_bytes() == BODY
+        assert fetch(url, tmp_path / "file.zip", lock=tmp_path / "lock", md5=MD5, retrying=QUICK).read_bytes() == BODY
     assert "range" in behaviour.requests[1]
 
 
