@@ -54,6 +54,6 @@ class Devices:
             self._load[name] = 0 if self._load[name] == math.inf else self._load[name] - 1
 
 
-def environment(names: list[str]) -> dict[str, str]:
+def only_visible(names: list[str]) -> dict[str, str]:
     """The environment variables that make only these devices visible to a process; none for no devices."""
     return {VISIBLE: ",".join(names)} if names else {}

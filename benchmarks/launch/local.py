@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.launch.devices import Devices, environment
+from benchmarks.launch.devices import Devices, only_visible
 from benchmarks.launch.guard import Guarded
 from benchmarks.launch.task import KILLED, Task, perform
 
@@ -56,7 +56,7 @@ class LocalLauncher:
     def _begin(self) -> None:
         """Starts the tasks that have devices, in order: otherwise a task that needs many could be overtaken forever."""
         while self._queued and (devices := self._devices.take(self._queued[0].devices)) is not None:
-            task, visible = self._queued.pop(0), environment(devices)
+            task, visible = self._queued.pop(0), only_visible(devices)
             unlimited = {} if task.threads else self._whole
             if task.devices > 1 or unlimited:
                 self._started[Guarded(task.command, task.log, visible | unlimited)] = (task, devices)

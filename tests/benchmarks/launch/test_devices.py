@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from benchmarks.configuration import RunCLI
-from benchmarks.launch.devices import VISIBLE, Devices, environment
+from benchmarks.launch.devices import VISIBLE, Devices, only_visible
 from benchmarks.launch.plan import devices_of
 
 
@@ -42,13 +42,13 @@ def test_runs_of_one_share_where_there_are_more_of_them() -> None:
 
 def test_names_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "3,5,7")
-    assert environment(Devices(3).take(2) or []) == {VISIBLE: "3,5"}
+    assert only_visible(Devices(3).take(2) or []) == {VISIBLE: "3,5"}
 
 
 def test_without_accelerators_nothing_is_handed_out() -> None:
     devices = Devices(0)
     assert [devices.take(1), devices.take(4)] == [[], []]
-    assert environment([]) == {}
+    assert only_visible([]) == {}
 
 
 @pytest.mark.parametrize(
