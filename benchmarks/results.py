@@ -17,7 +17,8 @@ from common.metrics.cases import COLUMNS, case_metrics
 
 METRIC_VERSION = 1
 """Part of the protocol id; incremented when the definition of a metric changes."""
-OVERALL = "overall"
+ALL_CASES = "overall"
+"""The slice that holds every case."""
 SLICE = "slice/"
 """Prefix of the columns of ``ranks.parquet`` that say which cases belong to a slice."""
 VALUE = "value/"
@@ -81,7 +82,7 @@ def slice_metrics(
         columns = {name: torch.from_numpy(rows[name].cast(pl.Int64).to_numpy().copy()) for name in COLUMNS}
         others = stored_values(rows)
         everyone = torch.ones(rows.height, dtype=torch.bool)
-        for name, mask in {OVERALL: everyone, **masks.get(protocol, {})}.items():
+        for name, mask in {ALL_CASES: everyone, **masks.get(protocol, {})}.items():
             key = f"test/{protocol}/{name}"
             cases[key] = int(mask.sum())
             if cases[key]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.leaderboard.rows import SHOWN
-from benchmarks.results import OVERALL
+from benchmarks.results import ALL_CASES
 from benchmarks.runs import Result
 
 
@@ -20,7 +20,7 @@ def summary_lines(result: Result) -> list[str]:
     place = f"{result.dataset} / {result.method}, seed {result.seed}"
     lines = [f"{place}: {how}, {seconds.get('test', 0):.1f} s test{late}"]
     for protocol in result.protocols:
-        own = f"test/{protocol}/{OVERALL}"
+        own = f"test/{protocol}/{ALL_CASES}"
         keys = {name: f"{own}/{name}" for name in SHOWN}
         figures = [f"{name} {result.metrics[key]:.4f}" for name, key in keys.items() if key in result.metrics]
         cases = result.cases[own]

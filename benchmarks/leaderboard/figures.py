@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.results import OVERALL, SLICE, stored_values
+from benchmarks.results import ALL_CASES, SLICE, stored_values
 from benchmarks.runs import Result
 from common.metrics.functional import hit_rate, mrr, ndcg
 
@@ -78,14 +78,14 @@ def _stated(result: Result, protocol: str) -> dict[tuple[str, str], float]:
     prefix = f"test/{protocol}/"
     parts = {key: key.removeprefix(prefix).partition("/") for key in result.metrics if key.startswith(prefix)}
     figures = {(name, metric): result.metrics[key] for key, (name, _, metric) in parts.items()}
-    return dict(sorted(figures.items(), key=lambda figure: figure[0][0] != OVERALL))
+    return dict(sorted(figures.items(), key=lambda figure: figure[0][0] != ALL_CASES))
 
 
 def _masks(table: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
     """Whether each case belongs to each slice that is stored, shape ``(m,)``; a protocol without a slice has nulls."""
     names = [name for name in table.columns if name.startswith(SLICE) and table[name].null_count() < table.height]
     masks = {name.removeprefix(SLICE): table[name].fill_null(value=False).to_numpy() for name in names}
-    return {OVERALL: np.ones(table.height, dtype=bool)} | masks
+    return {ALL_CASES: np.ones(table.height, dtype=bool)} | masks
 
 
 def _means(masks: dict[str, NDArray[np.bool_]], gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -98,4 +98,4 @@ def _means(masks: dict[str, NDArray[np.bool_]], gains: Sequence[NDArray[np.float
 
 
 def _on(name: str) -> str:
-    return "" if name == OVERALL else f" on {name}"
+    return "" if name == ALL_CASES else f" on {name}"

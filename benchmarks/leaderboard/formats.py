@@ -21,7 +21,8 @@ from benchmarks.leaderboard.rows import (
     Table,
 )
 from benchmarks.ledger.copies import difference_from_papers
-from benchmarks.results import OVERALL
+from benchmarks.results import ALL_CASES
+from common.data.views import OVERALL
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "train_seconds": ("train s", lambda value: f"{value:,.0f}"),
@@ -60,7 +61,7 @@ def as_csv(tables: Sequence[Table], slices: Sequence[str] = ()) -> str:
     ]
     writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for record in _records(tables):
+    for record in (record_of(table, row) for table in tables for row in table.rows):
         flat: dict[str, Any] = {name: "; ".join(record[name]) for name in ("information_set", "marks", "runs")}
         flat |= dict(zip(("rank_low", "rank_high"), record["ranks"] or (None, None), strict=True))
         flat |= dict(zip(("lead", "lead_low", "lead_high"), record["lead"] or (None, None, None), strict=True))
@@ -121,16 +122,14 @@ def _against(table: Table, own: int) -> dict[str, dict[str, float | bool]]:
     return {other.method: dict(zip(names, table.pairs[own, number], strict=True)) for number, other in others}
 
 
-def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    return [record_of(table, row) for table in tables for row in table.rows]
-
-
 def _markdown(table: Table, slices: Sequence[str]) -> str:
     columns = _columns(table, slices)
     small = table.cases < SMALL_SLICE
+    scenario = [table.scenario] if table.scenario != OVERALL else []
+    part = [table.slice] if table.slice != ALL_CASES else []
     lines = [
         "## "
-        + ", ".join([table.dataset, table.protocol, *(x for x in (table.scenario, table.slice) if x != OVERALL)])
+        + ", ".join([table.dataset, table.protocol, *scenario, *part])
         + (f" ({aside})" if (aside := aside_of(table)) else ""),
         "",
         f"{table.cases:,} test cases, protocol id `{table.protocol_id}`"

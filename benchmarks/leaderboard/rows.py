@@ -12,9 +12,10 @@ from scipy import stats
 
 from benchmarks.leaderboard.labels import labels_of
 from benchmarks.leaderboard.variants import difference, variant_of
-from benchmarks.results import OVERALL
+from benchmarks.results import ALL_CASES
 from benchmarks.runs import CHECKPOINT, Result
 from benchmarks.standins import STANDIN
+from common.data.views import OVERALL
 from common.errors import UserError
 
 PRIMARY = {"full": "ndcg@10", "full-unmasked": "ndcg@10", "sampled-99": "ndcg@5", "sampled-19": "hr@1"}
@@ -185,7 +186,7 @@ class Table:
 
 def knows(result: Result, protocol: str, slice: str) -> bool:
     """Whether a result tells of a slice under a protocol: one that is older than the slice does not."""
-    return protocol in result.protocols and (slice == OVERALL or f"test/{protocol}/{slice}" in result.cases)
+    return protocol in result.protocols and (slice == ALL_CASES or f"test/{protocol}/{slice}" in result.cases)
 
 
 def build_table(results: Sequence[Result], protocol: str, slice: str = "overall") -> Table:
@@ -225,7 +226,7 @@ def build_table(results: Sequence[Result], protocol: str, slice: str = "overall"
             name.removeprefix(f"test/{protocol}/"): count
             for result in results
             for name, count in result.cases.items()
-            if _of(name, protocol)
+            if name.startswith(f"test/{protocol}/") and not name.endswith(f"/{ALL_CASES}")
         },
         primary=primary,
         rows=tuple(_ranked([_against_floors(row, floors, primary) for row in rows])),
@@ -277,10 +278,6 @@ def _repeats(one: Result, other: Result, key: str) -> bool:
     return bases[0] == bases[1] and same
 
 
-def _of(key: str, protocol: str) -> bool:
-    return key.startswith(f"test/{protocol}/") and not key.endswith("/overall")
-
-
 def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool) -> Row:
     marks = (*_marks(runs, key, protocol), *(["one of several runs of a seed"] if crowded else []))
     # A seed that was tuned on is no evidence, unless there is nothing else to show.
@@ -291,7 +288,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool)
     # Seeds that are older than a slice do not know it.
     told = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(prefix))
     slices = dict.fromkeys(name.split("/")[2] for name in told)
-    keys = {slice: f"{prefix}{slice}/{primary}" for slice in slices if slice != OVERALL}
+    keys = {slice: f"{prefix}{slice}/{primary}" for slice in slices if slice != ALL_CASES}
     return Row(
         method=label,
         rank=None,

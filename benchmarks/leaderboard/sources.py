@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.leaderboard.figures import TOLERANCE, contradiction, gains_of_ranks
 from benchmarks.leaderboard.rows import primary_metric
-from benchmarks.results import OVERALL, SLICE, VALUE, stored_values
+from benchmarks.results import ALL_CASES, SLICE, VALUE, stored_values
 from benchmarks.runs import CHECKPOINT, RANKS, RESULT, Result, find_runs, hash_of, read_result
 from common.errors import UserError
 from common.metrics.cases import COLUMNS
@@ -136,7 +136,7 @@ class Finished:
         return hash_of(self.result.metrics, rows)
 
     def gains(
-        self, protocol: str, metric: str, slice: str = OVERALL
+        self, protocol: str, metric: str, slice: str = ALL_CASES
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Case ids, users, and the value of ``metric`` for each case of a slice.
 
@@ -145,8 +145,8 @@ class Finished:
         """
         stored = "/" in metric
         own = [f"{VALUE}{metric}"] if stored else ["higher", "equal"]
-        table = self.cases(protocol, [*NEEDED, *own, *([] if slice == OVERALL else [f"{SLICE}{slice}"])])
-        if slice != OVERALL:
+        table = self.cases(protocol, [*NEEDED, *own, *([] if slice == ALL_CASES else [f"{SLICE}{slice}"])])
+        if slice != ALL_CASES:
             table = table.filter(pl.col(f"{SLICE}{slice}"))
         columns = [table[name] for name in own]
         gain = columns[0].cast(pl.Float64).to_numpy() if stored else gains_of_ranks(metric, *columns)

@@ -29,7 +29,7 @@ from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.figures import TOLERANCE
 from benchmarks.leaderboard.replays import MISSED, REPLAYED
 from benchmarks.leaderboard.sources import Finished
-from benchmarks.results import OVERALL, slice_metrics
+from benchmarks.results import ALL_CASES, slice_metrics
 from benchmarks.runs import (
     CHECKPOINT,
     CONFIG,
@@ -184,7 +184,7 @@ def _verify_protocols(run: Finished, cure: str) -> None:
         fields = entry["fields"]
         if hash_of(fields) != entry["id"]:
             raise UserError(f"{run.path}: the id of protocol {protocol!r} does not match its fields.", cure)
-        cases = result.cases.get(f"test/{protocol}/{OVERALL}")
+        cases = result.cases.get(f"test/{protocol}/{ALL_CASES}")
         known = {"protocol": protocol, "data": result.data.get("fingerprint"), "cases": cases}
         _compare(run, {f"{name} of {protocol}": (fields.get(name), value) for name, value in known.items()}, cure)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchmarks.results import OVERALL
 from benchmarks.runs import Result
+from common.data.views import OVERALL
 
 HASH = re.compile("[0-9a-f]{13,}")
 """A value of which the first 12 letters are enough, as in the names of stores."""

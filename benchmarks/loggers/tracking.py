@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from benchmarks.leaderboard.formats import record_of
 from benchmarks.leaderboard.rows import Table
 from benchmarks.loggers.account import wandb_mode
-from benchmarks.results import OVERALL
+from benchmarks.results import ALL_CASES
 from benchmarks.runs import LAST, RANKS, RESULT, Result
 from benchmarks.standins import STANDIN
 
@@ -84,7 +84,7 @@ def log_result(loggers: Sequence[Logger], result: Result, folder: Path) -> None:
         result: Result of the run.
         folder: Folder that holds its result and ranks.
     """
-    metrics = {name: value for name, value in result.metrics.items() if f"/{OVERALL}/" in name}
+    metrics = {name: value for name, value in result.metrics.items() if f"/{ALL_CASES}/" in name}
     for logger in loggers:
         with spared(f"{type(logger).__name__} did not accept the final metrics of {folder}"):
             logger.log_metrics(metrics, step=result.training.get("steps", 0))
