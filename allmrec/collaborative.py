@@ -200,6 +200,6 @@ class JointVectors(NamedTuple):
         if latent not in (None, vectors.items.size(1)):
             raise UserError(
                 f"joint vectors {path} have width {vectors.items.size(1)}, not {latent}",
-                f"Give --model.init_args.latent {vectors.items.size(1)}.",
+                f"Give --model.latent {vectors.items.size(1)}.",
             )
         return vectors

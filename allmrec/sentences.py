@@ -124,7 +124,7 @@ class TextTower(nn.Module):
         if not same_model(trained_on, self.identity):
             raise UserError(
                 f"the checkpoint was trained on sentence model {trained_on}, and this is {self.identity}",
-                "Give the sentence model of the training with --model.init_args.sbert.",
+                "Give the sentence model of the training with --model.sbert.",
             )
 
     @torch.no_grad()

@@ -121,7 +121,7 @@ class SlottedModel(Frozen[PreTrainedModel]):
         if not same_model(checkpoint[LLM], self.identity):
             raise UserError(
                 f"the checkpoint was trained on the frozen model {checkpoint[LLM]}, and this is {self.identity}",
-                "Give the model of the training with --model.init_args.llm, or .reader in retrieval style.",
+                "Give the model of the training with --model.llm, or .reader in retrieval style.",
             )
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:

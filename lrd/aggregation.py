@@ -14,7 +14,7 @@ from common.errors import UserError, at_least
 from lrd.rounds import Rounds
 
 Pooling = Literal["mean", "max", "attention"]
-BACKBONE = "model.init_args.backbone.init_args"
+BACKBONE = "model.backbone"
 """Where the arguments of a backbone stand on the command line."""
 
 

@@ -14,7 +14,7 @@ from common.types import PAD, Catalogue
 from lrd.entities import given_vectors
 
 Formulation = Literal["paper", "released"]
-_INSTEAD = ", or --model.discovery.init_args.vectors id"
+_INSTEAD = ", or --model.discovery.vectors id"
 
 
 def entropy(probabilities: Float[Tensor, "*n r"]) -> Float[Tensor, "*n r"]:
@@ -101,11 +101,11 @@ class LatentRelationDiscovery(nn.Module):
         extractor: Literal["classifier", "uniform"] = "classifier",
     ) -> None:
         super().__init__()
-        at_least(0, "model.init_args.discovery.init_args", num_latent=num_latent)
+        at_least(0, "model.discovery", num_latent=num_latent)
         if skip_virtual and formulation == "paper":
             raise UserError(
                 "skip_virtual belongs to the released loss; the paper's counts every relation.",
-                "Leave --model.discovery.init_args.skip_virtual out, or set formulation: released.",
+                "Leave --model.discovery.skip_virtual out, or set formulation: released.",
             )
         self.num_latent = num_latent
         self.formulation: Formulation = formulation

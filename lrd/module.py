@@ -70,10 +70,10 @@ class LRD(TextModel):
         lr: float = 1e-4,
         weight_decay: float = 1e-6,
     ) -> None:
-        at_least(1, "model.init_args", cache_candidates=cache_candidates)
-        at_least(0, "model.init_args", weight_lrd=weight_lrd)
+        at_least(1, cache_candidates=cache_candidates)
+        at_least(0, weight_lrd=weight_lrd)
         rule, weight = (weight_kge, 0.0) if isinstance(weight_kge, str) else (None, weight_kge)
-        at_least(0, "model.init_args", reason=_MINUS_ONE, weight_kge=weight)
+        at_least(0, reason=_MINUS_ONE, weight_kge=weight)
         super().__init__(num_items, lr=lr, weight_decay=weight_decay)
         self.save_hyperparameters(ignore=["backbone", "discovery"])
         self.weight_lrd = weight_lrd

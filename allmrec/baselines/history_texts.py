@@ -68,7 +68,7 @@ class HistoryTexts(nn.Module):
         least = len([*self.front, *self.introduction, *self.back]) + 1
         if self.tower.max_tokens < least:
             raise UserError(
-                f"--model.init_args.max_tokens is {self.tower.max_tokens}, which leaves no room for a title",
+                f"--model.max_tokens is {self.tower.max_tokens}, which leaves no room for a title",
                 f"Give {least} or more.",
             )
         missing = sum(not title.strip() for title in titles[1:])

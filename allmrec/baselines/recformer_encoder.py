@@ -159,7 +159,7 @@ def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFo
     if max_tokens > places:
         raise UserError(
             f"max_tokens is {max_tokens}, and {name!r} has positions for {places} tokens",
-            f"Give --model.init_args.max_tokens {places} or fewer.",
+            f"Give --model.max_tokens {places} or fewer.",
         )
     config.type_vocab_size = TOKEN_TYPES
     config.attention_window = [window] * config.num_hidden_layers
@@ -180,4 +180,4 @@ def require_even(window: int) -> None:
         UserError: If it does not.
     """
     if window % 2 or window < 2:
-        raise UserError(f"--model.init_args.window is {window}", "Give an even number, 2 or more.")
+        raise UserError(f"--model.window is {window}", "Give an even number, 2 or more.")

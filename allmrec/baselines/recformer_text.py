@@ -83,13 +83,13 @@ def item_attributes(
     if unknown or not names:
         raise UserError(
             f"the data set has no attribute {unknown[0]!r}" if unknown else "RecFormer is given no attribute to read",
-            f"Choose --model.init_args.attributes from: {there}.",
+            f"Choose --model.attributes from: {there}.",
         )
     empty = [name for name in names if not any(value.strip() for value in known[name])]
     if empty:
         raise DataError(
             f"no item of the data set has a {empty[0]}",
-            f"Choose --model.init_args.attributes from: {there}." if there else "Choose a recipe with titles.",
+            f"Choose --model.attributes from: {there}." if there else "Choose a recipe with titles.",
         )
     return [[(name, known[name][i]) for name in names if known[name][i].strip()] for i in range(len(titles))]
 

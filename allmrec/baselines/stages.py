@@ -56,7 +56,7 @@ def require_budget(trainer: L.Trainer, argument: str, epochs: int) -> None:
         return
     raise UserError(
         f"{argument} last until epoch {epochs}, but training ends after {end}, before the next stage",
-        f"Raise --trainer.{option}, or lower --model.init_args.{argument}.",
+        f"Raise --trainer.{option}, or lower --model.{argument}.",
     )
 
 
@@ -81,8 +81,7 @@ def require_patience(trainer: L.Trainer, argument: str, epochs: int) -> None:
             raise UserError(
                 f"{argument} is {epochs}, but early stopping may end the run {callback.patience * every:g} epochs "
                 "after its first validation",
-                f"Raise --early_stopping.patience above {math.floor(epochs / every)}, or lower "
-                f"--model.init_args.{argument}.",
+                f"Raise --early_stopping.patience above {math.floor(epochs / every)}, or lower --model.{argument}.",
             )
 
 

@@ -149,5 +149,5 @@ def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
             f"language model {llm.name!r} has no linear map called {missing[0]!r}"
             if missing
             else "TALLRec is given no map to tune",
-            f"Choose --model.init_args.targets from: {', '.join(sorted(there - {'lm_head'}))}.",
+            f"Choose --model.targets from: {', '.join(sorted(there - {'lm_head'}))}.",
         )

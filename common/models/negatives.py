@@ -19,6 +19,6 @@ def drawn_negatives(batch: SequenceBatch) -> Int[Tensor, "b q k"]:
     if drawn is None or not drawn.size(-1):
         raise UserError(
             "the training loss compares targets with negatives, but --data.num_negatives is 0.",
-            "Give 1 or more or, for a model with this option, --model.init_args.objective ce.",
+            "Give 1 or more or, for a model with this option, --model.objective ce.",
         )
     return drawn

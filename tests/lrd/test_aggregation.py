@@ -97,7 +97,7 @@ def test_parameters_ask_for_a_gradient_if_they_get_one(rounds: int) -> None:
     [("heads", 3), ("heads", 0), ("width", 0), ("rounds", -1), ("dropout", -0.1), ("dropout", 1.0), ("num_points", 1)],
 )
 def test_arguments_out_of_range_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"--model.init_args.backbone.init_args.{name} is {value}"):
+    with pytest.raises(UserError, match=f"--model.backbone.{name} is {value}"):
         KDA(**{"width": 8, name: value}).build(1, 2, 3, 1)  # type: ignore[arg-type]  # values of several types
 
 
