@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.experiments import find_experiment, read_yaml
+from common.classes import descendants
 from common.data.datamodule import SequenceDataModule
 from common.errors import UserError
-from common.models.finished import descendants
 
 LINKED = ("num_users", "num_items", "max_history", "num_entities", "num_relations", "text_width")
 """Model arguments that come from the data."""

@@ -25,13 +25,13 @@ from benchmarks.messages import explain, own_mistake, refused, require_options
 from benchmarks.runs import CHECKPOINT, HIDDEN, LABEL, TIME_READERS, config_id, flat, method_of, read_result, run_id
 from benchmarks.secrets import without_secrets
 from benchmarks.standins import STANDIN, find_standin
+from common.classes import descendants
 from common.data.datamodule import SequenceDataModule
 from common.data.recipes import find_data_set
 from common.data.schema import Manifest
 from common.data.stores import find_store
 from common.errors import UserError, at_least, nearest
 from common.models.base import Recommender
-from common.models.finished import descendants
 from common.text.encoders import open_encoder
 
 PASSING = ("config", "runs", "force", "wandb", "tensorboard", "ckpt_path", "needs", "suite")

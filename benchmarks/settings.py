@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from benchmarks.experiments import TRAINER, find_experiment, read_yaml
+from common.classes import descendants
 
 
 def setting_of(experiment: str, option: str) -> Any:  # noqa: ANN401 (whatever the setting takes)
@@ -51,7 +52,6 @@ def _classes() -> dict[str, type]:
 
     import benchmarks.configuration  # noqa: F401 (it imports them)
     from common.data.datamodule import SequenceDataModule
-    from common.models.finished import descendants
 
     kinds: tuple[type, ...] = (SequenceDataModule, *descendants(SequenceDataModule), *descendants(Module))
     own = (kind for kind in kinds if kind.__module__.partition(".")[0] in ("common", "lrd", "allmrec"))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from common.classes import descendants
 from common.errors import UserError
 from common.models.base import MODEL, Recommender
 
-T = TypeVar("T")
 WEIGHTS = "best.ckpt"
 """File of a run folder with the weights that validation chose."""
 
@@ -93,10 +93,3 @@ def load_checkpoint(path: Path, cure: str) -> dict[str, Any]:
     except Exception as error:
         # What PyTorch says is about options of its own.
         raise UserError(f"{path} is not a checkpoint, or is damaged.", cure) from error
-
-
-def descendants(cls: type[T]) -> Iterator[type[T]]:
-    """All classes derived from ``cls`` whose modules have been imported."""
-    for child in cls.__subclasses__():
-        yield child
-        yield from descendants(child)
