@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +10,9 @@ import yaml
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from allmrec.frozen import Frozen
+from allmrec.frozen import Frozen, digest_of
 from common.data.datasets import least_events
 from common.errors import UserError
 from common.models.base import Recommender, SequentialRecommender
@@ -141,14 +140,6 @@ def events_needed(run: str) -> int | None:
         return None
     data: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["data"]["init_args"]
     return least_events(data.get("instances", "prefix"), int(data.get("min_history", 1)))
-
-
-def digest_of(model: nn.Module) -> str:
-    """SHA-256 of a model's weights, by which joint vectors know the filter that they were made from."""
-    sha = hashlib.sha256()
-    for weights in model.parameters():
-        sha.update(weights.detach().cpu().numpy().tobytes())
-    return sha.hexdigest()
 
 
 JOINT = "joint.safetensors"

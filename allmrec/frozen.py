@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -48,3 +49,11 @@ class Frozen(nn.Module, Generic[ModuleT]):
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Calls the frozen module."""
         return self.module(*args, **kwargs)
+
+
+def digest_of(model: nn.Module) -> str:
+    """SHA-256 of a model's weights."""
+    sha = hashlib.sha256()
+    for weights in model.parameters():
+        sha.update(weights.detach().cpu().numpy().tobytes())
+    return sha.hexdigest()

@@ -18,8 +18,9 @@ from allmrec.generation import ShortenedRate
 from allmrec.llm import Precision, dtype_of
 from allmrec.prompts import STYLES, Domain
 from allmrec.report import PROMPTS, PromptReport
+from allmrec.sentences import text_marks
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
-from allmrec.stage1 import NEEDS_TEXTS, require_texts, text_marks
+from allmrec.stage1 import NEEDS_TEXTS, require_texts
 from allmrec.stage2 import Projection, slot_vectors, vectors_elsewhere
 from allmrec.tokens import Tokens, in_batches, positions
 from common.errors import DataError, above_zero, at_least

@@ -16,10 +16,16 @@ from allmrec.frozen import Frozen
 from allmrec.tokens import in_batches
 from common.errors import UserError, at_least
 from common.text.cache import kept_vectors
-from common.text.encoders import load_sentence_model, minilm, revision, same_model
+from common.text.encoders import MINILM, load_sentence_model, minilm, revision, same_model
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
+
+
+def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
+    """What a table says of a text encoder, where it is not the paper's."""
+    name = MINILM if encoder == "minilm" else Path(encoder).name
+    return [] if name == papers else [f"texts by {name}"]
 
 
 class TextTower(nn.Module):

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from allmrec.alignment import Activation, Alignment, Formulation, Pairs, Product
 from allmrec.collaborative import JOINT, CollaborativeFilter, JointVectors
-from allmrec.sentences import PAPERS, TextTower
+from allmrec.sentences import TextTower, text_marks
 from common.errors import UserError, at_least
 from common.models.base import Recommender, SequentialRecommender
 from common.models.finished import finished_model, wrong_model
 from common.models.negatives import drawn_negatives
-from common.text.encoders import MINILM
 from common.types import PAD, Catalogue, SequenceBatch
 
 NEEDS_TEXTS = {"vectors": "texts"}
@@ -36,12 +35,6 @@ def require_texts(vectors: Literal["items", "texts"]) -> None:
             "applicable",
             "Name a run on q, the joint vectors from texts, such as allmrec_texts.",
         )
-
-
-def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
-    """What a table says of a text encoder, where it is not the paper's."""
-    name = MINILM if encoder == "minilm" else Path(encoder).name
-    return [] if name == papers else [f"texts by {name}"]
 
 
 class ALLMRecStage1(SequentialRecommender):

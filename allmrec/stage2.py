@@ -17,7 +17,8 @@ from allmrec.composer import EVERYTHING, USER_SLOT, Composer, Prompts
 from allmrec.decoding import Scorer
 from allmrec.llm import FrozenLLM, Precision, Quantization, Weights
 from allmrec.prompts import Domain
-from allmrec.stage1 import NEEDS_TEXTS, finished_stage1, require_texts, text_marks
+from allmrec.sentences import text_marks
+from allmrec.stage1 import NEEDS_TEXTS, finished_stage1, require_texts
 from common.errors import at_least
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch

@@ -15,7 +15,7 @@ from allmrec.baselines.fine_grained import Contrast, FineGrained
 from allmrec.baselines.history_texts import HistoryTexts
 from allmrec.baselines.stages import forget_moments, require_stages, set_rates, warmed
 from allmrec.baselines.tower import with_encoder_group
-from allmrec.stage1 import text_marks
+from allmrec.sentences import text_marks
 from common.data.datasets import last_events
 from common.errors import above_zero, at_least
 from common.hashing import GOLDEN_GAMMA, mix64

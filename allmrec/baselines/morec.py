@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from allmrec.baselines.stages import require_stages
 from allmrec.baselines.tower import LayeredTower, with_encoder_group
-from allmrec.stage1 import text_marks
+from allmrec.sentences import text_marks
 from common.errors import at_least
 from common.models.hyperparameters import keep_own
 from common.models.negatives import drawn_negatives

@@ -26,7 +26,7 @@ from allmrec.baselines.recformer_text import (
     wrapped,
 )
 from allmrec.baselines.stages import forget_moments, require_budget, require_stages, set_rates, steps_of, warmed
-from allmrec.stage1 import text_marks
+from allmrec.sentences import text_marks
 from allmrec.tokens import similar_lengths
 from common.errors import above_zero, at_least, shares
 from common.models.base import SequentialRecommender

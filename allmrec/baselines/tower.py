@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from allmrec.collaborative import digest_of
-from allmrec.frozen import Frozen
+from allmrec.frozen import Frozen, digest_of
 from allmrec.sentences import TextTower
 from allmrec.tokens import in_batches, similar_lengths
 from common.errors import UserError, at_least

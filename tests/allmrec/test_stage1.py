@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from allmrec.collaborative import CollaborativeFilter
-from allmrec.sentences import TextTower
-from allmrec.stage1 import ALLMRecStage1, text_marks
+from allmrec.sentences import TextTower, text_marks
+from allmrec.stage1 import ALLMRecStage1
 from common.errors import UserError
 from common.models.caser import Caser
 from common.models.gru4rec import GRU4Rec
