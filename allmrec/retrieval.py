@@ -255,7 +255,7 @@ class ALLMRecRetrieval(PromptReport, SequentialRecommender):
 
     def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's."""
-        return [] if self.text_encoder is None else text_marks(self.text_encoder)
+        return text_marks(self.text_encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the reader's name and revision, all that a checkpoint holds of it."""

@@ -22,8 +22,10 @@ PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
 
 
-def text_marks(encoder: str, papers: str = PAPERS) -> list[str]:
-    """What a table says of a text encoder, where it is not the paper's."""
+def text_marks(encoder: str | None, papers: str = PAPERS) -> list[str]:
+    """What a table says of a text encoder, where there is one and it is not the paper's."""
+    if encoder is None:
+        return []
     name = MINILM if encoder == "minilm" else Path(encoder).name
     return [] if name == papers else [f"texts by {name}"]
 

@@ -259,5 +259,5 @@ class ALLMRecStage2(ChoiceRanker):
 
     def table_marks(self) -> list[str]:
         """The sentence model of stage 1, where it is not the paper's, and the ablation, if there is one."""
-        texts = [] if self.text_encoder is None else text_marks(self.text_encoder)
-        return [*super().table_marks(), *texts, *([] if self.ablation == "none" else [self.ablation.replace("_", " ")])]
+        ablation = [] if self.ablation == "none" else [self.ablation.replace("_", " ")]
+        return [*super().table_marks(), *text_marks(self.text_encoder), *ablation]
