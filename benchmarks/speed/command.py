@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from inspect import signature
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -23,27 +22,32 @@ from benchmarks.train import quieten
 from common.errors import UserError, at_least
 
 Name = Literal["rank", "train", "negatives", "prepare", "lrd", "allmrec", "baselines", "llm"]
-DEFAULTS = {
-    "rank": "amazon-beauty",
-    "train": "ml-100k",
-    "negatives": "amazon-beauty",
-    "prepare": "amazon-games",
-    "lrd": "amazon-office",
-    "allmrec": "ml-100k",
-    "baselines": "ml-100k",
-    "llm": "ml-100k",
+
+
+class Measurement(NamedTuple):
+    """One thing that can be measured."""
+
+    dataset: str
+    """Data set when none is named."""
+    reads: Mapping[str, Any]
+    """What it reads besides the options of all, and the values of what is omitted."""
+    measure: Callable[..., dict[str, Any]]
+    """Receives the arguments of the data, and what it reads."""
+
+
+REPEATS: dict[str, Any] = {"repeats": 3}
+ALL_USERS: dict[str, Any] = {"test_users": None}
+WORLD: dict[str, Any] = {"source": None, "users": None, "items": None, "interactions": None}
+MEASUREMENTS: dict[Name, Measurement] = {
+    "rank": Measurement("amazon-beauty", REPEATS | ALL_USERS, measure_rank),
+    "train": Measurement("ml-100k", {"max_epochs": 300, "patience": 20}, measure_train),
+    "negatives": Measurement("amazon-beauty", REPEATS, measure_negatives),
+    "prepare": Measurement("amazon-games", REPEATS | WORLD, measure_prepare),
+    "lrd": Measurement("amazon-office", REPEATS | ALL_USERS, measure_lrd),
+    "allmrec": Measurement("ml-100k", REPEATS, measure_allmrec),
+    "baselines": Measurement("ml-100k", REPEATS, measure_baselines),
+    "llm": Measurement("ml-100k", REPEATS | {"shape": "opt-6.7b"}, measure_llm),
 }
-READS = {
-    "rank": {"repeats", "test_users"},
-    "train": {"max_epochs", "patience"},
-    "negatives": {"repeats"},
-    "prepare": {"repeats", "source", "users", "items", "interactions"},
-    "lrd": {"repeats", "test_users"},
-    "allmrec": {"repeats"},
-    "baselines": {"repeats"},
-    "llm": {"repeats", "shape"},
-}
-"""What each measurement reads besides the options of all."""
 
 
 def speed(
@@ -53,14 +57,14 @@ def speed(
     root: Path = Path("data"),
     out: Path | None = None,
     source: Path | None = None,
-    repeats: int = 3,
+    repeats: int | None = None,
     test_users: int | None = None,
-    max_epochs: int = 300,
-    patience: int = 20,
+    max_epochs: int | None = None,
+    patience: int | None = None,
     users: int | None = None,
     items: int | None = None,
     interactions: int | None = None,
-    shape: str = "opt-6.7b",
+    shape: str | None = None,
 ) -> None:
     """Measures one hot path and prints JSON: the best of several repeats, and the machine.
 
@@ -75,35 +79,29 @@ def speed(
         root: Folder of the stores; `prepare` writes to a temporary one.
         out: Folder to which the JSON is also written.
         source: Local source of `prepare`.
-        repeats: How often to measure; `train`, which trains once, does not read it.
+        repeats: How often to measure, 3 times when omitted; `train`, which trains once, does not read it.
         test_users: Number of users that `rank` and `lrd` test; all when omitted.
-        max_epochs: Maximum number of epochs of `train`.
-        patience: Epochs that `train` continues without a better validation.
+        max_epochs: Maximum number of epochs of `train`; 300 when omitted.
+        patience: Epochs that `train` continues without a better validation; 20 when omitted.
         users: Users of the world that `prepare` makes (`synthetic` only).
         items: Items of that world.
         interactions: Events of that world.
-        shape: Size of `llm`: `opt-125m`, `opt-1.3b` or `opt-6.7b`.
+        shape: Size of `llm`: `opt-125m`, `opt-1.3b` or `opt-6.7b`, which it is when omitted.
     """
     quieten()
     at_least(1, "", repeats=repeats, test_users=test_users, max_epochs=max_epochs, patience=patience)
-    sizes = {"users": users, "items": items, "interactions": interactions}
-    others = {"source": source, "repeats": repeats, "test_users": test_users, "shape": shape}
-    _refuse_unread(name, sizes | others | {"max_epochs": max_epochs, "patience": patience})
-    world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
-    key, _, recipe = (dataset or DEFAULTS[name]).partition("/")
+    options: dict[str, Any] = {"repeats": repeats, "test_users": test_users, "max_epochs": max_epochs}
+    options |= {"patience": patience, "shape": shape, "source": source}
+    options |= {"users": users, "items": items, "interactions": interactions}
+    given = {option: value for option, value in options.items() if value is not None}
+    chosen = MEASUREMENTS[name]
+    if unread := given.keys() - chosen.reads.keys():
+        told, own = (", ".join(f"--{each.replace('_', '-')}" for each in sorted(of)) for of in (unread, chosen.reads))
+        raise UserError(f"`speed {name}` does not read {told}.", f"Leave it out; {name} reads {own}.")
+    key, _, recipe = (dataset or chosen.dataset).partition("/")
     named = {"recipe": recipe} if recipe else {}
-    data = {"dataset": key, "root": str(root), **named}
-    measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "rank": lambda: measure_rank(data, repeats, test_users),
-        "train": lambda: measure_train(data, max_epochs, patience),
-        "negatives": lambda: measure_negatives(data, repeats),
-        "prepare": lambda: measure_prepare(key, source, repeats, named | world),
-        "lrd": lambda: measure_lrd(data, repeats, test_users),
-        "allmrec": lambda: measure_allmrec(data, repeats),
-        "baselines": lambda: measure_baselines(data, repeats),
-        "llm": lambda: measure_llm(data, repeats, shape),
-    }
-    figures, hardware_now = measures[name](), machine()
+    figures = chosen.measure({"dataset": key, "root": str(root), **named}, **(chosen.reads | given))
+    hardware_now = machine()
     # Makes times of different machines comparable: the work that a matrix product could do in the same time.
     work = {
         figure.replace("seconds", "seconds_times_gflops"): value * hardware_now["matmul_gflops"]
@@ -114,17 +112,6 @@ def speed(
     if out:
         write_atomically(out / "speed.json", text + "\n")
     write(text)
-
-
-def _refuse_unread(name: Name, values: dict[str, Any]) -> None:
-    """Raises a :class:`UserError` for options that would change nothing."""
-    usual = signature(speed).parameters
-    unread = [
-        option for option, value in values.items() if option not in READS[name] and value != usual[option].default
-    ]
-    if unread:
-        options, own = (", ".join(f"--{each.replace('_', '-')}" for each in sorted(of)) for of in (unread, READS[name]))
-        raise UserError(f"`speed {name}` does not read {options}.", f"Leave it out; {name} reads {own}.")
 
 
 def machine() -> dict[str, Any]:

@@ -37,12 +37,13 @@ def measure_negatives(data: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     }
 
 
-def measure_prepare(dataset: str, source: Path | None, repeats: int, world: dict[str, Any]) -> dict[str, Any]:
+def measure_prepare(data: dict[str, Any], repeats: int, source: Path | None, **sizes: int | None) -> dict[str, Any]:
     """Seconds to make a store from a source or from the sizes of a world, and peak memory above the start."""
+    world: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
 
     def make() -> None:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            prepare(dataset, source=source, root=Path(folder), json=True, **world)
+            prepare(**(data | world | {"source": source, "root": Path(folder), "json": True}))
 
     with MemoryAbove(torch.device("cpu")) as memory:
         seconds = best(make, repeats)
