@@ -1,5 +1,6 @@
 """Figures of the papers are read whole, and what has no table or is no number is refused."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -180,13 +181,24 @@ def test_suites_of_a_paper_have_its_data(name: str) -> None:
         if name == "allmrec-paper-generation"
         else read_paper(REPORTED / f"{name.partition('-')[0]}.yaml").recipes
     )
-    recipes = {other.partition("/")[2] for other in (*suite.datasets, *suite.across)}
-    assert recipes <= set(accepted)
-    text = find_suite(name).read_text()
-    assert (
-        all(f"--recipe {recipe}" in text for recipe in recipes - {"5-core"})
-        or "# Same requirements as lrd-paper." in text
-    )
+    text = comments(name)
+    for other in re.findall(r"[Ss]ame requirements as ([\w-]+)", text):
+        text += comments(other)
+    for key, _, recipe in (data.partition("/") for data in (*suite.datasets, *suite.across)):
+        assert recipe in accepted
+        chosen = "" if recipe == "5-core" else f" --recipe {recipe}"
+        for_several = re.search(rf"prepare KEY{chosen}[ `]", text) and re.search(rf"\b{key}\b", text)
+        assert for_several or re.search(rf"prepare {key}{chosen}[ `]", text), f"{key}/{recipe}"
+
+
+def comments(suite: str) -> str:
+    return "\n".join(line for line in find_suite(suite).read_text().splitlines() if line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if name.startswith("lrd-paper")])
+def test_suites_of_lrds_paper_take_the_seeds_of_its_authors(name: str) -> None:
+    seeds = read_suite(find_suite(name)).seeds
+    assert seeds == list(range(2019, 2024)) or (name == "lrd-paper-relations" and seeds == [2019])
 
 
 def test_a_recipe_that_makes_the_papers_data_is_printed_with_its_sizes(paper: Paper) -> None:
