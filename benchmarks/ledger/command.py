@@ -156,7 +156,7 @@ def _csv(entries: dict[str, list[LedgerEntry]]) -> str:
     if records:
         writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        lists = ("recipes", "suites", "runs")
+        lists = ("gpus", "recipes", "suites", "runs")
         writer.writerows(record | {name: " ".join(record[name]) for name in lists} for record in records)
     return stream.getvalue()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 from benchmarks.experiments import parse_yaml
 from benchmarks.leaderboard.rows import Cell, Row, users_per_second
@@ -12,6 +14,8 @@ from benchmarks.standins import STANDIN
 
 RATIOS = {"train_ratio": "train_minutes", "inference_ratio": "case_seconds"}
 """Metrics relative to another method, and the time they are the ratio of."""
+MACHINE = ("processor", "cores", "gpus")
+"""What two machines must have in common for times on them to be compared."""
 Duration = Callable[[Result], float | None]
 
 
@@ -36,28 +40,41 @@ class Durations:
         return None if None in values else Cell.of([value for value in values if value is not None])
 
     def ratio(self, row: Row, other: Row, metric: str) -> Cell | None:
-        """How many times as long as another row a row takes: the ratio of their mean times."""
-        own, usual = (self.cell(one, RATIOS[metric]) for one in (row, other))
-        if own is None or usual is None or not usual.mean:
-            return None
-        return Cell(own.mean / usual.mean, None, min(own.n, usual.n))
+        """How many times as long as another row a row takes, over the seeds that both have."""
+        pairs = self._pairs(row, other, RATIOS[metric])
+        return Cell.of([own / usual for own, usual in pairs]) if pairs and all(usual for _, usual in pairs) else None
+
+    def lead(self, row: Row, other: Row, metric: str) -> Cell | None:
+        """How much longer a row takes than another, over the seeds that both have."""
+        pairs = self._pairs(row, other, metric)
+        return Cell.of([own - usual for own, usual in pairs]) if pairs else None
+
+    def differences(self, metric: str, rows: Sequence[Row], gpus: Sequence[str]) -> list[str]:
+        """Why times of rows may not be compared: those of one with what is printed, those of two with each other.
+
+        Args:
+            metric: What is compared.
+            rows: One row, or two.
+            gpus: The GPUs behind what is printed, as patterns; empty if they do not matter.
+        """
+        if metric not in {*self.measures, *RATIOS}:
+            return []
+        trained = "train_minutes" in (metric, RATIOS.get(metric))
+        known = [self._behind(run) if trained else [run] for row in rows for run in row.runs]
+        machines = [one.environment.get("hardware", {}) for runs in known for one in runs or []]
+        if not all(machines):
+            return ["unknown hardware"]
+        if len(rows) > 1:
+            several = len({str([machine.get(part) for part in MACHINE]) for machine in machines}) > 1
+            return ["times on several machines"] if several else []
+        return [f"other hardware ({_named(one)})" for one in machines if gpus and not _has(one.get("gpus", []), gpus)]
 
     def train_minutes(self, run: Result) -> float | None:
         """Minutes of training of a run and of every run that it is made from, a stand-in language model aside."""
-        needed, seconds = [run.run_id], dict[str, float]()
-        while needed:
-            one = self.found.get(needed.pop())
-            if one is None:
-                return None
-            made_from = one.result.predecessors
-            if CHECKPOINT in made_from:
-                needed.append(made_from[CHECKPOINT])
-            elif "train" not in one.result.seconds:
-                return None
-            else:
-                seconds[one.result.run_id] = one.result.seconds["train"]
-                needed += [name for role, name in made_from.items() if role != STANDIN and name not in seconds]
-        return sum(seconds.values()) / 60
+        runs = self._behind(run)
+        if runs is None or not all("train" in one.seconds for one in runs):
+            return None
+        return sum(one.seconds["train"] for one in runs) / 60
 
     def inference_seconds(self, run: Result) -> float | None:
         """Seconds of the test per batch of ``eval_batch_size`` cases."""
@@ -70,3 +87,33 @@ class Durations:
         """Seconds of the test per case."""
         speed = users_per_second(run)
         return 1 / speed if speed else None
+
+    def _behind(self, run: Result) -> list[Result] | None:
+        """The trainings that a run is made of, that of a stand-in language model aside; ``None`` if one is not here."""
+        needed, runs = [run.run_id], dict[str, Result]()
+        while needed:
+            one = self.found.get(needed.pop())
+            if one is None:
+                return None
+            made_from = one.result.predecessors
+            if CHECKPOINT in made_from:
+                needed.append(made_from[CHECKPOINT])
+            else:
+                runs[one.result.run_id] = one.result
+                needed += [name for role, name in made_from.items() if role != STANDIN and name not in runs]
+        return list(runs.values())
+
+    def _pairs(self, row: Row, other: Row, metric: str) -> list[tuple[float, float]]:
+        """Times of two rows by seed, for the seeds that both have."""
+        own, others = ({run.seed: self.measures[metric](run) for run in one.runs} for one in (row, other))
+        pairs = [(time, others[seed]) for seed, time in own.items() if seed in others]
+        return [(time, usual) for time, usual in pairs if time is not None and usual is not None]
+
+
+def _has(gpus: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether there are as many GPUs as patterns, each of its own."""
+    return len(gpus) == len(patterns) and all(map(fnmatchcase, sorted(gpus), sorted(patterns)))
+
+
+def _named(machine: Mapping[str, Any]) -> str:
+    return ", ".join(machine.get("gpus", [])) or str(machine.get("processor", "no GPU"))

@@ -36,8 +36,9 @@ class LedgerEntry:
         verdict: *Reproduced*: our 95 % interval lies inside the printed figure ± the tolerance, or the ordering is
             separated; *not reproduced*: the interval misses that band, or the opposite is separated; *inconclusive*:
             neither, or our row has a mark that rules out a verdict; *shown, not judged*: no figure decides the claim;
-            *not comparable*: data, text encoder, language model, scoring or settings are not the paper's; *not
-            applicable*: there can be no such figure; *missing*: no run, or no report about one.
+            *not comparable*: data, text encoder, language model, scoring or settings are not the paper's, or times were
+            taken on other hardware; *not applicable*: there can be no such figure; *missing*: no run, or no report
+            about one.
         why: Reason for the verdict, unless the figures explain it.
         runs: Ids of our runs, or of the store.
         cases: Number of our test cases.
@@ -130,15 +131,16 @@ class Ledger:
         return LedgerEntry(printed, ours, verdict, _joined(reasons), found.runs, found.table.cases)
 
     def ordering(self, paper: Paper, claim: Claim) -> LedgerEntry:
-        """An ordering, compared with the two rows of one table chosen for it.
+        """An ordering, compared with the two rows of one table chosen for it; or a statement about one row.
 
-        Where the paper reads what language models write, so does the comparison if every such answer is stored.
+        Where the paper reads what language models write, so does the comparison if every such answer is stored. An
+        ordering by time, or by a figure of reports, is judged by the lead over seeds.
         """
         found = self._facing(paper, claim, claim.methods)
         if isinstance(found, LedgerEntry):
             return found
-        if claim.metric in FIGURES:
-            return self._by_reports(paper, claim, found)
+        if claim.metric in FIGURES or claim.metric in self.durations.measures or not claim.worse:
+            return self._over_seeds(paper, claim, found)
         table, (better, worse) = found
         metrics = [answers_of(claim, row) or claim.metric for row in found.rows]
         written = any(answers_of(claim, row) for row in found.rows)
@@ -155,12 +157,21 @@ class Ledger:
         reasons = [why, "by written answers" if read else "by likelihood of titles" if written else ""]
         return LedgerEntry(claim, ours, verdict, _joined(reasons), found.runs, table.cases)
 
-    def _by_reports(self, paper: Paper, claim: Claim, found: Facing) -> LedgerEntry:
-        """A claim, compared with reports about the rows chosen for it: an ordering by the lead over seeds."""
-        ours = self.reports.cell(found.rows, claim)
+    def _over_seeds(self, paper: Paper, claim: Claim, found: Facing) -> LedgerEntry:
+        """A claim, compared with times of the rows chosen for it or reports about them: by the lead over seeds."""
+        ours, reported = self._claimed(found.rows, claim), claim.metric in FIGURES
         assert ours is not None
         verdict, why = self._barred(paper, claim, found) or over_seeds(ours, max(row.needed for row in found.rows))
-        return LedgerEntry(claim, ours, verdict, why, self.reports.runs(found.rows, claim))
+        runs = self.reports.runs(found.rows, claim) if reported else found.runs
+        return LedgerEntry(claim, ours, verdict, why, runs, None if reported else found.table.cases)
+
+    def _claimed(self, rows: tuple[Row, ...], claim: Claim) -> Cell | None:
+        """The figure that a claim is about: of reports or of times the lead of the first row, else that of the row."""
+        if claim.metric in FIGURES:
+            return self.reports.cell(rows, claim)
+        if claim.worse:
+            return self.durations.lead(rows[0], rows[1], claim.metric)
+        return self.cell_of(rows, claim.metric)
 
     def _stored(self, table: Table, row: Row, metric: str) -> bool:
         """Whether a metric is known for each case of a row's runs."""
@@ -223,18 +234,23 @@ class Ledger:
         return first[0]
 
     def _order(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[bool, bool, int, bool, int]:
-        differs = bool(self.conditions.differences(paper, reported, one))
+        differs = bool(self._differences(paper, reported, one))
         # Rows under other names stand for those under the paper's only where these are not made like the paper's.
         own = all(row.runs[0].method == name for row, name in zip(one.rows, methods_of(reported), strict=False))
         return differs, own == differs, -one.seeds, not one.headline, -one.table.cases
 
     def _barred(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> tuple[Verdict, str] | None:
         """Verdict and reasons for rows that may not be judged, or for a claim that no figure decides."""
-        differ = _joined([reported.place.differs, *self.conditions.differences(paper, reported, one)])
+        differ = _joined([reported.place.differs, *self._differences(paper, reported, one)])
         reasons = _joined([differ, *self.conditions.caveats(paper, one)])
         if isinstance(reported, Claim) and reported.unjudged:
             return "shown, not judged", _joined([reported.unjudged, reasons])
         return ("not comparable" if differ else "inconclusive", reasons) if reasons else None
+
+    def _differences(self, paper: Paper, reported: ReportedFigure | Claim, one: Facing) -> list[str]:
+        """The parts of rows that are not the paper's, and the hardware on which their times may not be compared."""
+        others = self.durations.differences(reported.metric, one.rows, reported.place.gpus)
+        return [*self.conditions.differences(paper, reported, one), *dict.fromkeys(others)]
 
     def _rows(self, paper: Paper, place: Place, dataset: str, methods: tuple[str, ...]) -> Iterable[Facing]:
         for table in self.tables:
@@ -253,8 +269,8 @@ class Ledger:
 
     def _has(self, one: Facing, reported: ReportedFigure | Claim) -> bool:
         metric = reported.metric
-        if isinstance(reported, Claim) and metric in FIGURES:
-            return self.reports.cell(one.rows, reported) is not None
+        if isinstance(reported, Claim) and (metric in FIGURES or metric in self.durations.measures):
+            return self._claimed(one.rows, reported) is not None
         of = [one.rows] if metric in RATIOS else [(row,) for row in one.rows]
         return all(self.cell_of(rows, metric) is not None for rows in of)
 

@@ -30,6 +30,7 @@ class Place:
         differs: Why no run here can be compared with it; empty if one can.
         source: Where it is printed, if not in the paper.
         relative_to: Method to which ratios are relative.
+        gpus: GPUs on which minutes and seconds were taken, as patterns, as far as they are known.
         recipes: Recipes that make the data behind it.
     """
 
@@ -42,6 +43,7 @@ class Place:
     differs: str = ""
     source: str = ""
     relative_to: str = ""
+    gpus: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
 
 
@@ -234,6 +236,7 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
                 recipes=_recipes(values, table),
             )
             yield place, column, table
+                gpus=tuple(table.get("gpus", ())),
 
 
 def _figures(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:

@@ -319,6 +319,7 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
 
 
 def _relative(table: dict[str, Any], where: str, usual: Any) -> None:  # noqa: ANN401
+            "gpus": list_of(text),
     """Refuses ratios that do not say to which method they are relative, and orderings by ratio."""
     figures = [entry for column in table["columns"] for entry in column["values"].values()]
     metrics = {name for entry in figures for name in _metrics(entry, usual)}
