@@ -180,7 +180,13 @@ def other_models(run: Result, paper: Paper) -> list[str]:
         "language model": (run.language_model, paper.language_models),
         "text encoder": (run.text_encoder, paper.encoders_of(run.method)),
     }
-    return [f"other {kind} ({own})" for kind, (own, papers) in models.items() if own and not named(own, papers)]
+    others = [f"other {kind} ({own})" for kind, (own, papers) in models.items() if own and not named(own, papers)]
+    recipe = run.data.get("recipe")
+    # A file holds a vector per item by number alone, and the numbers depend on the recipe.
+    misplaced = (run.text_encoder or "").startswith("file:") and recipe not in paper.file_recipes.get(
+        run.dataset, [recipe]
+    )
+    return [*others, *([f"vectors in another order of items (recipe {recipe})"] if misplaced else [])]
 
 
 def whole_epochs(run: Finished) -> int:

@@ -115,6 +115,7 @@ class Paper:
         language_models: The paper's language models; any other is a stand-in.
         text_encoders: The encoders of the paper's text vectors, as patterns.
         own_text_encoders: The same by method, for methods that read texts with another encoder.
+        file_recipes: Recipes by data set that number items as the paper's files of vectors do; all others by default.
         epochs: Epochs of training by method, as patterns that variants match, too; as far as they are printed.
         settings: Settings by method or `DATASET/METHOD`, as patterns: values by option of `recbench run`, without
             ``init_args``, or by the role of a run that it builds on and an option of that run. Later patterns replace
@@ -133,6 +134,7 @@ class Paper:
     language_models: tuple[str, ...] = ()
     text_encoders: tuple[str, ...] = ()
     own_text_encoders: dict[str, list[str]] = field(default_factory=dict)
+    file_recipes: dict[str, list[str]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
@@ -186,6 +188,7 @@ def read_paper(path: Path) -> Paper:
         language_models=tuple(requires.get("language_model", ())),
         text_encoders=tuple(requires.get("text_encoder", ())),
         own_text_encoders=requires.get("own_text_encoder", {}),
+        file_recipes=requires.get("file_recipe", {}),
         epochs=requires.get("epochs", {}),
         settings=requires.get("settings", {}),
         copies=values.get("copies", {}),
@@ -233,10 +236,10 @@ def _columns(values: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any],
                 differs=table.get("differs", ""),
                 source=table.get("source", ""),
                 relative_to=table.get("relative_to", ""),
+                gpus=tuple(table.get("gpus", ())),
                 recipes=_recipes(values, table),
             )
             yield place, column, table
-                gpus=tuple(table.get("gpus", ())),
 
 
 def _figures(values: Mapping[str, Any]) -> Iterator[ReportedFigure]:

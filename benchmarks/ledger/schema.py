@@ -225,6 +225,7 @@ def _paper(values: dict[str, Any]) -> None:
         },
     )
     own = values.get("metric")
+            "file_recipe": mapping_of(data_set, list_of(recipe)),
     metric(own, "metric")
     fields(
         {

@@ -149,6 +149,26 @@ def test_runs_with_other_settings_than_the_papers_get_no_verdict(
     assert why in figure["why"]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "recipe", "why"),
+    [
+        ("amazon-office", "released", "fewer than 5 seeds"),
+        ("amazon-office", "lrd-released", "vectors in another order of items (recipe lrd-released)"),
+        ("amazon-electronics", "lrd", "vectors in another order of items (recipe lrd)"),
+        ("ml-100k", "lrd-released", "fewer than 5 seeds"),
+    ],
+)
+def test_vectors_of_a_file_are_the_papers_only_in_its_order_of_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, recipe: str, why: str
+) -> None:
+    made: dict[str, Any] = {"dataset": dataset, "data": {"recipe": recipe}, "protocol": "sampled-99"}
+    for method, more in (("rcf_lrd", {"text_encoder": "file:/any.feat.GPT:float64"}), ("rcf", {})):
+        as_printed(made_run(tmp_path, method, 0.4, **made, **more), "lrd", method)
+    found = entries(tmp_path, REPORTED / "lrd.yaml", capsys)
+    overall = "with LRD, either model is above both without it and all other methods"
+    assert found[overall, "rcf_lrd > rcf"]["why"] == why
+
+
 def test_a_logged_figure_of_a_short_training_is_not_comparable_with_runs_of_any_length(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
