@@ -20,14 +20,16 @@ from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Ledger, LedgerEntry, Prepared
 from benchmarks.ledger.reported import REPORTED, Claim, Paper, paper_names, read_paper
-from benchmarks.ledger.schema import COUNTS
+from benchmarks.ledger.schema import COUNTS, SPLIT_COUNTS
 from common.data.store import read_store
 
-DECIMALS = dict.fromkeys(COUNTS, 0) | {
+DECIMALS = dict.fromkeys((*COUNTS, *SPLIT_COUNTS, "parameters", "pairs"), 0) | {
     "train_minutes": 1,
+    "loss": 3,
+    "density": 6,
     **dict.fromkeys(("average_length", "inference_seconds", "train_ratio", "inference_ratio"), 2),
 }
-"""Decimals of metrics that are not shares."""
+"""Decimals of metrics that are not shares, by name or by its first word."""
 
 
 def ledger(
@@ -80,12 +82,15 @@ def entries_of(
 
 
 def store_figures(root: Path) -> list[Prepared]:
-    """Users, items, interactions, triplets and average length (to two decimals, as printed) of every store."""
+    """Counts, and average length and density to as many decimals as printed, of every store."""
     found = []
     for path in sorted(root.glob("*/[!.]*/manifest.json")):
         manifest = read_store(path.parent).manifest
         figures: dict[str, float] = {name: int(getattr(manifest, f"num_{name}")) for name in COUNTS}
+        parts = manifest.splits.get("leave_one_out", {})
+        figures |= {name: int(parts[name]) for name in SPLIT_COUNTS if name in parts}
         figures["average_length"] = round(manifest.num_interactions / max(manifest.num_users, 1), 2)
+        figures["density"] = round(manifest.num_interactions / max(manifest.num_users * manifest.num_items, 1), 6)
         data = Data(manifest.dataset, manifest.recipe, manifest.time)
         found.append(Prepared(data, path.parent.name, figures))
     return found
@@ -184,4 +189,5 @@ def figure_of(value: float | None, metric: str, sign: bool = False) -> str:
     """A figure as the ledger shows it, empty if there is none."""
     if value is None:
         return ""
-    return f"{value:{'+' if sign else ''},.{DECIMALS.get(metric, 4)}f}"
+    decimals = DECIMALS.get(metric, DECIMALS.get(metric.partition("_")[0], 4))
+    return f"{value:{'+' if sign else ''},.{decimals}f}"

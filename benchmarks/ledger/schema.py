@@ -23,8 +23,12 @@ Check = Callable[[Any, str], None]
 SHARE = re.compile(r"(hr|ndcg)@[1-9]\d*|mrr")
 """Metrics between 0 and 1."""
 COUNTS = ("users", "items", "interactions", "triplets")
-MEASURES = (*COUNTS, "average_length", "train_minutes", "inference_seconds", *RATIOS)
-"""Metrics that are not shares."""
+SPLIT_COUNTS = ("train_events", "val_cases", "test_cases")
+SIZES = (*COUNTS, *SPLIT_COUNTS, "average_length", "density")
+MEASURES = (*SIZES, "train_minutes", "inference_seconds", *RATIOS)
+"""Metrics that are not shares of test cases."""
+UNMEASURED = re.compile(r"parameters|(loss|pairs)(_\w+)?")
+"""Figures with which no run or store can be compared."""
 ANSWERS = ("generated/hr@1", "generated/legacy_hr@1")
 """Metrics of what a language model writes."""
 OPTION = re.compile(r"(\w+\.)?(model|data|trainer)(\.\w+)+")
@@ -172,7 +176,8 @@ def setting(value: Any, where: str) -> None:  # noqa: ANN401
 
 def metric(value: Any, where: str) -> None:  # noqa: ANN401
     """Refuses anything but a metric."""
-    if not (isinstance(value, str) and (SHARE.fullmatch(value) or value in MEASURES)):
+    known = isinstance(value, str) and (SHARE.fullmatch(value) or UNMEASURED.fullmatch(value) or value in MEASURES)
+    if not known:
         raise _MisplacedError(where, "a metric", value, nearest(str(value), ["hr@1", "ndcg@10", "mrr", *MEASURES]))
 
 
@@ -206,7 +211,7 @@ def labels() -> frozenset[str]:
 def _paper(values: dict[str, Any]) -> None:
     """Checks a whole file, beginning with the fields on which others depend."""
     data_set, recipe = one_of(DATASETS, "data set"), one_of(_recipes(), "recipe")
-    sizes = fields({}, dict.fromkeys((*COUNTS, "average_length"), number))
+    sizes = fields({}, dict.fromkeys(SIZES, number))
     statistics = fields(
         {"table": text, "datasets": mapping_of(data_set, sizes)},
         {"notes": mapping_of(data_set, text), "source": text, "recipe": mapping_of(data_set, list_of(recipe))},
@@ -220,12 +225,12 @@ def _paper(values: dict[str, Any]) -> None:
             "language_model": list_of(text),
             "text_encoder": list_of(text),
             "own_text_encoder": mapping_of(methods, list_of(text)),
+            "file_recipe": mapping_of(data_set, list_of(recipe)),
             "epochs": mapping_of(pattern_of(known, "method"), number),
             "settings": mapping_of(setting_place(known), mapping_of(option, setting)),
         },
     )
     own = values.get("metric")
-            "file_recipe": mapping_of(data_set, list_of(recipe)),
     metric(own, "metric")
     fields(
         {
@@ -314,18 +319,20 @@ def _table(value: Any, where: str, method: Check, own: Any) -> None:  # noqa: AN
             "source": text,
             "aliases": mapping_of(method, method),
             "relative_to": method,
+            "gpus": list_of(text),
         },
     )(value, str(name))
     _relative(value, str(name), usual)
 
 
 def _relative(table: dict[str, Any], where: str, usual: Any) -> None:  # noqa: ANN401
-            "gpus": list_of(text),
-    """Refuses ratios that do not say to which method they are relative, and orderings by ratio."""
+    """Refuses ratios without the method to which they are relative, orderings by ratio, and what can face nothing."""
     figures = [entry for column in table["columns"] for entry in column["values"].values()]
     metrics = {name for entry in figures for name in _metrics(entry, usual)}
     if metrics & set(RATIOS) and "relative_to" not in table:
         raise _MisplacedError(where, "a field 'relative_to' for ratios", sorted(table))
+    if any(map(UNMEASURED.fullmatch, metrics)) and not {"differs", "not_applicable"} & set(table):
+        raise _MisplacedError(where, "a field 'differs' or 'not_applicable' for what no run measures", sorted(table))
     if usual in RATIOS and any({"best", "above"} & set(column) for column in table["columns"]):
         raise _MisplacedError(where, "no orderings by ratio", usual, f"Order by {RATIOS[usual]} in a table of its own.")
 

@@ -11,9 +11,11 @@ import pytest
 from allmrec.baselines.recformer import FROM_SCRATCH
 from benchmarks.__main__ import main
 from benchmarks.leaderboard.rows import Cell
+from benchmarks.ledger.command import figure_of, store_figures
 from benchmarks.ledger.conditions import Data
 from benchmarks.ledger.judge import Prepared, Verdict, against_band
 from benchmarks.ledger.reported import REPORTED, Place, ReportedFigure
+from common.data.store import read_store
 from tests.benchmarks.ledger.made_papers import DATA, TINY, as_printed, written
 from tests.benchmarks.made_results import made_run
 
@@ -330,6 +332,27 @@ def test_counts_are_exact_and_stores_stand_alone(
     found = [record for record in records(tmp_path, capsys) if not record["method"]]
     assert {record["verdict"] for record in found} == {"not comparable"}
     assert [record["why"] for record in found] == ["other data (recipe whole)", "other data (ordinal times)"]
+
+
+def test_a_store_has_its_density_and_the_parts_of_its_split(root: Path) -> None:
+    found = store_figures(root)
+    assert found
+    for store in found:
+        opened = read_store(root / store.data.dataset / store.name)
+        split, events = opened.split(), opened.interactions().height
+        tested, validated = (len(split[part]["user"]) for part in ("test", "val"))
+        assert store.figures["test_cases"] == tested
+        assert store.figures["train_events"] + validated + tested == events
+        cells = store.figures["users"] * store.figures["items"]
+        assert store.figures["density"] == pytest.approx(events / cells, abs=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [("pairs_brand", "7"), ("parameters", "7"), ("loss_kge", "7.000"), ("density", "7.000000"), ("hr@5", "7.0000")],
+)
+def test_figures_have_the_decimals_of_their_kind(metric: str, text: str) -> None:
+    assert figure_of(7.0, metric) == text
 
 
 def test_counts_may_follow_from_other_recipes_than_figures(

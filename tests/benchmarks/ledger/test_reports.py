@@ -148,6 +148,16 @@ def test_an_ordering_of_ranks_may_be_shown_alone(tmp_path: Path, capsys: pytest.
     assert row["difference"] == pytest.approx(0.1)
 
 
+def test_a_statement_may_show_the_papers_metric_of_one_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        made_run(tmp_path / "runs", "kda_lrd", 0.4, seed, **DATA)
+    (row,) = claimed(tmp_path, capsys, LATENT.replace("    metric: latent_cosine\n", ""))
+    assert (row["verdict"], row["why"]) == ("shown, not judged", "There is no measure.")
+    assert (row["ours"], row["difference"], len(row["runs"])) == (pytest.approx(0.4), None, 2)
+
+
 def test_the_page_has_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made_run(tmp_path / "runs", "kda_lrd", 0.2, **DATA)
     report(run, "lrd-ml-100k-relations", "analyse", ANALYSIS)
