@@ -216,14 +216,12 @@ class Recommender(L.LightningModule, ABC):
     def transfer(self, checkpoint: dict[str, Any], catalogue: Catalogue) -> None:
         """Loads weights trained on another data set for a ``catalogue`` whose items are known only by their texts.
 
-        Refused by default; a model that reads items only by their texts overrides this.
-
         Args:
             checkpoint: Checkpoint of a training on another data set.
             catalogue: Catalogue of the items to be ranked; replaces the call of :meth:`attach`.
 
         Raises:
-            UserError: If the model knows items by their ids, so that a transfer is not possible.
+            UserError: If the model knows items by their ids, as it does unless its class overrides this.
         """
         raise UserError(
             f"{type(self).__name__} knows items by their ids and is not applicable to those of another data set",
