@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,7 @@ class Measurement(NamedTuple):
 
     dataset: str
     """Data set when none is named."""
-    reads: Mapping[str, Any]
+    reads: dict[str, Any]
     """What it reads besides the options of all, and the values of what is omitted."""
     measure: Callable[..., dict[str, Any]]
     """Receives the arguments of the data, and what it reads."""

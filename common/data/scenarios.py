@@ -80,7 +80,7 @@ def slices_of_events(split: Split) -> dict[str, Bool[Tensor, "m"]]:
 def _popularity(count: Int[Tensor, "i_plus_1"], target: Int[Tensor, "m"]) -> dict[str, Tensor]:
     by_items = popularity_rank(count[1:], torch.ones_like(count[1:]))[target - 1]
     by_interactions = popularity_rank(count[1:], count[1:])[target - 1]
-    masks = {}
+    masks = dict[str, Tensor]()
     for reading, rank in (("", by_items), ("_by_interactions", by_interactions)):
         # Where most items were never trained on, their shared rank is not low, and they are cold all the same.
         cold, warm = (rank <= TAIL) | (count[target] == 0), rank >= 1 - TAIL
