@@ -162,8 +162,9 @@ def test_vectors_of_a_file_are_the_papers_only_in_its_order_of_items(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, recipe: str, why: str
 ) -> None:
     made: dict[str, Any] = {"dataset": dataset, "data": {"recipe": recipe}, "protocol": "sampled-99"}
-    for method, more in (("rcf_lrd", {"text_encoder": "file:/any.feat.GPT:float64"}), ("rcf", {})):
-        as_printed(made_run(tmp_path, method, 0.4, **made, **more), "lrd", method)
+    reads: dict[str, Any] = {"text_encoder": "file:/any.feat.GPT:float64"}
+    as_printed(made_run(tmp_path, "rcf_lrd", 0.4, **made, **reads), "lrd", "rcf_lrd")
+    as_printed(made_run(tmp_path, "rcf", 0.4, **made), "lrd", "rcf")
     found = entries(tmp_path, REPORTED / "lrd.yaml", capsys)
     overall = "with LRD, either model is above both without it and all other methods"
     assert found[overall, "rcf_lrd > rcf"]["why"] == why

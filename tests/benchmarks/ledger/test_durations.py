@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.ledger.reported import REPORTED, read_paper
+from benchmarks.ledger.reported import REPORTED, Claim, ReportedFigure, read_paper
 from benchmarks.runs import CONFIG
 from tests.benchmarks.ledger.made_papers import DATA, TINY, written
 from tests.benchmarks.made_results import made_run
@@ -167,7 +167,8 @@ def test_an_ordering_by_time_is_judged_over_seeds_on_one_machine(
 def test_speed_that_a_paper_claims_is_barred_by_nothing_but_conditions_on_runs() -> None:
     allmrec = read_paper(REPORTED / "allmrec.yaml")
     of_time = ("train_minutes", "inference_seconds", "train_ratio", "inference_ratio")
-    own = [one for one in (*allmrec.cells, *allmrec.claims) if one.metric in of_time and not one.place.source]
+    printed: list[ReportedFigure | Claim] = [*allmrec.cells, *allmrec.claims]
+    own = [one for one in printed if one.metric in of_time and not one.place.source]
     assert len(own) == 12
     assert {one.place.differs for one in own} == {""}
     assert {one.metric for one in own if not one.place.gpus} == {"train_ratio", "inference_ratio"}

@@ -339,7 +339,8 @@ def test_a_store_has_its_density_and_the_parts_of_its_split(root: Path) -> None:
     assert found
     for store in found:
         opened = read_store(root / store.data.dataset / store.name)
-        split, events = opened.split(), opened.interactions().height
+        split = opened.split()
+        events = len(split["sequences"]["items"])
         tested, validated = (len(split[part]["user"]) for part in ("test", "val"))
         assert store.figures["test_cases"] == tested
         assert store.figures["train_events"] + validated + tested == events
