@@ -104,8 +104,8 @@ def test_the_papers_joint_loss_and_its_gradients_are_those_of_a_loop_over_pairs_
     made = model(discovery=LatentRelationDiscovery(2), weight_lrd=0.5, weight_kge=0.3).double()
     known = catalogue()
     made.attach(known)
-    batch = batch_with_triplets()
-    batch = {name: value if name == "triplets" else value[-6:] for name, value in batch.items()}
+    whole = batch_with_triplets()
+    batch: Any = {name: value if name == "triplets" else value[-6:] for name, value in whole.items()}
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     batch["negative_history"] = torch.randint(1, toy.NUM_ITEMS + 1, batch["history"].shape)
