@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.html.section import ASSETS, aligned, filled, now, section
+from benchmarks.html.section import ASSETS, alignment, filled, now, section
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.sources import Finished
 from benchmarks.ledger.command import entries_of, heading_of, record_of, texts_of
@@ -89,5 +89,5 @@ def _row(record: dict[str, Any]) -> str:
         cells["runs"] = (
             f"<details><summary>{len(record['runs'])}</summary>{'<br>'.join(map(escape, record['runs']))}</details>"
         )
-    content = "".join(f"<td{aligned(name in LEFT)}>{text}</td>" for name, text in cells.items())
+    content = "".join(f"<td{alignment(name in LEFT)}>{text}</td>" for name, text in cells.items())
     return f'<tr data-verdict="{record["verdict"]}">{content}</tr>'

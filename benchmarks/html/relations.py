@@ -9,7 +9,7 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
-from benchmarks.html.section import ASSETS, aligned, filled, section
+from benchmarks.html.section import ASSETS, alignment, filled, section
 
 CAPTIONS = {
     "cosines": ("Likeness", "Cosine of every two relation vectors. Relations that score alike have a cosine near 1."),
@@ -168,7 +168,8 @@ def table(title: str, text: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     columns = {name: isinstance(value, str) for name, value in rows[0].items()}
     cells = (
-        "".join(f"<td{aligned(left)}>{_cell(row.get(name, ''))}</td>" for name, left in columns.items()) for row in rows
+        "".join(f"<td{alignment(left)}>{_cell(row.get(name, ''))}</td>" for name, left in columns.items())
+        for row in rows
     )
     names = {escape(name.replace("_", " ")): left for name, left in columns.items()}
     return section(title, escape(text), names, "".join(f"<tr>{row}</tr>" for row in cells))

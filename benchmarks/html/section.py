@@ -37,7 +37,7 @@ def section(title: str, about: str, columns: Mapping[str, bool], body: str) -> s
         body: The rows, as HTML.
     """
     head = "".join(
-        f'<th scope="col"{aligned(left)} style="padding:.55rem .7rem">{name}</th>' for name, left in columns.items()
+        f'<th scope="col"{alignment(left)} style="padding:.55rem .7rem">{name}</th>' for name, left in columns.items()
     )
     return (
         f'<section><div class="heading"><h2>{escape(title)}</h2><p>{about}</p></div>'
@@ -46,6 +46,6 @@ def section(title: str, about: str, columns: Mapping[str, bool], body: str) -> s
     )
 
 
-def aligned(left: bool) -> str:
+def alignment(left: bool) -> str:
     """The attribute of a cell of a column."""
     return ' class="left"' if left else ""
