@@ -68,6 +68,7 @@ class _Dialect:
 
     @property
     def kinds(self) -> dict[str, _Kind]:
+        """What each field must hold."""
         return {
             self.user: "some text",
             self.item: "some text",
