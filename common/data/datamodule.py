@@ -197,7 +197,14 @@ class SequenceDataModule(L.LightningDataModule):
             return self.store.split(self.split)
         # Preparation makes this split of recorded times only; here the user has allowed imputed ones.
         sequences = self.store.split()["sequences"]
-        return global_temporal(sequences, cut_times(sequences))
+        try:
+            return global_temporal(sequences, cut_times(sequences))
+        except ValueError as error:
+            # A ready-made split need not follow time.
+            raise UserError(
+                f"--data.split global_temporal does not fit {self.manifest.dataset}: {error}",
+                "Choose --data.split leave_one_out.",
+            ) from error
 
     def _test_users(self) -> int | Literal["all"]:
         if self.test_users is None:

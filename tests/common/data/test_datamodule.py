@@ -42,9 +42,12 @@ def manifest(time: TimeKind, fingerprint: str) -> Manifest:
     )
 
 
-def write(root: Path, histories: list[list[int]], time: TimeKind = "real") -> Split:
+def write(root: Path, histories: list[list[int]], time: TimeKind = "real", newest_first: bool = False) -> Split:
     split = split_of(histories)
     events = split["sequences"]
+    by_time = global_temporal(events, (5000, 7000))
+    if newest_first:
+        events["times"] *= -1
     drawn = torch.randint(1, NUM_ITEMS + 1, (len(split["val"]["user"]), NUM_NEGATIVES), dtype=torch.int32)
     items = {name: [f"{name} {i}" for i in range(NUM_ITEMS)] for name in ("item", "title", "text", "description")}
     interactions = {
@@ -57,7 +60,7 @@ def write(root: Path, histories: list[list[int]], time: TimeKind = "real") -> Sp
         items=pl.DataFrame(items),
         users=pl.DataFrame({"user": [f"u{u}" for u in range(NUM_USERS)]}),
         relations=pl.DataFrame({"head": [1], "relation": ["complement"], "tail": [2]}),
-        splits={"leave_one_out": split, "global_temporal": global_temporal(events, (5000, 7000))},
+        splits={"leave_one_out": split, "global_temporal": by_time},
         candidates={("leave_one_out", "sampled-9"): {"val": drawn, "test": drawn.flip(0)}},
     )
     write_store(root, manifest(time, "0" * 64), tables)
@@ -379,6 +382,13 @@ def test_global_temporal_needs_recorded_times_or_leave(tmp_path: Path) -> None:
         SequenceDataModule("tiny", root=str(tmp_path), split="global_temporal")
     data = SequenceDataModule("tiny", root=str(tmp_path), split="global_temporal", allow_imputed_time=True)
     assert len(data.events["test"]["user"]) > 0
+
+
+def test_a_split_by_time_of_histories_out_of_order_is_refused_with_the_cure(tmp_path: Path) -> None:
+    write(tmp_path, random_histories(NUM_USERS, NUM_ITEMS, 12), time="imputed", newest_first=True)
+    data = SequenceDataModule("tiny", root=str(tmp_path), split="global_temporal", allow_imputed_time=True)
+    with pytest.raises(UserError, match="does not fit tiny"):
+        data.train_dataloader()
 
 
 def test_data_without_instances_or_cases_say_so(tmp_path: Path) -> None:
