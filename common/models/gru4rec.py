@@ -64,8 +64,8 @@ class GRU4Rec(SequentialRecommender):
         logq: Factor of the log popularity that ``session`` subtracts from training scores.
         elu: α of the exponential linear unit before BPR-max in ``session``, or ``None``.
         momentum: Momentum of Adagrad (``session``).
-        sparse: Whether a step of ``session`` changes only the item vectors in use. Gradient clipping and the NCCL
-            backend require ``False``.
+        sparse: Whether a step of ``session`` changes only the item vectors in use; with ``ce`` all are. Gradient
+            clipping and the NCCL backend require ``False``.
         objective: Training loss; by default sampled softmax in ``session``, BPR in ``prefix``, full softmax in
             ``allpos``.
         calibration: The ``t`` of gBCE.
@@ -124,10 +124,10 @@ class GRU4Rec(SequentialRecommender):
         self.item_bias = ItemEmbedding(num_items, 1) if variant != "prefix" else None
         self.dropout_embedding = Dropout(dropout_embedding, "dropout_embedding")
         self.dropout_hidden = Dropout(dropout_hidden, "dropout_hidden")
-        # DistributedDataParallel learns from the tables which gradients to expect.
+        # DistributedDataParallel learns from the tables which gradients to expect; the full softmax reads all rows.
         for table in (self.item_embedding, self.item_bias):
             if table is not None:
-                table.sparse = sparse and variant == "session"
+                table.sparse = sparse and variant == "session" and self.objective != "ce"
         # Bits of float64 kept as whole numbers, which no change of the module's type rounds.
         popularity = torch.linspace(0, 1, num_items + 1, dtype=torch.float64).view(torch.long)
         self.register_buffer("popularity", popularity, persistent=False)

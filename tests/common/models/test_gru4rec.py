@@ -269,6 +269,16 @@ def test_every_objective_trains(variant: Variant, objective: Objective) -> None:
     assert float(grad.norm()) > 0
 
 
+@pytest.mark.parametrize("objective", ["bpr_max", "sampled_softmax", "ce"])
+def test_tables_tell_the_kind_of_gradient_that_a_step_gives_them(objective: Objective) -> None:
+    model = _model(objective=objective)
+    model.loss(next(toy.session_batches()))["loss"].backward()
+    assert model.item_bias is not None
+    for table in (model.item_embedding, model.item_bias):
+        assert table.weight.grad is not None
+        assert table.weight.grad.is_sparse == table.sparse
+
+
 def test_sparse_and_dense_steps_learn_the_same_without_momentum() -> None:
     weights = []
     for sparse in (True, False):
