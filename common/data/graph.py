@@ -103,4 +103,5 @@ def training_targets(split: Split, limit: int, seed: int) -> NDArray[np.int64]:
     places = place[(place > split["sequences"]["offsets"][users]) & is_training(split)].numpy()
     if len(places) <= limit:
         return places
-    return np.sort(np.random.default_rng(seed).choice(places, limit, replace=False))
+    # NumPy takes no negative seeds.
+    return np.sort(np.random.default_rng(seed % 2**64).choice(places, limit, replace=False))

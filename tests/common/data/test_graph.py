@@ -68,12 +68,13 @@ def test_a_shared_value_links_and_an_unknown_one_does_not() -> None:
     assert rates == {"x": 0.25, "any_relation": 0.25, "brand": 0.25, "any": 0.5}
 
 
-def test_training_targets_have_a_history_and_are_training_events() -> None:
+@pytest.mark.parametrize("seed", [0, -1])
+def test_training_targets_have_a_history_and_are_training_events(seed: int) -> None:
     histories = random_histories(10, 9, 8)
     split = split_of(histories)
     offsets, ends = split["sequences"]["offsets"].tolist(), split["train_end"].tolist()
     expected = [place for user in range(1, 11) for place in range(offsets[user] + 1, ends[user])]
-    assert training_targets(split, 10_000, 0).tolist() == expected
-    sample = training_targets(split, 5, 0)
+    assert training_targets(split, 10_000, seed).tolist() == expected
+    sample = training_targets(split, 5, seed)
     assert len(sample) == 5
     assert set(sample.tolist()) <= set(expected)
