@@ -44,8 +44,10 @@ class _MeanForUntrained(nn.Embedding):
 
     def mean(self, trained: Bool[Tensor, "n_plus_1"]) -> Float[Tensor, "d"]:
         """Mean vector of the trained rows, shape ``(width,)``."""
-        share = trained.to(self.weight.dtype)
-        return share @ self.weight / share.sum().clamp(min=1)
+        total = trained.to(self.weight.dtype) @ self.weight
+        # Not in float16, which ends at 65,504.
+        exact = total.to(torch.promote_types(total.dtype, torch.float32))
+        return (exact / trained.sum().clamp(min=1)).to(total.dtype)
 
     def kept(self, trained: Bool[Tensor, "n_plus_1"]) -> Bool[Tensor, "n_plus_1"]:
         """Rows that scoring uses as they are."""

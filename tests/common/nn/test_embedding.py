@@ -29,6 +29,12 @@ def test_a_lookup_picks_from_the_table_without_making_it(
     assert torch.equal(embedding(ids), expected)
 
 
+def test_more_rows_than_half_precision_counts_have_a_mean() -> None:
+    embedding = ItemEmbedding(70_000, 1).half()
+    torch.nn.init.constant_(embedding.weight, 0.25)
+    assert embedding.mean(torch.arange(70_001) > 0).item() == 0.25
+
+
 class Doubled(ItemEmbedding):
     """A table of twice the weights."""
 
