@@ -61,7 +61,7 @@ def kept_vectors(
     try:
         with replacing(path) as part:
             save_file({"vectors": vectors.contiguous()}, part, metadata={"encoder": json.dumps(dict(identity))})
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         rank_zero_warn(f"{path} cannot be written, so that its vectors are made anew next time: {error}")
     return vectors
 

@@ -1,5 +1,6 @@
 """The cache hits when nothing changed, misses when anything did, and never keeps half of it."""
 
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_another_revision_misses(tmp_path: Path) -> None:
     encoder = Counting(revision="2")
     text_vectors(encoder, ["a"], tmp_path)
     assert encoder.encoded == ["a"]
+
+
+def test_vectors_that_do_not_fit_on_the_disk_are_used_all_the_same(tmp_path: Path) -> None:
+    texts = [str(number) for number in range(1000)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.warns(UserWarning, match="cannot be written"):
+            vectors = text_vectors(Counting(), texts, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert vectors[:, 0].tolist() == [len(text) for text in texts]
+    assert not list(tmp_path.iterdir())
 
 
 def test_degenerate_vectors_and_missing_texts_are_refused_and_nothing_is_cached(tmp_path: Path) -> None:
