@@ -56,9 +56,8 @@ def simulate(*, repetitions: int = 1000, gain: float = 0.05, seed: int = 0, json
     """
     at_least(1, "", repetitions=repetitions)
     at_least(0, "", seed=seed, gain=gain)
-    settings = [
-        Setting(users, sd, seeds, g) for users in USERS for sd in DEVIATIONS for seeds in SEEDS for g in (0, gain)
-    ]
+    gains = dict.fromkeys((0.0, gain))
+    settings = [Setting(users, sd, seeds, g) for users in USERS for sd in DEVIATIONS for seeds in SEEDS for g in gains]
     rates = separation_rates(settings, repetitions, seed=seed)
     if json:
         rows = [asdict(setting) | {"separated": rate} for setting, rate in zip(settings, rates, strict=True)]
@@ -78,7 +77,8 @@ def separation_rates(
     rates = dict.fromkeys(settings, 0.0)
     generator = np.random.default_rng(seed)
     for users in {setting.users for setting in settings}:
-        members = [setting for setting in settings if setting.users == users]
+        # A setting that is named twice is drawn once.
+        members = [setting for setting in rates if setting.users == users]
         drawn = {setting: _pairs(setting, repetitions, generator) for setting in members}
         # One bootstrap serves all settings with the same number of users.
         columns = np.concatenate([gains for _, gains in drawn.values()], axis=1)

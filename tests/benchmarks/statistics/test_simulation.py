@@ -19,6 +19,12 @@ def test_twins_and_planted_gains_in_small() -> None:
     assert gain >= 0.9
 
 
+def test_a_setting_that_is_named_twice_has_one_rate() -> None:
+    twice, once = ([Setting(50, 0.003, 5)] * count + [Setting(50, 0.003, 5, 0.5)] for count in (2, 1))
+    first, *rates = separation_rates(twice, 4, resamples=50)
+    assert [first, *rates[1:]] == rates == separation_rates(once, 4, resamples=50)
+
+
 @pytest.mark.slow
 def test_error_and_power_are_as_promised() -> None:
     twins = [Setting(users, sd, seeds) for users in USERS for sd in DEVIATIONS for seeds in SEEDS]
