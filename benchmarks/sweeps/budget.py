@@ -79,7 +79,9 @@ def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> op
         fcntl.flock(stream, fcntl.LOCK_EX)
         cost = spent(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        under_way = sum(is_locked(folder / PROCESSES / trial.user_attrs.get(OWNER, "")) for trial in running)
+        # Who was killed before its name was noted runs nothing.
+        owners = [trial.user_attrs[OWNER] for trial in running if OWNER in trial.user_attrs]
+        under_way = sum(is_locked(folder / PROCESSES / name) for name in owners)
         over = budget.hours is not None and (cost.hours or 0.0) >= budget.hours
         if over or cost.trials + under_way >= budget.trials:
             return None

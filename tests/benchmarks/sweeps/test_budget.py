@@ -107,6 +107,14 @@ def test_a_killed_trial_is_run_by_another(tmp_path: Path, monkeypatch: pytest.Mo
     assert len({str(sorted(trial.params.items())) for trial in complete}) == len(complete) == spent(study).trials == 6
 
 
+def test_a_kill_before_a_trial_has_an_owner_ends_no_search(tmp_path: Path) -> None:
+    study = open_study(space_of(tmp_path, "random"), tmp_path)
+    study.ask()
+    with presence(tmp_path) as owner:
+        assert reserve(study, tmp_path, Budget(1), owner) is not None
+        assert reserve(study, tmp_path, Budget(1), owner) is None
+
+
 def test_what_another_process_runs_is_reserved(tmp_path: Path) -> None:
     space = space_of(tmp_path, "random")
     study = open_study(space, tmp_path)
