@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -199,6 +200,17 @@ def _require_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 
 def _accepted(kind: Any) -> Any:  # noqa: ANN401 (any type)
     """What :func:`isinstance` takes: JSON does not tell whole numbers from others, and ``Any`` is anything."""
     return (int, float) if kind in (int, float) else object if kind is Any else kind
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """What a run has logged so far, row by row without empty cells; a line that is only half written is left out."""
+    try:
+        text = (folder / METRICS).read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        # A run that begins or resumes takes it away for a moment.
+        return []
+    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    return [{name: value for name, value in row.items() if value} for row in rows]
 
 
 def find_runs(folders: Iterable[Path]) -> Iterator[Path]:

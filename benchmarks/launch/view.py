@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
 import time
@@ -19,7 +18,7 @@ from benchmarks.launch.journal import Journal, held_since
 from benchmarks.launch.reports import Report
 from benchmarks.launch.schedule import Attempt, Schedule
 from benchmarks.launch.times import clock, durations, estimate, expected, shipped_times
-from benchmarks.runs import CONFIG, METRICS
+from benchmarks.runs import CONFIG, read_metrics
 
 if TYPE_CHECKING:
     from benchmarks.launch.plan import SuiteRun
@@ -74,14 +73,13 @@ class LiveView:
 def progress(attempt: Attempt) -> tuple[str, str, str]:
     """Epoch, monitored metric and longest remaining time, as read from the files of the run; empty if unknown."""
     folder = attempt.entry.folder
-    path, config = folder / METRICS, folder / CONFIG
-    if not (path.is_file() and config.is_file()):
+    logged = read_metrics(folder)
+    if not (logged and (folder / CONFIG).is_file()):
         return "", "", ""
-    settings = read_yaml(config)
+    settings = read_yaml(folder / CONFIG)
     monitor, trainer = settings["early_stopping"]["monitor"], settings["trainer"]
     last, most = trainer.get("max_epochs") or -1, trainer.get("max_steps") or -1
-    with path.open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row.get(monitor)]
+    rows = [row for row in logged if monitor in row]
     if not rows:
         return "", "", ""
     epoch, elapsed = int(float(rows[-1]["epoch"])) + 1, time.monotonic() - attempt.started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from benchmarks.runs import METRICS
+from benchmarks.runs import read_metrics
 
 
 class MetricsFile(CSVLogger):
@@ -24,10 +23,7 @@ class MetricsFile(CSVLogger):
     """
 
     def __init__(self, folder: Path, resumed: Path | None = None) -> None:
-        self.earlier: list[dict[str, Any]] = []
-        if resumed is not None and (resumed / METRICS).is_file():
-            with (resumed / METRICS).open(newline="") as stream:
-                self.earlier = [{key: value for key, value in row.items() if value} for row in csv.DictReader(stream)]
+        self.earlier: list[dict[str, Any]] = [] if resumed is None else list(read_metrics(resumed))
         super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
         self.begun = False
 

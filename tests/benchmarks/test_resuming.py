@@ -155,6 +155,13 @@ def test_curves_survive_a_resumed_run_that_logs_nothing(tmp_path: Path) -> None:
     assert pl.read_csv(tmp_path / "metrics.csv")["a"].to_list() == [0.0, 0.5, 9.0]
 
 
+@pytest.mark.parametrize("torn", ["2", "2,"])
+def test_curves_go_on_behind_a_line_that_was_cut(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"epoch,step,train/loss,val/mrr\r\n0,9,0.5,\r\n1,19,0.4,\r\n{torn}")
+    MetricsFile(tmp_path, tmp_path).log_metrics({"train/loss": 0.3, "epoch": 2}, 29)
+    assert pl.read_csv(tmp_path / "metrics.csv")["step"].to_list() == [9, 19, 29]
+
+
 @pytest.mark.parametrize("how", [KeyboardInterrupt, SIGTERMException])
 def test_an_interrupted_test_is_no_success_and_can_be_repeated(
     root: Path,

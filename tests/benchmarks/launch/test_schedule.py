@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.experiments import read_yaml
 from benchmarks.launch.journal import Journal, only_one
 from benchmarks.launch.local import LocalLauncher
 from benchmarks.launch.plan import SuiteRun
@@ -239,6 +240,22 @@ def test_progress_is_what_the_run_has_written(
     epoch, metric, left = progress(Attempt(entry(tmp_path, "a"), 1, 1000.0, False))
     assert metric == "val/mrr 0.2500"
     assert (epoch, left) == expected
+
+
+def test_progress_is_unknown_while_a_run_begins_its_files_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = Attempt(entry(tmp_path, "a"), 2, 1000.0, False)
+    folder = attempt.entry.folder
+    folder.mkdir()
+    (folder / "config.yaml").write_text("early_stopping: {monitor: val/mrr}\ntrainer: {max_epochs: 10}\n")
+    (folder / "metrics.csv").write_text("epoch,step,val/mrr\n0,49,0.1\n1,99,2e-")
+    assert progress(attempt)[1] == "val/mrr 0.1000"
+
+    def begins(path: Path) -> object:
+        (folder / "metrics.csv").unlink(missing_ok=True)
+        return read_yaml(path)
+
+    monkeypatch.setattr("benchmarks.launch.view.read_yaml", begins)
+    assert [progress(attempt)[1] for _ in range(2)] == ["val/mrr 0.1000", ""]
 
 
 def test_a_run_under_way_is_running_as_long_as_its_suite_is(tmp_path: Path) -> None:
