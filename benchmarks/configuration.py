@@ -190,12 +190,12 @@ class RunCLI(LightningCLI):
             raise UserError(f"--seed_everything is {seed}.", f"Give a number from 0 to {SEEDS - 1:,}.")
 
     def with_seed(self, seed: int, predecessors: Mapping[str, str]) -> RunCLI:
-        """The same configuration with another seed and other predecessors, not parsed again."""
+        """The same configuration with another seed and other predecessors beside those of files, not parsed again."""
         other = copy(self)
         other.__dict__.pop("plan", None)
         other.config = self.config.clone()
         other.config.seed_everything = other.config.data.init_args.seed = seed
-        other.config.predecessors = dict(predecessors)
+        other.config.predecessors = {**self.config.predecessors, **predecessors}
         return other
 
     def instantiate_classes(self) -> None:

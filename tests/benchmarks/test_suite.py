@@ -44,6 +44,17 @@ def test_predecessors_come_first_unasked_and_are_handed_on(root: Path, tmp_path:
     assert len({e.folder.name for e in entries}) == 6
 
 
+def test_runs_that_a_file_builds_on_are_those_of_the_plan(root: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load((EXPERIMENTS / "synthetic" / "allmrec_stage1.yaml").read_text())
+    # As in the config.yaml of a finished run.
+    del values["needs"]
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(values | {"name": "own", "predecessors": {"sasrec_allmrec": "runs/a/b/0123"}}))
+    entries = plan(read_suite(suite_file(tmp_path, methods=[str(own)])), root, tmp_path)
+    assert [entry.folder for entry in entries] == [RunCLI(entry.arguments).plan.folder for entry in entries]
+    assert len(entries) == 2
+
+
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--status"]])
 def test_a_method_that_needs_itself_is_told_so(
     places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
