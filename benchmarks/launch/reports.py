@@ -74,7 +74,8 @@ def is_reported(report: Mapping[str, Any], what: str, made_from: str, suite_fold
 def _reports(
     report: Mapping[str, Any], suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_folder: Path
 ) -> Iterator[Report]:
-    command, options = report["command"], [_option(*option) for option in report.get("options", {}).items()]
+    command, given = report["command"], report.get("options", {})
+    options = [argument for name, value in given.items() for argument in _arguments(name, value)]
     if command == "speed":
         for dataset in suite.datasets:
             folder = suite_folder / folder_name(report, report["name"], dataset)
@@ -108,6 +109,10 @@ def _reports(
             )
 
 
-def _option(name: str, value: object) -> str:
+def _arguments(name: str, value: object) -> list[str]:
+    """An option as its command takes it: a switch that is off and null are left out, and each of a list is one more."""
     option = f"--{name.replace('_', '-')}"
-    return option if value is True else f"{option}={value}"
+    if value is True:
+        return [option]
+    values = value if isinstance(value, list) else [] if value is None or value is False else [value]
+    return [f"{option}={one}" for one in values]

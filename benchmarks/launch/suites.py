@@ -38,6 +38,12 @@ SET_BY_SUITE = {
     "predecessors": "Write `variants: {NAME: {of: METHOD, with: {METHOD: ROW}}}`.",
 }
 """Options that a suite sets itself, and what to write instead."""
+SET_FOR_REPORTS = {
+    "dataset": "Write `datasets: [KEY]`.",
+    "root": "Give --root to `recbench suite`.",
+    "out": "Leave it out: each report has a folder of its own.",
+}
+"""Options of reports that a suite sets itself, and what to write instead."""
 WORDS = {str: "a name", int: "a whole number", dict: "a mapping", list: "a list"}
 
 
@@ -214,9 +220,12 @@ def _check_report(path: Path, report: Mapping[str, Any]) -> None:
     if known and not (isinstance(methods, list) and all(isinstance(method, str) for method in methods)):
         cure = f"Write `methods: [{methods}]`." if isinstance(methods, str) else "Write `methods: [METHOD]`."
         raise UserError(f"{path}: methods of the report {command} is {methods!r}, expected a list of names.", cure)
-    if not known or not _is_mapping(report.get("options", {})):
+    if not known or not _is_mapping(report.get("options", {})) or not isinstance(report.get("name", ""), str):
         cure = f"A report with command {command} has {needed} and options (a mapping)."
         raise UserError(f"{path}: the report {report} is malformed.", cure)
+    for option in report.get("options", {}):
+        if cure := SET_FOR_REPORTS.get(option):
+            raise UserError(f"{path}: the report {command}, {option} is what the suite itself sets.", cure)
 
 
 def _near(name: str, shipped: Collection[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.cli import parsed
 from benchmarks.launch.overview import finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.reports import reports_of
@@ -39,6 +40,15 @@ def test_reports_follow_the_runs_that_they_are_of(root: Path, tmp_path: Path) ->
     more = replace(suite, reports=[GENERATE | {"options": {"genres": True, "sample": 4}}])
     assert reports_of(more, runs, root, tmp_path / "folder")[0].folder != first.folder, "other options, another report"
     assert plan(replace(suite, reports=[]), root, tmp_path) == runs, "no run is another one for its reports"
+
+
+def test_options_of_a_report_are_those_of_its_command(root: Path, tmp_path: Path) -> None:
+    options = {"user": ["a", "b c"], "genres": False, "json": True, "sample": None, "max_tokens": 5}
+    suite = read_suite(file_with(tmp_path, GENERATE | {"options": options}, seeds=[1]))
+    (report,) = reports_of(suite, plan(suite, root, tmp_path), root, tmp_path / "folder")
+    taken = parsed("generate", report.arguments).arguments
+    assert {name: taken[name] for name in options} == options
+    assert (taken["root"], taken["out"]) == (root, report.folder)
 
 
 def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
@@ -84,6 +94,13 @@ def test_a_report_is_made_once_and_named_and_a_failed_one_fails_alone(
         ({"command": "analyse", "methods": ["sasrek"]}, "Did you mean 'sasrec'"),
         ({"command": "analyse", "methods": ["sasrec"], "options": {"example": 3}}, "Did you mean '--examples'"),
         ({"command": "speed", "name": "ranks"}, "not a valid value"),
+        ({"command": "speed", "name": 5}, "is malformed"),
+        (SPEED | {"options": {"dataset": "ml-100k"}}, "speed, dataset is what the suite itself sets"),
+        (GENERATE | {"options": {"root": "elsewhere"}}, "generate, root is what the suite itself sets"),
+        (
+            {"command": "analyse", "methods": ["sasrec"], "options": {"out": "here"}},
+            "out is what the suite itself sets",
+        ),
     ],
 )
 def test_a_report_that_cannot_be_made_is_told_before_anything_runs(
