@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -141,7 +142,7 @@ def texts_of(record: dict[str, Any]) -> dict[str, str]:
         "slice": record["slice"] + (f" (n = {record['cases']})" if small else ""),
         "method": record["method"],
         "metric": metric,
-        "printed": figure_of(record["printed"], metric),
+        "printed": figure_of(record["printed"], metric, complete=True),
         "tolerance": "" if tolerance is None else "exact" if not tolerance else f"± {tolerance:.0%}",
         "ours": figure_of(record["ours"], metric) + spread,
         "difference": figure_of(record["difference"], metric, sign=True),
@@ -185,9 +186,11 @@ def heading_of(entry: LedgerEntry) -> tuple[str, str, bool]:
     return reported.place.table, reported.place.about, isinstance(reported, Claim) and bool(reported.worse)
 
 
-def figure_of(value: float | None, metric: str, sign: bool = False) -> str:
-    """A figure as the ledger shows it, empty if there is none."""
+def figure_of(value: float | None, metric: str, sign: bool = False, complete: bool = False) -> str:
+    """A figure as the ledger shows it, empty if there is none; a complete one has all of its own decimals."""
     if value is None:
         return ""
     decimals = DECIMALS.get(metric, DECIMALS.get(metric.partition("_")[0], 4))
+    if complete:
+        decimals = max(decimals, -int(Decimal(str(value)).normalize().as_tuple().exponent))
     return f"{value:{'+' if sign else ''},.{decimals}f}"

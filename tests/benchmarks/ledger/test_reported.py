@@ -12,7 +12,9 @@ from benchmarks.description import parameter_counts
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.rows import SuiteRow, experiment_of, key_of, rows_of
 from benchmarks.launch.suites import Suite, read_suite
+from benchmarks.ledger.command import record_of, texts_of
 from benchmarks.ledger.conditions import named
+from benchmarks.ledger.judge import LedgerEntry
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
 from benchmarks.ledger.schema import SLICES
 from benchmarks.settings import setting_of
@@ -39,6 +41,11 @@ def test_shipped_figures_are_read_with_a_word_on_all_of_them(paper: Paper) -> No
     assert paper.note
     for cell in paper.cells:
         assert cell.value > 0 or cell.metric in ("pairs_category", "pairs_brand"), cell
+
+
+def test_shipped_figures_are_shown_as_they_are_printed(paper: Paper) -> None:
+    records = [record_of(paper.name, LedgerEntry(cell, None, "missing")) for cell in paper.cells]
+    assert [float(texts_of(record)["printed"].replace(",", "")) for record in records] == [c.value for c in paper.cells]
 
 
 def test_shipped_figures_agree_with_the_recipes_and_with_each_other(paper: Paper) -> None:
