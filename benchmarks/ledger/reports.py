@@ -101,10 +101,11 @@ class Reports:
         figure, found = FIGURES[claim.metric], self.found[run.run_id]
         if found.files is not None:
             return
-        for report in made_by(claim.suites, figure.command):
-            folder = folder_name(report, f"{run.method}-{run.seed}", run.run_id)
-            # The folder of runs holds <data set>/<method>/<run id> and suites/<name>.
-            yield from sorted(found.path.resolve().parents[2].glob(f"suites/*/{folder}/{figure.file}"))
+        # The folder of runs holds <data set>/<method>/<run id> and suites/<name>; a copy of a run may lie in none.
+        for home in found.path.resolve().parents[2:3]:
+            for report in made_by(claim.suites, figure.command):
+                folder = folder_name(report, f"{run.method}-{run.seed}", run.run_id)
+                yield from sorted(home.glob(f"suites/*/{folder}/{figure.file}"))
 
     def _value(self, path: Path, metric: str) -> float | None:
         figure = FIGURES[metric]

@@ -13,10 +13,11 @@ from benchmarks.html.ledger import write_ledger
 from benchmarks.launch.reports import folder_name
 from benchmarks.launch.rows import key_of, rows_of
 from benchmarks.launch.suites import read_suite
-from benchmarks.leaderboard.sources import own_runs
+from benchmarks.leaderboard.rows import build_table
+from benchmarks.leaderboard.sources import Finished, own_runs
 from benchmarks.ledger.copies import difference_from_papers
 from benchmarks.ledger.reported import REPORTED, Paper, paper_names, read_paper
-from benchmarks.ledger.reports import FIGURES, latent_cosine, made_by, two_hop_lead
+from benchmarks.ledger.reports import FIGURES, Reports, latent_cosine, made_by, two_hop_lead
 from benchmarks.runs import read_result
 from common.errors import UserError
 from tests.benchmarks.ledger.made_papers import DATA, TINY, written
@@ -73,6 +74,13 @@ def claimed(
     text = capsys.readouterr().out
     rows: list[dict[str, Any]] = json.loads(text) if format == "json" else list(csv.DictReader(text.splitlines()))
     return [row for row in rows if row["table"].startswith("Section")]
+
+
+def test_a_copy_of_a_run_in_no_folder_of_runs_has_no_reports() -> None:
+    claim = next(claim for claim in read_paper(REPORTED / "lrd.yaml").claims if claim.metric in FIGURES)
+    result = made_result("kda_lrd", 0.3)
+    (row,) = build_table([result], "full").rows
+    assert Reports({result.run_id: Finished(result, Path("/copy"))}).cell([row], claim) is None
 
 
 @pytest.mark.parametrize(
