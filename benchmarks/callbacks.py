@@ -84,11 +84,14 @@ class NoiseSeed(L.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.begun = False
+        """Whether a batch was trained on, so that the model itself fits."""
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
         """Seeds by run, epoch, batch and process."""
+        self.begun = True
         place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:4]))
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from lightning.pytorch.utilities.memory import is_oom_error
+
+from benchmarks.callbacks import NoiseSeed
 from common.errors import UserError
 
 ROWS = "batch_size"
@@ -36,3 +40,24 @@ def halve_as(config: Namespace, stamp: Mapping[str, str]) -> None:
     """Halves batches as often as the training had to whose checkpoint has this stamp, and counts its place in them."""
     while ROWS in stamp and config.data.init_args.batch_size > int(stamp[ROWS]):
         halve_batch(config)
+
+
+@contextmanager
+def telling_of_the_model(noise: NoiseSeed) -> Iterator[None]:
+    """Says so if it is the model itself that does not fit: it would be built again for smaller batches, in vain.
+
+    Args:
+        noise: What knows whether a batch was reached.
+
+    Raises:
+        UserError: If memory runs out before the first batch of a training.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if noise.begun or not is_oom_error(error):
+            raise
+        raise UserError(
+            "Out of device memory: the model does not fit, whatever its batches.",
+            "Make it smaller, or use a device with more memory.",
+        ) from error

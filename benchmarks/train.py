@@ -38,7 +38,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.loggers.account import wandb_mode
 from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.loggers.tracking import log_result, wandb_logger
-from benchmarks.memory import ROWS, halve_as, halve_batch
+from benchmarks.memory import ROWS, halve_as, halve_batch, telling_of_the_model
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.resuming import checkpoint_to_resume
 from benchmarks.runs import (
@@ -155,7 +155,8 @@ def train_and_test(
     trainer = make_trainer(cli, plan, callbacks, resume)
     prepare_folder(plan, resume)
     with continuable(plan.folder), ending_others(trainer):
-        fit(trainer, model, data, plan.folder, resume)
+        with telling_of_the_model(noise):
+            fit(trainer, model, data, plan.folder, resume)
         # Must come before the test, which resets callbacks to the state of the best checkpoint.
         summary = training_summary(trainer, record, model.closed_form)
         seconds = {"train": record.train_seconds, "to_best": record.seconds_to_best}

@@ -20,6 +20,7 @@ from benchmarks.callbacks import AtomicCheckpointIO, RunRecord, training_summary
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
 from common.metrics.functional import ndcg
+from common.models.base import Recommender
 from common.models.floors import Popularity
 from common.models.sasrec import SASRec
 from common.types import Catalogue, SequenceBatch
@@ -328,6 +329,22 @@ def test_a_row_that_does_not_fit_is_told(
     monkeypatch.setattr(SASRec, "loss", starved)
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--data.batch_size=6")]) == 2
     assert "batches of 3 rows cannot be halved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["sasrec", "popularity"])
+def test_a_model_that_does_not_fit_is_built_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    moved: list[Recommender] = []
+
+    def starved(self: Recommender, stage: str) -> None:
+        moved.append(self)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Recommender, "setup", starved)
+    assert main(["run", "--config", f"synthetic/{method}", *options(root, tmp_path, "--data.batch_size=6")]) == 2
+    assert "the model does not fit, whatever its batches" in capsys.readouterr().err
+    assert len(moved) == 1
 
 
 @pytest.mark.parametrize(
