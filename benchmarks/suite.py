@@ -29,6 +29,8 @@ from benchmarks.runs import read_result, write_atomically
 from common.errors import UserError, at_least
 
 LEADERBOARD = "leaderboard.md"
+UNSTARTED = "none, since a run that it builds on failed"
+"""What stands in place of the log of a run that could not start."""
 
 
 def suite(
@@ -145,7 +147,8 @@ def execute(
         tables = write_leaderboard(entries, suite_folder, final=True)
     write("\n".join([(suite_folder / LEADERBOARD).read_text("utf-8"), *left_out]).rstrip())
     if failed:
-        lines = [f"  {entry.label}: {suite_folder / entry.log_name}" for entry in failed]
+        logs = [(one, UNSTARTED if one.folder in schedule.blocked else suite_folder / one.log_name) for one in failed]
+        lines = [f"  {one.label}: {log}" for one, log in logs]
         sys.stderr.write("\n".join([f"{len(failed)} of {len(entries)} runs failed; their logs:", *lines, ""]))
     if wandb:
         with spared(f"W&B did not accept the tables, which are in {suite_folder / LEADERBOARD}"):

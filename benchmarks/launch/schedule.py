@@ -71,6 +71,8 @@ class Schedule:
         self.running: dict[str, Attempt] = {}
         """By run id, because rows of different tables share their labels."""
         self.failed: dict[Path, SuiteRun] = {}
+        self.blocked: set[Path] = set()
+        """Those of the failed ones that could not start."""
         self.events: list[str] = []
 
     def run(self, tick: Callable[[], None]) -> list[SuiteRun]:
@@ -105,6 +107,7 @@ class Schedule:
                 return
             for entry in blocked:
                 self.failed[entry.folder] = entry
+                self.blocked.add(entry.folder)
                 self._note("blocked", entry)
             self.waiting = [(entry, number) for entry, number in self.waiting if entry.folder not in self.failed]
 

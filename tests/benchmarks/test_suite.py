@@ -305,6 +305,16 @@ def test_a_failed_run_is_tried_twice_and_the_suite_goes_on(
     assert re.search(r"\| sasrec +\|", (tmp_path / "runs" / "suites" / "toy" / "leaderboard.md").read_text())
 
 
+def test_runs_that_could_not_start_are_not_said_to_have_logs(
+    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patched(monkeypatch, tmp_path, {"--config=synthetic/sasrec_allmrec": 2})
+    assert main(["suite", str(suite_file(tmp_path, methods=["joint_dot"], seeds=[1])), *places]) == 1
+    told = [line.partition("seed 1: ")[2] for line in capsys.readouterr().err.splitlines()[-3:]]
+    assert [log.endswith(".log") for log in told] == [True, False, False]
+    assert told[1:] == ["none, since a run that it builds on failed"] * 2
+
+
 def test_an_unfinished_run_is_resumed(
     root: Path, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
