@@ -35,7 +35,8 @@ def draw(found: Mapping[str, Any]) -> dict[str, bytes]:
     """
     from matplotlib.figure import Figure
 
-    names, pictures = found["relations"], {}
+    # Between two dollar signs, a formula would be read.
+    names, pictures = [name.replace("$", r"\$") for name in found["relations"]], {}
     size = max(4.0, 0.45 * len(names))
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
@@ -47,7 +48,8 @@ def draw(found: Mapping[str, Any]) -> dict[str, bytes]:
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()
     for name, (x, y) in zip(names, found["projection"], strict=True):
-        axes.scatter(x, y, marker="o" if name.startswith("latent") else "s", color="C0" if "latent" in name else "C1")
+        latent = name.startswith("latent")
+        axes.scatter(x, y, marker="o" if latent else "s", color="C0" if latent else "C1")
         axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4))
     axes.margins(0.15)
     axes.set(xlabel="first principal component", ylabel="second principal component")
@@ -55,7 +57,7 @@ def draw(found: Mapping[str, Any]) -> dict[str, bytes]:
     if "shares" in found:
         figure = Figure(figsize=(6, size), layout="constrained")
         axes = figure.subplots()
-        axes.barh(names, [found["shares"][name] for name in names])
+        axes.barh(names, [found["shares"][name] for name in found["relations"]])
         axes.invert_yaxis()
         axes.set_xlabel(f"share of {found['pairs']:,} test pairs")
         pictures["shares"] = as_png(figure)
