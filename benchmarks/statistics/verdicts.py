@@ -134,16 +134,21 @@ def joined(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Standard error and degrees of freedom (Satterthwaite's) of two independent sources of chance together."""
     total = seeds[0] ** 2 + users[0] ** 2
-    spent = seeds[0] ** 4 / seeds[1] + users[0] ** 4 / users[1]
+    # A single user leaves no freedom, but has no error either.
+    spent = seeds[0] ** 4 / seeds[1] + users[0] ** 4 / np.maximum(users[1], 1.0)
     return np.sqrt(total), np.divide(total**2, spent, out=np.full_like(total, np.inf), where=spent > 0)
 
 
 def two_sided(
     difference: NDArray[np.float64], error: NDArray[np.float64], freedom: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The p-value of a studentised difference; with a standard error of 0 it is 0, or 1 if there is no difference."""
+    """The p-value of a studentised difference; with a standard error of 0 it is 0, or 1 if there is no difference.
+
+    Without any degree of freedom it is 1.
+    """
     statistic = np.divide(difference, error, out=np.where(difference == 0, 0.0, np.inf), where=error > 0)
-    return 2 * np.asarray(stats.t.sf(np.abs(statistic), freedom))
+    p = 2 * np.asarray(stats.t.sf(np.abs(statistic), np.maximum(freedom, 1.0)))
+    return np.where(freedom > 0, p, 1.0)
 
 
 def rank_intervals(separated: Bool[np.ndarray, "k k"], means: Sequence[float]) -> list[tuple[int, int]]:

@@ -67,6 +67,14 @@ def test_few_users_prevent_a_verdict_that_seeds_would_give() -> None:
     assert not compare(few, USERS[:200], BOTH, resamples=1000).separated.any()
 
 
+def test_a_single_user_tells_nothing_and_causes_no_warning() -> None:
+    rows = [Evidence((mean,) * 5, np.array([mean, mean])) for mean in (1.0, 0.0)]
+    with np.errstate(all="raise"):
+        verdicts = compare(rows, np.array([3, 3]), [True, True], resamples=10)
+    assert not verdicts.separated.any()
+    assert verdicts.difference.tolist() == [[0, 1], [-1, 0]]
+
+
 def test_two_seeds_are_a_comparison_of_checkpoints() -> None:
     verdicts = compare([evidence(0.5, seeds=2), evidence(0.1)], USERS, (False, True), resamples=500)
     assert not verdicts.separated.any()
