@@ -146,9 +146,13 @@ def _parsed(arguments: Sequence[str], label: str) -> RunCLI:
     from benchmarks.configuration import RunCLI
 
     try:
-        return RunCLI(arguments)
+        cli = RunCLI(arguments)
     except UserError as error:
         raise UserError(f"{label}: {error.what}", error.cure) from error
+    if cli.config.trainer.fast_dev_run:
+        what = f"{label}: with trainer.fast_dev_run a run leaves no result, and counts as failed."
+        raise UserError(what, "Leave it out; trainer.max_epochs and trainer.limit_train_batches make runs short.")
+    return cli
 
 
 def require_seed(

@@ -34,6 +34,8 @@ SET_BY_SUITE = {
     "data.root": "Give --root to `recbench suite`.",
     "runs": "Give --runs to `recbench suite`.",
     "suite": "It is the name of the file.",
+    "wandb": "Give --wandb to `recbench suite`.",
+    "needs": "Write `needs: [METHOD]` in the file of the method.",
     "name": "Write `variants: {NAME: {of: METHOD}}`.",
     "predecessors": "Write `variants: {NAME: {of: METHOD, with: {METHOD: ROW}}}`.",
 }

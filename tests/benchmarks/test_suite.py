@@ -107,6 +107,12 @@ def test_a_scenario_of_more_users_than_there_are_is_refused_before_anything_runs
     assert "few-shot-5000 asks for 5000 users, but only 60 have" in capsys.readouterr().err
 
 
+def test_runs_that_would_leave_no_result_are_refused(root: Path, tmp_path: Path) -> None:
+    suite = read_suite(suite_file(tmp_path, options={"trainer.fast_dev_run": True}))
+    with pytest.raises(UserError, match=r"synthetic/popularity: with trainer\.fast_dev_run a run leaves no result"):
+        plan(suite, root, tmp_path)
+
+
 def test_two_rows_that_come_to_the_same_run_are_one(root: Path, tmp_path: Path) -> None:
     shipped = yaml.safe_load((EXPERIMENTS / "synthetic" / "sasrec.yaml").read_text())
     best = tmp_path / "best.yaml"

@@ -97,6 +97,8 @@ def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, changes: dict[str,
         ("data.init_args.dataset", "datasets: "),
         ("data.store", "datasets: "),
         ("predecessors", "with: "),
+        ("needs", "file of the method"),
+        ("wandb", "--wandb"),
         ("predecessors.sasrec_allmrec", "with: "),
     ],
 )
