@@ -63,7 +63,7 @@ class RayLauncher:
     folders must have the same path on every machine.
 
     Args:
-        address: A cluster's address, or ``None`` to start Ray here.
+        address: A cluster's address, or ``None`` for that in ``RAY_ADDRESS`` or, without one, to start Ray here.
         jobs: Number of devices to keep busy; chosen from what the cluster has when omitted.
         threads: Threads per device; chosen from what the cluster has when omitted.
 
@@ -81,12 +81,14 @@ class RayLauncher:
             raise UserError("Ray is not installed.", "Install it with `pip install 'recbench[ray]'`.")
         import ray
 
+        address = address or os.environ.get("RAY_ADDRESS") or None
         if address:
             _require_answer(address)
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(
-                address=address,
+                # Without a word, Ray would look for the cluster last begun on this machine, even if it is long gone.
+                address=address or "local",
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -22,9 +22,11 @@ class Fake(ModuleType):
         self.machines = [{"Alive": True, "Resources": node} for node in nodes]
         self.asked: list[dict[str, Any]] = []
         self.usual: dict[str, Any] = {}
+        self.place: object = None
 
-    def init(self, **_: object) -> None:
+    def init(self, address: str | None, **_: object) -> None:
         """Connects."""
+        self.place = address
 
     def nodes(self) -> list[dict[str, Any]]:
         """The machines, one of them gone."""
@@ -52,6 +54,18 @@ def requests(carrier: RayLauncher, ray: Fake, *devices: int) -> list[tuple[int, 
     # A worker that has used a GPU would see no other one.
     assert ray.usual == {"max_retries": 0, "max_calls": 1}
     return [(one["num_cpus"], one["num_gpus"]) for one in ray.asked]
+
+
+@pytest.mark.parametrize(("known", "place"), [(None, "local"), ("", "local"), ("auto", "auto")])
+def test_without_an_address_ray_is_started_here_whatever_was_begun_here_before(
+    monkeypatch: pytest.MonkeyPatch, known: str | None, place: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if known is not None:
+        monkeypatch.setenv("RAY_ADDRESS", known)
+    ray = Fake({"CPU": 4.0})
+    launcher(monkeypatch, ray)
+    assert ray.place == place
 
 
 def test_a_cluster_with_accelerators_runs_one_run_on_each(monkeypatch: pytest.MonkeyPatch) -> None:
