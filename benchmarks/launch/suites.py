@@ -226,8 +226,9 @@ def _check_report(path: Path, report: Mapping[str, Any]) -> None:
         cure = f"A report with command {command} has {needed} and options (a mapping)."
         raise UserError(f"{path}: the report {report} is malformed.", cure)
     for option in report.get("options", {}):
-        if cure := SET_FOR_REPORTS.get(option):
-            raise UserError(f"{path}: the report {command}, {option} is what the suite itself sets.", cure)
+        if option in SET_FOR_REPORTS:
+            what = f"{path}: the report {command}, {option} is what the suite itself sets."
+            raise UserError(what, SET_FOR_REPORTS[option])
 
 
 def _near(name: str, shipped: Collection[str]) -> str:
