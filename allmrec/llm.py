@@ -27,7 +27,7 @@ from transformers import (
 from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropout
 from allmrec.tokens import Tokens, positions
 from common.errors import UserError
-from common.text.encoders import revision
+from common.text.revisions import revision
 
 Precision = Literal["auto", "bf16", "fp32"]
 Quantization = Literal["none", "8bit", "4bit"]

@@ -16,7 +16,8 @@ from allmrec.frozen import Frozen
 from allmrec.tokens import in_batches
 from common.errors import UserError, at_least
 from common.text.cache import kept_vectors
-from common.text.encoders import MINILM, load_sentence_model, minilm, revision, same_model
+from common.text.encoders import MINILM, load_sentence_model, minilm
+from common.text.revisions import same_model, sentence_revision
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -121,7 +122,7 @@ class TextTower(nn.Module):
     @cached_property
     def identity(self) -> dict[str, str]:
         """Name and revision, or the hash of a folder's files."""
-        return {"model": "minilm"} if self.name == "minilm" else revision(self.name)
+        return {"model": "minilm"} if self.name == "minilm" else sentence_revision(self.name)
 
     def require(self, trained_on: dict[str, str]) -> None:
         """Checks that a checkpoint was trained on this sentence model, whatever its folder is called now.

