@@ -72,10 +72,15 @@ class SlottedModel(Frozen[PreTrainedModel]):
     @property
     def context(self) -> int:
         """Tokens that fit into the model's context, and into the window of its attention."""
-        config = self.module.config
+        config = self.text_config
         window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
         most = int(getattr(config, "max_position_embeddings", 0) or 2**31) - self.first_position
         return min(most, window or most)
+
+    @property
+    def text_config(self) -> PretrainedConfig:
+        """The configuration of what reads text; that of a model which sees pictures, too, only contains it."""
+        return self.module.config.get_text_config()
 
     @property
     def device(self) -> torch.device:
