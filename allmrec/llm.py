@@ -140,6 +140,16 @@ class FrozenLLM(SlottedModel):
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
         return int(largest)
 
+    @property
+    def context(self) -> int:
+        """Tokens that fit into the model's context, and into the window of its attention.
+
+        Beyond the window, candidates side by side would see more of their prompt than one alone.
+        """
+        config, most = self.text_config, super().context
+        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        return min(most, window or most)
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """As :attr:`SlottedModel.identity`, and whether weights are random."""

@@ -71,11 +71,10 @@ class SlottedModel(Frozen[PreTrainedModel]):
 
     @property
     def context(self) -> int:
-        """Tokens that fit into the model's context, and into the window of its attention."""
-        config = self.text_config
-        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-        most = int(getattr(config, "max_position_embeddings", 0) or 2**31) - self.first_position
-        return min(most, window or most)
+        """Tokens that fit into the model's context."""
+        most = int(getattr(self.text_config, "max_position_embeddings", None) or 0)
+        # A model without a limit reports none, or -1.
+        return (most if most > 0 else 2**31) - self.first_position
 
     @property
     def text_config(self) -> PretrainedConfig:

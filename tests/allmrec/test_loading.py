@@ -23,9 +23,13 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    ModernBertConfig,
+    ModernBertModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from allmrec.baselines.llm_only import LLMOnly
@@ -157,6 +161,21 @@ def test_a_model_that_sees_pictures_too_has_the_context_of_its_text_model(copy: 
         config = Gemma3Config(text_config=text | {"sliding_window": window}, vision_config=pictures)
         Gemma3ForConditionalGeneration(config).save_pretrained(copy)
         assert FrozenLLM(str(copy)).context == context
+
+
+def test_a_reader_has_the_whole_context_whatever_its_window(copy: Path) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"vocab_size": vocabulary, "num_attention_heads": 2, "max_position_embeddings": 90, "local_attention": 8}
+    special = {f"{name}_token_id": number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))}
+    ModernBertModel(ModernBertConfig(**small, **special)).save_pretrained(copy)
+    assert FrozenReader(str(copy)).context == 90
+
+
+def test_a_reader_without_a_limit_has_room(copy: Path) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    XLNetModel(XLNetConfig(vocab_size=vocabulary, d_model=16, n_layer=1, n_head=2, d_inner=16)).save_pretrained(copy)
+    assert FrozenReader(str(copy)).context > 10_000
 
 
 def test_a_reader_that_counts_from_behind_its_padding_reads_a_text_as_ever(copy: Path) -> None:
