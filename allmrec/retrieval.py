@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
 from allmrec.collaborative import CollaborativeFilter, JointVectors
 from allmrec.composer import USER_SLOT, Prompts, fitted, newest, readable
@@ -23,7 +23,7 @@ from allmrec.slotted import SlottedModel, loading, refuse_missing, without_dropo
 from allmrec.stage1 import NEEDS_TEXTS, require_texts
 from allmrec.stage2 import Projection, slot_vectors, vectors_elsewhere
 from allmrec.tokens import Tokens, in_batches, positions
-from common.errors import DataError, above_zero, at_least
+from common.errors import DataError, UserError, above_zero, at_least
 from common.models.base import Recommender, SequentialRecommender
 from common.models.negatives import drawn_negatives
 from common.nn.softmax import softmax_loss
@@ -40,7 +40,7 @@ class FrozenReader(SlottedModel):
         precision: Type of weights and activations.
 
     Raises:
-        UserError: If the model cannot be loaded.
+        UserError: If the model cannot be loaded, or is an encoder with a decoder.
     """
 
     def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean", precision: Precision = "fp32") -> None:
@@ -48,6 +48,7 @@ class FrozenReader(SlottedModel):
         with loading(place):
             tokenizer = AutoTokenizer.from_pretrained(place)
             config = without_dropout(AutoConfig.from_pretrained(place))
+            refuse_pair(place, config)
             # Nothing follows a text here, and the keys and values of a long one take more room than all else.
             config.use_cache = False
             dtype = dtype_of(precision, config)
@@ -76,6 +77,19 @@ class FrozenReader(SlottedModel):
         if self.pooling == "last":
             return states[:, -1]
         return (states * tokens.real[..., None]).sum(1) / tokens.real.sum(1, keepdim=True)
+
+
+def refuse_pair(name: str, config: PretrainedConfig) -> None:
+    """Checks that a model is one encoder or one decoder.
+
+    Raises:
+        UserError: If it is an encoder with a decoder behind it, which would want a text of its own.
+    """
+    if config.is_encoder_decoder:
+        raise UserError(
+            f"model {name!r} ({config.model_type}) is an encoder with a decoder, and a reader is one of the two",
+            "Give an encoder or a decoder with --model.reader, such as minilm, BERT, MPNet or OPT.",
+        )
 
 
 class ALLMRecRetrieval(PromptReport, SequentialRecommender):

@@ -28,6 +28,8 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
+    T5Config,
+    T5Model,
     XLNetConfig,
     XLNetModel,
 )
@@ -167,7 +169,9 @@ def test_a_reader_has_the_whole_context_whatever_its_window(copy: Path) -> None:
     vocabulary = AutoConfig.from_pretrained(copy).vocab_size
     small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     small |= {"vocab_size": vocabulary, "num_attention_heads": 2, "max_position_embeddings": 90, "local_attention": 8}
-    special = {f"{name}_token_id": number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))}
+    special: dict[str, Any] = {
+        f"{name}_token_id": number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))
+    }
     ModernBertModel(ModernBertConfig(**small, **special)).save_pretrained(copy)
     assert FrozenReader(str(copy)).context == 90
 
@@ -176,6 +180,15 @@ def test_a_reader_without_a_limit_has_room(copy: Path) -> None:
     vocabulary = AutoConfig.from_pretrained(copy).vocab_size
     XLNetModel(XLNetConfig(vocab_size=vocabulary, d_model=16, n_layer=1, n_head=2, d_inner=16)).save_pretrained(copy)
     assert FrozenReader(str(copy)).context > 10_000
+
+
+def test_a_reader_of_two_halves_is_refused(copy: Path) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    small: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    small |= {"vocab_size": vocabulary, "decoder_start_token_id": 0}
+    T5Model(T5Config(**small)).save_pretrained(copy)
+    with pytest.raises(UserError, match=r"\(t5\) is an encoder with a decoder"):
+        FrozenReader(str(copy))
 
 
 def test_a_reader_that_counts_from_behind_its_padding_reads_a_text_as_ever(copy: Path) -> None:
