@@ -78,7 +78,9 @@ class LayeredTower(TextTower):
         if self.states is None:
             batches = similar_lengths(torch.tensor([len(row) for row in self.ids]), self.rows)
             self.starts = torch.tensor([0, *(len(row) for row in self.ids)]).cumsum(0)[:-1]
-            self.states = torch.zeros(sum(map(len, self.ids)), self.width, device=device)
+            # Layers behind the tokens' may give vectors another width.
+            width = int(cast(Any, self.lower).module.config.hidden_size)
+            self.states = torch.zeros(sum(map(len, self.ids)), width, device=device)
             for batch in batches:
                 self._fill([self.ids[i] for i in batch.tolist()], self.starts[batch], self.states)
         self.states = self.states.to(device)
@@ -99,7 +101,7 @@ class LayeredTower(TextTower):
         lengths = torch.tensor([len(self.ids[item]) for item in chosen])
         return in_batches(lengths, self.rows, lambda batch: self._upper([chosen[i] for i in batch.tolist()], states))
 
-    def _upper(self, items: list[int], states: Float[Tensor, "m w"]) -> Float[Tensor, "n w"]:
+    def _upper(self, items: list[int], states: Float[Tensor, "m w"]) -> Float[Tensor, "n d"]:
         ids, real = self._padded([self.ids[item] for item in items], states.device)
         place = self.starts[items].to(states.device)[:, None] + torch.arange(ids.size(1), device=states.device)
         given = states[place.clamp(max=len(states) - 1)]

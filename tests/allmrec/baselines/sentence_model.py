@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -45,3 +45,11 @@ def build(folder: Path, words: Iterable[str], family: str = "bert", layers: int 
         str(folder / f"sbert-{family}")
     )
     return str(folder / f"sbert-{family}")
+
+
+def with_map(sbert: str, width: int, folder: Path) -> str:
+    """A folder with the same model and a linear map to another width behind its pooling, in place of the last step."""
+    torch.manual_seed(7)
+    transformer, pooling, _ = SentenceTransformer(sbert, device="cpu")
+    SentenceTransformer(modules=[transformer, pooling, Dense(12, width)], device="cpu").save(str(folder))
+    return str(folder)

@@ -1,5 +1,7 @@
 """A sentence model split into layers that learn and layers that do not."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from allmrec.baselines.tower import GivenStates, LayeredTower
 from common.errors import UserError
+from tests.allmrec.baselines.sentence_model import with_map
 from tests.allmrec.world import catalogue
 
 CPU = torch.device("cpu")
@@ -28,6 +31,15 @@ def test_split_model_says_what_the_library_says_before_it_normalises(
     del library[-1]
     wanted = library.encode(titles[1:], convert_to_tensor=True)
     assert not torch.allclose(wanted.norm(dim=1), torch.ones(len(wanted)), atol=0.1)
+    torch.testing.assert_close(tower.all(CPU)[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_split_model_may_end_in_another_width(sberts: dict[str, str], family: str, tmp_path: Path) -> None:
+    name = with_map(sberts[family], 8, tmp_path / "mapped")
+    tower = build(name, 1)
+    wanted = SentenceTransformer(name, device="cpu").encode(catalogue()["titles"][1:], convert_to_tensor=True)
+    assert wanted.size(1) == tower.width == 8
     torch.testing.assert_close(tower.all(CPU)[1:], wanted.clone(), rtol=1e-4, atol=1e-5)
 
 
