@@ -94,7 +94,9 @@ class TextItems(nn.Module):
         if items is not None:
             rest = self.others(items)
             sample = rest[torch.randperm(len(rest), device=rest.device)[:drawn]]
-            own, their = self.tower(torch.cat([items, sample])).split([len(items), len(sample)])
+            # Mixed precision may round these, while those read outside of a step are whole.
+            read = self.tower(torch.cat([items, sample])).to(texts.dtype)
+            own, their = read.split([len(items), len(sample)])
             if len(sample):
                 their = their.detach() + (their - their.detach()) * (len(rest) / len(sample))
             texts = texts.index_copy(0, torch.cat([items, sample]), torch.cat([own, their]))

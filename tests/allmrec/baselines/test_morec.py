@@ -74,6 +74,18 @@ def test_step_encodes_each_distinct_item_once(sbert: str, encoded: list[int], ob
     assert sum(encoded) == own + (min(5, toy.NUM_ITEMS - own) if objective == "ce" else 0)
 
 
+def test_vectors_that_mixed_precision_rounds_stand_beside_those_read_outside(
+    sbert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, upper = build(sbert, objective="ce", drawn_items=5).train(), LayeredTower._upper
+    model.items.known()
+    # A linear map behind the pooling does this on an accelerator, where autocast leaves copies as they are.
+    monkeypatch.setattr(LayeredTower, "_upper", lambda *given: upper(*given).bfloat16())
+    model.loss(next(toy.sequence_batches()))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.items.tower.parameters())
+    assert model.items.known().dtype == torch.float32
+
+
 def test_evaluation_encodes_the_catalogue_once(sbert: str, encoded: list[int]) -> None:
     model = build(sbert).eval()
     with torch.no_grad():
