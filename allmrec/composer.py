@@ -256,6 +256,8 @@ def readable(model: SlottedModel, titles: Sequence[str], most: int) -> tuple[lis
     rows: list[list[int]] = model.tokenizer(clean, add_special_tokens=False)["input_ids"]
     for index, row in enumerate(rows):
         if len(row) > most:
-            clean[index] = str(model.tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
+            short = str(model.tokenizer.decode(row[:most])).strip().rstrip("\N{REPLACEMENT CHARACTER}")
+            # Of a letter that takes several tokens the first may say nothing.
+            clean[index] = short or UNTITLED
             cut += 1
     return clean, cut

@@ -160,3 +160,8 @@ def test_orders_never_change() -> None:
         [1, 5, 0, 2, 3, 4],
     ]
     assert prompt_order(torch.tensor([7]), 6, seed=1).tolist() == [[0, 5, 3, 1, 4, 2]]
+
+
+def test_a_title_of_which_nothing_is_left_is_called_untitled(folders: dict[str, str]) -> None:
+    composer = Composer(FrozenLLM(folders["qwen2"]), PromptStyle(), ["", "日本", "red wolf"], max_title_tokens=2)
+    assert composer.titles[1] == UNTITLED
