@@ -109,8 +109,8 @@ class TALLRec(ChoiceRanker):
             betas=betas,
         )
         self.save_hyperparameters()
-        require_targets(model, targets)
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=list(targets))  # type: ignore[arg-type]  # PEFT declares an int, and takes any alpha
+        maps = chosen_maps(model, targets)
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=maps)  # type: ignore[arg-type]  # PEFT declares an int, and takes any alpha
         # New layers start in training mode, whatever mode the model is in.
         inject_adapter_in_model(config, model.module).eval()
         # Only what is listed here is saved and trained, because the language model is hidden from this module. In bf16,
@@ -136,13 +136,17 @@ class TALLRec(ChoiceRanker):
         return [{"params": list(self.additions.values())}]
 
 
-def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
-    """Checks that a language model has linear maps with these names.
+def chosen_maps(llm: FrozenLLM, targets: tuple[str, ...]) -> list[str]:
+    """Full names of a language model's linear maps with these names; what sees pictures alone would learn nothing.
 
     Raises:
         UserError: If there is no name, or the model lacks one; it lists the maps of the model.
     """
-    there = {name.rpartition(".")[2] for name, module in llm.module.named_modules() if isinstance(module, nn.Linear)}
+    model = llm.module
+    reading = {*model.get_decoder().modules(), model.get_output_embeddings()}
+    maps = [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part in reading]
+    names = {full: full.rpartition(".")[2] for full in maps}
+    there = set(names.values())
     missing = [name for name in targets if name not in there]
     if missing or not targets:
         raise UserError(
@@ -151,3 +155,4 @@ def require_targets(llm: FrozenLLM, targets: tuple[str, ...]) -> None:
             else "TALLRec is given no map to tune",
             f"Choose --model.targets from: {', '.join(sorted(there - {'lm_head'}))}.",
         )
+    return [full for full, name in names.items() if name in targets]

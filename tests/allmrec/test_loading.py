@@ -16,8 +16,6 @@ from transformers import (
     BertLMHeadModel,
     BertModel,
     BloomConfig,
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
     GPTNeoConfig,
     MambaConfig,
     MambaForCausalLM,
@@ -41,6 +39,7 @@ from allmrec.retrieval import FrozenReader
 from allmrec.slotted import LLM
 from allmrec.tokens import Tokens
 from common.errors import UserError
+from tests.allmrec.tiny import open_its_eyes
 from tests.fixtures.hub import COMMIT, cached
 
 
@@ -154,15 +153,12 @@ def test_candidates_beyond_the_window_of_attention_are_scored_as_if_alone(copy: 
     torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=1e-4)
 
 
-def test_a_model_that_sees_pictures_too_has_the_context_of_its_text_model(copy: Path) -> None:
-    vocabulary, sizes = AutoConfig.from_pretrained(copy).vocab_size, {"hidden_size": 16, "intermediate_size": 16}
-    text: dict[str, Any] = sizes | {"vocab_size": vocabulary, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text |= {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 90, "pad_token_id": None}
-    pictures = sizes | {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
-    for window, context in ((50, 50), (200, 90)):
-        config = Gemma3Config(text_config=text | {"sliding_window": window}, vision_config=pictures)
-        Gemma3ForConditionalGeneration(config).save_pretrained(copy)
-        assert FrozenLLM(str(copy)).context == context
+@pytest.mark.parametrize(("window", "context"), [(50, 50), (200, 90)])
+def test_a_model_that_sees_pictures_too_has_the_context_of_its_text_model(
+    copy: Path, window: int, context: int
+) -> None:
+    folder = open_its_eyes(copy, sliding_window=window, max_position_embeddings=90)
+    assert FrozenLLM(folder).context == context
 
 
 def test_a_reader_has_the_whole_context_whatever_its_window(copy: Path) -> None:

@@ -14,6 +14,9 @@ from tokenizers.pre_tokenizers import Sequence as Steps
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    AutoConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     OPTConfig,
@@ -89,6 +92,18 @@ def save(folder: Path, built: PreTrainedModel, tokenizer: Tokenizer, begin: str 
     built.save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=begin, eos_token="</s>", pad_token=pad)
     fast.save_pretrained(folder)
+    return str(folder)
+
+
+def open_its_eyes(folder: Path, **text: int) -> str:
+    """Puts a model that sees pictures, too, in the place of a folder's own; ``text`` is about how it reads."""
+    shared = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    own: dict[str, Any] = {"vocab_size": AutoConfig.from_pretrained(folder).vocab_size, "num_key_value_heads": 1}
+    own |= {"head_dim": 8, "max_position_embeddings": 512, "pad_token_id": None}
+    pictures = shared | {"image_size": 28, "patch_size": 14}
+    torch.manual_seed(5)
+    config = Gemma3Config(text_config=shared | own | text, vision_config=pictures)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
     return str(folder)
 
 

@@ -1,5 +1,6 @@
 """TALLRec: low-rank additions that are trained, saved, merged, and hold nothing else."""
 
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from allmrec.baselines.llm_only import LLMOnly
 from allmrec.baselines.tallrec import TALLRec
 from common.errors import UserError
 from tests.allmrec.baselines.prompt_cases import PromptCases
+from tests.allmrec.tiny import open_its_eyes
 from tests.allmrec.world import NUM_ITEMS, catalogue, evaluation_batch, training_batch
 
 
@@ -67,6 +69,13 @@ def test_an_addition_is_the_scaled_product_of_two_maps(folders: dict[str, str]) 
     x = torch.randn(3, 16)
     a, b = (parts["default"].weight for parts in (layer.lora_A, layer.lora_B))
     torch.testing.assert_close(layer(x), layer.base_layer(x) + 3.0 * x @ a.T @ b.T)  # type: ignore[operator]  # PEFT's layers have no types
+
+
+def test_what_sees_pictures_has_no_additions(folders: dict[str, str], tmp_path: Path) -> None:
+    model = build(open_its_eyes(Path(shutil.copytree(folders["llama"], tmp_path / "copy")))).train()
+    model.loss(training_batch())["loss"].backward()
+    assert len(model.additions) == 2 * 2 * 2
+    assert all(parameter.grad is not None for parameter in model.additions.values())
 
 
 def test_only_additions_are_trained_and_saved(folders: dict[str, str]) -> None:
