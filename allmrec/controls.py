@@ -16,15 +16,13 @@ from allmrec.decoding import Scorer
 from allmrec.frozen import Frozen
 from allmrec.prompts import Domain
 from allmrec.stage1 import NEEDS_TEXTS, finished_stage1, require_texts
-from allmrec.stage2 import ALLMRecStage2
+from allmrec.stage2 import OF_THE_FILTER, ALLMRecStage2
 from common.data.datasets import last_events
 from common.models.base import MODEL, SequentialRecommender
 from common.models.finished import read_checkpoint, wrong_model
 from common.types import Catalogue, SequenceBatch, Sequences
 
 PERMUTATION_SEED = 0
-OF_THE_FILTER = frozenset({"user_id", "event_times", "query_time"})
-"""What a case tells the user's vector alone; prompts show no more of it than history and order."""
 
 
 class ALLMRecControl(ALLMRecStage2):
@@ -88,22 +86,16 @@ class ALLMRecControl(ALLMRecStage2):
             own["ablation"] = control
         super().__init__(**saved["hyper_parameters"] | own)
         self.control = control
-        self.information_set = self._reads()
+        self.information_set = self._left()
         if control != "untrained":
             self.restore(saved)
 
-    def _reads(self) -> frozenset[str]:
-        """What scores depend on (PROTOCOL P9): others' vectors are found by the user's id."""
-        known, read_by_filter = self.information_set, self.collaborative.module.information_set
+    def _left(self) -> frozenset[str]:
+        """What scores still depend on (PROTOCOL P9): others' vectors are found by the user's id."""
+        known = self.information_set
         if self.control == "null_context":
             return known - OF_THE_FILTER - {"history", "order"}
-        if self.control == "shuffled_users":
-            return known | {"user_id"}
-        if self.ablation == "no_user":
-            return known - OF_THE_FILTER
-        if self.ablation == "shuffled_history" and "order" not in read_by_filter:
-            return known - {"order"} | {"history"}
-        return known
+        return known | {"user_id"} if self.control == "shuffled_users" else known
 
     def attach(self, catalogue: Catalogue) -> None:
         """Receives titles and joint vectors, which ``shuffled_joint`` permutes, and others' events."""

@@ -23,6 +23,9 @@ from common.errors import at_least
 from common.models.base import Recommender
 from common.types import Catalogue, SequenceBatch
 
+OF_THE_FILTER = frozenset({"user_id", "event_times", "query_time"})
+"""What a case tells the user's vector alone; prompts show no more of it than history and order."""
+
 
 class Projection(nn.Module):
     """Two linear maps into the space of token vectors, layer norm and an activation between them.
@@ -189,7 +192,7 @@ class ALLMRecStage2(ChoiceRanker):
         )
         self.save_hyperparameters(ignore=["collaborative"])
         self.collaborative = CollaborativeFilter(collaborative, cf_dropout)
-        self.information_set = self.information_set | self.collaborative.module.information_set
+        self.information_set = self._reads(ablation)
         self.project_user = Projection(self.collaborative.width, self.llm.embedding, "leaky_relu")
         self.project_item = Projection(latent, self.llm.embedding, "gelu")
         self.register_buffer("joint", torch.zeros(num_items + 1, latent), persistent=False)
@@ -198,6 +201,16 @@ class ALLMRecStage2(ChoiceRanker):
         self.shard_llm = shard_llm
         self.project_user.requires_grad_(ablation != "no_user")
         self.project_item.requires_grad_(ablation != "no_joint")
+
+    def _reads(self, ablation: Ablation) -> frozenset[str]:
+        """What scores depend on (PROTOCOL P9)."""
+        by_filter = self.collaborative.module.information_set
+        known = type(self).information_set | by_filter
+        if ablation == "no_user":
+            return known - OF_THE_FILTER
+        if ablation == "shuffled_history" and "order" not in by_filter:
+            return known - {"order"} | {"history"}
+        return known
 
     def configure_model(self) -> None:
         """Divides the language model over the processes, where there are several and that is wanted."""

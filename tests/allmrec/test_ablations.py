@@ -9,6 +9,7 @@ import torch
 from allmrec.ablations import Ablation, anonymous, random_like
 from allmrec.composer import USER_SLOT
 from allmrec.stage2 import ALLMRecStage2
+from common.models.sasrec import SASRec
 from tests.allmrec.tiny import TITLES
 from tests.allmrec.world import LATENT, NUM_ITEMS, catalogue, evaluation_batch, joint_file, sasrec, training_batch
 
@@ -50,6 +51,26 @@ def test_what_is_shown_is_trained(folders: dict[str, str], joint: str, ablation:
     assert any(name.startswith("project_item") for name in given) is (ablation != "no_joint")
     assert sum(map(len, [group["params"] for group in model.parameter_groups()])) == len(given)
     assert model.table_marks() == ([] if ablation == "none" else [ablation.replace("_", " ")])
+
+
+@pytest.mark.parametrize(
+    ("ablation", "reads"),
+    [
+        ("none", {"order", "user_id"}),
+        ("no_user", {"order"}),
+        ("no_joint", {"order", "user_id"}),
+        ("shuffled_history", {"history", "user_id"}),
+    ],
+)
+def test_what_only_the_filter_reads_goes_with_its_vector(
+    folders: dict[str, str],
+    joint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    ablation: Ablation,
+    reads: set[str],
+) -> None:
+    monkeypatch.setattr(SASRec, "information_set", frozenset({"user_id"}))
+    assert build(folders["opt"], joint, ablation).information_set == reads | {"text"}
 
 
 def test_prompt_without_titles_has_every_slot(folders: dict[str, str], joint: str) -> None:
