@@ -28,6 +28,7 @@ class Lesson(NamedTuple):
 
 def lesson(composer: Composer, rows: int, level: Level, generator: torch.Generator) -> Lesson:
     """Random items with random vectors; the user's vector resembles one candidate's, whose title is the answer."""
+    level = level._replace(candidates=min(level.candidates, len(composer.titles) - 1))
     count = level.candidates + level.history
     items = 1 + torch.stack(
         [torch.randperm(len(composer.titles) - 1, generator=generator)[:count] for _ in range(rows)]

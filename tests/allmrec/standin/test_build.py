@@ -108,3 +108,11 @@ def test_it_learns_to_name_the_candidate_that_the_user_points_at(tmp_path: Path)
     total = likelihoods(llm, prefix, [[answer] for answer in batch.answers]).total
     right = likelihoods(llm, read_prefix(llm, batch.prompts, batch.soft), [[a] for a in batch.answers]).total
     assert (right > total).float().mean() > 0.7
+
+
+def test_a_lesson_has_no_more_candidates_than_the_catalogue_items(opt: FrozenLLM) -> None:
+    composer = Composer(opt, PromptStyle(), TITLES[:8])
+    for seed in range(3):
+        given = lesson(composer, 4, Level(20, 10, 0.5), torch.Generator().manual_seed(seed))
+        slots = sum(int(opt.is_slot(torch.tensor([row])).sum()) for row in given.prompts)
+        assert len(given.soft) == slots == 4 * (1 + 7)
