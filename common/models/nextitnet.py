@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.errors import at_least
 from common.models.base import SequentialRecommender
 from common.nn.embedding import ItemEmbedding
 from common.nn.losses import Objective
@@ -117,6 +118,8 @@ class NextItNet(SequentialRecommender):
     ) -> None:
         super().__init__(num_items, objective, calibration, score_penalty, lr, weight_decay)
         self.save_hyperparameters()
+        # A negative dilation would read the future.
+        at_least(1, kernel_size=kernel_size, dilations=min(dilations, default=1))
         self.final_relu = final_relu
         self.masked = padding == "masked"
         self.item_embedding = ItemEmbedding(num_items, width, padding_idx=PAD if self.masked else None)

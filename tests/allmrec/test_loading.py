@@ -79,7 +79,7 @@ def test_a_model_of_the_hub_is_known_by_its_commit(
     llm = FrozenLLM("of/tiny")
     assert llm.identity == {"model": "of/tiny", "revision": COMMIT}
     assert llm.title == "of/tiny"
-    with pytest.raises(UserError, match="'of/another' .* cannot be loaded"):
+    with pytest.raises(UserError, match=r"'of/another' .* cannot be loaded"):
         FrozenLLM("of/another")
 
 

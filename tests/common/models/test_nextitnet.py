@@ -1,10 +1,11 @@
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from common.errors import UserError
 from common.models.nextitnet import CausalConvolution, NextItNet
 from common.types import SequenceBatch
 from tests.common.models import toy
@@ -85,6 +86,12 @@ def test_masked_padding_is_no_target_and_released_padding_is() -> None:
         else:
             expected = F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten())
         torch.testing.assert_close(model.loss(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("arguments", [{"kernel_size": 0}, {"dilations": (1, -1)}])
+def test_convolutions_without_taps_or_into_the_future_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        NextItNet(9, **arguments)
 
 
 def test_number_of_parameters() -> None:
