@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
-import polars as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,58 +12,13 @@ from torch import Tensor
 
 from common.data.datamodule import SequenceDataModule
 from common.data.scenarios import slices_of_events
-from common.data.schema import Manifest
-from common.data.splits import global_temporal
-from common.data.store import StoreTables, write_store
 from common.errors import DataError, UserError
 from common.models.floors import Popularity
-from common.types import DataModule, SequenceBatch, Split, TimeKind
-from tests.fixtures.histories import random_histories, split_of
+from common.types import DataModule, SequenceBatch
+from tests.fixtures.histories import random_histories
+from tests.fixtures.store import NUM_ITEMS, NUM_USERS, write
 
-NUM_USERS, NUM_ITEMS, NUM_NEGATIVES = 33, 40, 9
 Make = Callable[..., SequenceDataModule]
-
-
-def manifest(time: TimeKind, fingerprint: str) -> Manifest:
-    return Manifest(
-        dataset="tiny",
-        recipe="five-core",
-        recipe_version=1,
-        store_version=1,
-        fingerprint=fingerprint,
-        time=time,
-        time_resolution="second",
-        num_users=NUM_USERS,
-        num_items=NUM_ITEMS,
-        num_interactions=0,
-        num_triplets=0,
-        splits={"leave_one_out": {}, "global_temporal": {}},
-    )
-
-
-def write(root: Path, histories: list[list[int]], time: TimeKind = "real", newest_first: bool = False) -> Split:
-    split = split_of(histories)
-    events = split["sequences"]
-    by_time = global_temporal(events, (5000, 7000))
-    if newest_first:
-        events["times"] *= -1
-    drawn = torch.randint(1, NUM_ITEMS + 1, (len(split["val"]["user"]), NUM_NEGATIVES), dtype=torch.int32)
-    items = {name: [f"{name} {i}" for i in range(NUM_ITEMS)] for name in ("item", "title", "text", "description")}
-    interactions = {
-        "user": torch.repeat_interleave(torch.arange(NUM_USERS + 1), events["offsets"].diff()).tolist(),
-        "item": events["items"].tolist(),
-        "timestamp": events["times"].tolist(),
-    }
-    tables = StoreTables(
-        interactions=pl.DataFrame(interactions),
-        items=pl.DataFrame(items),
-        users=pl.DataFrame({"user": [f"u{u}" for u in range(NUM_USERS)]}),
-        relations=pl.DataFrame({"head": [1], "relation": ["complement"], "tail": [2]}),
-        splits={"leave_one_out": split, "global_temporal": by_time},
-        candidates={("leave_one_out", "sampled-9"): {"val": drawn, "test": drawn.flip(0)}},
-    )
-    write_store(root, manifest(time, "0" * 64), tables)
-    return split
 
 
 @pytest.fixture(scope="module")
