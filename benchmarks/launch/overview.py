@@ -25,10 +25,11 @@ from benchmarks.launch.rows import (
 )
 from benchmarks.launch.suites import Suite, read_suite
 from benchmarks.launch.times import (
+    OTHER_TIMES,
     TESTED,
     Budget,
     Expected,
-    budget_in,
+    budget_of,
     clock,
     durations,
     estimate,
@@ -44,6 +45,8 @@ from common.errors import UserError
 
 OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
 """Settings that differ in a test on another data set."""
+DECISIVE = (*OTHER_TIMES, "data.split")
+"""Settings that make another run of a method under the same label, and which a suite may leave to the experiment."""
 RUN_ID = "run_id"
 """Key of a finished run's id among its settings."""
 
@@ -136,13 +139,15 @@ def overview(
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
-            wanted = _plain(suite.options | row.options)
+            experiment = experiment_of(dataset, row.method)
+            usual = {option: setting_of(experiment, option) for option in DECISIVE}
+            wanted = usual | _plain(suite.options | row.options)
             for tested in [key_of(dataset), *(others if row.key in transferable else ())]:
                 same = [run for run in settings.get((tested, row.label, seed), ()) if _equal(run, wanted, tested)]
                 if same:
                     done += 1
                 else:
-                    budget = TESTED if ">" in tested else budget_in(experiment_of(dataset, row.method), wanted)
+                    budget = TESTED if ">" in tested else budget_of(wanted)
                     left.append(expected(known, tested.rpartition(">")[2], [row.label, row.method], budget))
                 if tested == key_of(dataset):
                     reports += _unreported(suite, row, seed, [run[RUN_ID] for run in same], folder)

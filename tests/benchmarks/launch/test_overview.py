@@ -11,7 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.experiments import experiment_names, suite_names
 from benchmarks.launch.journal import LOCK
-from benchmarks.launch.overview import Overview, finished_settings, overview
+from benchmarks.launch.overview import DECISIVE, Overview, finished_settings, overview
 from benchmarks.launch.plan import plan
 from benchmarks.launch.suites import Suite
 from benchmarks.launch.times import (
@@ -27,6 +27,7 @@ from benchmarks.launch.times import (
     shipped_suite_times,
     shipped_times,
 )
+from benchmarks.settings import setting_of
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -73,7 +74,11 @@ def test_a_closed_form_with_a_language_model_takes_the_first_of_its_own_seeds(ro
     options = {"model.llm": "opt"}
     suite = Suite("toy", ["synthetic"], ["llm_only"], [1, 2, 3], changes={"llm_only": options}, seeds_llm=[3, 2])
     assert [(entry.method, entry.seed) for entry in plan(suite, root, tmp_path)] == [("llm_only", 2)]
-    settings = {("synthetic", "llm_only", 2): [{"model.llm": "opt", "run_id": "a"}]}
+    done = {option: setting_of("synthetic/llm_only", option) for option in DECISIVE} | {
+        "model.llm": "opt",
+        "run_id": "a",
+    }
+    settings = {("synthetic", "llm_only", 2): [done]}
     assert overview("toy", suite, root, tmp_path, settings, {}).state == "done"
 
 
@@ -95,6 +100,13 @@ def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_
     # Whether a run names the recipe of its store or not.
     for recipe, state in (("planted", "1 of 2 done"), ("null-text", "to do")):
         assert look(replace(suite, datasets=[f"synthetic/{recipe}"]), root, tmp_path).state == state
+    # What a suite does not name is as in the experiment, which trains for more epochs and on all users.
+    assert look(replace(suite, options={"model.width": 8}), root, tmp_path).state == "to do"
+    few = {"data.scenario": "few-shot-20"}
+    more = [*more[:2], "--model.width=8", "--data.scenario=few-shot-20", "--seed_everything=2"]
+    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *more)]) == 0
+    assert look(suite, root, tmp_path).state == "1 of 2 done"
+    assert look(replace(suite, options=suite.options | few), root, tmp_path).state == "1 of 2 done"
 
 
 def test_only_runs_of_the_same_budget_tell_how_long_a_suite_takes(root: Path, tmp_path: Path) -> None:
