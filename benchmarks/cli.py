@@ -74,6 +74,8 @@ USER_FIXABLE = {
 """Operating-system errors that the user can fix, by ``errno``: what is wrong, and the cure."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Those that libraries may replace by an error of their own."""
+READING = {"list", "leaderboard", "submit", "ledger", "suite", "wandb"}
+"""Commands that neither train nor score in their own process, and do not wait for it to be settled."""
 CONTINUED = {"suite", "sweep"}
 """Commands that skip what is done."""
 
@@ -126,7 +128,8 @@ def dispatch(arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise UserError(f"recbench has no command {name!r}.", nearest(name, COMMANDS))
     function = _function(name)
-    settle()
+    if name not in READING:
+        settle()
     if COMMANDS[name].parses_itself:
         function(rest)
         return
