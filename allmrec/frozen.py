@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -38,7 +39,7 @@ class Frozen(nn.Module, Generic[ModuleT]):
     @property
     def num_parameters(self) -> int:
         """Number of frozen parameters; additions that an owner trains, such as LoRA's, are not among them."""
-        return sum(parameter.numel() for parameter in self.module.parameters() if not parameter.requires_grad)
+        return sum(_size(parameter) for parameter in self.module.parameters() if not parameter.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen[ModuleT]:
         if self.movable:
@@ -49,6 +50,12 @@ class Frozen(nn.Module, Generic[ModuleT]):
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Calls the frozen module."""
         return self.module(*args, **kwargs)
+
+
+def _size(parameter: nn.Parameter) -> int:
+    """Number of weights, of which bitsandbytes packs two of 4 bits into an element."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def digest_of(model: nn.Module) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -309,6 +310,8 @@ def quantization_config(quantization: Quantization) -> Any:  # noqa: ANN401
         )
     from transformers import BitsAndBytesConfig
 
+    # It would say at every product of every layer that inputs are cast to fp16, as its algorithm does.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)

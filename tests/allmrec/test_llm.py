@@ -1,6 +1,5 @@
 """The frozen language model on tiny OPT, Llama and Qwen2 models."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -195,20 +194,32 @@ def test_each_process_of_a_node_has_quantised_weights_on_its_own_gpu(
     assert places == [{"": 1}]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_quantisation_without_bitsandbytes_says_what_to_install(folders: dict[str, str]) -> None:
+def test_quantisation_without_bitsandbytes_says_what_to_install(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"recbench\[quant\]"):
         FrozenLLM(folders["opt"], quantization="8bit")
 
 
-@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_quantised_weights_score_about_as_whole_ones(folders: dict[str, str], quantization: Quantization) -> None:
-    pytest.importorskip("bitsandbytes")
+@pytest.mark.parametrize(("quantization", "likeness"), [("8bit", 0.95), ("4bit", 0.3)])
+def test_quantised_weights_score_and_teach_about_as_whole_ones(
+    folders: dict[str, str], quantization: Quantization, likeness: float, caplog: pytest.LogCaptureFixture
+) -> None:
     whole, small = FrozenLLM(folders["opt"], "fp32"), FrozenLLM(folders["opt"], "fp32", quantization)
+    assert whole.num_parameters == small.num_parameters
     ids, answers = whole.prompt_ids(["One of these"]), [whole.answer_ids([' "sea"', ' "red wolf"'])]
     totals = [likelihoods(llm, read_prefix(llm, ids, None), answers).total.cpu() for llm in (whole, small)]
     assert not torch.equal(*totals)
     torch.testing.assert_close(totals[1], totals[0], rtol=0.1, atol=0.0)
+    slotted, answer = whole.prompt_ids(TEXTS[:1]), whole.answer_ids([STYLE.answer("sea")])
+    soft, grads = soft_for(whole, slotted), []
+    for llm in (whole, small):
+        vectors = soft.clone().requires_grad_()
+        grads += torch.autograd.grad(llm.answer_loss(slotted, answer, vectors), vectors)
+    assert float(torch.cosine_similarity(*(grad.flatten() for grad in grads), dim=0)) > likeness
+    # Nothing is said at every product of every layer.
+    assert not caplog.records
 
 
 def test_tokenizer_without_end_token_is_refused(tmp_path: Path) -> None:
