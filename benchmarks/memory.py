@@ -13,21 +13,27 @@ from common.errors import UserError
 
 ROWS = "batch_size"
 """What a checkpoint's stamp calls the rows of the batches that it was trained on."""
+TRIPLETS = "triplet_batch_size"
+"""Option for how many triplets LRD reads beside the rows of a batch, if not as many."""
 
 
 def halve_batch(config: Namespace) -> str:
     """Halves the rows per batch and accumulates gradients over twice as many batches; returns a line that says so.
 
     Raises:
-        UserError: If the number of rows is odd.
+        UserError: If the number of rows is odd, or that of triplets beside them.
     """
     data, trainer = config.data.init_args, config.trainer
-    if data.batch_size % 2:
-        raise UserError(
-            f"Out of device memory, and batches of {data.batch_size} rows cannot be halved.",
-            "Choose a smaller --data.batch_size, with --trainer.accumulate_grad_batches for the same effective batch.",
-        )
-    data.batch_size //= 2
+    sizes = {name: data[name] for name in (ROWS, TRIPLETS) if data.get(name) is not None}
+    for name, size in sizes.items():
+        if size % 2:
+            raise UserError(
+                f"Out of device memory, and batches of {size} {'rows' if name == ROWS else 'triplets'} cannot be "
+                "halved.",
+                f"Choose a smaller --data.{name}, with --trainer.accumulate_grad_batches for the same effective batch.",
+            )
+    for name, size in sizes.items():
+        data[name] = size // 2
     trainer.accumulate_grad_batches = 2 * (trainer.accumulate_grad_batches or 1)
     for counted_in_batches in ("val_check_interval", "limit_train_batches"):
         # A float is a share of an epoch, which already has twice as many batches.
