@@ -24,7 +24,8 @@ def item_relations(catalogue: Catalogue, recipe: GraphRecipe, seed: int = 0) -> 
 
     Args:
         catalogue: Items, training events and the released relations.
-        recipe: Which graph. ``kg-train`` has one relation with as many edges as all released ones together.
+        recipe: Which graph. ``kg-train`` has one relation with as many edges as all released ones together, and none
+            where these have none.
         seed: Seed of the rewiring, and of the order of pairs that co-occur equally often.
     """
     released, generator = catalogue["relations"], torch.Generator().manual_seed(seed)
@@ -34,7 +35,8 @@ def item_relations(catalogue: Catalogue, recipe: GraphRecipe, seed: int = 0) -> 
         return {name: rewired(edges, catalogue["num_items"], generator) for name, edges in released.items()}
     if recipe == "kg-train":
         size = sum(map(len, released.values()))
-        return {CO_OCCURRENCE: co_occurrence(catalogue["train"], catalogue["num_items"], size, generator)}
+        edges = co_occurrence(catalogue["train"], catalogue["num_items"], size, generator)
+        return {CO_OCCURRENCE: edges} if len(edges) else {}
     return released
 
 

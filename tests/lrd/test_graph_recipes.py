@@ -68,4 +68,9 @@ def test_each_recipe_has_its_graph() -> None:
     assert sizes == {"kg-released": both, "kg-rewired": both, "kg-train": {CO_OCCURRENCE: 50}, "kg-attributes": {}}
 
 
+def test_without_released_relations_no_recipe_has_any() -> None:
+    known = Catalogue(num_items=NUM_ITEMS, relations={}, train=sequences(random_histories(20, NUM_ITEMS, 9)))
+    assert [item_relations(known, name) for name in RECIPES] == [{}] * 4
+
+
 RECIPES: tuple[GraphRecipe, ...] = ("kg-released", "kg-train", "kg-rewired", "kg-attributes")
