@@ -115,7 +115,16 @@ class LatentRelationDiscovery(nn.Module):
         self.extractor = extractor
 
     def build(self, num_items: int, text_width: int, width: int, num_relations: int) -> None:
-        """Makes the layers, whose sizes only the data know."""
+        """Makes the layers, whose sizes only the data know.
+
+        Raises:
+            UserError: If the virtual relation is the only one, and the loss is to leave it out.
+        """
+        if self.skip_virtual and num_relations == 1:
+            raise UserError(
+                "skip_virtual leaves out the virtual relation, but there is no other.",
+                "Give --model.discovery.num_latent 1 or more, or leave --model.discovery.skip_virtual out.",
+            )
         self.num_relations = num_relations
         if self.extractor == "uniform":
             return

@@ -128,6 +128,13 @@ def test_the_papers_loss_leaves_no_relation_out() -> None:
         LatentRelationDiscovery(formulation="paper", skip_virtual=True)
 
 
+def test_the_only_relation_is_not_left_out() -> None:
+    discovery = LatentRelationDiscovery(num_latent=0, formulation="released", skip_virtual=True)
+    discovery.build(num_items=9, text_width=4, width=D, num_relations=2)
+    with pytest.raises(UserError, match="there is no other"):
+        discovery.build(num_items=9, text_width=4, width=D, num_relations=1)
+
+
 def test_fewer_latent_relations_than_none_are_refused() -> None:
     with pytest.raises(UserError, match="num_latent is -1"):
         LatentRelationDiscovery(num_latent=-1)
