@@ -46,8 +46,8 @@ def item_vectors(
     if kind == "tfidf" and not bool(known.any()):
         raise _nothing_to_read()
     vectors = text_vectors(encoder, [text.strip() or UNKNOWN for text in texts], cache)
-    if not from_file and not bool(known.all()):
-        vectors = vectors.masked_scatter(~known[:, None], vectors[known].mean(0).expand(int((~known).sum()), -1))
+    has_vector = torch.ones_like(known) if from_file else known
+    vectors = _mean_where_unknown(vectors, has_vector)
     generator = torch.Generator().manual_seed(seed)
     if kind == "centred":
         # Rows that equal the mean up to rounding stay zero.
@@ -57,9 +57,10 @@ def item_vectors(
     elif kind == "permuted":
         vectors = vectors[torch.randperm(len(vectors), generator=generator)]
     elif kind == "random":
-        vectors = _of_length(torch.randn(vectors.shape, generator=generator), vectors)
+        drawn = torch.randn(vectors.shape, generator=generator)
+        vectors = _of_length(_mean_where_unknown(drawn, has_vector), vectors)
     elif kind == "tfidf":
-        vectors = _of_length(tfidf(texts, vectors.size(1), seed), vectors)
+        vectors = _of_length(_mean_where_unknown(tfidf(texts, vectors.size(1), seed), known), vectors)
     return torch.nn.functional.pad(vectors, (0, 0, 1, 0))
 
 
@@ -101,6 +102,10 @@ def _nothing_to_read() -> UserError:
         "No item has a text with words in it.",
         "Give titles in the source, or vectors with --data.text_encoder file:PATH.",
     )
+
+
+def _mean_where_unknown(vectors: Float[Tensor, "n w"], known: Bool[Tensor, "n"]) -> Float[Tensor, "n w"]:
+    return vectors if bool(known.all()) else torch.where(known[:, None], vectors, vectors[known].mean(0))
 
 
 def _of_length(vectors: Float[Tensor, "n w"], like: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:

@@ -44,6 +44,16 @@ def test_controls_have_shape_and_mean_length_of_the_vectors(kind: Vectors, tmp_p
     torch.testing.assert_close(lengths[lengths > 0].mean(), found[1:].norm(dim=1).mean())
 
 
+@pytest.mark.parametrize("kind", ["random", "tfidf"])
+def test_items_without_text_have_the_direction_of_the_mean_in_controls_too(kind: Vectors, tmp_path: Path) -> None:
+    texts = ["", *TEXTS]
+    first, *told, second = item_vectors(Letters(), texts, tmp_path, kind)[[1, 2, 3, 5, 6, 7, 4]]
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first.norm(), told[0].norm())
+    direction = torch.nn.functional.cosine_similarity(first, torch.stack(told).mean(0), dim=0)
+    assert float(direction) > 0.95
+
+
 def test_centred_vectors_have_no_common_part(tmp_path: Path) -> None:
     found, centred = vectors(tmp_path, "text")[1:], vectors(tmp_path, "centred")[1:]
     assert not centred[2].abs().gt(1e-5).any(), "an item without text says nothing"
