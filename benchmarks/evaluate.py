@@ -22,6 +22,7 @@ from common.data.schema import Manifest
 from common.data.views import OVERALL, require_scenario
 from common.errors import UserError
 from common.models.base import Recommender
+from common.models.closed_form import NothingToTrain
 from common.models.finished import WEIGHTS, load_checkpoint
 
 ACROSS = "from-"
@@ -173,8 +174,9 @@ def trained_run(run: Path) -> Path:
     checkpoint = read_result(run).checkpoint
     if not checkpoint:
         return run
-    # A folder of runs may have been moved as a whole.
-    places = [Path(checkpoint), run.parent / Path(checkpoint).name]
+    # A folder of runs may have been moved as a whole; a test on another data set lies elsewhere in it than its run.
+    home = run.resolve().parent.parent.parent
+    places = [Path(checkpoint), run.parent / Path(checkpoint).name, home.joinpath(*Path(checkpoint).parts[-3:])]
     for place in places:
         if place.is_dir():
             return place
@@ -233,13 +235,17 @@ def built(run: Path, cli: RunCLI, elsewhere: bool = False) -> tuple[SequenceData
         UserError: If its checkpoint was trained on other items or users or on what the scenario withholds, or the
             method cannot rank items of another data set.
     """
-    result, weights = read_result(run), trained_run(run) / WEIGHTS
+    result, trained_in = read_result(run), trained_run(run)
     module, model = cli.build()
     if (trained := scenario_of_training(run)) != module.scenario:
         module.keep_training(trained)
-    if _untrained(cli) and cli.plan.manifest.fingerprint != result.data["fingerprint"]:
+    # Of the run itself: a test of it on other data has no weights for these either.
+    if _untrained(cli) and cli.plan.manifest.fingerprint != read_result(trained_in).data["fingerprint"]:
         model.attach(module.catalogue)
+        if isinstance(model, NothingToTrain):
+            model.complete(module)
         return module, model.eval()
+    weights = trained_in / WEIGHTS
     content = load_checkpoint(weights, "Train the run again with --force.")
     if (elsewhere or ORIGIN in result.data) and not _same(content, module.manifest):
         module.trained_elsewhere = True

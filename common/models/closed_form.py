@@ -10,13 +10,22 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.models.base import Recommender
-from common.types import SequenceBatch
+from common.types import DataModule, SequenceBatch
 
 
 class NothingToTrain(Recommender):
     """A model without gradient training: ``fit`` ends before its first step, so that suites run it like any other."""
 
     closed_form = True
+
+    def setup(self, stage: str) -> None:
+        """Attaches the catalogue of the trainer's DataModule, and completes the model with its cases."""
+        super().setup(stage)
+        if self.data_module is not None:
+            self.complete(self.data_module)
+
+    def complete(self, data: DataModule) -> None:
+        """Takes what the attached model needs beyond the catalogue, once; nothing by default."""
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Not available: there is nothing to train.

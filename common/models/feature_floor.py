@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.models.closed_form import ClosedFormRecommender
 from common.models.floors import DAY, Clock, EventLog, clock_information, query_time
 from common.models.item_knn import cosine_neighbours, history_matrix, user_item_matrix
-from common.types import Catalogue, SequenceBatch, Sequences
+from common.types import Catalogue, DataModule, SequenceBatch, Sequences
 
 WINDOWS = (7, 30, 90, 365)
 """Lengths of the windows of recent popularity, in days."""
@@ -74,15 +74,15 @@ class FeatureFloor(ClosedFormRecommender):
         )
         self.weights = torch.zeros(MAX_FEATURES, dtype=torch.float32)
 
-    def setup(self, stage: str) -> None:
-        """Fits the weights on the validation cases of the trainer's DataModule, unless they came from a checkpoint."""
-        super().setup(stage)
-        if self.data_module is not None and not bool(self.weights.any()):
-            try:
-                cases = self.data_module.case_loader("val", self.fit_protocol)
-            except UserError as error:
-                raise UserError(f"--model.fit_protocol: {error.what}", error.cure) from error
-            self.fit(cases)
+    def complete(self, data: DataModule) -> None:
+        """Fits the weights on validation cases, unless they came from a checkpoint."""
+        if bool(self.weights.any()):
+            return
+        try:
+            cases = data.case_loader("val", self.fit_protocol)
+        except UserError as error:
+            raise UserError(f"--model.fit_protocol: {error.what}", error.cure) from error
+        self.fit(cases)
 
     def get_extra_state(self) -> Float[Tensor, "f"]:
         """The weights, for checkpoints. A buffer would be rounded with the model under ``bf16-true``."""

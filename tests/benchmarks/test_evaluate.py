@@ -1,7 +1,9 @@
 """A finished run is scored again with its own weights, as a new result."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.evaluate import built, configuration_of, load_run
+from benchmarks.evaluate import built, configuration_of, load_run, trained_run
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
@@ -85,6 +87,44 @@ def test_a_floor_is_made_anew_on_other_data_and_a_trained_model_is_refused(
     own = ["--root", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     assert main(["evaluate", str(finished), *own]) == 2
     assert "holds no prepared store" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A floor that weighs features, and its test on another data set."""
+    runs = tmp_path_factory.mktemp("elsewhere")
+    size = ["--users", "70", "--items", "130", "--interactions", "600"]
+    assert main(["prepare", "synthetic", *size, "--root", str(runs / "stores")]) == 0
+    assert main(["run", "--config", "synthetic/feature_floor", *options(root, runs)]) == 0
+    (run,) = find_runs([runs])
+    assert main(["evaluate", str(run), "--data", "synthetic", "--root", str(runs / "stores")]) == 0
+    (test,) = (folder for folder in find_runs([runs]) if folder != run)
+    return run, test
+
+
+def test_a_test_of_a_floor_on_other_data_is_evaluated_and_recommends_as_it_was_fitted_there(
+    elsewhere: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, test = elsewhere
+    assert main(["evaluate", str(test), "--runs", str(tmp_path)]) == 0
+    (again,) = find_runs([tmp_path])
+    assert pl.read_parquet(again / "ranks.parquet").equals(pl.read_parquet(test / "ranks.parquet"))
+    capsys.readouterr()
+    assert main(["recommend", str(test), "--user", "u01", "--json"]) == 0
+    scores = [row["score"] for row in json.loads(capsys.readouterr().out)["u01"]]
+    assert len(set(scores)) > 1, "features without weights tie"
+
+
+def test_a_test_on_other_data_finds_its_run_in_a_folder_of_runs_that_was_moved(
+    elsewhere: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, test = elsewhere
+    moved = tmp_path / "other" / "floor" / test.name
+    shutil.copytree(run, tmp_path / Path(*run.parts[-3:]))
+    shutil.copytree(test, moved)
+    result = read_result(test)
+    replace(result, checkpoint=str(tmp_path / "gone" / Path(*run.parts[-3:]))).write(moved)
+    assert trained_run(moved) == tmp_path / Path(*run.parts[-3:])
 
 
 def test_a_run_is_tested_on_its_own_store_whatever_was_prepared_since(
