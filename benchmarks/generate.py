@@ -82,8 +82,8 @@ def generate(
         lines = [f"{name}: {text}" for name, text in answers.items()]
         write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n".join(lines))
         return
-    sequences = module.store.split(module.split)["sequences"]
-    histories = [[kinds[item] for item in whole_history(sequences, number).items] for number in ids]
+    events = module.histories
+    histories = [[kinds[item] for item in whole_history(events, number).items] for number in ids]
     report = judged(answers, histories, sorted({kind for row in kinds for kind in row}))
     if out:
         title = f"What {run.resolve().parent.name} says about users of {module.manifest.dataset}"

@@ -56,8 +56,8 @@ def recommend(
     else:
         names = user or []
         ids = numbers_of(names, module.store.user_tokens(), "user")
-        sequences = module.store.split(module.split)["sequences"]
-        histories = {name: whole_history(sequences, number) for name, number in zip(names, ids, strict=True)}
+        events = module.histories
+        histories = {name: whole_history(events, number) for name, number in zip(names, ids, strict=True)}
     answers = {name: best_items(model, module, known, k, items) for name, known in histories.items()}
     write(jsonlib.dumps(answers, indent=2, ensure_ascii=False) if json else "\n\n".join(map(_lines, answers.items())))
 

@@ -33,7 +33,7 @@ from common.data.splits import cut_times, global_temporal
 from common.data.stores import find_store
 from common.data.views import OVERALL, View, users_seen, view, with_training
 from common.errors import DataError, UserError, at_least
-from common.types import Catalogue, SequenceBatch, Split
+from common.types import Catalogue, SequenceBatch, Sequences, Split
 
 FULL = {"full": True, "full-unmasked": False}
 """Protocols that need no stored candidates, and whether they leave out what the user has seen."""
@@ -303,8 +303,13 @@ class SequenceDataModule(L.LightningDataModule):
             raise UserError(
                 f"{self.manifest.dataset} has no user {unknown[0]}", f"Choose users from 1 to {self.num_users}."
             )
-        dataset = HistoryDataset(self.events["sequences"], users, self.max_history, self.now)
+        dataset = HistoryDataset(self.histories, users, self.max_history, self.now)
         return self._loader(dataset, self.eval_batch_size)
+
+    @property
+    def histories(self) -> Sequences:
+        """All events of all users, whatever a split or a scenario withholds."""
+        return self.store.split()["sequences"]
 
     @property
     def now(self) -> int:

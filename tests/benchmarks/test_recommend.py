@@ -10,9 +10,11 @@ from torch import Tensor
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
 from benchmarks.recommend import whole_history
+from benchmarks.runs import find_runs
 from common.models.base import Recommender
 from common.models.floors import Popularity
 from common.types import SequenceBatch
+from tests.benchmarks.conftest import options, without_times
 
 
 def answers(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, object]]]:
@@ -57,6 +59,20 @@ def test_a_history_on_the_command_line_equals_that_user(finished: Path, capsys: 
     assert [row["item"] for row in given] == [row["item"] for row in known]
     first, second = (torch.tensor([float(str(row["score"])) for row in rows]) for rows in (given, known))
     torch.testing.assert_close(first, second)
+
+
+def test_a_run_on_a_split_by_imputed_times_recommends_though_no_store_holds_that_split(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores = without_times(root, tmp_path / "stores")
+    for path in stores.rglob("manifest.json"):
+        manifest = json.loads(path.read_text())
+        del manifest["splits"]["global_temporal"]
+        path.write_text(json.dumps(manifest))
+    own = ["--data.split=global_temporal", "--data.allow_imputed_time=true", *options(stores, tmp_path / "runs")]
+    assert main(["run", "--config", "synthetic/popularity", *own]) == 0
+    (run,) = find_runs([tmp_path / "runs"])
+    assert len(answers(capsys, str(run), "--user", "u03")["u03"]) == 10
 
 
 def test_scores_that_are_no_numbers_are_refused(

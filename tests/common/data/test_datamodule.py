@@ -181,6 +181,15 @@ def test_predictions_default_to_all_users_and_take_a_list(make: Make) -> None:
         data.predict_dataloader()
 
 
+def test_predictions_read_whole_histories_whatever_a_scenario_withholds(tmp_path: Path) -> None:
+    write(tmp_path, [list(range(1, 1 + length)) for length in range(5, 5 + NUM_USERS)])
+    data = SequenceDataModule("tiny", root=str(tmp_path), scenario="cold-users", max_history=40)
+    data.predict_users = data.view.drawn.tolist()
+    (batch,) = data.predict_dataloader()
+    assert len(data.predict_users) == 3
+    assert batch["history"].ne(0).sum(1).tolist() == [user + 4 for user in data.predict_users]
+
+
 def test_predictions_of_a_trainer_are_top_lists(make: Make) -> None:
     data, trainer = make(), L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     batches = cast(list[tuple[Tensor, Tensor]], trainer.predict(Popularity(data.num_items), data))
