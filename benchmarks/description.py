@@ -13,6 +13,7 @@ from benchmarks.results import METRIC_VERSION, rank_table, slice_metrics
 from benchmarks.runs import HIDDEN, TIME_READERS, Result, compared, flat, hash_of
 from benchmarks.standins import STANDIN
 from common.data.datamodule import SequenceDataModule
+from common.data.views import OVERALL, leakage_between
 from common.errors import UserError
 from common.models.base import Recommender
 
@@ -67,7 +68,7 @@ def describe(
             "recipe": plan.manifest.recipe,
             "split": settings["split"],
             "time": plan.manifest.time,
-            "leakage": plan.manifest.splits.get(settings["split"], {}).get("leakage"),
+            "leakage": leakage_of(data),
             "post_hoc_graph": data.post_hoc_graph,
         }
         | ({} if origin is None else origin.data),
@@ -113,6 +114,18 @@ def protocol_of(
         "cases": cases[f"test/{protocol}/overall"],
     }
     return {"id": hash_of(fields), "fields": fields}
+
+
+def leakage_of(data: SequenceDataModule) -> float | None:
+    """Share of test cases for which the training data hold later events (PROTOCOL P1), if times were recorded.
+
+    Under a scenario it is that of its cases and of the users that were trained on; of a training on another data set
+    nothing is known.
+    """
+    known: float | None = data.manifest.splits.get(data.split, {}).get("leakage")
+    if known is None or data.trained_elsewhere:
+        return None
+    return known if data.scenario == data.trained_scenario == OVERALL else leakage_between(data.training, data.view)
 
 
 def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:

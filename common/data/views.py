@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.data.negatives import seeded
 from common.data.scenarios import COLD_USER_EVENTS
+from common.data.splits import leakage
 from common.errors import UserError, nearest
 from common.types import Cases, Sequences, Split
 
@@ -143,6 +144,15 @@ def with_training(tested: Split, trained: Split) -> Split:
     """
     lengths = trained["train_end"] - trained["sequences"]["offsets"][:-1]
     return {**tested, "train_end": tested["sequences"]["offsets"][:-1] + lengths}
+
+
+def leakage_between(trained: View, tested: View) -> float:
+    """The share of the cases of ``tested`` for which the training events of ``trained`` hold later ones."""
+    split = with_training(tested.split, trained.split)
+    if tested.test is not None:
+        user, position = (values[tested.test] for values in (split["test"]["user"], split["test"]["position"]))
+        split = {**split, "test": Cases(user=user, position=position)}
+    return leakage(split)
 
 
 def users_seen(trained: Split, tested: Split) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks import environment
-from benchmarks.description import encoder_of
+from benchmarks.description import encoder_of, leakage_of
+from common.data.datamodule import SequenceDataModule
 from common.models.sasrec import SASRec
 
 
@@ -31,6 +32,16 @@ def test_the_encoder_is_that_of_the_data_where_the_method_reads_texts(
     kind: type[SASRec], settings: dict[str, Any], encoder: str | None
 ) -> None:
     assert encoder_of(kind(num_items=4, max_history=2, width=4), settings) == encoder
+
+
+def test_leakage_is_that_of_the_users_who_were_trained_on(root: Path) -> None:
+    whole, few = (SequenceDataModule("synthetic", str(root), scenario=name) for name in ("overall", "few-shot-5"))
+    known = whole.manifest.splits["leave_one_out"]["leakage"]
+    assert leakage_of(whole) == known > (leakage_of(few) or 1.0), "the last event of all is not one of theirs"
+    whole.keep_training("few-shot-5")
+    assert leakage_of(whole) == leakage_of(few)
+    whole.trained_elsewhere = True
+    assert leakage_of(whole) is None
 
 
 def test_the_commit_is_that_of_the_code_and_not_of_a_project_that_it_is_installed_in(

@@ -6,7 +6,7 @@ import torch
 from common.data.negatives import seeded
 from common.data.scenarios import COLD_USER_EVENTS
 from common.data.splits import ready_made
-from common.data.views import SEED, users_seen, view, with_training
+from common.data.views import SEED, leakage_between, users_seen, view, with_training
 from common.errors import UserError
 from common.types import Cases, Split
 from tests.fixtures.histories import random_histories, split_of, training_items
@@ -168,3 +168,21 @@ def test_a_test_has_its_own_histories_and_the_events_of_the_training(
     both = with_training(seen, learnt)
     assert training_items(both) == training_items(learnt)
     assert histories_of(both, both["test"]) == histories_of(seen, seen["test"])
+
+
+@pytest.mark.parametrize("histories", [LONG, random_histories(USERS, ITEMS, 6)])
+@pytest.mark.parametrize(
+    ("trained", "tested"),
+    [("overall", "overall"), ("cold-users", "cold-users"), ("few-shot-3", "few-shot-3"), ("few-shot-3", "overall")],
+)
+def test_what_leaks_is_later_than_targets_of_the_scenario_and_was_trained_on(
+    histories: list[list[int]], trained: str, tested: str
+) -> None:
+    learnt, seen = (view(split_of(histories), name) for name in (trained, tested))
+    # Event i of user u happens at 1000 i + u.
+    events = {user: len(items) for user, items in training_items(learnt.split).items() if items}
+    last = max(1000 * (count - 1) + user for user, count in events.items())
+    users = seen.split["test"]["user"].tolist()
+    taking_part = [True] * len(users) if seen.test is None else seen.test.tolist()
+    times = [1000 * (len(histories[u - 1]) - 1) + u for u, part in zip(users, taking_part, strict=True) if part]
+    assert leakage_between(learnt, seen) == pytest.approx(sum(time < last for time in times) / len(times))
