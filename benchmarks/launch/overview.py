@@ -47,8 +47,8 @@ OF_THE_TEST = ("data.recipe", "data.store", "model.domain")
 """Settings that differ in a test on another data set."""
 DECISIVE = (*OTHER_TIMES, "data.split")
 """Settings that make another run of a method under the same label, and which a suite may leave to the experiment."""
-RUN_ID = "run_id"
-"""Key of a finished run's id among its settings."""
+RUN_ID, FINGERPRINT = "run_id", "fingerprint"
+"""Keys of a finished run's id, and of that of the data it was tested on, among its settings."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,18 @@ def overview(
         rows = rows_of(suite, dataset, timeless(suite, dataset, root))
         data |= _stores(suite, dataset, rows, root)
         transferable = transferable_in(suite, dataset, rows)
-        others = [f"{key_of(dataset)}>{key_of(other)}" for other in suite.across]
+        others = [(f"{key_of(dataset)}>{key_of(other)}", recipe_of(other)) for other in suite.across]
         measures = [report for report in suite.reports if "name" in report]
         reports += sum(not is_reported(report, report["name"], dataset, folder) for report in measures)
         for row, seed in _seeded(suite, dataset, rows):
             experiment = experiment_of(dataset, row.method)
             usual = {option: setting_of(experiment, option) for option in DECISIVE}
             wanted = usual | _plain(suite.options | row.options)
-            for tested in [key_of(dataset), *(others if row.key in transferable else ())]:
-                same = [run for run in settings.get((tested, row.label, seed), ()) if _equal(run, wanted, tested)]
+            for tested, recipe in [(key_of(dataset), wanted), *(others if row.key in transferable else ())]:
+                found = settings.get((tested, row.label, seed), ())
+                # A store that was prepared since has no runs yet, whatever its recipe.
+                store = _fingerprint(root, tested, recipe.get("data.recipe")) if found else {}
+                same = [run for run in found if _equal(run, wanted | store, tested)]
                 if same:
                     done += 1
                 else:
@@ -179,6 +182,7 @@ def finished_settings(runs: Path) -> dict[tuple[str, str, int], list[dict[str, A
         if result.checkpoint is None or origin:
             # A configuration need not name the recipe of its store; the result does.
             own = {"data.recipe": result.data.get("recipe"), RUN_ID: result.run_id}
+            own |= {FINGERPRINT: result.data.get("fingerprint")}
             tested = f"{origin}>{result.dataset}" if origin else result.dataset
             found[tested, result.method, result.seed].append(settings | own)
     return found
@@ -222,6 +226,14 @@ def _seeded(suite: Suite, dataset: str, rows: Sequence[SuiteRow]) -> Iterator[tu
     for row in _apart(suite, dataset, rows):
         seeds = seeds_of(suite, dataset, row)
         yield from ((row, seed) for seed in (seeds[:1] if _once(dataset, row) else seeds))
+
+
+def _fingerprint(root: Path, tested: str, recipe: str | None) -> dict[str, str]:
+    """That of the store that runs are planned to be tested on, as a setting; none if it is not prepared."""
+    try:
+        return {FINGERPRINT: find_store(root, tested.rpartition(">")[2], recipe).manifest.fingerprint}
+    except UserError:
+        return {}
 
 
 def _unreported(suite: Suite, row: SuiteRow, seed: int, run_ids: Sequence[str], folder: Path) -> int:

@@ -28,6 +28,7 @@ from benchmarks.launch.times import (
     shipped_times,
 )
 from benchmarks.settings import setting_of
+from common.data.stores import find_store
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 
@@ -77,6 +78,7 @@ def test_a_closed_form_with_a_language_model_takes_the_first_of_its_own_seeds(ro
     done = {option: setting_of("synthetic/llm_only", option) for option in DECISIVE} | {
         "model.llm": "opt",
         "run_id": "a",
+        "fingerprint": find_store(root, "synthetic").manifest.fingerprint,
     }
     settings = {("synthetic", "llm_only", 2): [done]}
     assert overview("toy", suite, root, tmp_path, settings, {}).state == "done"
@@ -107,6 +109,20 @@ def test_a_run_counts_as_done_where_its_settings_are_the_suites(root: Path, tmp_
     assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *more)]) == 0
     assert look(suite, root, tmp_path).state == "1 of 2 done"
     assert look(replace(suite, options=suite.options | few), root, tmp_path).state == "1 of 2 done"
+
+
+def test_a_run_counts_as_done_only_on_the_store_that_is_planned_on(tmp_path: Path) -> None:
+    stores, runs = tmp_path / "stores", tmp_path / "runs"
+    size = ["--users", "60", "--items", "128", "--interactions", "560", "--root", str(stores)]
+    suite = Suite("toy", ["synthetic"], ["popularity"], [1])
+    assert main(["prepare", "synthetic", *size, "--recipe", "planted-half"]) == 0
+    assert main(["run", "--config", "synthetic/popularity", "--seed_everything=1", *options(stores, runs)]) == 0
+    assert look(suite, stores, runs).state == "done"
+    # The first of its recipes is the one that is meant where none is named.
+    assert main(["prepare", "synthetic", *size]) == 0
+    for datasets, state in ((["synthetic"], "to do"), (["synthetic/planted-half"], "done")):
+        named = replace(suite, datasets=datasets)
+        assert look(named, stores, runs).state == plan(named, stores, runs)[0].state == state
 
 
 def test_only_runs_of_the_same_budget_tell_how_long_a_suite_takes(root: Path, tmp_path: Path) -> None:
