@@ -10,8 +10,9 @@ from common.errors import UserError
 
 
 def settings(**sizes: int | None) -> Any:  # noqa: ANN401 (as parsed)
-    trainer = Namespace(accumulate_grad_batches=1, val_check_interval=None, limit_train_batches=None)
-    return Namespace(data=Namespace(init_args=Namespace(**sizes)), trainer=trainer)
+    space: Any = Namespace
+    trainer = space(accumulate_grad_batches=1, val_check_interval=None, limit_train_batches=None)
+    return space(data=space(init_args=space(**sizes)), trainer=trainer)
 
 
 def test_a_step_reads_as_many_rows_and_triplets_as_before() -> None:
