@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 NORMAL = """
 import torch
 from benchmarks.cli import main
-assert main(["list", "recipes"]) == 0
+assert main(["prepare", "--help"]) == 0
 torch.set_num_threads(2)
 tiny = torch.full((2**20,), 1e-40)
 print(int((tiny * 0.5).count_nonzero()))
@@ -34,7 +34,7 @@ print(int((tiny * 0.5).count_nonzero()))
 SUMS = """
 import torch
 from benchmarks.cli import main
-assert main(["list", "recipes"]) == 0
+assert main(["prepare", "--help"]) == 0
 torch.set_num_threads(2)
 states, chosen, weights = torch.zeros(50, 64), torch.arange(20000) % 50, torch.randn(20000, 64)
 sums = set()
