@@ -119,13 +119,15 @@ def protocol_of(
 def leakage_of(data: SequenceDataModule) -> float | None:
     """Share of test cases for which the training data hold later events (PROTOCOL P1), if times were recorded.
 
-    Under a scenario it is that of its cases and of the users that were trained on; of a training on another data set
-    nothing is known.
+    It is that of the cases that are tested, under a scenario or of drawn users, and of the users that were trained on;
+    of a training on another data set nothing is known.
     """
     known: float | None = data.manifest.splits.get(data.split, {}).get("leakage")
     if known is None or data.trained_elsewhere:
         return None
-    return known if data.scenario == data.trained_scenario == OVERALL else leakage_between(data.training, data.view)
+    cases = data.drawn_cases("test")
+    whole = cases is None and data.scenario == data.trained_scenario == OVERALL
+    return known if whole else leakage_between(data.training, data.view, cases)
 
 
 def encoder_of(model: Recommender, settings: dict[str, Any]) -> str | None:

@@ -218,7 +218,7 @@ class SequenceDataModule(L.LightningDataModule):
         drawn = [getattr(self, seen).drawn for scenario, seen in scenarios.items() if scenario != OVERALL]
         if self._test_users() != "all":
             users = self.events["test"]["user"]
-            drawn.append(users[self._drawn_cases("test")])
+            drawn.append(users[self.drawn_cases("test")])
         if not drawn:
             return {}
         ids = [users.sort().values.long().numpy().tobytes() for users in drawn]
@@ -286,7 +286,7 @@ class SequenceDataModule(L.LightningDataModule):
             protocol,
             candidates=None if protocol in FULL else self.store.candidates(self.split, protocol, phase),
             mask_seen=self._masks_seen(protocol),
-            rows=self._drawn_cases(phase),
+            rows=self.drawn_cases(phase),
             batch_size=self.eval_batch_size,
         )
         return self._loader(dataset, None)
@@ -350,7 +350,7 @@ class SequenceDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def _drawn_cases(self, phase: Literal["val", "test"]) -> Int[Tensor, "r"] | None:
+    def drawn_cases(self, phase: Literal["val", "test"]) -> Int[Tensor, "r"] | None:
         """The cases to evaluate: those of the scenario, or a fixed draw of the wanted number; ``None`` for all."""
         wanted = self.test_users if phase == "test" else self.val_users
         choice, always = self._choice_of_cases(phase)

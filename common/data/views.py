@@ -146,12 +146,18 @@ def with_training(tested: Split, trained: Split) -> Split:
     return {**tested, "train_end": tested["sequences"]["offsets"][:-1] + lengths}
 
 
-def leakage_between(trained: View, tested: View) -> float:
-    """The share of the cases of ``tested`` for which the training events of ``trained`` hold later ones."""
+def leakage_between(trained: View, tested: View, cases: Int[Tensor, "r"] | None = None) -> float:
+    """The share of test cases of ``tested`` for which the training events of ``trained`` hold later ones.
+
+    Args:
+        trained: Whose training events count.
+        tested: Whose test cases count.
+        cases: Those that are tested, by index; all when omitted.
+    """
     split = with_training(tested.split, trained.split)
-    if tested.test is not None:
-        user, position = (values[tested.test] for values in (split["test"]["user"], split["test"]["position"]))
-        split = {**split, "test": Cases(user=user, position=position)}
+    if cases is not None:
+        test = split["test"]
+        split = {**split, "test": Cases(user=test["user"][cases], position=test["position"][cases])}
     return leakage(split)
 
 

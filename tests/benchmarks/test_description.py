@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import environment
 from benchmarks.description import encoder_of, leakage_of
@@ -42,6 +43,20 @@ def test_leakage_is_that_of_the_users_who_were_trained_on(root: Path) -> None:
     assert leakage_of(whole) == leakage_of(few)
     whole.trained_elsewhere = True
     assert leakage_of(whole) is None
+
+
+def test_leakage_is_that_of_the_users_who_are_tested(root: Path) -> None:
+    data = SequenceDataModule("synthetic", str(root), test_users=7)
+    cases = torch.cat([batch["case_id"] for batch in data.test_dataloader()[0]])
+    events = data.events
+    users, positions = (events["test"][name][cases] for name in ("user", "position"))
+    assert len(users) == 7
+    times, offsets = events["sequences"]["times"], events["sequences"]["offsets"]
+    last = max(
+        int(times[start:end].max()) for start, end in zip(offsets, events["train_end"], strict=False) if start < end
+    )
+    late = [int(times[position]) < last for position in positions]
+    assert leakage_of(data) == pytest.approx(sum(late) / 7)
 
 
 def test_the_commit_is_that_of_the_code_and_not_of_a_project_that_it_is_installed_in(

@@ -185,4 +185,5 @@ def test_what_leaks_is_later_than_targets_of_the_scenario_and_was_trained_on(
     users = seen.split["test"]["user"].tolist()
     taking_part = [True] * len(users) if seen.test is None else seen.test.tolist()
     times = [1000 * (len(histories[u - 1]) - 1) + u for u, part in zip(users, taking_part, strict=True) if part]
-    assert leakage_between(learnt, seen) == pytest.approx(sum(time < last for time in times) / len(times))
+    cases = None if seen.test is None else seen.test.nonzero().flatten()
+    assert leakage_between(learnt, seen, cases) == pytest.approx(sum(time < last for time in times) / len(times))
