@@ -201,7 +201,8 @@ def _footnotes(table: Table) -> list[str]:
     notes = ["Floors are in italics."] if any(row.floor for row in table.rows) else []
     notes.append(f"Sorted by {table.primary}; mean ± standard deviation over seeds.")
     if table.leakage is not None:
-        notes.append(f"For {table.leakage:.1%} of the test cases, the training data contain events after the target.")
+        whose = "the test cases" if table.slice == ALL_CASES else "all test cases, of whatever slice"
+        notes.append(f"For {table.leakage:.1%} of {whose}, the training data contain events after the target.")
     if any(row.share is not None for row in table.rows):
         notes.append("*above floor*: share closed of the gap between the best floor that reads no more and 1.")
     if any(row.rank is None for row in table.rows):
@@ -211,7 +212,8 @@ def _footnotes(table: Table) -> list[str]:
     if any(row.standing and row.standing.ranks for row in table.rows):
         notes.append(
             "*ranks*: the ranks that a row may have; rows that share a letter under *tie* are not separated (Welch's t "
-            "over seeds and paired bootstrap over users, both with Holm's correction over all pairs)."
+            "over seeds, paired bootstrap over users, and both sources of chance together, each with Holm's correction "
+            "over all pairs)."
         )
     if any(_lead(row.standing) for row in table.rows):
         notes.append(

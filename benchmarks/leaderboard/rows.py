@@ -159,8 +159,8 @@ class Table:
         rows: Its rows, best first.
         note: What distinguishes it from other tables of the same data set and protocol, with the values of all.
         variant: The same in few words and with its own values only, for headings; empty if there is no other table.
-        leakage: Share of the scenario's test cases for which training data contain later events, if times were
-            recorded.
+        leakage: Share of the test cases, those outside the slice among them, for which training data contain later
+            events, if times were recorded.
         pairs: For each ordered pair of rows, the first minus the second, its 95 % interval, and whether the two are
             separated.
     """

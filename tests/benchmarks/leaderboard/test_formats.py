@@ -38,6 +38,8 @@ def test_leakage_is_told_where_times_were_recorded() -> None:
     text = as_markdown(build_tables([made_result("model", 0.3, data={"leakage": 0.973})]))
     assert "For 97.3% of the test cases, the training data contain events after the target" in text
     assert "after the target" not in as_markdown(build_tables([made_result("model", 0.3, data={"leakage": None})]))
+    part = as_markdown([build_table([made_result("model", 0.3, data={"leakage": 0.973})], "full", "cold_items")])
+    assert "For 97.3% of all test cases, of whatever slice, the training data" in part
 
 
 def test_small_slices_are_put_in_brackets() -> None:
