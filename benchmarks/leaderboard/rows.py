@@ -279,10 +279,11 @@ def _repeats(one: Result, other: Result, key: str) -> bool:
 
 
 def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool) -> Row:
-    marks = (*_marks(runs, key, protocol), *(["one of several runs of a seed"] if crowded else []))
+    tuned = any(_tuned_on(run) for run in runs)
     # A seed that was tuned on is no evidence, unless there is nothing else to show.
     runs = [run for run in runs if not _tuned_on(run)] or runs
     first = runs[0]
+    marks = [*_marks(runs, key, protocol, tuned), *(["one of several runs of a seed"] if crowded else [])]
     prefix, primary = f"test/{protocol}/", primary_metric(protocol)
     names = [name.removeprefix(f"{key}/") for name in first.metrics if name.startswith(f"{key}/")]
     # Seeds that are older than a slice do not know it.
@@ -296,7 +297,7 @@ def _row(label: str, runs: list[Result], key: str, protocol: str, crowded: bool)
         share=None,
         information_set=tuple(first.information_set),
         floor=first.closed_form,
-        marks=marks,
+        marks=tuple(marks),
         costs=_costs(runs),
         runs=tuple(sorted(runs, key=lambda run: run.seed)),
         slices={slice: cell_of(runs, name) for slice, name in keys.items() if name in told},
@@ -330,7 +331,7 @@ def _costs(runs: Sequence[Result]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in known.items() if values}
 
 
-def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
+def _marks(runs: list[Result], key: str, protocol: str, tuned: bool) -> tuple[str, ...]:
     first = runs[0]
     selection = str(first.protocols[protocol]["fields"].get("selection", protocol)).split(" ")[0]
     ties = statistics.fmean(run.metrics.get(f"{key}/tie_share", 0.0) for run in runs)
@@ -343,7 +344,7 @@ def _marks(runs: list[Result], key: str, protocol: str) -> tuple[str, ...]:
         "imputed time": any(run.imputed_time for run in runs),
         "halved batches": any("batches_a_step" in run.training for run in runs),
         "post-hoc graph": any("graph" in run.information_set and run.data.get("post_hoc_graph") for run in runs),
-        "tuned on one of its seeds": any(_tuned_on(run) for run in runs),
+        "tuned on one of its seeds": tuned,
         "seeds share a predecessor": _independent(runs) < len(runs),
         f"seeds of {len(revisions)} code revisions": len(revisions) > 1,
         f"seeds of {len(torches)} versions of torch": len(torches) > 1,

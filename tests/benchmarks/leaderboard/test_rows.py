@@ -183,6 +183,17 @@ def test_a_seed_that_a_configuration_was_chosen_with_earns_no_rank() -> None:
     assert (alone.rank, alone.seeds) == (None, 1)
 
 
+def test_marks_are_those_of_the_seeds_that_count() -> None:
+    def run(seed: int, late: bool, made_from: str) -> Result:
+        own: dict[str, Any] = {"training": {"undertrained": late}, "predecessors": {"sasrec": made_from}}
+        return made_result("a", 0.5, seed, tuning={"trials": 8, "seed": 0}, **own)
+
+    row = build_table([run(0, True, "p"), *(run(seed, False, "opqrst"[seed]) for seed in range(1, 6))], "full").rows[0]
+    assert (row.rank, row.seeds, row.marks) == (1, 5, ("tuned on one of its seeds",))
+    row = build_table([run(0, False, "o"), run(1, True, "p"), run(2, False, "q")], "full").rows[0]
+    assert row.marks == ("undertrained (1 of 2)", "tuned on one of its seeds")
+
+
 def test_seeds_on_one_predecessor_earn_no_rank() -> None:
     def runs(filters: str) -> list[Result]:
         own = [{"standin": "s", "sasrec": name} for name in filters]
