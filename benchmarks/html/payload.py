@@ -39,6 +39,7 @@ def _table(table: Table) -> dict[str, Any]:
         "cases": table.cases,
         "primary": table.primary,
         "note": table.note,
+        "leakage": table.leakage,
         "variant": aside_of(table),
         "fields": first.protocols[table.protocol]["fields"],
         "metrics": shown,
@@ -55,9 +56,9 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
     return {name: record[name] for name in kept} | {
         "method": row.name,
         "reads": record["information_set"],
-        "lead": record["lead"] and [_short(value) for value in record["lead"]],
+        "lead": record["lead"],
         "spread": _short(record["spread"]),
-        "share": None if row.share is None else _short(row.share),
+        "share": row.share,
         "costs": {name: _short(value) for name, value in row.costs.items()},
         "metrics": {name: _cell(row.metrics[name]) for name in SHOWN if name in row.metrics},
         "slices": {name: _cell(cell) for name, cell in row.slices.items()},
@@ -66,8 +67,8 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _cell(cell: Cell) -> list[float | int | None]:
-    spread = None if cell.std is None else _short(cell.std)
-    return [_short(cell.mean), spread, cell.n, None if cell.reach is None else _short(cell.reach)]
+    # What is shown with four digits has all of its own: rounded twice, it would differ from the tables in text.
+    return [cell.mean, cell.std, cell.n, None if cell.reach is None else _short(cell.reach)]
 
 
 def _pairs(table: Table) -> list[list[list[Any] | None]]:
@@ -113,7 +114,7 @@ def _figures(result: Result) -> dict[str, dict[str, float]]:
     found = {}
     for protocol in result.protocols:
         keys = {name: f"test/{protocol}/overall/{name}" for name in (*SHOWN, primary_metric(protocol))}
-        found[protocol] = {name: _short(result.metrics[key]) for name, key in keys.items() if key in result.metrics}
+        found[protocol] = {name: result.metrics[key] for name, key in keys.items() if key in result.metrics}
     return found
 
 

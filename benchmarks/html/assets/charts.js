@@ -127,12 +127,12 @@ function drawDifferences() {
 
 function drawSlices() {
   const rows = chosenRows(), names = sliceNames(state.table).filter((name) => state.table.slices[name] > 0);
-  const box = frame("slices", "Slices", `${state.table.primary} of the rows ticked in the table. Pale bars have fewer than 100 cases, too few for conclusions.`);
+  const box = frame("slices", "Slices", `${state.table.primary} of the rows ticked in the table. Pale bars have fewer than ${SMALL} cases, too few for conclusions.`);
   const label = (name) => `${name.replaceAll("_", " ")} (${compact(state.table.slices[name])})`;
   const traces = rows.map((row, index) => {
     const kept = names.filter((name) => row.slices[name]);
     return { type: "bar", name: row.method, x: kept.map(label), y: kept.map((name) => row.slices[name][0]), error_y: { type: "data", array: kept.map((name) => row.slices[name][1] ?? 0), thickness: 1, width: 0, color: colour("muted") },
-      marker: { color: palette()[index % 8], opacity: kept.map((name) => (state.table.slices[name] < 100 ? 0.35 : 1)) }, hovertemplate: "<b>%{fullData.name}</b><br>%{x}: %{y:.4f}<extra></extra>" };
+      marker: { color: palette()[index % 8], opacity: kept.map((name) => (state.table.slices[name] < SMALL ? 0.35 : 1)) }, hovertemplate: "<b>%{fullData.name}</b><br>%{x}: %{y:.4f}<extra></extra>" };
   });
   draw(box, traces, { height: 420, barmode: "group", bargap: 0.25, showlegend: true, legend: { orientation: "h", y: 1.12 }, xaxis: { tickangle: -40, tickfont: { size: 10 } }, yaxis: { title: state.table.primary } });
 }

@@ -6,6 +6,13 @@ function named(table) {
   return table.variant ? `${name} (${table.variant})` : name;
 }
 
+/** For how many test cases the training data hold later events, if that is known. */
+function leakage(table) {
+  if (table.leakage == null) return "";
+  const whose = table.slice === "overall" ? "the test cases" : "all test cases, of whatever slice";
+  return ` For ${rounded(100 * table.leakage, 1)} % of ${whose}, the training data contain events after the target.`;
+}
+
 function drawTabs() {
   document.getElementById("tables").replaceChildren(...data.tables.map((table) =>
     h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => show(table) }, h("b", {}, table.dataset), " ", h("span", {}, named(table)))));
@@ -16,10 +23,11 @@ function show(table) {
   Object.assign(state, { table, sort: { key: "primary", down: true }, search: "", barred: new Set(), unwanted: new Set(), limits: {}, chosen: firstChoice(table), reference: 0 });
   drawTabs();
   document.getElementById("title").textContent = `${table.dataset}, ${named(table)}`;
-  document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "");
+  document.getElementById("about").replaceChildren(`${number(table.cases)} test cases, protocol id `, h("code", {}, table.id), table.note ? `; ${table.note}` : "",
+    table.cases < SMALL ? h("b", {}, `. Fewer than ${SMALL} cases: too few for conclusions.`) : "");
   document.getElementById("legend").textContent =
-    `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: separation requires that Welch's t over seeds and the paired bootstrap over users both exclude zero, with Holm's correction over all pairs. ` +
-    "Other metrics and slices have uncorrected intervals (hover to see them). Rows with fewer than 5 seeds (3 with a language model) have no rank, nor has a row on a stand-in language model.";
+    `Mean ± standard deviation over seeds; sorted by ${table.primary}. Rows that share a letter are not separated: separation requires that Welch's t over seeds, the paired bootstrap over users, and both sources of chance together exclude zero, each with Holm's correction over all pairs. ` +
+    "Other metrics and slices have uncorrected intervals (hover to see them). Rows with fewer than 5 seeds (3 with a language model) have no rank, nor has a row on a stand-in language model." + leakage(table);
   drawControls();
   refresh();
 }

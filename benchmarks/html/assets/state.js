@@ -1,5 +1,6 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
+const SMALL = 100;
 const COSTS = {
   train_seconds: { label: "training time", unit: "s", text: duration, better: "less" },
   users_per_second: { label: "evaluation", unit: "users/s", text: (v) => compact(v) + "/s", better: "more" },
@@ -48,8 +49,15 @@ function compact(value) {
 }
 
 function number(value) { return new Intl.NumberFormat("en").format(value); }
-function figure(value) { return value.toFixed(4); }
-function signed(value, digits = 4) { return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits); }
+
+/** A number without its sign, as the tables in text round it: what lies exactly between two goes to the even digit. */
+function rounded(value, digits) {
+  const size = Math.abs(value), text = size.toFixed(digits), tie = (size * 2 ** (digits + 1)) % 2 === 1;
+  return tie && Number(text.at(-1)) % 2 ? (size - 10 ** -digits / 4).toFixed(digits) : text;
+}
+
+function figure(value) { return (value < 0 ? "-" : "") + rounded(value, 4); }
+function signed(value, digits = 4) { return (value < 0 ? "−" : "+") + rounded(value, digits); }
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); }
 function dark() { return document.documentElement.dataset.theme === "dark"; }
 

@@ -1,13 +1,13 @@
 /** Columns of the current table: heading, value to sort by, content of a cell. */
 function columns() {
-  const table = state.table;
+  const table = state.table, small = table.cases < SMALL;
   const found = [
     { key: "rank", label: "#", up: true, value: (row) => row.rank ?? Infinity, cell: (row) => row.rank ?? "" },
     { key: "method", label: "method", up: true, css: "method", value: (row) => row.method, cell: methodCell },
   ];
   const metric = (name) => ({
-    key: name === table.primary ? "primary" : "metric:" + name, label: name, css: name === table.primary ? "primary" : "",
-    value: (row) => row.metrics[name]?.[0] ?? -1, cell: (row) => metricCell(row, name), best: true,
+    key: name === table.primary ? "primary" : "metric:" + name, label: name, css: `${name === table.primary ? "primary" : ""}${small ? " few" : ""}`,
+    value: (row) => row.metrics[name]?.[0] ?? -1, cell: (row) => metricCell(row, name), best: !small,
   });
   found.push(
     metric(table.primary),
@@ -23,7 +23,7 @@ function columns() {
   found.push({ key: "share", label: "above floor", hint: "share closed of the gap between the best floor that reads no more and 1", optional: "verdicts", value: (row) => row.share ?? -9, cell: shareCell });
   found.push(...table.metrics.filter((name) => name !== table.primary).map(metric));
   for (const name of sliceNames(table)) {
-    const few = table.slices[name] < 100;
+    const few = table.slices[name] < SMALL;
     found.push({
       key: "slice:" + name, label: name.replaceAll("_", " "), hint: `${table.primary} on ${number(table.slices[name])} cases`,
       css: few ? "few" : "", optional: "slices", note: number(table.slices[name]),
@@ -84,7 +84,7 @@ function spread(cell) {
   if (!cell) return "";
   const [mean, std, n, reach] = cell;
   const hint = reach == null ? "one run" : `${n} seeds, 95 % interval over seeds ${figure(mean - reach)} to ${figure(mean + reach)}, uncorrected`;
-  return h("span", { title: hint }, figure(mean), std != null && h("small", {}, " ±" + std.toFixed(4).slice(1)));
+  return h("span", { title: hint }, figure(mean), std != null && h("small", {}, " ±" + figure(std).slice(1)));
 }
 
 function metricCell(row, name) {

@@ -158,3 +158,27 @@ def test_names_are_text_and_other_tables_are_a_click_away(page: Any) -> None:  #
     page.get_by_role("button", name="zoo full").click()
     assert methods(page) == ["lonely <b>row</b>"]
     assert page.locator("#table b").count() == 0
+
+
+def test_a_small_table_says_so_and_what_leaks(page: Any) -> None:  # noqa: ANN401
+    leak = "the training data contain events after the target"
+    assert "too few" not in page.locator("#about").inner_text()
+    assert leak not in page.locator("#legend").inner_text()
+    assert page.locator("td.primary.best").count() == 1
+    assert page.locator("td.primary.few").count() == 0
+    page.get_by_role("button", name="zoo full").click()
+    assert "96 test cases" in page.locator("#about").inner_text()
+    assert "Fewer than 100 cases: too few for conclusions" in page.locator("#about").inner_text()
+    assert f"For 97.3 % of the test cases, {leak}" in page.locator("#legend").inner_text()
+    assert page.locator("td.primary.few").count() == 1
+    assert page.locator("td.primary.best").count() == 0
+
+
+def test_figures_are_rounded_as_in_the_text_tables(page: Any) -> None:  # noqa: ANN401
+    draw = random.Random(1)
+    values = [n / 32 for n in range(33)] + [draw.randrange(944) / 943 for _ in range(400)]
+    values += [0.41114982578397213, 0.21314952279957583, 1e-9]
+    assert page.evaluate("(values) => values.map(figure)", values) == [f"{value:.4f}" for value in values]
+    shares = [value - 0.5 for value in values] + [n / 400 for n in range(-9, 9)]
+    shown = page.evaluate("(shares) => shares.map((share) => signed(100 * share, 1))", shares)
+    assert shown == [f"{share:+.1%}".replace("-", "\u2212").removesuffix("%") for share in shares]

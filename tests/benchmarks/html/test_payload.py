@@ -24,6 +24,10 @@ def test_figures_and_pairs_are_those_of_the_table(tmp_path: Path) -> None:
     means = [row["metrics"]["ndcg@10"][0] for row in table["rows"]]
     assert round(means[0] - means[1], 4) == round(table["pairs"][0][1][0], 4)
     assert table["pairs"][0][0] is None
+    found = {run.result.method: run.result.metrics for run in own_runs([tmp_path])}
+    for row in table["rows"]:
+        own = {f"test/full/overall/{name}": cell[0] for name, cell in row["metrics"].items()}
+        assert own == {key: found[row["method"]][key] for key in own}
     assert table["slices"] == {"cold_items": 23}
 
 
