@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.columns import markdown
-from benchmarks.leaderboard.labels import id_in_label
+from benchmarks.leaderboard.labels import told_by_id
 from benchmarks.leaderboard.rows import (
     RANKED_SEEDS,
     RANKED_SEEDS_LLM,
@@ -220,7 +220,7 @@ def _footnotes(table: Table) -> list[str]:
             "*vs best*: difference from the best row with its uncorrected 95 % interval; without a rank, it only "
             "compares checkpoints."
         )
-    by_id = [row for row in table.rows if row.method.endswith(id_in_label(row.runs[0].config_id))]
+    by_id = [row for row in table.rows if told_by_id(row.method, row.runs[0].config_id)]
     if by_id:
         runs = [f"*{row.method}*: {', '.join(f'`{run.run_id}`' for run in row.runs)}" for row in by_id]
         notes.append(

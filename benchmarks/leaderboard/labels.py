@@ -9,6 +9,8 @@ from benchmarks.runs import Result
 
 MOST_SETTINGS = 3
 """Settings that a label shows; rows that differ in more are told apart by their ids."""
+LETTERS = 4
+"""Letters of an id in a label; more where those of another row begin with the same."""
 LONGEST = 60
 """Characters of what a label says of settings."""
 
@@ -32,14 +34,23 @@ def labels_of(rows: Mapping[str, Result]) -> dict[str, str]:
             continue
         told = _differences([rows[name].settings for name in names])
         clear = len(set(told)) == len(told) and all(0 < len(text) <= LONGEST for text in told)
-        endings = [f"[{text}]" for text in told] if clear else [id_in_label(name) for name in names]
+        endings = [f"[{text}]" for text in told] if clear else _ids(names)
         labels |= {name: f"{method} {ending}" for name, ending in zip(names, endings, strict=True)}
     return labels
 
 
-def id_in_label(config_id: str) -> str:
-    """How a label ends that tells a row apart by its id."""
-    return f"[{config_id[:4]}]"
+def told_by_id(label: str, config_id: str) -> bool:
+    """Whether a label tells its row apart by the row's id."""
+    _, bracket, ending = label.rpartition(" [")
+    letters = ending.removesuffix("]")
+    return bool(bracket) and len(letters) >= LETTERS and config_id.startswith(letters)
+
+
+def _ids(names: Sequence[str]) -> list[str]:
+    """The first letters of configuration ids, as many as tell them apart."""
+    longest = max(map(len, names))
+    count = next((n for n in range(LETTERS, longest) if len({name[:n] for name in names}) == len(names)), longest)
+    return [f"[{name[:count]}]" for name in names]
 
 
 def _differences(settings: Sequence[Mapping[str, object]]) -> list[str]:

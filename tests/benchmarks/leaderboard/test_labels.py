@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.leaderboard.labels import labels_of
+from benchmarks.leaderboard.labels import labels_of, told_by_id
 from tests.benchmarks.made_results import made_result
 
 
@@ -35,6 +35,15 @@ def test_names_that_end_alike_are_whole() -> None:
 )
 def test_ids_tell_apart_what_settings_do_not(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert endings(one, other) == ["0f0f", "1f1f"]
+
+
+def test_ids_that_begin_alike_are_told_apart_by_more_letters() -> None:
+    ids = ["abcd1fffffff", "abcd2fffffff", "bbbbbbbbbbbb"]
+    labels = labels_of({name: made_result("kda", 0.1) for name in ids})
+    assert labels == dict(zip(ids, ("kda [abcd1]", "kda [abcd2]", "kda [bbbbb]"), strict=True))
+    assert all(told_by_id(label, name) for name, label in labels.items())
+    assert not told_by_id("kda [lr 0.1]", ids[0])
+    assert not told_by_id("abcd", ids[0])
 
 
 def test_other_methods_keep_their_names() -> None:
