@@ -88,7 +88,7 @@ class Row:
         rank: Rank among the eligible rows, ``None`` for the others, and for all while only floors are eligible.
         metrics: Cell of each metric.
         share: Share of the gap on the primary metric between the best floor that reads no more and a perfect score
-            which the row closes; ``None`` if there is no such floor, or the row is a floor itself.
+            which the row closes; ``None`` if there is no such floor or gap, or the row is a floor itself.
         information_set: What it reads.
         floor: Whether it is a floor.
         marks: ``undertrained``, ``ties``, ``imputed time``, ``halved batches``, ``post-hoc graph``, ``tuned on …``,
@@ -372,9 +372,10 @@ def _against_floors(row: Row, floors: Iterable[Row], primary: str) -> Row:
     if row.floor or not fair or primary not in row.metrics:
         return row
     best = max(fair, key=lambda floor: _value(floor, primary))
-    gap = 1 - _value(best, primary)
-    share = (_value(row, primary) - _value(best, primary)) / gap if gap > 0 else 0.0
-    below = (f"below floor {best.method}",) if share < 0 else ()
+    lead, gap = _value(row, primary) - _value(best, primary), 1 - _value(best, primary)
+    # A perfect floor leaves no gap to close, but may be missed.
+    share = lead / gap if gap > 0 else None
+    below = (f"below floor {best.method}",) if lead < 0 else ()
     return replace(row, share=share, marks=row.marks + below)
 
 

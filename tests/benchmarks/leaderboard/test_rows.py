@@ -113,6 +113,13 @@ def test_a_method_below_its_floor_says_so() -> None:
     assert "below floor popularity" in rows[1].marks
 
 
+def test_a_perfect_floor_leaves_no_gap_and_a_method_below_it_says_so() -> None:
+    floor = made_result("popularity", 1.0, information_set=[], closed_form=True)
+    rows = build_table([floor, made_result("model", 0.2), made_result("peer", 1.0)], "full").rows
+    found = {row.method: (row.share, row.marks) for row in rows if not row.floor}
+    assert found == {"model": (None, ("below floor popularity",)), "peer": (None, ())}
+
+
 def test_undertrained_ties_time_and_selection_are_marked() -> None:
     result = made_result(
         "a", 0.2, training={"undertrained": True}, imputed_time=True, fields={"selection": "sampled-99 ndcg@5"}
