@@ -17,10 +17,10 @@ function columns() {
     found.push(
       { key: "group", label: "tie", up: true, hint: "rows that share a letter are not separated", css: "left", value: (row) => row.group || "~", cell: (row) => h("span", { class: "letters" }, row.group) },
       { key: "ranks", label: "rank interval", up: true, hint: "the ranks that the row may have", css: "left", value: (row) => row.ranks?.[0] ?? Infinity, cell: ranksCell },
-      { key: "vs", label: "vs best", hint: "difference from the best row, with its 95 % interval", optional: "verdicts", value: (row) => row.lead?.[0] ?? 0, cell: leadCell },
+      { key: "vs", label: "vs best", hint: "difference from the best row, with its 95 % interval", optional: "verdicts", value: (row) => row.lead?.[0] ?? (primaryOf(row) == null ? -Infinity : 0), cell: leadCell },
     );
   }
-  found.push({ key: "share", label: "above floor", hint: "share closed of the gap between the best floor that reads no more and 1", optional: "verdicts", value: (row) => row.share ?? -9, cell: shareCell });
+  found.push({ key: "share", label: "above floor", hint: "share closed of the gap between the best floor that reads no more and 1", optional: "verdicts", value: (row) => row.share ?? -Infinity, cell: shareCell });
   found.push(...table.metrics.filter((name) => name !== table.primary).map(metric));
   for (const name of sliceNames(table)) {
     const few = table.slices[name] < SMALL;

@@ -182,3 +182,12 @@ def test_figures_are_rounded_as_in_the_text_tables(page: Any) -> None:  # noqa: 
     shares = [value - 0.5 for value in values] + [n / 400 for n in range(-9, 9)]
     shown = page.evaluate("(shares) => shares.map((share) => signed(100 * share, 1))", shares)
     assert shown == [f"{share:+.1%}".replace("-", "\u2212").removesuffix("%") for share in shares]
+
+
+def test_what_is_unknown_is_sorted_below_every_figure(page: Any) -> None:  # noqa: ANN401
+    value = "([key, row]) => columns().find((column) => column.key === key).value(row) ?? null"
+    far: dict[str, Any] = {"share": -18.5, "lead": [-0.9, -1, -0.8], "metrics": {"ndcg@10": [0.1]}}
+    unknown: dict[str, Any] = {"metrics": {}}
+    for key in ("share", "vs", "primary"):
+        assert page.evaluate(value, [key, far]) > page.evaluate(value, [key, unknown])
+    assert page.evaluate(value, ["vs", {"metrics": {"ndcg@10": [0.5]}}]) == 0
