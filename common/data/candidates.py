@@ -19,7 +19,17 @@ _CELLS = 1 << 24
 
 
 class TooFewItemsError(UserError):
-    """A case has fewer eligible items than the protocol draws."""
+    """A case has fewer eligible items than the protocol draws.
+
+    Args:
+        user: Id of its user, from 1; not the token by which the source knows the user.
+        reason: What is wrong, as the rest of a sentence about the user.
+    """
+
+    def __init__(self, user: int, reason: str) -> None:
+        super().__init__(f"User {user} {reason}", "Choose a protocol with fewer candidates, or full ranking.")
+        self.user = user
+        self.reason = reason
 
 
 def normalise_title(title: str) -> str:
@@ -99,11 +109,9 @@ class CandidateSampler:
             distinct = np.bincount(np.unique(cells) // (self.num_items + 1), minlength=len(users))
             worst = int(distinct.argmax())
             if self.num_items - distinct[worst] < count:
-                raise TooFewItemsError(
-                    f"User {users[worst]} leaves {self.num_items - distinct[worst]} of {self.num_items} items to draw "
-                    f"{count} candidates from.",
-                    "Choose a protocol with fewer candidates, or full ranking.",
-                )
+                left = self.num_items - distinct[worst]
+                reason = f"leaves {left} of {self.num_items} items to draw {count} candidates from."
+                raise TooFewItemsError(int(users[worst]), reason)
         return cells
 
     def _fill(

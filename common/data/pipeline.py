@@ -289,7 +289,8 @@ def _candidates(
                         initial = sampler.draw(cases, count, seed, initial)
                     found[_PARTS[phase]] = torch.from_numpy(initial)
             except TooFewItemsError as error:
-                warnings[f"no-candidates-{name}-{key}"] = f"{key} is not stored for {name}: {error.what}"
+                who = kept.users["user"][error.user - 1]
+                warnings[f"no-candidates-{name}-{key}"] = f"{key} is not stored for {name}: user {who!r} {error.reason}"
                 continue
             candidates[name, key] = found
     return candidates, warnings

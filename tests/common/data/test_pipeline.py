@@ -105,7 +105,12 @@ def test_protocols_with_too_few_items_are_left_out_by_name() -> None:
     manifest, tables = build(OWN, source_of(random_rows(0, items=40)), WHOLE, 0, lambda _: None)
     assert ("leave_one_out", "sampled-19") in tables.candidates
     assert ("leave_one_out", "sampled-99") not in tables.candidates
-    assert "30 of 36 items to draw 99" in manifest.warnings["no-candidates-leave_one_out-sampled-99"]
+    warning = manifest.warnings["no-candidates-leave_one_out-sampled-99"]
+    assert "30 of 36 items to draw 99" in warning
+    # The source's name for the user: an id from 1 would be somebody else's there.
+    user = next(user for user in tables.users["user"] if f"user {user!r} " in warning)
+    events = tables.interactions.filter(pl.col("user") == tables.users["user"].to_list().index(user) + 1)
+    assert events["item"].n_unique() == 36 - 30
 
 
 def test_filters_that_leave_nothing_say_so() -> None:
