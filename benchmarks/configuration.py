@@ -27,7 +27,6 @@ from benchmarks.secrets import without_secrets
 from benchmarks.standins import STANDIN, find_standin
 from common.classes import descendants
 from common.data.datamodule import SequenceDataModule
-from common.data.recipes import find_data_set
 from common.data.schema import Manifest
 from common.data.stores import find_store
 from common.errors import UserError, at_least, nearest
@@ -317,8 +316,6 @@ class Plan:
         config = with_vectors(without_secrets(config))
         data = config["data"]["init_args"]
         root, dataset = Path(data["root"]), data["dataset"]
-        if not (root / dataset).is_dir():
-            find_data_set(dataset)
         store = find_store(root, dataset, data["recipe"], data["store"])
         method = method_of(config)
         if not LABEL.fullmatch(method):

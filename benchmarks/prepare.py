@@ -17,7 +17,7 @@ from common.data import synthetic
 from common.data.layouts import open_source
 from common.data.pipeline import CONSTANTS, build
 from common.data.progress import console
-from common.data.recipes import DataSet, Recipe, choose_recipe, find_data_set
+from common.data.recipes import DATASETS, DataSet, Recipe, choose_recipe, find_data_set
 from common.data.schema import Source
 from common.data.store import STORE_VERSION, Store, read_store, write_store
 from common.data.stores import outdated
@@ -81,7 +81,7 @@ def prepare(
     world |= {"rho": rho, "tau": tau, "kappa": kappa}
     given = {name: value for name, value in world.items() if value is not None}
     adds = encoder is not None or standin_llm
-    known = _known(root, dataset, recipe, seed) if adds and source is None and not given else None
+    known = _known(root, dataset, recipe, seed) if adds and source is None and time is None and not given else None
     found = known or _open(dataset, recipe, source, root, time, given)
     with _steps() as show:
         store = found if isinstance(found, Store) else _stored(root, *found, seed, show)
@@ -96,10 +96,14 @@ def _known(root: Path, dataset: str, recipe: str | None, seed: int) -> Store | N
     """The existing store of real data to add models to, if it is the only one: nothing is fetched again."""
     if dataset == "synthetic":
         return None
-    stores = [read_store(path.parent) for path in (root / dataset).glob("[!.]*/manifest.json")]
-    named = [store for store in stores if recipe in (None, store.manifest.recipe)]
+    named = [store for store in _stores(root, dataset) if recipe in (None, store.manifest.recipe)]
     fitting = [one for one in named if one.manifest.arguments["seed"] == seed and not outdated(one)]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _stores(root: Path, dataset: str) -> list[Store]:
+    """All stores of a data set, by their names."""
+    return [read_store(path.parent) for path in sorted((root / dataset).glob("[!.]*/manifest.json"))]
 
 
 def _open(
@@ -108,6 +112,12 @@ def _open(
     """The data set, its source (fetched if none is named), and the recipe that fits it."""
     if time and source is None:
         raise UserError("The times of published files are known.", "Give --time with --source only.")
+    if source is None and dataset not in DATASETS and (stores := _stores(root, dataset)):
+        names = ", ".join(store.path.name for store in stores)
+        raise UserError(
+            f"{dataset!r} is data of your own; {root} holds its stores {names}.",
+            "Give the folder of its files with --source. To add a model to one of several stores, its --recipe may do.",
+        )
     entry = find_data_set(dataset, own=source is not None)
     if dataset == "synthetic":
         if source is not None:

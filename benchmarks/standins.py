@@ -35,10 +35,11 @@ def find_standin(store: Store) -> Path:
     folder = find_built(_root(store), standin_name(titles, texts, *_recipe(store)))
     if folder is None:
         dataset = store.manifest.dataset
+        which = f"{dataset} --recipe {store.manifest.recipe} --root {store.path.parents[1]}"
         raise UserError(
             f"The stand-in language model of {dataset} has not been built.",
-            f"Build it with `recbench prepare {dataset} --standin-llm --root {store.path.parents[1]}`, or give a "
-            "language model: --model.llm facebook/opt-6.7b.",
+            f"Build it with `recbench prepare {which} --standin-llm`, or give a language model: --model.llm "
+            "facebook/opt-6.7b.",
         )
     return folder
 

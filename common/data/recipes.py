@@ -264,7 +264,8 @@ def find_data_set(key: str, own: bool = False) -> DataSet:
         if not key or not all(letter.isalnum() or letter in "-_" for letter in key):
             raise UserError(f"{key!r} cannot name a data set.", "Use letters, digits, - and _ only.")
         return DataSet(key, "own data", "the owner's", (*_GENERIC, *_READY))
-    raise UserError(f"There is no data set {key!r}.", nearest(key, DATASETS))
+    cure = f"{nearest(key, DATASETS)} Data of your own need `recbench prepare NAME --source DIR`."
+    raise UserError(f"There is no data set {key!r}.", cure)
 
 
 def choose_recipe(entry: DataSet, name: str | None, ready: bool) -> Recipe:

@@ -204,6 +204,23 @@ def test_models_are_added_to_the_store_of_the_recipe_that_is_named(tmp_path: Pat
     assert _known(root, "mine", "5-core", 0) is None
 
 
+def test_own_data_without_source_are_told_to_name_it(tmp_path: Path) -> None:
+    folder, root = tables.write(tmp_path / "raw"), tmp_path / "stores"
+    stores = [prepare("mine", source=folder, root=root, recipe=recipe).path.name for recipe in ("5-core", "whole")]
+    for options in ({}, {"encoder": "minilm"}):
+        with pytest.raises(UserError, match=r"data of your own(?s:.*)--source") as error:
+            prepare("mine", root=root, **options)
+        assert all(name in str(error.value) for name in stores)
+    with pytest.raises(UserError, match=r"no data set 'mind'(?s:.*)--source"):
+        prepare("mind", root=root)
+
+
+def test_times_are_not_ignored_where_a_model_is_added(tmp_path: Path) -> None:
+    prepare("mine", source=tables.write(tmp_path / "raw"), root=tmp_path / "stores", recipe="whole")
+    with pytest.raises(UserError, match="--time"):
+        prepare("mine", root=tmp_path / "stores", encoder="minilm", time="ordinal")
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("key", REAL)
 def test_real_data_come_out_in_the_known_sizes(real: dict[str, Store], key: str) -> None:

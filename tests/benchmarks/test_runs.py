@@ -12,11 +12,13 @@ import yaml
 from benchmarks.arguments import with_config_files
 from benchmarks.configuration import Plan, RunCLI
 from benchmarks.experiments import EXPERIMENTS
+from benchmarks.prepare import prepare
 from benchmarks.runs import config_id, find_runs, is_locked, locked, read_result, run_id, write_atomically
 from benchmarks.secrets import without_secrets
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.made_results import made_result, made_run
+from tests.fixtures import tables
 
 
 def config(**changes: object) -> dict[str, Any]:
@@ -73,6 +75,12 @@ def test_no_vector_file_leaves_ids_as_they_are(root: Path, tmp_path: Path) -> No
     assert not [key for key in plan.config if "vector" in key]
     with pytest.raises(UserError, match="does not exist"):
         plan_of("synthetic/kda_lrd", *options(root, tmp_path), f"--data.text_encoder=file:{tmp_path / 'absent.npy'}")
+
+
+def test_a_mistyped_name_of_own_data_is_corrected(tmp_path: Path) -> None:
+    prepare("mine", source=tables.write(tmp_path / "raw"), root=tmp_path, recipe="whole")
+    with pytest.raises(UserError, match="Did you mean 'mine'"):
+        plan_of("synthetic/popularity", "--data.dataset=mind", f"--data.root={tmp_path}")
 
 
 def test_seeds_and_test_protocols_share_a_configuration() -> None:
