@@ -28,6 +28,8 @@ MAX_FEATURES = len(WINDOWS) + 8 + 2 * (2 * MAX_LINKS)
 """Recent popularity, eight features that every data set has, and two for each relation and attribute: 20."""
 MAX_CASES = 10_000
 """Most validation cases that weights are fitted on."""
+NO_CANDIDATES = "Leave this floor out: it is fitted on stored candidates, and the data have too few items for any."
+"""What to do where no protocol has candidates."""
 
 
 class FeatureFloor(ClosedFormRecommender):
@@ -75,13 +77,18 @@ class FeatureFloor(ClosedFormRecommender):
         self.weights = torch.zeros(MAX_FEATURES, dtype=torch.float32)
 
     def complete(self, data: DataModule) -> None:
-        """Fits the weights on validation cases, unless they came from a checkpoint."""
+        """Fits the weights on validation cases, unless they came from a checkpoint.
+
+        Raises:
+            UserError: If no candidates of the protocol are stored.
+        """
         if bool(self.weights.any()):
             return
         try:
             cases = data.case_loader("val", self.fit_protocol)
         except UserError as error:
-            raise UserError(f"--model.fit_protocol: {error.what}", error.cure) from error
+            cure = error.cure if "sampled" in error.cure else NO_CANDIDATES
+            raise UserError(f"--model.fit_protocol: {error.what}", cure) from error
         self.fit(cases)
 
     def get_extra_state(self) -> Float[Tensor, "f"]:
@@ -142,9 +149,15 @@ class FeatureFloor(ClosedFormRecommender):
 
         Args:
             batches: Evaluation batches with ``candidates``, the target in column 0.
+
+        Raises:
+            UserError: If they have none, because their protocol ranks the catalogue.
         """
         cases: dict[int, Tensor] = {}
         for batch in batches:
+            if "candidates" not in batch:
+                what = f"--model.fit_protocol {self.fit_protocol} ranks the catalogue and stores no candidates."
+                raise UserError(what, "Name a protocol that does, such as sampled-19.")
             columns = [values.gather(1, batch["candidates"].long().cpu()) for _, values in self.features(batch)]
             # A case that comes again replaces itself.
             cases |= zip(batch["case_id"].tolist(), torch.stack(columns, dim=2), strict=True)

@@ -80,6 +80,7 @@ def test_unknown_value_of_an_option(complaint: Complaint) -> None:
         (["--config", "synthetic/sasrec", "--data.dataset", "synthetik"], "Did you mean 'synthetic'?"),
         (["--config", "synthetic/sasrec", "--data.test_protocols", "[sampled-98]"], "Did you mean 'sampled-99'?"),
         (["--config", "synthetic/feature_floor", "--model.fit_protocol", "sampled-98"], "--model.fit_protocol: Store"),
+        (["--config", "synthetic/feature_floor", "--model.fit_protocol", "full"], "--model.fit_protocol full ranks"),
         (["--config", "synthetic/sasrec", "--data.recipe", "plantet"], "planted"),
         (["--config", "synthetic/sasrec", "--data.batch_size", "0"], "1 or more"),
         (["--config", "synthetic/sasrec", "--ckpt_path", "last"], "start from scratch"),

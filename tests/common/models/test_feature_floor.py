@@ -8,6 +8,7 @@ from lightning.pytorch.plugins import HalfPrecision
 from scipy.optimize import minimize
 from torch.utils.data import DataLoader
 
+from common.errors import UserError
 from common.models.base import Recommender
 from common.models.feature_floor import WINDOWS, FeatureFloor, conditional_logit
 from common.models.floors import DAY
@@ -171,6 +172,23 @@ def test_each_case_counts_once() -> None:
     for batches in ([filled], [batch, batch], [filled, batch]):
         model.fit(batches)
         assert torch.equal(model.weights, weights)
+
+
+@pytest.mark.parametrize(
+    ("valid", "cure"),
+    [("Choose one of: full.", "Leave this floor out"), ("Did you mean 'sampled-19'?", "'sampled-19'")],
+)
+def test_a_floor_without_candidates_to_be_fitted_on_says_what_to_do(valid: str, cure: str) -> None:
+    class Data:
+        catalogue = toy.catalogue()
+
+        def case_loader(self, phase: str, protocol: str) -> list[SequenceBatch]:
+            raise UserError(f"There are no candidates {protocol!r}.", valid)
+
+    with pytest.raises(UserError, match=f"--model.fit_protocol: There are no candidates 'sampled-99'.\n.*{cure}"):
+        FeatureFloor(toy.NUM_ITEMS).complete(Data())
+    with pytest.raises(UserError, match="ranks the catalogue"):
+        FeatureFloor(toy.NUM_ITEMS, fit_protocol="full").fit([toy.full_batch()])
 
 
 def test_a_trainer_fits_the_weights_before_it_tests() -> None:
