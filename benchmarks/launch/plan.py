@@ -14,9 +14,12 @@ from benchmarks.launch.rows import (
     SuiteRow,
     experiment_of,
     key_of,
+    label_of,
+    lacks,
     recipe_of,
     rows_of,
     seeds_of,
+    ships_methods,
     timeless,
     transferable_in,
 )
@@ -251,20 +254,31 @@ def not_applicable(suite: Suite, root: Path) -> list[str]:
         root: Folder of the stores.
     """
     without_times = [
-        f"{key_of(dataset)}/{method}: not applicable: it reads times, which were not recorded"
+        f"{key_of(dataset)}/{label_of(method)}: not applicable: it reads times, which were not recorded"
         for dataset in suite.datasets
         for method in timeless(suite, dataset, root)
         if method in (*suite.floors, *suite.methods)
     ]
+    not_shipped = [
+        f"{key_of(dataset)}/{floor}: left out: nothing is shipped for {key_of(dataset)}; name the floor with the data "
+        f"whose settings it takes, as in ml-100k/{floor}"
+        for dataset in suite.datasets
+        for floor in suite.floors
+        if not ships_methods(dataset) and lacks(dataset, floor)
+    ]
     rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
     tested = {dataset: transferable_in(suite, dataset, rows[dataset]) for dataset in suite.datasets}
-    return without_times + [
-        f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
-        for other in suite.across
-        for dataset in suite.datasets
-        for row in rows[dataset]
-        if row.key in suite.methods and row.key not in tested[dataset]
-    ]
+    return (
+        not_shipped
+        + without_times
+        + [
+            f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
+            for other in suite.across
+            for dataset in suite.datasets
+            for row in rows[dataset]
+            if row.key in suite.methods and row.key not in tested[dataset]
+        ]
+    )
 
 
 def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> SuiteRun:

@@ -106,8 +106,8 @@ def timeless(suite: Suite, dataset: str, root: Path) -> list[str]:
         return []
     if store.manifest.time == "real" or options.get("data.allow_imputed_time"):
         return []
-    shipped = [method for method in (*suite.floors, *suite.optional) if _shipped(dataset, method).is_file()]
-    return [method for method in shipped if reads_times(str(model_of(dataset, method)["class_path"]))]
+    there = [method for method in (*suite.floors, *suite.optional) if not lacks(dataset, method)]
+    return [method for method in there if reads_times(str(model_of(dataset, method)["class_path"]))]
 
 
 def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[SuiteRow]:
@@ -125,26 +125,26 @@ def rows_of(suite: Suite, dataset: str, without: Collection[str] = ()) -> list[S
         UserError: If an experiment or a row is missing or needs itself, or a variant is not one of its method.
     """
     optional = {*suite.floors, *suite.optional}
-    lacking = {method for method in optional if method in without or not _shipped(dataset, method).is_file()}
+    lacking = {method for method in optional if method in without or lacks(dataset, method)}
     floors, methods = ([m for m in names if m not in lacking] for names in (suite.floors, suite.methods))
     needs = with_needs(dataset, [*floors, *methods, *(variant["of"] for variant in suite.variants.values())])
     own = _changes(suite, dataset, needs)
     rows = {
-        method: SuiteRow(method, label_of(method), method, own[method], {other: other for other in n})
-        for method, n in needs.items()
+        method: SuiteRow(method, label_of(method), method, own[method], dict(needed))
+        for method, needed in needs.items()
     }
     for option, value in ((option, value) for option, values in suite.vary.items() for value in values):
         ending, data = f"-{option.rpartition('.')[2]}-{value}", option.startswith("data.")
         for method, needed in needs.items():
             if method in methods or option in OWN_TABLE or (data and method not in floors):
                 label = label_of(method) + ("" if option in OWN_TABLE else _as_label(ending))
-                others = {other: other + ending if data else other for other in needed}
+                others = {role: key + ending if data else key for role, key in needed.items()}
                 rows[method + ending] = SuiteRow(method + ending, label, method, own[method] | {option: value}, others)
     for label, variant in suite.variants.items():
         if label in rows:
             raise UserError(f"The variant {label} is named like another row.", "Give it a name of its own.")
         _require_needed(label, variant, needs[variant["of"]])
-        others = {other: variant.get("with", {}).get(other, other) for other in needs[variant["of"]]}
+        others = {role: variant.get("with", {}).get(role, key) for role, key in needs[variant["of"]].items()}
         options = own[variant["of"]] | variant.get("options", {})
         rows[label] = SuiteRow(label, label, variant["of"], options, others)
     return [rows[key] for key in _ordered(dataset, {key: list(row.needs.values()) for key, row in rows.items()})]
@@ -175,21 +175,33 @@ def _require_needed(label: str, variant: Mapping[str, Any], needed: Collection[s
             raise UserError(f"The variant {label} is made with {role!r}, which {variant['of']} does not need.", cure)
 
 
-def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, list[str]]:
-    """``methods`` and all their predecessors, with what each needs.
+def with_needs(dataset: str, methods: Sequence[str]) -> dict[str, dict[str, str]]:
+    """``methods`` and all their predecessors, with the method that provides each name that one needs.
 
     Raises:
         UserError: If an experiment is missing or malformed; if it is missing, the message says which method needs it.
     """
-    needs: dict[str, list[str]] = {}
+    needs: dict[str, dict[str, str]] = {}
     waiting = [(method, "") for method in methods]
     while waiting:
         method, heir = waiting.pop(0)
         if method not in needs:
             path = _experiment(dataset, method, heir)
-            needs[method] = list(read_experiment(path).get("needs", []))
-            waiting = [(other, method) for other in needs[method]] + waiting
+            needs[method] = {role: _provider(dataset, role, method) for role in read_experiment(path).get("needs", [])}
+            waiting = [(other, method) for other in needs[method].values()] + waiting
     return needs
+
+
+def _provider(dataset: str, role: str, heir: str) -> str:
+    """The method that provides what ``heir`` needs: the data set's own or, where none is shipped, that beside its file.
+
+    >>> _provider("ml-100k", "sasrec", "synthetic/x"), _provider("mine", "sasrec", "synthetic/x")
+    ('sasrec', 'synthetic/sasrec')
+    """
+    if not is_configuration(heir) or not lacks(dataset, role):
+        return role
+    beside = Path(heir).with_name(role + Path(heir).suffix)
+    return str(beside) if any(path.is_file() for path in (beside, EXPERIMENTS / f"{beside}.yaml")) else role
 
 
 def _experiment(dataset: str, method: str, heir: str) -> Path:
@@ -258,6 +270,16 @@ def recipe_of(dataset: str) -> dict[str, str]:
     """The option for the recipe with which a suite names a data set, if any."""
     _, _, recipe = dataset.partition("/")
     return {"data.recipe": recipe} if recipe else {}
+
+
+def lacks(dataset: str, method: str) -> bool:
+    """Whether a data set does not ship a method; one that is named by a configuration needs not be shipped."""
+    return not is_configuration(method) and not _shipped(dataset, method).is_file()
+
+
+def ships_methods(dataset: str) -> bool:
+    """Whether there are experiments for a data set; there are none for data of one's own."""
+    return (EXPERIMENTS / key_of(dataset)).is_dir()
 
 
 def label_of(method: str) -> str:

@@ -57,7 +57,8 @@ class Suite:
         about: Its purpose, in one line.
         datasets: Keys of the data sets, or ``KEY/RECIPE`` for the store of one recipe.
         methods: Names of experiments. A data set must ship all of them except those that are ``optional``.
-        floors: Further methods that stand in every table; each is ``optional``.
+        floors: Further methods that stand in every table; each is ``optional``, and on data of one's own named like
+            the ``methods``.
         seeds: Seeds of each method; a closed-form method uses only the first.
         options: Options of every run.
         optional: Methods left out where a data set does not ship them, or where they read times that its store lacks.
@@ -146,7 +147,7 @@ def _check_names(path: Path, values: Mapping[str, Any]) -> None:
     shipped = {name.partition("/")[2] for name in experiment_names()}
     for key in ("floors", "optional"):
         for name in values[key]:
-            if name not in shipped:
+            if name not in shipped and name not in experiment_names():
                 cure = "Name it among methods alone." if name.endswith(".yaml") else _near(name, shipped)
                 raise UserError(f"{path}: {key} holds {name!r}, a method that no data set ships.", cure)
     for label, variant in values["variants"].items():

@@ -10,12 +10,14 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
 from benchmarks.experiments import EXPERIMENTS, find_experiment
-from benchmarks.launch.plan import plan
+from benchmarks.launch.plan import not_applicable, plan
 from benchmarks.launch.rows import rows_of
 from benchmarks.launch.suites import read_suite
+from benchmarks.prepare import prepare
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.made_suites import patched, suite_file
+from tests.fixtures import tables
 
 
 @pytest.fixture
@@ -158,6 +160,30 @@ def test_floors_stand_in_every_table_and_change_with_its_data_alone(tmp_path: Pa
     heir = tmp_path / "heir.yaml"
     heir.write_text("{like: toy, methods: [gru4rec]}")
     assert read_suite(heir).floors == ["popularity", "allmrec_brief"], "methods of its own keep inherited floors"
+
+
+@pytest.mark.parametrize("shipped", [True, False])
+def test_what_a_method_builds_on_is_found_beside_it_on_own_data(tmp_path: Path, shipped: bool) -> None:
+    prepare("mine", source=tables.write(tmp_path / "raw"), root=tmp_path, recipe="whole")
+    beside = EXPERIMENTS / "ml-100k" if shipped else shutil.copytree(EXPERIMENTS / "ml-100k", tmp_path / "own")
+    method = "ml-100k/joint_dot" if shipped else str(beside / "joint_dot.yaml")
+    suite = read_suite(suite_file(tmp_path, datasets=["mine"], methods=[method], seeds=[1]))
+    entries = plan(suite, tmp_path, tmp_path)
+    assert [entry.method for entry in entries] == ["sasrec_allmrec", "allmrec_stage1", "joint_dot"]
+    assert f"--predecessors.allmrec_stage1={entries[1].folder}" in entries[2].arguments
+
+
+def test_floors_of_own_data_are_named_with_other_data_or_missed_aloud(tmp_path: Path) -> None:
+    own = prepare("mine", source=tables.write(tmp_path / "raw"), root=tmp_path, recipe="whole", time="ordinal")
+    named = ["ml-100k/popularity", "ml-100k/newest_first"]
+    path = suite_file(tmp_path, datasets=["mine"], methods=["ml-100k/sasrec"], seeds=[1], floors=[*named, "item_knn"])
+    entries = plan(read_suite(path), tmp_path, tmp_path)
+    assert [(entry.dataset, entry.method) for entry in entries] == [("mine", "popularity"), ("mine", "sasrec")]
+    assert all(f"--data.store={own.path.name}" in entry.arguments for entry in entries)
+    missed, timeless = not_applicable(read_suite(path), tmp_path)
+    assert missed.startswith("mine/item_knn: left out")
+    assert "ml-100k/item_knn" in missed
+    assert timeless.startswith("mine/newest_first: not applicable")
 
 
 @pytest.mark.parametrize(
