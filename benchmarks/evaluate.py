@@ -16,7 +16,7 @@ from benchmarks.experiments import read_yaml
 from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, RESULT, UNDER, Result, alone, hash_of, read_result
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
-from benchmarks.train import finish, prepare_folder, quieten, say
+from benchmarks.train import finish, prepare_folder, quieten, refuse_catalogue, say
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
 from common.data.views import OVERALL, require_scenario
@@ -70,6 +70,7 @@ def evaluate(
         write(f"Already done: {plan.folder} (--force repeats it).")
         return
     module, model = built(run, cli, data is not None)
+    refuse_catalogue(model, module, "--protocol sampled-19")
     imputed = reads_unrecorded_time(model, module)
     record = RunRecord(cli.config.early_stopping.monitor, cli.config.early_stopping.mode, {})
     cli.trainer_defaults = {"callbacks": [record]}

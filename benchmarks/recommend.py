@@ -42,6 +42,11 @@ def recommend(
     if bool(user) == (history is not None):
         raise UserError("Name either users or a history.", "Give --user USER… or --history ITEM,ITEM,….")
     module, model = load_run(run, root)
+    if not model.ranks_catalogue:
+        raise UserError(
+            f"{run} is a run of {type(model).__name__}, which ranks only the candidates in its prompt.",
+            "Name a run of a method that ranks the whole catalogue.",
+        )
     items = module.store.items()
     if history is not None:
         if "user_id" in model.information_set:
@@ -122,5 +127,7 @@ def numbers_of(tokens: Sequence[str], known: Sequence[str], kind: str) -> list[i
 
 def _lines(answer: tuple[str, list[dict[str, Any]]]) -> str:
     name, best = answer
-    lines = [f"{rank:>3}  {row['score']:>10.4f}  {row['item']:<12}  {row['title']}" for rank, row in enumerate(best, 1)]
+    # A title of one's own data may have line breaks.
+    rows = ((row["score"], row["item"], " ".join(row["title"].split())) for row in best)
+    lines = [f"{rank:>3}  {score:>10.4f}  {item:<12}  {title}" for rank, (score, item, title) in enumerate(rows, 1)]
     return "\n".join([f"{name}:", *lines])

@@ -239,8 +239,15 @@ def require_same_data(run: Path, plan: Plan) -> None:
             )
 
 
-def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
+def refuse_catalogue(
+    model: Recommender, data: SequenceDataModule, cure: str = "--data.test_protocols '[sampled-19]'"
+) -> None:
     """Checks that the model can be tested under the protocols of its data.
+
+    Args:
+        model: The model.
+        data: Its data.
+        cure: Option that names such protocols.
 
     Raises:
         UserError: If it ranks only candidates that it is shown, and a protocol ranks the whole catalogue.
@@ -250,7 +257,7 @@ def refuse_catalogue(model: Recommender, data: SequenceDataModule) -> None:
         raise UserError(
             f"{type(model).__name__} ranks only the candidates in its prompt, but {min(whole)} ranks the whole "
             "catalogue.",
-            "Choose protocols with sampled candidates, such as --data.test_protocols '[sampled-19]'.",
+            f"Choose protocols with sampled candidates, such as {cure}.",
         )
 
 

@@ -15,6 +15,7 @@ from benchmarks.evaluate import built, configuration_of, load_run, trained_run
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
+from common.models.floors import Popularity
 from common.models.sasrec import SASRec
 from tests.benchmarks.conftest import options
 
@@ -64,6 +65,15 @@ def test_an_evaluation_finds_the_weights_of_a_folder_of_runs_that_was_moved(
     shutil.rmtree(evaluation.with_name(floor.name))
     assert main(["evaluate", str(evaluation), "--protocol", "sampled-99"]) == 2
     assert "which is not there" in capsys.readouterr().err
+
+
+def test_a_method_that_ranks_no_catalogue_is_refused(
+    floor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Popularity, "ranks_catalogue", False)
+    assert main(["evaluate", str(floor), "--protocol", "full", "--runs", str(tmp_path)]) == 2
+    assert "full ranks the whole catalogue.\nChoose protocols" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_evaluation_is_not_repeated(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import load_run
-from benchmarks.recommend import whole_history
+from benchmarks.recommend import _lines, whole_history
 from benchmarks.runs import find_runs
 from common.models.base import Recommender
 from common.models.floors import Popularity
@@ -85,6 +85,21 @@ def test_scores_that_are_no_numbers_are_refused(
     monkeypatch.setattr(Popularity, "score_catalogue", broken)
     assert main(["recommend", str(floor), "--user", user]) == 2
     assert "NaN or infinite scores of Popularity" in capsys.readouterr().err
+
+
+def test_a_method_that_ranks_no_catalogue_is_refused(
+    floor: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Popularity, "ranks_catalogue", False)
+    assert main(["recommend", str(floor), "--user", "u03"]) == 2
+    assert "Popularity, which ranks only the candidates in its prompt.\nName a run" in capsys.readouterr().err
+
+
+def test_an_item_takes_one_line() -> None:
+    best = [{"item": "a", "title": "One\nhouse", "score": 1.0}, {"item": "b", "title": "", "score": 0.5}]
+    assert [line.split() for line in _lines(("u", best)).splitlines()[1:]] == [
+        ["1", "1.0000", "a", "One", "house"], ["2", "0.5000", "b"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
