@@ -45,7 +45,7 @@ def find_store(root: Path, dataset: str, recipe: str | None = None, store: str |
         stores = _of_default_recipe(dataset, stores)
     if len(stores) > 1:
         names = ", ".join(one.path.name for one in stores)
-        cure = f"Choose one with `--data.store ID`; a suite's file names one as `{dataset}/ID`."
+        cure = f"Choose one with `--data.store ID`; a suite's file and `evaluate --data` name one as `{dataset}/ID`."
         raise UserError(f"{root} holds {len(stores)} stores of {wanted}: {names}.", cure)
     return stores[0]
 
