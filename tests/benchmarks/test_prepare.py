@@ -207,9 +207,9 @@ def test_models_are_added_to_the_store_of_the_recipe_that_is_named(tmp_path: Pat
 def test_own_data_without_source_are_told_to_name_it(tmp_path: Path) -> None:
     folder, root = tables.write(tmp_path / "raw"), tmp_path / "stores"
     stores = [prepare("mine", source=folder, root=root, recipe=recipe).path.name for recipe in ("5-core", "whole")]
-    for options in ({}, {"encoder": "minilm"}):
+    for encoder in (None, "minilm"):
         with pytest.raises(UserError, match=r"data of your own(?s:.*)--source") as error:
-            prepare("mine", root=root, **options)
+            prepare("mine", root=root, encoder=encoder)
         assert all(name in str(error.value) for name in stores)
     with pytest.raises(UserError, match=r"no data set 'mind'(?s:.*)--source"):
         prepare("mind", root=root)
