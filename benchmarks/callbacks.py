@@ -51,6 +51,11 @@ class RunCheckpoint(ModelCheckpoint):
         moved["best_k_models"] = {here(path): value for path, value in state_dict.get("best_k_models", {}).items()}
         super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath})
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves, unless the best is wanted and the epoch has not been validated."""
+        if self.monitor is None or not cut_off(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it, so that a kill never leaves half of one.
@@ -103,6 +108,16 @@ class LastingEarlyStopping(EarlyStopping):
         """Stops again where training had stopped; Lightning would train on."""
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Looks at the epoch's validation, where it has one; Lightning would count the one before again."""
+        if not cut_off(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def cut_off(trainer: L.Trainer) -> bool:
+    """Whether ``max_steps`` has ended an epoch, which then has no validation."""
+    return not (trainer.should_stop or trainer.fit_loop.epoch_loop._num_ready_batches_reached())
 
 
 class RunRecord(L.Callback):
@@ -225,7 +240,8 @@ def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -
         "monitor": record.monitor,
         "best": record.best,
         "best_epoch": record.best_epoch,
-        "epochs": 0 if closed_form else trainer.current_epoch,
+        # A run that goes on in its test has not completed the last one.
+        "epochs": 0 if closed_form else trainer.fit_loop.epoch_progress.current.started,
         "steps": trainer.global_step,
         "stopped": reason,
         "undertrained": reason in ("max_epochs", "max_steps", "max_time") and fresh,

@@ -1,4 +1,4 @@
-"""Which checkpoint a run may go on from."""
+"""Which checkpoint a run may go on from, and how it does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning as L
+from torch import Tensor
+
 from benchmarks.callbacks import STAMP
 from benchmarks.configuration import Plan, models_named
 from benchmarks.experiments import read_yaml
+from benchmarks.memory import ROWS
 from benchmarks.runs import CONFIG, LAST, flat, identity
 from common.errors import UserError
 from common.models.finished import WEIGHTS, load_checkpoint
@@ -17,6 +21,8 @@ LIMITS = ("name", "data.test_", "data.eval_batch_size")
 """Options, or their beginnings, in which a run may differ from one whose checkpoint it continues."""
 LENGTH = "trainer.max_"
 """Another one, unless the learning rate depends on it."""
+GRADIENTS = "gradients"
+"""Key of a checkpoint for the gradients of a step that has had some of its batches."""
 
 
 class Resumed(NamedTuple):
@@ -75,3 +81,52 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides what a run computes, by dotted name: its settings, and the ids of its predecessors."""
     earlier = {f"predecessors.{role}": Path(folder).name for role, folder in (config.get("predecessors") or {}).items()}
     return flat(identity(config)) | earlier
+
+
+class Continuation(L.Callback):
+    """Goes on exactly where a checkpoint was made, in four places where Lightning alone would not.
+
+    * Behind an epoch of a training with ``max_steps``, whose epochs Lightning takes for unfinished: it would end the
+      next one before its first batch.
+    * Within an epoch that a limit has cut off, which Lightning takes for finished.
+    * Within a step: gradients of the batches that it has had are kept, of several processes those of the first.
+    * Within an epoch of larger batches, where memory had them halved since.
+
+    Args:
+        rows: Rows of a batch.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.gradients: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the gradients of a step that is not complete."""
+        if trainer.fit_loop._should_accumulate():
+            known = ((name, parameter.grad) for name, parameter in pl_module.named_parameters())
+            checkpoint[GRADIENTS] = {name: gradient for name, gradient in known if gradient is not None}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes up gradients, counts the epoch's batches as those of this run, and opens an epoch that was cut off."""
+        self.gradients = checkpoint.get(GRADIENTS, {})
+        loop, parts = checkpoint["loops"]["fit_loop"], int(checkpoint[STAMP].get(ROWS, self.rows)) // self.rows
+        progress = loop["epoch_loop.batch_progress"]
+        if parts > 1:
+            for counts in (progress["total"], progress["current"]):
+                counts.update({name: parts * count for name, count in counts.items()})
+            for loader in loop["state_dict"].get("combined_loader", []):
+                loader["given"] *= parts
+        if not progress["is_last_batch"]:
+            for counts in loop["epoch_progress"].values():
+                counts["processed"] = counts["completed"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Gives parameters their gradients back, and completes an epoch that is."""
+        for name, parameter in pl_module.named_parameters():
+            if name in self.gradients:
+                parameter.grad = self.gradients[name].to(parameter.device)
+        self.gradients = {}
+        if (loop := trainer.fit_loop).restarted_on_epoch_end:
+            loop.epoch_progress.increment_completed()
+            loop.reset_restart_stage()
+            loop._restarting = loop.epoch_loop.restarting = False

@@ -40,7 +40,7 @@ from benchmarks.loggers.metrics import MetricsFile
 from benchmarks.loggers.tracking import log_result, wandb_logger
 from benchmarks.memory import ROWS, halve_as, halve_batch, telling_of_the_model
 from benchmarks.results import rank_table, write_ranks
-from benchmarks.resuming import checkpoint_to_resume
+from benchmarks.resuming import Continuation, checkpoint_to_resume
 from benchmarks.runs import (
     CONFIG,
     LAST,
@@ -148,10 +148,11 @@ def train_and_test(
         The result; ``None`` on the other processes and with ``fast_dev_run``.
     """
     monitor, mode = cli.config.early_stopping.monitor, cli.config.early_stopping.mode
-    stamp = stamp_of(plan.manifest) | {ROWS: str(cli.config.data.init_args.batch_size)}
+    rows = int(cli.config.data.init_args.batch_size)
+    stamp = stamp_of(plan.manifest) | {ROWS: str(rows)}
     record = RunRecord(monitor, mode, stamp)
     noise = NoiseSeed(int(plan.config["seed_everything"]))
-    callbacks = [noise, record, Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
+    callbacks = [noise, record, Continuation(rows), Artifacts(plan.folder), *checkpoints(plan.folder, monitor, mode)]
     trainer = make_trainer(cli, plan, callbacks, resume)
     prepare_folder(plan, resume)
     with continuable(plan.folder), ending_others(trainer):

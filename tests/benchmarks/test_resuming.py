@@ -1,5 +1,6 @@
 """An interrupted run says how to go on, and goes on as if it had not been interrupted."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,30 +80,78 @@ def test_a_run_killed_in_its_test_is_trained_no_further(
     assert read_result(resumed).training == read_result(unbroken).training
 
 
-def test_training_resumed_within_an_epoch_goes_on_behind_its_batches(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = ["--trainer.max_steps=10", "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"]
-    changes += ["--model.width=8", "--data.batch_size=8", "--trainer.max_epochs=-1"]
-    whole, parts = (options(root, tmp_path / name, *changes) for name in ("whole", "parts"))
-    assert main(["run", "--config", "synthetic/sasrec", *whole]) == 0
+def before_batch(number: int) -> Callable[..., None]:
+    """What seeds a batch, but interrupts the run at one of them, counted over epochs."""
     seed = NoiseSeed.on_train_batch_start
 
     def interrupt(noise: NoiseSeed, trainer: L.Trainer, *rest: Any) -> None:  # noqa: ANN401
-        if trainer.global_step == 5:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == number:
             raise KeyboardInterrupt
         seed(noise, trainer, *rest)
 
+    return interrupt
+
+
+WITHIN = ["--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null", "--trainer.max_epochs=-1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch"),
+    [
+        # From step 3, within the first of two epochs, the second of which is cut off.
+        ([*WITHIN, "--data.batch_size=8", "--trainer.max_steps=10"], 5),
+        # Within step 2, of whose two batches one is behind it.
+        ([*WITHIN, "--trainer.accumulate_grad_batches=2", "--trainer.max_steps=3"], 3),
+        # Behind the first epoch, and behind the second, whose successor is cut off and not validated.
+        (["--trainer.max_steps=10"], 5),
+        (["--trainer.max_steps=10"], 9),
+    ],
+)
+def test_training_resumed_anywhere_ends_with_the_weights_of_an_unbroken_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], batch: int
+) -> None:
+    run = ["run", "--config", "synthetic/sasrec", "--model.width=8", "--data.batch_size=16", *changes]
+    whole, parts = (options(root, tmp_path / name) for name in ("whole", "parts"))
+    assert main([*run, *whole]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(NoiseSeed, "on_train_batch_start", interrupt)
-        assert main(["run", "--config", "synthetic/sasrec", *parts]) == 1
-    assert main(["run", "--config", "synthetic/sasrec", "--ckpt_path=last", *parts]) == 0
+        patch.setattr(NoiseSeed, "on_train_batch_start", before_batch(batch))
+        assert main([*run, *parts]) == 1
+    assert main([*run, *parts, "--ckpt_path=last"]) == 0
     unbroken, resumed = (only(tmp_path / name / "synthetic" / "sasrec") for name in ("whole", "parts"))
-    # It goes on from step 3, within the first of two epochs, the second of which is cut off.
     assert read_result(resumed).training == read_result(unbroken).training
     expected = weights(unbroken)
     for name, value in weights(resumed).items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_an_epoch_that_a_limit_cut_off_goes_on_under_a_higher_one(root: Path, tmp_path: Path) -> None:
+    run = ["run", "--config", "synthetic/sasrec", "--model.width=8", "--data.batch_size=16"]
+    assert main([*run, "--trainer.max_steps=10", *options(root, tmp_path / "whole")]) == 0
+    assert main([*run, "--trainer.max_steps=6", *options(root, tmp_path / "short")]) == 0
+    whole, short = (only(tmp_path / name / "synthetic" / "sasrec") for name in ("whole", "short"))
+    again = [*run, "--trainer.max_steps=10", *options(root, tmp_path / "long"), f"--ckpt_path={short / 'last.ckpt'}"]
+    assert main(again) == 0
+    long = only(tmp_path / "long" / "synthetic" / "sasrec")
+    assert read_result(long).training == read_result(whole).training
+    expected = weights(whole)
+    for name, value in weights(long).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_run_killed_in_its_test_has_as_many_epochs_as_its_steps_took(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: SASRec) -> None:
+        raise KeyboardInterrupt
+
+    run = ["run", "--config", "synthetic/sasrec", "--model.width=8", "--data.batch_size=16", "--trainer.max_steps=6"]
+    run += options(root, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SASRec, "on_test_start", interrupt)
+        assert main(run) == 1
+    assert main([*run, "--ckpt_path=last"]) == 0
+    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
+    assert (training["steps"], training["epochs"]) == (6, 2)
 
 
 @pytest.mark.parametrize("elsewhere", ["moved", "longer"])

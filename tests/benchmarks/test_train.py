@@ -300,6 +300,34 @@ def test_a_training_whose_batches_were_halved_goes_on_with_these(
     assert (training["epochs"], training["batches_a_step"]) == (2, 2)
 
 
+def test_an_epoch_whose_batches_are_halved_after_an_interruption_reads_each_row_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = SASRec.loss
+    read: list[int] = []
+
+    def interrupted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        if len(read) == 32:
+            raise KeyboardInterrupt
+        return noted(self, batch)
+
+    def noted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        if self.current_epoch == 0:
+            read.extend(batch["user_id"].tolist())
+        return whole(self, batch)
+
+    run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
+    run += ["--model.width=8", "--data.batch_size=16", "--trainer.val_check_interval=2"]
+    monkeypatch.setattr(SASRec, "loss", interrupted)
+    assert main(run) == 1
+    monkeypatch.setattr(SASRec, "loss", with_room(8, [], noted))
+    assert main([*run, "--ckpt_path=last"]) == 0
+    assert sorted(read) == list(range(1, 61))
+    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
+    # 60 users are four steps of up to 16.
+    assert (training["steps"], training["batches_a_step"]) == (8, 2)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -377,6 +405,8 @@ def test_an_evaluation_that_does_not_fit_is_told_and_trains_nothing_again(
 def test_what_gained_nothing_for_half_its_patience_is_not_undertrained(waited: int, undertrained: bool) -> None:
     stop = EarlyStopping("val/mrr", patience=10)
     stop.wait_count = waited
-    trainer: Any = SimpleNamespace(callbacks=[stop], current_epoch=1, global_step=3, max_epochs=1, max_steps=-1)
+    loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(started=1)))
+    limits = {"max_epochs": 1, "max_steps": -1}
+    trainer: Any = SimpleNamespace(callbacks=[stop], current_epoch=1, global_step=3, fit_loop=loop, **limits)
     summary = training_summary(trainer, RunRecord("val/mrr", "max", {}), closed_form=False)
     assert (summary["stopped"], summary["undertrained"]) == ("max_epochs", undertrained)
