@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
@@ -342,7 +343,7 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: P
     """The configured Trainer, with the run's loggers and callbacks.
 
     Raises:
-        UserError: If it refuses an option.
+        UserError: If it refuses an option, or its processes would hand back weights alone.
     """
     given = cli.config_init.trainer.logger
     loggers: list[Logger] = [MetricsFile(plan.folder, resume and resume.parent)]
@@ -357,6 +358,12 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: P
         trainer = cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"The Trainer refuses an option: {error}", HELP) from error
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            f"--trainer.strategy {cli.config.trainer.strategy} trains in processes that keep to themselves what they "
+            "record.",
+            "Give ddp, which starts the program once for each device.",
+        )
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer

@@ -338,6 +338,7 @@ def test_an_epoch_whose_batches_are_halved_after_an_interruption_reads_each_row_
         (["--trainer.max_epochs=1", "--early_stopping.monitor=val/nope"], "--early_stopping.monitor"),
         (["--trainer.max_epochs=-3"], "options of the Trainer"),
         (["--seed_everything=-1"], "from 0 to 4,294,967,295"),
+        (["--trainer.strategy=ddp_spawn", "--trainer.devices=2"], "Give ddp"),
     ],
 )
 def test_settings_that_cannot_train_are_one_message(
