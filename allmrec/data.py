@@ -106,7 +106,7 @@ class LikeLengthSampler(EpochSampler):
 
     Args:
         dataset: Training instances.
-        batch_size: Rows per batch of one process.
+        batch_size: Rows per step of one process, as one batch or several.
         seed: Seed of the order.
         rank: This process.
         world_size: Processes.
@@ -211,4 +211,6 @@ class PromptDataModule(SequenceDataModule):
 
     def _order(self, dataset: TrainingDataset, rank: int, world_size: int) -> LikeLengthSampler:
         assert isinstance(dataset, PromptDataset)
-        return LikeLengthSampler(dataset, self.batch_size, self.seed, rank, world_size)
+        # A step has the same rows where memory takes them in several batches.
+        rows = self.batch_size * (self.trainer.accumulate_grad_batches if self.trainer else 1)
+        return LikeLengthSampler(dataset, rows, self.seed, rank, world_size)

@@ -140,10 +140,32 @@ def test_without_a_model_letters_count(world: tuple[Split, Catalogue]) -> None:
     assert int(data.lengths()[7]) == sum(len(titles[item]) + 6 for item in items if item != PAD)
 
 
-def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """The folder of a small prepared store."""
     size = ["--users", "60", "--items", "128", "--interactions", "560"]
     assert main(["prepare", "synthetic", *size, "--root", str(tmp_path)]) == 0
-    data = PromptDataModule("synthetic", root=str(tmp_path))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_step_has_the_same_rows_in_one_batch_and_in_several(root: str, world_size: int) -> None:
+    def steps(batches: int) -> list[set[int]]:
+        data = PromptDataModule("synthetic", root=root, positions="all", batch_size=8 // batches)
+        order: list[Any] = []
+        for rank in range(world_size):
+            share = {"rank": rank, "num_replicas": world_size}
+            trainer: Any = SimpleNamespace(accumulate_grad_batches=batches, distributed_sampler_kwargs=share)
+            data.trainer = trainer
+            loader: Any = data.train_dataloader()
+            order.append(list(loader.sampler))
+        return [{row for part in order for row in part[at : at + 8]} for at in range(0, len(order[0]), 8)]
+
+    assert steps(4) == steps(1)
+
+
+def test_a_model_tells_its_data_how_long_prompts_are(folders: dict[str, str], root: str) -> None:
+    data = PromptDataModule("synthetic", root=root)
     model = LLMOnly(data.num_items, folders["opt"], shown_history=3, max_title_tokens=4)
     here = SimpleNamespace(root_device=torch.device("cpu"))
     trainer: Any = SimpleNamespace(datamodule=data, strategy=here, world_size=1)
