@@ -17,6 +17,7 @@ from benchmarks.runs import CHECKPOINT, CONFIG, ORIGIN, RESULT, UNDER, Result, a
 from benchmarks.standins import STANDIN, domain_of
 from benchmarks.summary import summary_lines
 from benchmarks.train import finish, prepare_folder, quieten, refuse_catalogue, say
+from benchmarks.trainer import instantiated
 from common.data.datamodule import SequenceDataModule
 from common.data.schema import Manifest
 from common.data.views import OVERALL, require_scenario
@@ -27,6 +28,9 @@ from common.models.finished import WEIGHTS, load_checkpoint
 
 ACROSS = "from-"
 """Prefix of the scenario of a test on another data set; the data set of the training follows."""
+HERE = {"accelerator": "auto", "strategy": "auto", "num_nodes": 1}
+"""Options of a Trainer on whatever this machine has."""
+ON_OTHERS = "The run was trained on other devices: say with --devices on how many to test."
 
 
 def evaluate(
@@ -37,6 +41,7 @@ def evaluate(
     data: str | None = None,
     root: Path | None = None,
     runs: Path | None = None,
+    devices: int | None = None,
     force: bool = False,
 ) -> None:
     """Scores a finished run again under another protocol, scenario or data set, as a new result next to it.
@@ -50,6 +55,7 @@ def evaluate(
             events are fitted to the new data set instead.
         root: Folder of the stores, if it is not the run's own.
         runs: Folder of all runs, where the new result goes; the run's own when omitted.
+        devices: Devices of this machine to test on; as the run was trained when omitted. Figures are the same.
         force: Repeat an evaluation that is already done.
     """
     quieten()
@@ -74,7 +80,8 @@ def evaluate(
     imputed = reads_unrecorded_time(model, module)
     record = RunRecord(cli.config.early_stopping.monitor, cli.config.early_stopping.mode, {})
     cli.trainer_defaults = {"callbacks": [record]}
-    trainer = cli.instantiate_trainer(logger=False, enable_checkpointing=False)
+    place = {} if devices is None else HERE | {"devices": devices}
+    trainer = instantiated(cli, ON_OTHERS, **place, logger=False, enable_checkpointing=False)
     try:
         trainer.test(model, module, verbose=False)
     except SystemExit as stop:

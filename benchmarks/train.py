@@ -19,7 +19,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
@@ -55,12 +54,12 @@ from benchmarks.runs import (
 )
 from benchmarks.standins import STANDIN
 from benchmarks.summary import summary_lines
+from benchmarks.trainer import HELP, instantiated
 from common.data.datamodule import FULL, SequenceDataModule
 from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
 
-HELP = "`recbench run --help` describes the options of the Trainer."
 NOT_LOGGED = "Early stopping conditioned on metric"
 """How Lightning's message begins if the monitored metric is not logged."""
 
@@ -340,11 +339,7 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
 
 
 def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: Path | None = None) -> L.Trainer:
-    """The configured Trainer, with the run's loggers and callbacks.
-
-    Raises:
-        UserError: If it refuses an option, or its processes would hand back weights alone.
-    """
+    """The configured Trainer, with the run's loggers and callbacks."""
     given = cli.config_init.trainer.logger
     loggers: list[Logger] = [MetricsFile(plan.folder, resume and resume.parent)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
@@ -354,16 +349,7 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: P
         loggers.append(wandb_logger(plan, cli.config.suite))
     bars: list[L.Callback] = [RichProgressBar()] if cli.config_init.trainer.enable_progress_bar is not False else []
     cli.trainer_defaults = {"callbacks": [*bars, *callbacks]}
-    try:
-        trainer = cli.instantiate_trainer(logger=loggers, default_root_dir=str(plan.folder))
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"The Trainer refuses an option: {error}", HELP) from error
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise UserError(
-            f"--trainer.strategy {cli.config.trainer.strategy} trains in processes that keep to themselves what they "
-            "record.",
-            "Give ddp, which starts the program once for each device.",
-        )
+    trainer = instantiated(cli, logger=loggers, default_root_dir=str(plan.folder))
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.evaluate import built, configuration_of, load_run, trained_run
@@ -32,6 +33,24 @@ def test_the_same_protocol_gives_the_same_ranks(finished: Path, tmp_path: Path) 
     (folder,) = find_runs([tmp_path])
     assert pl.read_parquet(folder / "ranks.parquet").equals(pl.read_parquet(finished / "ranks.parquet"))
     assert read_result(folder).protocols == read_result(finished).protocols
+
+
+def test_a_run_of_other_devices_is_tested_on_those_at_hand(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path.joinpath(*finished.parts[-3:])
+    shutil.copytree(finished, elsewhere)
+    config = yaml.safe_load((elsewhere / "config.yaml").read_text())
+    config["trainer"] |= {"accelerator": "gpu", "devices": 512, "strategy": "ddp"}
+    (elsewhere / "config.yaml").write_text(yaml.safe_dump(config))
+    test = ["evaluate", str(elsewhere), "--protocol", "sampled-19"]
+    assert main(test) == 2
+    assert "say with --devices on how many" in capsys.readouterr().err
+    assert list(evaluations(tmp_path, elsewhere)) == []
+    assert main([*test, "--devices", "1"]) == 0
+    assert main(["evaluate", str(finished), "--protocol", "sampled-19", "--runs", str(tmp_path / "here")]) == 0
+    (there,), (here,) = evaluations(tmp_path, elsewhere), evaluations(tmp_path, finished)
+    assert there.metrics == here.metrics
 
 
 def test_another_protocol_is_a_new_result_of_the_same_configuration(finished: Path, tmp_path: Path) -> None:
