@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import optuna
 import yaml
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from benchmarks.runs import write_atomically
@@ -45,7 +46,7 @@ def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=space.name,
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        storage=JournalStorage(JournalFileBackend(str(_mended(folder / JOURNAL)))),
         direction=space.goal,
         load_if_exists=True,
         pruner=_pruner(space),
@@ -54,6 +55,24 @@ def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str]
     if options is not None:
         _agree(study, folder, sorted(options))
     return study
+
+
+def _mended(journal: Path) -> Path:
+    """The journal without half a line at its end, which a kill or a full disk leaves: Optuna would refuse the rest."""
+    if _is_torn(journal):
+        lock = JournalFileSymlinkLock(str(journal))
+        lock.acquire()
+        try:
+            # Another process may have been writing it just then.
+            if _is_torn(journal):
+                os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+        finally:
+            lock.release()
+    return journal
+
+
+def _is_torn(journal: Path) -> bool:
+    return journal.is_file() and journal.stat().st_size > 0 and not journal.read_bytes().endswith(b"\n")
 
 
 def _agree(study: optuna.Study, folder: Path, options: list[str]) -> None:

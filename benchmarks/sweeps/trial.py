@@ -12,6 +12,7 @@ from benchmarks.callbacks import NoiseSeed, RunRecord
 from benchmarks.configuration import RunCLI
 from benchmarks.description import reads_unrecorded_time
 from benchmarks.experiments import as_yaml
+from benchmarks.launch.plan import devices_of
 from benchmarks.sweeps.space import Space
 from benchmarks.train import make_trainer, quieten, require_same_data
 from common.errors import UserError
@@ -58,6 +59,7 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
 
     Raises:
         UserError: If an argument is not valid, or there was no validation.
+        KeyboardInterrupt: If the process is told to end.
     """
     quieten()
     mode = "max" if goal == "maximize" else "min"
@@ -69,10 +71,14 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     cli.config_init.trainer.enable_checkpointing = False
     cli.plan.folder.mkdir(parents=True, exist_ok=True)
     trainer = make_trainer(cli, cli.plan, [NoiseSeed(int(cli.plan.config["seed_everything"])), record, reporter])
-    if model.closed_form:
-        trainer.validate(model, data, verbose=False)
-    else:
-        trainer.fit(model, data)
+    try:
+        if model.closed_form:
+            trainer.validate(model, data, verbose=False)
+        else:
+            trainer.fit(model, data)
+    except SystemExit as stop:
+        # Lightning would end the process without a word, and upon SIGTERM with code 0.
+        raise KeyboardInterrupt from stop
     if record.best is None:
         raise UserError("The trial had no validation.", "Give --trainer.max_epochs of at least 1.")
     return record.best, reporter.pruned
@@ -84,11 +90,11 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
     Args:
         space: What is searched.
         options: Further options of every trial.
-        with_data: Whether the data of the trials, and the runs that they build on, must exist.
+        with_data: Whether trials run in this process: their data, and the runs that they build on, must exist.
 
     Raises:
         UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), a run that
-            trials build on is not given, or the data are missing.
+            trials build on is not given, the data are missing, or a trial of this process would need others.
     """
     if space.method == "grid":
         space.grid()
@@ -102,6 +108,10 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
             f"Add --options {given}; a suite that contains them makes such runs (`recbench list suites`).",
         )
     if with_data:
+        if (devices := devices_of(cli)) > 1:
+            # The other processes of a trial would begin the command anew, and with it trials of their own.
+            cure = "Leave trainer.devices out and start one process per device, or search with --backend wandb."
+            raise UserError(f"A trial runs in one process, not on {devices} devices.", cure)
         plan = cli.plan
         for predecessor in cli.config.predecessors.values():
             require_same_data(Path(predecessor), plan)

@@ -1,10 +1,13 @@
 """A search optimises validation, goes on where it stopped, spends its budget once, and writes a usable file."""
 
 import json
+import signal
 from pathlib import Path
 
+import lightning as L
 import pytest
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from benchmarks.__main__ import main
 from benchmarks.configuration import RunCLI
@@ -12,7 +15,7 @@ from benchmarks.sweeps import study as studies
 from benchmarks.sweeps.budget import Budget, spent
 from benchmarks.sweeps.space import SWEEPS, Space, read_space
 from benchmarks.sweeps.study import open_study, search, write_best
-from benchmarks.sweeps.trial import Report
+from benchmarks.sweeps.trial import Report, Reporter
 from common.errors import UserError
 
 
@@ -203,3 +206,47 @@ def test_command_trains_validates_and_never_tests(
     written = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert "result.json" not in written
     assert "ranks.parquet" not in written
+
+
+def test_half_a_line_that_a_full_disk_has_left_ends_no_search(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    search(space, open_study(space, tmp_path), tmp_path, Budget(2), [])
+    with (tmp_path / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":6,"worker_id":"ab')
+    search(space, open_study(space, tmp_path), tmp_path, Budget(4), [])
+    assert [trial.state.name for trial in open_study(space, tmp_path).trials] == ["COMPLETE"] * 4
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_search_that_is_told_to_end_says_so_and_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    space_of(tmp_path, parameters={"model.width": {"values": [8]}})
+    places = ["--root", str(root), "--runs", str(tmp_path / "runs")]
+    command = ["sweep", str(tmp_path / "toy.yaml"), "--trials", "1", *places, "--options", "trainer.max_epochs=2"]
+    usual = Reporter.on_validation_end
+
+    def ends(self: Reporter, trainer: L.Trainer, model: L.LightningModule) -> None:
+        usual(self, trainer, model)
+        raise SIGTERMException if name == "SIGTERM" else KeyboardInterrupt
+
+    # Lightning lets a process that is being interrupted ignore further interrupts.
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(Reporter, "on_validation_end", ends)
+        assert main(command) == 1
+    signal.signal(signal.SIGINT, handler)
+    assert "Interrupted. The same command continues" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "1 trials" in capsys.readouterr().err
+
+
+def test_a_search_whose_trials_would_be_several_processes_is_not_begun(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space_of(tmp_path)
+    command = ["sweep", str(tmp_path / "toy.yaml"), "--trials", "2", "--root", str(root), "--runs", str(tmp_path / "r")]
+    several = ["--options", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+    assert main([*command, *several]) == 2
+    assert "A trial runs in one process, not on 2 devices." in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
