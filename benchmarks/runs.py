@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +25,8 @@ LAST = "last.ckpt"
 LOCK = ".lock"
 PATIENCE = 1.0
 """Seconds for which a lock is tried: others hold it for an instant to see whether it is free."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system says that has no locks."""
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What a method or a search may be called: it names a folder."""
 CHECKPOINT = "checkpoint"
@@ -250,12 +253,30 @@ def locked(path: Path, busy: UserError) -> Iterator[int]:
 def _taken(path: Path) -> TextIO | None:
     """The file, locked; ``None`` if it is locked elsewhere, or whoever held it removed the file that was opened."""
     stream = path.open("a")
-    with suppress(OSError):
+    with suppress(OSError), telling_of_locks(path):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
             return stream
     stream.close()
     return None
+
+
+@contextmanager
+def telling_of_locks(path: Path) -> Iterator[None]:
+    """Says so if the file system of a file has no locks at all, which must not look like a lock of another process.
+
+    Raises:
+        UserError: If it has none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise UserError(
+            f"The file system of {path} has no locks ({error.strerror}), which keep two processes out of one run.",
+            "Choose another folder with --runs, or mount it with locks: for Lustre, with `-o flock`.",
+        ) from error
 
 
 def is_locked(path: Path) -> bool:
@@ -264,8 +285,8 @@ def is_locked(path: Path) -> bool:
     with suppress(FileNotFoundError), path.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+        except OSError as error:
+            return error.errno not in NO_LOCKS
     return False
 
 

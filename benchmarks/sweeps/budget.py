@@ -14,7 +14,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from benchmarks.runs import is_locked
+from benchmarks.runs import is_locked, telling_of_locks
+from benchmarks.sweeps.samplers import Grid
 
 SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LOCK, PROCESSES = "budget.lock", "processes"
@@ -56,7 +57,8 @@ def presence(folder: Path) -> Iterator[str]:
     path = folder / PROCESSES / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        with telling_of_locks(path):
+            fcntl.flock(stream, fcntl.LOCK_EX)
         try:
             yield name
         finally:
@@ -80,11 +82,16 @@ def reserve(study: optuna.Study, folder: Path, budget: Budget, owner: str) -> op
         cost = spent(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         # Who was killed before its name was noted runs nothing.
-        owners = [trial.user_attrs[OWNER] for trial in running if OWNER in trial.user_attrs]
-        under_way = sum(is_locked(folder / PROCESSES / name) for name in owners)
+        lost = [
+            trial
+            for trial in running
+            if OWNER not in trial.user_attrs or not is_locked(folder / PROCESSES / trial.user_attrs[OWNER])
+        ]
         over = budget.hours is not None and (cost.hours or 0.0) >= budget.hours
-        if over or cost.trials + under_way >= budget.trials:
+        if over or cost.trials + len(running) - len(lost) >= budget.trials:
             return None
+        if isinstance(study.sampler, Grid):
+            study.sampler.give_back(study, lost)
         trial = study.ask()
         trial.set_user_attr(OWNER, owner)
         return trial

@@ -29,8 +29,18 @@ def make_sampler(space: Space, seed: int) -> BaseSampler:
     return Numbered(lambda drawn: TPESampler(seed=drawn, constant_liar=True), seed)
 
 
+POINT = "grid_id"
+"""Where Optuna keeps the number of a trial's point of a grid."""
+
+
 class Grid(GridSampler):
     """A grid that leaves stopping to the budget."""
+
+    def give_back(self, study: optuna.Study, lost: Sequence[FrozenTrial]) -> None:
+        """Frees the points of trials that nobody runs: Optuna would rather draw those of any running trial again."""
+        for trial in lost:
+            if trial.system_attrs.get(POINT, -1) >= 0:
+                study._storage.set_trial_system_attr(trial._trial_id, POINT, -1)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -1,5 +1,6 @@
 """A run's identity depends on what is computed, not on where; its files are there whole or not at all."""
 
+import errno
 import fcntl
 import json
 import threading
@@ -206,3 +207,18 @@ def test_a_lock_that_is_only_looked_at_can_be_taken(tmp_path: Path) -> None:
 def test_a_lock_that_is_removed_while_it_is_looked_at_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda path: True)
     assert not is_locked(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_not_taken_for_a_busy_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    busy = UserError("busy", "Wait.")
+    with pytest.raises(UserError, match="has no locks") as caught, locked(tmp_path / ".lock", busy):
+        pass
+    assert "-o flock" in caught.value.cure
+    assert not is_locked(tmp_path / ".lock"), "nobody could hold it"

@@ -123,3 +123,16 @@ def test_what_another_process_runs_is_reserved(tmp_path: Path) -> None:
         assert reserve(study, tmp_path, Budget(1), second) is None
     with presence(tmp_path) as third:
         assert reserve(study, tmp_path, Budget(1), third) is not None
+
+
+def test_the_point_of_a_killed_trial_is_drawn_before_those_that_others_run(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "grid")
+    study = open_study(space, tmp_path)
+    with presence(tmp_path) as gone:
+        lost = reserve(study, tmp_path, Budget(6), gone)
+    with presence(tmp_path) as owner:
+        running = [reserve(study, tmp_path, Budget(6), owner) for _ in range(6)]
+    assert lost is not None
+    points = [[parameter.suggest(trial) for parameter in space.parameters] for trial in running if trial is not None]
+    assert len({str(point) for point in points}) == 6, "no point twice while one is left"
+    assert [parameter.suggest(lost) for parameter in space.parameters] in points
