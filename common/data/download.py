@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import stat
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,23 +77,25 @@ def fetch(
         DataError: If the file differs from the published or recorded checksum.
     """
     by_hand = f"Fetch {url} by other means and save it as {target}."
-    if target.is_file():
-        _verify(target, url, lock, md5, size, f"Delete {target} and run the command again, or: {by_hand}")
-        return target
-    part = target.with_name(f"{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _Download(url, part, retrying or Retrying(), by_hand, trusted=md5 is not None).run()
+    with _one_at_a_time(target.parent):
+        if target.is_file():
+            _verify(target, url, lock, md5, size, f"Delete {target} and run the command again, or: {by_hand}")
+            return target
+        part = target.with_name(f"{target.name}.part")
         try:
-            _verify(part, url, lock, md5, size, by_hand)
-        except DataError:
-            part.unlink()
-            raise
-        part.replace(target)
-    except OSError as error:
-        # Errors of requests are OSErrors too, but the download handles all of them.
-        cure = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder that you may write to"
-        raise UserError(f"Cannot save {target}: {error.strerror or error}.", f"{cure}, and run it again.") from error
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _Download(url, part, retrying or Retrying(), by_hand, trusted=md5 is not None).run()
+            try:
+                _verify(part, url, lock, md5, size, by_hand)
+            except DataError:
+                part.unlink()
+                raise
+            part.replace(target)
+        except OSError as error:
+            # Errors of requests are OSErrors too, but the download handles all of them.
+            cure = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder that you may write to"
+            what = f"Cannot save {target}: {error.strerror or error}."
+            raise UserError(what, f"{cure}, and run it again.") from error
     return target
 
 
@@ -102,6 +108,11 @@ def extract(archive: Path, folder: Path) -> Path:
         DataError: If the archive is damaged, or holds a link or a path that leads out of the folder.
         UserError: If there is too little space.
     """
+    with _one_at_a_time(folder.parent):
+        return _extract(archive, folder)
+
+
+def _extract(archive: Path, folder: Path) -> Path:
     there = folder.is_dir()
     if there and not (archive.is_file() and archive.stat().st_mtime_ns > folder.stat().st_mtime_ns):
         return folder
@@ -128,6 +139,25 @@ def extract(archive: Path, folder: Path) -> Path:
     except (zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{archive}: expected a whole zip archive, found damage ({error}).", cure) from error
     return folder
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Lets other processes that fetch or unpack files in a folder wait, where its file system has locks.
+
+    Two that wrote one file would mix their bytes, and where no checksum is published, record that of the mixture.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                console.print(f"Waiting for another process that fetches data to {folder}", markup=False)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _verify(path: Path, url: str, lock: Path, md5: str | None, size: int | None, cure: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,3 +275,19 @@ def test_archive_with_a_wrong_checksum_inside_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(DataError, match="found damage"):
         extract(packed, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip"]
+
+
+def test_two_processes_fetch_and_unpack_one_file_once(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("ratings.csv", random.Random(0).randbytes(1 << 22))
+    behaviour = Behaviour(content.getvalue())
+
+    def prepare(url: str) -> Path:
+        return extract(get(url, tmp_path, md5=None), tmp_path / "sub" / "raw")
+
+    with serve(behaviour) as url, ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(prepare, [url] * 4))
+    assert len(behaviour.requests) == 1
+    assert {path.name for path in folders[0].iterdir()} == {"ratings.csv"}
+    assert left(tmp_path) == ["file.zip", "lock.json", "ratings.csv"]
