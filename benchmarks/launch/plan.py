@@ -312,6 +312,8 @@ def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) 
         folder=plan.folder,
         wave=entry.wave + 1,
         after=(entry.folder,),
+        # Its configuration is that of the run, which also says on how many devices.
+        devices=entry.devices,
         table=f"{ACROSS}{entry.dataset}",
         command="evaluate",
         budget=TESTED,

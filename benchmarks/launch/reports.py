@@ -55,7 +55,9 @@ def reports_of(suite: Suite, entries: Sequence[SuiteRun], root: Path, suite_fold
     """
     from benchmarks.cli import parsed
 
-    reports = [one for report in suite.reports for one in _reports(report, suite, entries, root, suite_folder)]
+    made = [one for report in suite.reports for one in _reports(report, suite, entries, root, suite_folder)]
+    # One that is named twice is made once: no two processes may write one folder.
+    reports = list({report.folder: report for report in made}.values())
     for report in reports:
         parsed(report.command, report.arguments)
     return reports

@@ -74,6 +74,8 @@ def test_methods_that_read_texts_are_tested_on_other_data(
     file = suite_file(tmp_path, **content, across=["synthetic/text-taste"])
     runs, places = tmp_path / "runs", ["--root", str(worlds), "--runs", str(tmp_path / "runs")]
     training, test = plan(read_suite(file), worlds, runs)
+    wide = replace(read_suite(file), options=options | {"trainer.devices": 2, "trainer.strategy": "ddp"})
+    assert [entry.devices for entry in plan(wide, worlds, runs)] == [2, 2], "a test takes as many as its run"
     assert (training.command, test.command, test.after) == ("run", "evaluate", (training.folder,))
     assert test.label == "synthetic/recformer (from-synthetic) seed 1"
     patched(monkeypatch, tmp_path)

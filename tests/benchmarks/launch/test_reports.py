@@ -42,6 +42,13 @@ def test_reports_follow_the_runs_that_they_are_of(root: Path, tmp_path: Path) ->
     assert plan(replace(suite, reports=[]), root, tmp_path) == runs, "no run is another one for its reports"
 
 
+def test_a_report_that_is_named_twice_is_made_once(root: Path, tmp_path: Path) -> None:
+    twice = GENERATE | {"methods": ["sasrec", "sasrec"]}
+    suite = read_suite(file_with(tmp_path, twice, GENERATE, SPEED, SPEED, seeds=[1]))
+    reports = reports_of(suite, plan(suite, root, tmp_path), root, tmp_path / "folder")
+    assert [report.command for report in reports] == ["generate", "speed"]
+
+
 def test_options_of_a_report_are_those_of_its_command(root: Path, tmp_path: Path) -> None:
     options = {"user": ["a", "b c"], "genres": False, "json": True, "sample": None, "max_tokens": 5}
     suite = read_suite(file_with(tmp_path, GENERATE | {"options": options}, seeds=[1]))
