@@ -56,8 +56,12 @@ def hardware() -> dict[str, Any]:
     """Processor, cores, memory and accelerators."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _processor(), "cores": cores, "memory": pages, "gpus": gpus}
+    return {"processor": _processor(), "cores": cores(), "memory": pages, "gpus": gpus}
+
+
+def cores() -> int:
+    """Number of processors that this process may use: a cluster lends a part of a machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forget_peak_memory() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.cli import write
+from benchmarks.environment import cores
 from benchmarks.experiments import find_suite, suite_names
 from benchmarks.launch.devices import accelerators as devices_here
 from benchmarks.launch.journal import only_one
@@ -172,7 +172,7 @@ def make_launcher(
         return cluster, cluster.jobs, cluster.threads
     accelerators = devices_here()
     jobs = jobs or accelerators or 1
-    share = threads or (0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs))
+    share = threads or (0 if jobs == 1 else max(1, cores() // jobs))
     return LocalLauncher(share, accelerators), jobs, share
 
 

@@ -14,6 +14,7 @@ from benchmarks.launch.plan import not_applicable, plan
 from benchmarks.launch.rows import rows_of
 from benchmarks.launch.suites import read_suite
 from benchmarks.prepare import prepare
+from benchmarks.suite import make_launcher
 from common.errors import UserError
 from tests.benchmarks.conftest import options
 from tests.benchmarks.made_suites import patched, suite_file
@@ -385,3 +386,10 @@ def test_every_seed_of_a_plan_is_the_run_that_its_command_starts(root: Path, tmp
     }
     for entry in planned:
         assert RunCLI(entry.arguments).plan.folder == entry.folder
+
+
+def test_runs_share_the_processors_that_the_suite_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 7, 9}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("benchmarks.suite.LocalLauncher", lambda threads, accelerators: threads)
+    assert make_launcher("local", None, 2, None) == (2, 2, 2)
