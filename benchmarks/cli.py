@@ -16,6 +16,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from benchmarks.processor import settle
@@ -92,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What the terminal's encoding lacks is escaped, as on standard error: a table must not end a suite.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         dispatch(arguments)
     except SystemExit as stop:

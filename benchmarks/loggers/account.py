@@ -25,7 +25,8 @@ def wandb_state() -> str:
     path = os.environ.get("NETRC") or "~/.netrc"
     try:
         known = netrc.netrc(Path(path).expanduser()).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, RuntimeError, netrc.NetrcParseError):
+        # In a container, a user may have no home at all.
         known = None
     return f"logged in by {path}" if known else "not logged in: `wandb login`, or WANDB_MODE=offline"
 

@@ -1,5 +1,6 @@
 """A mistake ends in one message that names the cure, and exit code 2."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -373,3 +374,10 @@ def test_a_damaged_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "mine" / "5-core-0" / "manifest.json").write_text('{"num_users": ')
     assert main(["doctor", "--root", str(tmp_path)]) == 0
     assert "mine/5-core-0  DAMAGED" in capsys.readouterr().out
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(screen, encoding="latin-1"))
+    assert main(["--help"]) == 0
+    assert b"usage: recbench COMMAND \\u2026" in screen.getvalue()

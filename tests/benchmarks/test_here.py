@@ -108,3 +108,13 @@ def test_speed_of_lrd_comes_with_what_the_machine_could_multiply(
     assert figures["epoch_seconds_times_gflops"] == pytest.approx(10 * figures["epoch_seconds"])
     assert figures["score_seconds_times_gflops"] == pytest.approx(10 * figures["score_seconds"])
     assert figures["users"] == 60
+
+
+def test_a_user_without_a_home_has_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert wandb_state().startswith("not logged in")
