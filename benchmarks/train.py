@@ -60,6 +60,8 @@ from common.errors import UserError
 from common.models.base import Recommender
 from common.models.finished import WEIGHTS
 
+BOARD = "tensorboard"
+"""Subfolder of a run folder for what TensorBoard shows."""
 NOT_LOGGED = "Early stopping conditioned on metric"
 """How Lightning's message begins if the monitored metric is not logged."""
 
@@ -332,6 +334,8 @@ def prepare_folder(plan: Plan, resume: Path | None) -> None:
         if resume is None:
             for name in (WEIGHTS, LAST, RANKS, METRICS):
                 (plan.folder / name).unlink(missing_ok=True)
+            # TensorBoard would draw all attempts as one curve.
+            shutil.rmtree(plan.folder / BOARD, ignore_errors=True)
         elif resume.parent.resolve() != plan.folder.resolve():
             # Until a later epoch is better, the best is the other run's.
             shutil.copyfile(resume.parent / WEIGHTS, plan.folder / WEIGHTS)
@@ -344,7 +348,7 @@ def make_trainer(cli: RunCLI, plan: Plan, callbacks: list[L.Callback], resume: P
     loggers: list[Logger] = [MetricsFile(plan.folder, resume and resume.parent)]
     loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
     if cli.config.tensorboard:
-        loggers.append(TensorBoardLogger(plan.folder, name="", version="tensorboard"))
+        loggers.append(TensorBoardLogger(plan.folder, name="", version=BOARD))
     if cli.config.wandb:
         loggers.append(wandb_logger(plan, cli.config.suite))
     bars: list[L.Callback] = [RichProgressBar()] if cli.config_init.trainer.enable_progress_bar is not False else []

@@ -19,6 +19,7 @@ from benchmarks.__main__ import main
 from benchmarks.callbacks import AtomicCheckpointIO, RunRecord, training_summary
 from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
+from benchmarks.train import prepare_folder
 from common.metrics.functional import ndcg
 from common.models.base import Recommender
 from common.models.floors import Popularity
@@ -411,3 +412,14 @@ def test_what_gained_nothing_for_half_its_patience_is_not_undertrained(waited: i
     trainer: Any = SimpleNamespace(callbacks=[stop], current_epoch=1, global_step=3, fit_loop=loop, **limits)
     summary = training_summary(trainer, RunRecord("val/mrr", "max", {}), closed_form=False)
     assert (summary["stopped"], summary["undertrained"]) == ("max_epochs", undertrained)
+
+
+def test_a_fresh_start_leaves_no_curves_of_an_earlier_one(tmp_path: Path) -> None:
+    curves = tmp_path / "tensorboard" / "events.out.tfevents.1"
+    curves.parent.mkdir()
+    curves.touch()
+    plan: Any = SimpleNamespace(folder=tmp_path, config={})
+    prepare_folder(plan, tmp_path / "last.ckpt")
+    assert curves.is_file()
+    prepare_folder(plan, None)
+    assert not curves.exists()
