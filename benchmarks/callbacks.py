@@ -241,7 +241,7 @@ def training_summary(trainer: L.Trainer, record: RunRecord, closed_form: bool) -
         "best": record.best,
         "best_epoch": record.best_epoch,
         # A run that goes on in its test has not completed the last one.
-        "epochs": 0 if closed_form else trainer.fit_loop.epoch_progress.current.started,
+        "epochs": 0 if closed_form else trainer.fit_loop.epoch_progress.current.ready,
         "steps": trainer.global_step,
         "stopped": reason,
         "undertrained": reason in ("max_epochs", "max_steps", "max_time") and fresh,

@@ -268,17 +268,14 @@ def not_applicable(suite: Suite, root: Path) -> list[str]:
     ]
     rows = {dataset: rows_of(suite, dataset, timeless(suite, dataset, root)) for dataset in suite.datasets}
     tested = {dataset: transferable_in(suite, dataset, rows[dataset]) for dataset in suite.datasets}
-    return (
-        not_shipped
-        + without_times
-        + [
-            f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
-            for other in suite.across
-            for dataset in suite.datasets
-            for row in rows[dataset]
-            if row.key in suite.methods and row.key not in tested[dataset]
-        ]
-    )
+    bound_to_ids = [
+        f"{key_of(dataset)}/{row.label} on {other}: not applicable: it knows items by their ids"
+        for other in suite.across
+        for dataset in suite.datasets
+        for row in rows[dataset]
+        if row.key in suite.methods and row.key not in tested[dataset]
+    ]
+    return [*not_shipped, *without_times, *bound_to_ids]
 
 
 def tested_on(other: str, entry: SuiteRun, cli: RunCLI, root: Path, runs: Path) -> SuiteRun:

@@ -391,5 +391,5 @@ def test_every_seed_of_a_plan_is_the_run_that_its_command_starts(root: Path, tmp
 def test_runs_share_the_processors_that_the_suite_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 7, 9}, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    monkeypatch.setattr("benchmarks.suite.LocalLauncher", lambda threads, accelerators: threads)
-    assert make_launcher("local", None, 2, None) == (2, 2, 2)
+    _, jobs, threads = make_launcher("local", None, 2, None)
+    assert (jobs, threads) == (2, 2)

@@ -4,10 +4,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,10 +20,9 @@ from benchmarks.environment import forget_peak_memory, peak_memory
 from benchmarks.runs import alone, find_runs, read_result
 from benchmarks.train import prepare_folder
 from common.metrics.functional import ndcg
-from common.models.base import Recommender
 from common.models.floors import Popularity
 from common.models.sasrec import SASRec
-from common.types import Catalogue, SequenceBatch
+from common.types import Catalogue
 from tests.benchmarks.conftest import options
 from tests.benchmarks.outside import weights
 
@@ -248,87 +246,6 @@ def test_result_json_has_no_secret_and_no_nan(finished: Path) -> None:
     assert json.loads(text)["version"] == 1
 
 
-Loss: TypeAlias = Callable[[SASRec, SequenceBatch], dict[str, torch.Tensor]]
-
-
-def with_room(most: int, rows: list[int], whole: Loss) -> Loss:
-    """A loss that notes the rows of each batch, and has memory for only so many."""
-
-    def loss(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        rows.append(len(batch["history"]))
-        if rows[-1] > most:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(self, batch)
-
-    return loss
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows: list[int] = []
-    monkeypatch.setattr(SASRec, "loss", with_room(8, rows, SASRec.loss))
-    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--model.width=8", "--data.batch_size=32"]
-    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *few)]) == 0
-    assert "4 batches of 8 rows are one step" in capsys.readouterr().err
-    assert rows[:3] == [32, 16, 8]
-    (folder,) = find_runs([tmp_path])
-    # 60 users are two steps of up to 32.
-    training = read_result(folder).training
-    assert (training["steps"], training["batches_a_step"]) == (2, 4)
-
-
-def test_a_training_whose_batches_were_halved_goes_on_with_these(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = SASRec.loss
-    rows: list[int] = []
-
-    def interrupted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return whole(self, batch)
-
-    run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
-    run += ["--model.width=8", "--data.batch_size=32"]
-    monkeypatch.setattr(SASRec, "loss", with_room(16, rows, interrupted))
-    assert main(run) == 1
-    monkeypatch.setattr(SASRec, "loss", with_room(32, rows, whole))
-    rows.clear()
-    assert main([*run, "--ckpt_path=last"]) == 0
-    assert max(rows) == 16
-    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
-    assert (training["epochs"], training["batches_a_step"]) == (2, 2)
-
-
-def test_an_epoch_whose_batches_are_halved_after_an_interruption_reads_each_row_once(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = SASRec.loss
-    read: list[int] = []
-
-    def interrupted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        if len(read) == 32:
-            raise KeyboardInterrupt
-        return noted(self, batch)
-
-    def noted(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        if self.current_epoch == 0:
-            read.extend(batch["user_id"].tolist())
-        return whole(self, batch)
-
-    run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
-    run += ["--model.width=8", "--data.batch_size=16", "--trainer.val_check_interval=2"]
-    monkeypatch.setattr(SASRec, "loss", interrupted)
-    assert main(run) == 1
-    monkeypatch.setattr(SASRec, "loss", with_room(8, [], noted))
-    assert main([*run, "--ckpt_path=last"]) == 0
-    assert sorted(read) == list(range(1, 61))
-    training = read_result(only(tmp_path / "synthetic" / "sasrec")).training
-    # 60 users are four steps of up to 16.
-    assert (training["steps"], training["batches_a_step"]) == (8, 2)
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -350,64 +267,11 @@ def test_settings_that_cannot_train_are_one_message(
     assert not list(find_runs([tmp_path]))
 
 
-def test_a_row_that_does_not_fit_is_told(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def starved(self: SASRec, batch: SequenceBatch) -> dict[str, torch.Tensor]:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(SASRec, "loss", starved)
-    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--data.batch_size=6")]) == 2
-    assert "batches of 3 rows cannot be halved" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("method", ["sasrec", "popularity"])
-def test_a_model_that_does_not_fit_is_built_once(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
-) -> None:
-    moved: list[Recommender] = []
-
-    def starved(self: Recommender, stage: str) -> None:
-        moved.append(self)
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(Recommender, "setup", starved)
-    assert main(["run", "--config", f"synthetic/{method}", *options(root, tmp_path, "--data.batch_size=6")]) == 2
-    assert "the model does not fit, whatever its batches" in capsys.readouterr().err
-    assert len(moved) == 1
-
-
-@pytest.mark.parametrize(
-    ("stage", "said"), [("validating", "not even one row"), ("testing", "continue with --ckpt_path last")]
-)
-def test_an_evaluation_that_does_not_fit_is_told_and_trains_nothing_again(
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    stage: str,
-    said: str,
-) -> None:
-    score, begun = SASRec.score_catalogue, []
-
-    def starved(self: SASRec, batch: SequenceBatch) -> torch.Tensor:
-        if getattr(self.trainer, stage):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return score(self, batch)
-
-    monkeypatch.setattr(SASRec, "score_catalogue", starved)
-    monkeypatch.setattr(SASRec, "on_fit_start", lambda self: begun.append(self))
-    few = ["--trainer.max_epochs=1", "--model.width=8"]
-    assert main(["run", "--config", "synthetic/sasrec", *options(root, tmp_path, *few)]) == 2
-    assert said in capsys.readouterr().err
-    assert len(begun) == 1
-
-
 @pytest.mark.parametrize(("waited", "undertrained"), [(5, True), (6, False)])
 def test_what_gained_nothing_for_half_its_patience_is_not_undertrained(waited: int, undertrained: bool) -> None:
     stop = EarlyStopping("val/mrr", patience=10)
     stop.wait_count = waited
-    loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(started=1)))
+    loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(ready=1)))
     limits = {"max_epochs": 1, "max_steps": -1}
     trainer: Any = SimpleNamespace(callbacks=[stop], current_epoch=1, global_step=3, fit_loop=loop, **limits)
     summary = training_summary(trainer, RunRecord("val/mrr", "max", {}), closed_form=False)
