@@ -103,8 +103,8 @@ def read_suite(path: Path) -> Suite:
 
 
 def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
-    """The checked content of a suite file; ``heirs`` inherit from it."""
-    if path in heirs:
+    """The checked content of a suite file; ``heirs``, which are resolved paths, inherit from it."""
+    if path.resolve() in heirs:
         raise UserError(f"{path}: the suite is like itself.", "Change `like`.")
     values = read_yaml(path)
     if not isinstance(values, dict):
@@ -116,7 +116,7 @@ def _values(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
         # A file may have the name of the shipped suite that it is like.
         namesake = beside == path and like in suite_names()
         found = beside if beside.is_file() and not namesake else find_suite(str(like))
-        inherited = _values(found, (*heirs, path))
+        inherited = _values(found, (*heirs, path.resolve()))
         usual, own = inherited["changes"], values.get("changes", {})
         changes = {method: _merged(usual.get(method, {}), own.get(method, {})) for method in usual | own}
         options = _merged(inherited["options"], values.get("options", {}))

@@ -87,6 +87,11 @@ def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, changes: dict[str,
         read_suite(suite_file(tmp_path, **changes))
 
 
+def test_a_suite_that_is_like_itself_by_another_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the suite is like itself"):
+        read_suite(suite_file(tmp_path, like=f"../{tmp_path.name}/toy.yaml"))
+
+
 @pytest.mark.parametrize(
     ("option", "cure"),
     [
