@@ -2,7 +2,8 @@
 
 Each user has a propensity, to which each seed adds noise; the hits of a seed are the users with the highest sums, as
 many as its hit rate requires. The standard deviation of hit rates over seeds therefore has exactly the desired value,
-while the users that are hit still vary between seeds, as in real runs.
+while the users that are hit still vary between seeds, as in real runs. Both systems of a pair share the propensities,
+and a draw of users does not move their rates: what is simulated is the chance of seeds, not that of users.
 """
 
 from __future__ import annotations
