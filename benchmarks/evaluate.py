@@ -28,8 +28,6 @@ from common.models.finished import WEIGHTS, load_checkpoint
 
 ACROSS = "from-"
 """Prefix of the scenario of a test on another data set; the data set of the training follows."""
-HERE = {"accelerator": "auto", "strategy": "auto", "num_nodes": 1}
-"""Options of a Trainer on whatever this machine has."""
 ON_OTHERS = "The run was trained on other devices: say with --devices on how many to test."
 
 
@@ -80,8 +78,7 @@ def evaluate(
     imputed = reads_unrecorded_time(model, module)
     record = RunRecord(cli.config.early_stopping.monitor, cli.config.early_stopping.mode, {})
     cli.trainer_defaults = {"callbacks": [record]}
-    place = {} if devices is None else HERE | {"devices": devices}
-    trainer = instantiated(cli, ON_OTHERS, **place, logger=False, enable_checkpointing=False)
+    trainer = instantiated(cli, ON_OTHERS, **_place(devices), logger=False, enable_checkpointing=False)
     try:
         trainer.test(model, module, verbose=False)
     except SystemExit as stop:
@@ -104,6 +101,11 @@ def evaluate(
         prepare_folder(plan, None)
         finish(plan.folder, result, record, [])
     write("\n".join([*summary_lines(result), f"Run folder: {plan.folder}"]))
+
+
+def _place(devices: int | None) -> dict[str, Any]:
+    """Options of a Trainer on so many devices of this machine; none where the run's own are to do."""
+    return {} if devices is None else {"accelerator": "auto", "strategy": "auto", "num_nodes": 1, "devices": devices}
 
 
 def home_of(run: Path, own: Result) -> Path:

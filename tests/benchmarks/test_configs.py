@@ -267,7 +267,7 @@ def test_few_users_are_trained_on_for_as_many_steps_as_all(data: str, users: int
 def test_reports_of_a_suite_fit_its_rows_and_their_commands(name: str, tmp_path: Path) -> None:
     suite = read_suite(find_suite(name))
     runs = [
-        SuiteRun(key_of(dataset), row.label, 1, (), tmp_path / row.label)
+        SuiteRun(key_of(dataset), row.label, 1, (), tmp_path / f"{key_of(dataset)}-{row.label}")
         for dataset in suite.datasets
         for row in rows_of(suite, dataset)
     ]
