@@ -66,6 +66,14 @@ def with_room(most: int, rows: list[int], whole: Loss) -> Loss:
     return loss
 
 
+def run_and_resume(monkeypatch: pytest.MonkeyPatch, run: list[str], first: Loss, second: Loss) -> None:
+    """Runs with a loss that is interrupted, and goes on with another."""
+    monkeypatch.setattr(SASRec, "loss", first)
+    assert main(run) == 1
+    monkeypatch.setattr(SASRec, "loss", second)
+    assert main([*run, "--ckpt_path=last"]) == 0
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_a_step_stays_what_it_was(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,11 +101,7 @@ def test_a_training_whose_batches_were_halved_goes_on_with_these(
 
     run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
     run += ["--model.width=8", "--data.batch_size=32"]
-    monkeypatch.setattr(SASRec, "loss", with_room(16, rows, interrupted))
-    assert main(run) == 1
-    monkeypatch.setattr(SASRec, "loss", with_room(32, rows, whole))
-    rows.clear()
-    assert main([*run, "--ckpt_path=last"]) == 0
+    run_and_resume(monkeypatch, run, with_room(16, [], interrupted), with_room(32, rows, whole))
     assert max(rows) == 16
     training = read_result(only(tmp_path)).training
     assert (training["epochs"], training["batches_a_step"]) == (2, 2)
@@ -121,10 +125,7 @@ def test_an_epoch_whose_batches_are_halved_after_an_interruption_reads_each_row_
 
     run = ["run", "--config", "synthetic/sasrec", *options(root, tmp_path, "--trainer.max_epochs=2")]
     run += ["--model.width=8", "--data.batch_size=16", "--trainer.val_check_interval=2"]
-    monkeypatch.setattr(SASRec, "loss", interrupted)
-    assert main(run) == 1
-    monkeypatch.setattr(SASRec, "loss", with_room(8, [], noted))
-    assert main([*run, "--ckpt_path=last"]) == 0
+    run_and_resume(monkeypatch, run, interrupted, with_room(8, [], noted))
     assert sorted(read) == list(range(1, 61))
     training = read_result(only(tmp_path)).training
     # 60 users are four steps of up to 16.
