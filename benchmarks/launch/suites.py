@@ -152,7 +152,8 @@ def _check_names(path: Path, values: Mapping[str, Any]) -> None:
                 raise UserError(f"{path}: {key} holds {name!r}, a method that no data set ships.", cure)
     for label, variant in values["variants"].items():
         if label in (variant["of"], *values["methods"], *values["floors"]):
-            raise UserError(f"{path}: the variant {label} is named like a method.", "Give it a name of its own.")
+            cure = "Give it a name of its own; variants run without being named among methods."
+            raise UserError(f"{path}: the variant {label} is named like a method.", cure)
 
 
 def _check_types(path: Path, values: Mapping[str, Any]) -> None:
