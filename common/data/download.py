@@ -12,7 +12,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -176,11 +176,15 @@ def _verify(path: Path, url: str, lock: Path, md5: str | None, size: int | None,
         if found != md5:
             raise DataError(f"{url}: expected a file of MD5 {md5}, found {found}.", cure)
         return
-    recorded = _recorded(lock)
     found = _digest(path, "sha256")
-    if url not in recorded:
-        _record(lock, recorded | {url: {"sha256": found, "size": found_size}})
-    elif recorded[url].get("sha256") != found:
+    # Whoever fetches into another folder records there as well; into this one, :func:`fetch` lets nobody else.
+    same = path.parent.resolve() == lock.parent.resolve()
+    with nullcontext() if same else _one_at_a_time(lock.parent):
+        recorded = _recorded(lock)
+        if url not in recorded:
+            _record(lock, recorded | {url: {"sha256": found, "size": found_size}})
+            return
+    if recorded[url].get("sha256") != found:
         expected = f"the SHA-256 {recorded[url].get('sha256')} recorded in {lock}"
         changed = f"If the publisher has replaced the file, delete its entry from {lock}. Otherwise: {cure}"
         raise DataError(f"{url}: expected a file of {expected}, found {found}.", changed)

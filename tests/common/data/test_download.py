@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from common.data import download
 from common.data.download import Retrying, extract, fetch
 from common.errors import DataError, UserError
 from tests.fixtures.server import Behaviour, serve, unused_address
@@ -291,3 +293,28 @@ def test_two_processes_fetch_and_unpack_one_file_once(tmp_path: Path) -> None:
     assert len(behaviour.requests) == 1
     assert {path.name for path in folders[0].iterdir()} == {"ratings.csv"}
     assert left(tmp_path) == ["file.zip", "lock.json", "ratings.csv"]
+
+
+def test_downloads_into_several_folders_are_all_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=5)
+    hashed = download._digest
+
+    def digest(path: Path, algorithm: str) -> str:
+        found = hashed(path, algorithm)
+        # Whatever was read before this is now old.
+        both.wait()
+        return found
+
+    monkeypatch.setattr(download, "_digest", digest)
+    lock = tmp_path / "lock.json"
+
+    def office(url: str) -> Path:
+        return fetch(url, tmp_path / "office" / "file.zip", lock=lock, retrying=QUICK)
+
+    def beauty(url: str) -> Path:
+        return fetch(url, tmp_path / "beauty" / "file.zip", lock=lock, retrying=QUICK)
+
+    with serve(Behaviour(BODY)) as one, serve(Behaviour(BODY)) as other, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(office, one), pool.submit(beauty, other)]
+        assert all(task.result().is_file() for task in waiting)
+        assert json.loads(lock.read_text()).keys() == {one, other}
