@@ -225,7 +225,21 @@ def find_runs(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}.", "Name run folders, or a folder that contains some.")
-        yield from sorted(path.parent for path in folder.rglob(RESULT) if not _is_trial(path.relative_to(folder)))
+        yield from sorted(place for place in _finished(folder) if not _is_trial(place.relative_to(folder)))
+
+
+def _finished(folder: Path) -> Iterator[Path]:
+    """Folders with a result at or below ``folder``, and below links to folders: runs may lie on several disks."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            # A link leads to where the walk has been, perhaps above itself.
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        if RESULT in files:
+            yield Path(place)
 
 
 def _is_trial(path: Path) -> bool:

@@ -158,6 +158,15 @@ def test_trials_of_a_sweep_are_no_rows_unless_they_are_named(tmp_path: Path) -> 
     assert list(find_runs([trials])) == [trial]
 
 
+def test_runs_on_another_disk_are_found_through_a_link_and_each_once(tmp_path: Path) -> None:
+    runs, disk = tmp_path / "runs", tmp_path / "disk"
+    here, there = made_run(runs, "sasrec", 0.3), made_run(disk, "sasrec", 0.4, dataset="large")
+    (runs / "large").symlink_to(disk / "large")
+    (runs / "twice").symlink_to(runs / "toy")
+    (disk / "large" / "above").symlink_to(tmp_path)
+    assert list(find_runs([runs])) == sorted([here, runs / there.relative_to(disk)])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
