@@ -185,9 +185,7 @@ def trained_run(run: Path) -> Path:
     if not checkpoint:
         return run
     # A folder of runs may have been moved as a whole; a test on another data set lies elsewhere in it than its run.
-    home = run.resolve().parent.parent.parent
-    places = [Path(checkpoint), run.parent / Path(checkpoint).name, home.joinpath(*Path(checkpoint).parts[-3:])]
-    for place in places:
+    for place in (Path(checkpoint), run.parent / Path(checkpoint).name, _beside(run, Path(checkpoint))):
         if place.is_dir():
             return place
     raise UserError(f"{run} is a test of {checkpoint}, which is not there.", "Name the run that was trained.")
@@ -230,7 +228,28 @@ def configuration_of(run: Path, changes: Sequence[str] = ()) -> RunCLI:
     Raises:
         UserError: If the run is not finished, or an option is not valid.
     """
-    return RunCLI(["--config", str(run / CONFIG), store_of(read_result(run)), *changes])
+    own = store_of(read_result(run))
+    return RunCLI(["--config", str(run / CONFIG), own, *moved_predecessors(run), *changes])
+
+
+def moved_predecessors(run: Path) -> list[str]:
+    """Options that say where the runs now are that a run builds on.
+
+    A folder of runs may have been moved as a whole, or its path may lead nowhere from the current folder.
+
+    Args:
+        run: Run folder of a training or an evaluation.
+    """
+    content = read_yaml(run / CONFIG)
+    named = content.get("predecessors") if isinstance(content, dict) else None
+    places = {role: Path(str(folder)) for role, folder in named.items()} if isinstance(named, dict) else {}
+    now = {role: _beside(run, place) for role, place in places.items() if not place.is_dir()}
+    return [f"--predecessors.{role}={place}" for role, place in now.items() if place.is_dir()]
+
+
+def _beside(run: Path, other: Path) -> Path:
+    """Where another run is if it lies in the same folder of all runs as ``run``."""
+    return run.resolve().parent.parent.parent.joinpath(*other.parts[-3:])
 
 
 def built(run: Path, cli: RunCLI, elsewhere: bool = False) -> tuple[SequenceDataModule, Recommender]:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.evaluate import built, configuration_of, load_run, trained_run
+from benchmarks.evaluate import built, configuration_of, load_run, moved_predecessors, trained_run
 from benchmarks.leaderboard.rows import build_tables
 from benchmarks.runs import Result, find_runs, read_result
 from common.metrics.cases import COLUMNS
@@ -84,6 +84,25 @@ def test_an_evaluation_finds_the_weights_of_a_folder_of_runs_that_was_moved(
     shutil.rmtree(evaluation.with_name(floor.name))
     assert main(["evaluate", str(evaluation), "--protocol", "sampled-99"]) == 2
     assert "which is not there" in capsys.readouterr().err
+
+
+def test_what_a_run_builds_on_is_found_in_a_folder_of_runs_that_was_moved(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "moved"
+    run, filter_run = (runs.joinpath(*finished.parts[-3:-1], name) for name in ("heir", "filter"))
+    shutil.copytree(finished, run)
+    filter_run.mkdir()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    there = str(Path("runs").joinpath(*filter_run.parts[-3:]))
+    config["predecessors"] = {"filter": there, "gone": "runs/synthetic/other/gone", "kept": str(tmp_path)}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert moved_predecessors(run) == [f"--predecessors.filter={filter_run}"]
+    named = configuration_of(run).config.predecessors
+    assert named == config["predecessors"] | {"filter": str(filter_run)}
+    runs.rename(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert moved_predecessors(tmp_path / "runs" / run.relative_to(runs)) == []
 
 
 def test_a_method_that_ranks_no_catalogue_is_refused(
