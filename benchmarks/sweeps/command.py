@@ -63,7 +63,7 @@ def sweep(
     from benchmarks.train import quieten
 
     quieten()
-    check(found, here, with_data=backend == "optuna" and not dry_run)
+    data = check(found, here, with_data=backend == "optuna" and not dry_run)
     if backend == "wandb":
         _with_wandb(found, here, folder, trials, dry_run)
         return
@@ -77,11 +77,10 @@ def sweep(
         write(shlex.join(["recbench", "run", *found.arguments, *shared, *first]))
         return
     values = f"parameters={json.dumps(found.source['parameters'], sort_keys=True, default=str)}"
-    study = open_study(
-        found, folder, seed, [*found.arguments, *shared[1:], *selection(found.metric, found.goal), values]
-    )
+    agreed = [*found.arguments, *shared[1:], *selection(found.metric, found.goal), values]
+    study = open_study(found, folder, seed, agreed, data)
     search(found, study, folder, Budget(trials, hours), here)
-    best, cost = write_best(found, study, folder), spent(study)
+    best, cost = write_best(found, study, folder, shared), spent(study)
     won = f"trial {study.best_trial.number} is best, with {found.metric} {study.best_value:.4f}"
     sys.stderr.write(f"{cost.trials} trials, {cost.hours:.2f} hours; {won}:\n")
     write(str(best))

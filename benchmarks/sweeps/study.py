@@ -24,11 +24,18 @@ from benchmarks.sweeps.trial import as_arguments, run_trial, selection
 from common.errors import UserError
 
 JOURNAL, BEST = "journal.log", "best.yaml"
-SHARED = "options"
-"""Attribute of a search: the options of all its trials."""
+SHARED, DATA = "options", "data"
+"""Attributes of a search: the options of all its trials, and the fingerprint of their data."""
+PREDECESSORS = "--predecessors."
+"""How options begin that name runs on which trials build."""
+STORES = ("--data.recipe=", "--data.store=")
+"""How options begin that name a store."""
+UNLIKE = "unlike trials cannot be compared."
 
 
-def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str] | None = None) -> optuna.Study:
+def open_study(
+    space: Space, folder: Path, seed: int = 0, options: Sequence[str] | None = None, data: str = ""
+) -> optuna.Study:
     """Opens the search of ``space`` in ``folder``, a new one or one to continue.
 
     A single process draws the same points for the same seed, whether or not it was stopped between trials.
@@ -38,9 +45,10 @@ def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str]
         folder: Folder of its journal.
         seed: Seed of the sampler.
         options: What all trials must share to be compared; not needed to read a search.
+        data: Fingerprint of their data, likewise.
 
     Raises:
-        UserError: If the search was begun with other options.
+        UserError: If the search was begun with other options or on other data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -54,6 +62,8 @@ def open_study(space: Space, folder: Path, seed: int = 0, options: Sequence[str]
     )
     if options is not None:
         _agree(study, folder, sorted(options))
+    if data:
+        _agree_on_data(study, folder, data)
     return study
 
 
@@ -78,12 +88,39 @@ def _is_torn(journal: Path) -> bool:
 def _agree(study: optuna.Study, folder: Path, options: list[str]) -> None:
     """Records what all trials share, or refuses another choice than the recorded one."""
     begun = study.user_attrs.get(SHARED)
+    # Once the data are known, they decide, and not the name under which they are found.
+    unread = STORES if DATA in study.user_attrs else ()
     if begun is None:
         study.set_user_attr(SHARED, options)
-    elif begun != options:
+    elif _compared(begun, unread) != _compared(options, unread):
         raise UserError(
             f"The search in {folder} was begun with {' '.join(begun)}, not {' '.join(options)}.",
-            "Give the same options, or another --runs folder: unlike trials cannot be compared.",
+            f"Give the same options, or another --runs folder: {UNLIKE}",
+        )
+
+
+def _compared(options: Sequence[str], unread: tuple[str, ...] = ()) -> list[str]:
+    """Options that name a run by its id, wherever it lies: machines that share a search may call its folder otherwise.
+
+    >>> _compared(["--predecessors.sasrec=/disk/runs/ml-1m/sasrec/0a1b", "--model.llm=a/b"])
+    ['--predecessors.sasrec=0a1b', '--model.llm=a/b']
+    """
+    parts = [option.partition("=") for option in options if not option.startswith(unread)]
+    return [
+        f"{name}={Path(value).name if name.startswith(PREDECESSORS) else value}" if equals else name
+        for name, equals, value in parts
+    ]
+
+
+def _agree_on_data(study: optuna.Study, folder: Path, data: str) -> None:
+    """Records the data of all trials, or refuses others: another store may have been prepared under the same name."""
+    begun = study.user_attrs.get(DATA)
+    if begun is None:
+        study.set_user_attr(DATA, data)
+    elif begun != data:
+        raise UserError(
+            f"The search in {folder} was begun on other data ({begun[:12]}, not {data[:12]}).",
+            f"Give their --root or --options data.store=RECIPE-{begun[:12]}, or another --runs folder: {UNLIKE}",
         )
 
 
@@ -127,8 +164,14 @@ def _run(space: Space, trial: optuna.Trial, options: Sequence[str]) -> tuple[flo
     return run_trial([*arguments, f"--name=trial-{trial.number}"], space.metric, space.goal, go_on)
 
 
-def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
+def write_best(space: Space, study: optuna.Study, folder: Path, options: Sequence[str] = ()) -> Path:
     """Writes the best configuration and the cost of the search as a file for ``run`` and ``suite``.
+
+    Args:
+        space: What was searched.
+        study: The search.
+        folder: Its folder.
+        options: Those of this call, which say where the runs that trials build on are now.
 
     Raises:
         UserError: If no trial was completed.
@@ -139,7 +182,8 @@ def write_best(space: Space, study: optuna.Study, folder: Path) -> Path:
             f"No trial of {space.name} was completed.", "Read the messages of its trials, or give more --trials."
         )
     cost, best = spent(study), study.best_trial
-    config = resolved([*best.user_attrs["arguments"], *selection(space.metric, space.goal)])
+    places = [option for option in options if option.startswith(PREDECESSORS)]
+    config = resolved([*best.user_attrs["arguments"], *places, *selection(space.metric, space.goal)])
     config["name"] = f"{config['name'] or Path(space.experiment).stem}_tuned"
     # The configuration is meant for other seeds; the leaderboard marks runs that use this one.
     seed = config.pop("seed_everything")

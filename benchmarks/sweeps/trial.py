@@ -84,13 +84,16 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     return record.best, reporter.pruned
 
 
-def check(space: Space, options: Sequence[str], with_data: bool = False) -> None:
+def check(space: Space, options: Sequence[str], with_data: bool = False) -> str:
     """Parses as many configurations of the space as show every choice of each parameter once.
 
     Args:
         space: What is searched.
         options: Further options of every trial.
         with_data: Whether trials run in this process: their data, and the runs that they build on, must exist.
+
+    Returns:
+        The fingerprint of the data of all trials; empty unless they run in this process.
 
     Raises:
         UserError: If a parameter is not an option of ``recbench run`` (the message names the nearest one), a run that
@@ -115,6 +118,8 @@ def check(space: Space, options: Sequence[str], with_data: bool = False) -> None
         plan = cli.plan
         for predecessor in cli.config.predecessors.values():
             require_same_data(Path(predecessor), plan)
+        return plan.manifest.fingerprint
+    return ""
 
 
 def selection(metric: str, goal: str) -> list[str]:

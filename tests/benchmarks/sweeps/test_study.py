@@ -16,6 +16,7 @@ from benchmarks.sweeps.budget import Budget, spent
 from benchmarks.sweeps.space import SWEEPS, Space, read_space
 from benchmarks.sweeps.study import open_study, search, write_best
 from benchmarks.sweeps.trial import Report, Reporter
+from common.data.stores import find_store
 from common.errors import UserError
 
 
@@ -85,6 +86,36 @@ def test_a_search_does_not_go_on_with_another_metric_or_space(
     space_of(tmp_path, **begun | change)
     assert main(["sweep", str(tmp_path / "toy.yaml"), "--trials", "2", *places]) == 2
     assert "was begun with" in capsys.readouterr().err
+
+
+def test_a_search_goes_on_with_runs_that_were_moved_but_not_with_others(trials: Trials, tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    begun = ["--predecessors.sasrec=runs/toy/sasrec/0a1b"]
+    open_study(space, tmp_path, options=begun)
+    moved = ["--predecessors.sasrec=/disk/runs/toy/sasrec/0a1b"]
+    study = open_study(space, tmp_path, options=moved)
+    search(space, study, tmp_path, Budget(1), begun)
+    config = RunCLI(["--config", str(write_best(space, study, tmp_path, moved))]).config
+    assert config.predecessors == {"sasrec": "/disk/runs/toy/sasrec/0a1b"}
+    with pytest.raises(UserError, match="was begun with"):
+        open_study(space, tmp_path, options=["--predecessors.sasrec=runs/toy/sasrec/ffff"])
+
+
+def test_a_search_does_not_go_on_with_other_data(
+    root: Path, trials: Trials, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space_of(tmp_path)
+    other = tmp_path / "other"
+    size = ["--users", "50", "--items", "110", "--interactions", "480", "--root", str(other)]
+    assert main(["prepare", "synthetic", *size]) == 0
+    search = ["sweep", str(tmp_path / "toy.yaml"), "--runs", str(tmp_path / "runs"), "--root"]
+    assert main([*search, str(root), "--trials", "1"]) == 0
+    assert main([*search, str(other), "--trials", "2"]) == 2
+    assert "was begun on other data" in capsys.readouterr().err
+    # Found by another name, they are the same.
+    store = find_store(root, "synthetic").path.name
+    assert main([*search, str(root), "--trials", "2", "--options", f"data.store={store}"]) == 0
+    assert len(trials.calls) == 2
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--backend", "wandb"]])
