@@ -37,7 +37,7 @@ from benchmarks.environment import forget_device_peak, forget_peak_memory, peak_
 from benchmarks.experiments import read_yaml
 from benchmarks.loggers.account import wandb_mode
 from benchmarks.loggers.metrics import MetricsFile
-from benchmarks.loggers.tracking import log_result, wandb_logger
+from benchmarks.loggers.tracking import ending_its_own, log_result, wandb_logger
 from benchmarks.memory import ROWS, halve_as, halve_batch, telling_of_the_model
 from benchmarks.results import rank_table, write_ranks
 from benchmarks.resuming import Continuation, checkpoint_to_resume
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str]) -> None:
         wandb_mode()
     forget_peak_memory()
     try:
-        result = launch_within_memory(cli, plan)
+        with ending_its_own():
+            result = launch_within_memory(cli, plan)
     except MisconfigurationException as error:
         raise UserError(str(error), HELP) from error
     if result is not None:

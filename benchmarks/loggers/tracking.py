@@ -107,6 +107,42 @@ def spared(what: str) -> Iterator[None]:
         sys.stderr.write(f"recbench: {what}: {reason}\n")
 
 
+@contextmanager
+def ending_its_own() -> Iterator[None]:
+    """Ends the W&B run that begins within, if it has not ended, so that the next one of the process has its own.
+
+    Upon an error it ends as failed, which W&B would not know of a process that handles its errors.
+    """
+    earlier, failed = _current(), True
+    try:
+        yield
+        failed = False
+    finally:
+        run = _current()
+        if run is not None and run is not earlier:
+            with spared("W&B was not told that the run has ended"):
+                run.finish(exit_code=int(failed))
+
+
+def _current() -> Any:  # noqa: ANN401 (wandb's run has no public type)
+    """The W&B run of this process, if any, without importing W&B."""
+    return getattr(sys.modules.get("wandb"), "run", None)
+
+
+def log_best(loggers: Sequence[Logger], metric: str, best: float) -> None:
+    """Tells W&B the best validation of a training that is not tested; its summary would be the last one.
+
+    Args:
+        loggers: The training's loggers.
+        metric: Name of the metric.
+        best: Its best value.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with spared(f"W&B did not accept the best {metric}"):
+                logger.experiment.summary[metric] = best
+
+
 def log_leaderboard(tables: Sequence[Table], suite: str, folder: Path) -> None:
     """Logs each table as a ``wandb.Table``, in a separate run.
 

@@ -13,6 +13,7 @@ from benchmarks.configuration import RunCLI
 from benchmarks.description import reads_unrecorded_time
 from benchmarks.experiments import as_yaml
 from benchmarks.launch.plan import devices_of
+from benchmarks.loggers.tracking import ending_its_own, log_best
 from benchmarks.sweeps.space import Space
 from benchmarks.train import make_trainer, quieten, require_same_data
 from common.errors import UserError
@@ -71,16 +72,18 @@ def run_trial(arguments: Sequence[str], metric: str, goal: str, report: Report) 
     cli.config_init.trainer.enable_checkpointing = False
     cli.plan.folder.mkdir(parents=True, exist_ok=True)
     trainer = make_trainer(cli, cli.plan, [NoiseSeed(int(cli.plan.config["seed_everything"])), record, reporter])
-    try:
-        if model.closed_form:
-            trainer.validate(model, data, verbose=False)
-        else:
-            trainer.fit(model, data)
-    except SystemExit as stop:
-        # Lightning would end the process without a word, and upon SIGTERM with code 0.
-        raise KeyboardInterrupt from stop
-    if record.best is None:
-        raise UserError("The trial had no validation.", "Give --trainer.max_epochs of at least 1.")
+    with ending_its_own():
+        try:
+            if model.closed_form:
+                trainer.validate(model, data, verbose=False)
+            else:
+                trainer.fit(model, data)
+        except SystemExit as stop:
+            # Lightning would end the process without a word, and upon SIGTERM with code 0.
+            raise KeyboardInterrupt from stop
+        if record.best is None:
+            raise UserError("The trial had no validation.", "Give --trainer.max_epochs of at least 1.")
+        log_best(trainer.loggers, metric, record.best)
     return record.best, reporter.pruned
 
 

@@ -32,7 +32,7 @@ def records(folder: Path) -> Iterator[Any]:
 
 
 class Offline:
-    """What an offline run holds: its card, configuration, history, summary, artifacts and names of system figures."""
+    """What an offline run holds: its card, configuration, history, summary, artifacts, exit code and names of system figures."""
 
     def __init__(self, folder: Path) -> None:
         self.history: list[dict[str, Any]] = []
@@ -55,6 +55,8 @@ class Offline:
                 self.summary |= values(record.summary.update)
             elif kind == "stats":
                 self.system |= {item.key for item in record.stats.item}
+            elif kind == "exit":
+                self.exit_code = record.exit.exit_code
             elif kind == "artifact":
                 self.artifacts.append(record.artifact)
             elif kind == "request" and record.request.HasField("log_artifact"):

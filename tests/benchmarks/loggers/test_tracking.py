@@ -101,13 +101,32 @@ def test_only_a_resumed_run_is_the_same_on_wandb(
     with monkeypatch.context() as patch:
         patch.setattr(SASRec, "on_test_start", interrupt)
         assert main(arguments) == 1
-    wandb.finish()  # as the end of its process would
     time.sleep(1)  # W&B names folders by the second
     assert main([*arguments, *(["--ckpt_path=last"] if resumed else [])]) == 0
     wandb.teardown()
-    ids = [path.name.rpartition("-")[2] for path in tmp_path.rglob("offline-run-*") if path.is_dir()]
-    assert len(ids) == 2
+    folders = sorted(path for path in tmp_path.rglob("offline-run-*") if path.is_dir())
+    assert [Offline(folder).exit_code for folder in folders] == [1, 0]
+    ids = [folder.name.rpartition("-")[2] for folder in folders]
     assert (len(set(ids)) == 1) == resumed
+
+
+def test_each_trial_of_a_search_is_a_run_of_its_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    places = ["--root", str(root), "--runs", str(tmp_path), "--options", "wandb", "trainer.accelerator=cpu"]
+    arguments = ["synthetic/sasrec", "--trials", "2", *places, "trainer.max_epochs=2", "model.width=8"]
+    assert main(["sweep", *arguments]) == 0
+    wandb.teardown()
+    trials = tmp_path / "sweeps" / "synthetic-sasrec" / "trials" / "synthetic"
+    for number in range(2):
+        seen = Offline(trials / f"trial-{number}")
+        assert seen.run.job_type == f"trial-{number}"
+        values = [row["val/ndcg@10"] for row in seen.history if "val/ndcg@10" in row]
+        assert len(values) == 2
+        assert seen.summary["val/ndcg@10"] == pytest.approx(max(values))
+        assert seen.exit_code == 0
 
 
 def test_the_artifact_holds_ranks_and_result(seen: Offline, tracked: Path) -> None:
