@@ -5,7 +5,7 @@ function openCard(row, id) {
   dialog.replaceChildren(h("div", {}, cardTop(row, run), cardBody(row, data.runs[run], run)));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
-  history.replaceState(null, "", `#${state.table.dataset}/${state.table.id}/${run}`);
+  locate(run);
   const plot = dialog.querySelector(".plot");
   if (plot) drawCard(plot, data.runs[run]);
 }

@@ -1,4 +1,6 @@
 const CONFIG = { displayModeBar: false, responsive: true };
+/** An axis of methods; unless told, Plotly takes names such as 2024 for numbers. */
+const METHODS = { type: "category", tickfont: { size: 11 } };
 
 /** Layout that all plots share, in the colours of the page. */
 function layout(changes) {
@@ -104,7 +106,7 @@ function drawSeeds() {
   const box = frame("seeds", "Seeds", `Each dot is the ${state.table.primary} of one run; bars are 95 % intervals over users around the mean.`);
   const dots = { x: rows.flatMap((row) => row.points), y: rows.flatMap((row) => row.points.map(() => row.method)), mode: "markers", marker: { size: 7, opacity: 0.75, color: palette()[0] }, hovertemplate: "<b>%{y}</b> %{x:.4f}<extra></extra>" };
   const means = { x: rows.map(primaryOf), y: rows.map((row) => row.method), mode: "markers", marker: { symbol: "line-ns-open", size: 13, color: colour("ink"), line: { width: 2 } }, error_x: { type: "data", array: rows.map((row) => row.spread), thickness: 1.2, width: 0, color: colour("faint") }, hovertemplate: "<b>%{y}</b> mean %{x:.4f}<extra></extra>" };
-  draw(box, [means, dots], { height: tall(rows), xaxis: { title: state.table.primary }, yaxis: { tickfont: { size: 11 } } }, (point) => rowNamed(point.y));
+  draw(box, [means, dots], { height: tall(rows), xaxis: { title: state.table.primary }, yaxis: METHODS }, (point) => rowNamed(point.y));
 }
 
 function drawDifferences() {
@@ -122,7 +124,7 @@ function drawDifferences() {
     customdata: entries.map(({ pair }) => [pair[1], pair[2], pair[3] ? "separated" : "not separated"]),
     hovertemplate: "<b>%{y}</b> %{x:+.4f}<br>%{customdata[0]:+.4f} to %{customdata[1]:+.4f}<br>%{customdata[2]}<extra></extra>",
   };
-  draw(box, [trace], { height: tall(entries), xaxis: { title: `${state.table.primary} minus that of ${all[state.reference].method}`, zeroline: true, zerolinecolor: colour("muted") }, yaxis: { tickfont: { size: 11 } } }, (point) => rowNamed(point.y));
+  draw(box, [trace], { height: tall(entries), xaxis: { title: `${state.table.primary} minus that of ${all[state.reference].method}`, zeroline: true, zerolinecolor: colour("muted") }, yaxis: METHODS }, (point) => rowNamed(point.y));
 }
 
 function drawSlices() {

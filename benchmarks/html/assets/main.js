@@ -15,7 +15,7 @@ function leakage(table) {
 
 function drawTabs() {
   document.getElementById("tables").replaceChildren(...data.tables.map((table) =>
-    h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => show(table) }, h("b", {}, table.dataset), " ", h("span", {}, named(table)))));
+    h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => { show(table); locate(); } }, h("b", {}, table.dataset), " ", h("span", {}, named(table)))));
 }
 
 /** Shows one table with its plots. */
@@ -39,20 +39,30 @@ function setTheme(theme) {
 
 function systemTheme() { return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; }
 
-/** Opens the table and the run named in the URL, so that links to runs can be shared. */
+/** Puts the table, and the run if one is given, into the URL, so that links to them can be shared. */
+function locate(run) {
+  const parts = [state.table.dataset, state.table.id, run].filter(Boolean);
+  history.replaceState(null, "", "#" + parts.map(encodeURIComponent).join("/"));
+}
+
+/** Opens the table and the run named in the URL, and says whether it names a table: the link to skip to it does not. */
 function follow() {
   const [dataset, id, run] = location.hash.slice(1).split("/");
-  const table = data.tables.find((other) => other.dataset === dataset && other.id === id);
-  show(table ?? data.tables[0]);
+  const table = data.tables.find((other) => encodeURIComponent(other.dataset) === dataset && other.id === id);
+  if (!table) return false;
+  show(table);
   const row = run && state.table.rows.find((other) => other.runs.includes(run));
   if (row) openCard(row, run);
+  else document.getElementById("card").close();
+  return true;
 }
 
 document.getElementById("made").textContent = `${number(Object.keys(data.runs).length)} runs, ${data.tables.length} ${data.tables.length === 1 ? "table" : "tables"}, generated ${data.made}`;
 setTheme(systemTheme());
 document.getElementById("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); refresh(); });
-document.getElementById("card").addEventListener("close", () => history.replaceState(null, "", `#${state.table.dataset}/${state.table.id}`));
+document.getElementById("card").addEventListener("close", (event) => { if (!event.target.open) locate(); });
 document.getElementById("card").addEventListener("click", (event) => { if (event.target.id === "card") event.target.close(); });
 document.addEventListener("click", (event) => document.querySelectorAll("details.menu[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; }));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); }); });
-follow();
+addEventListener("hashchange", follow);
+if (!follow()) show(data.tables[0]);

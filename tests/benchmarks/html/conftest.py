@@ -16,7 +16,7 @@ FLAGS += ["--disable-sync", "--no-first-run"]
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two data sets: one with ranked rows, floors, slices and marks, and one with a single run."""
+    """A page of two data sets: one with ranked rows, floors, slices and marks, and one with single runs."""
     runs = tmp_path_factory.mktemp("made")
     late = {"undertrained": True, "monitor": "val/ndcg@10", "epochs": 2, "stopped": "max_epochs", "best": 0.2}
     late["best_epoch"] = 1
@@ -27,7 +27,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         common |= {"training": late, "information_set": ["order", "text"]}
         made_run(runs, "weak", 0.20 + seed / 500, seed, seconds={"train": 30.0, "test": 1.0}, **common)
     made_run(runs, "popularity", 0.1, information_set=[], closed_form=True)
-    made_run(runs, "lonely <b>row</b>", 0.3, dataset="zoo", cases=96, data={"leakage": 0.973})
+    made_run(runs, "lonely <b>row</b>", 0.3, dataset="zoë", cases=96, data={"leakage": 0.973})
+    made_run(runs, "2024", 0.2, dataset="zoë", cases=96)
     folder = tmp_path_factory.mktemp("site")
     assert main(["leaderboard", str(runs), "--html", str(folder)]) == 0
     return folder

@@ -32,7 +32,7 @@ def records(folder: Path) -> Iterator[Any]:
 
 
 class Offline:
-    """What an offline run holds: its card, configuration, history, summary, artifacts, exit code and names of system figures."""
+    """What an offline run holds: card, configuration, history, summary, artifacts, exit code, names of system figures."""
 
     def __init__(self, folder: Path) -> None:
         self.history: list[dict[str, Any]] = []
