@@ -62,13 +62,17 @@ function drawCost() {
   const box = frame("cost", "Quality against cost", about, choice("Cost", labels, state.cost, change));
   const points = visibleRows().filter((row) => row.costs[state.cost] && primaryOf(row) != null)
     .map((row) => ({ row, x: row.costs[state.cost] / (cost.scale ?? 1), y: primaryOf(row) }));
+  const middle = Math.sqrt(Math.min(...points.map((p) => p.x)) * Math.max(...points.map((p) => p.x)));
+  // Names stand towards the middle of the plot, whose edge would cut them.
+  const turned = (point) => point.x > middle;
   const front = pareto(points, cost.better), on = new Set(front.map((point) => point.row.method));
   const tinted = (colourOnLine) => points.map((p) => on.has(p.row.method) ? colourOnLine : colour("faint"));
   const fill = tinted(palette()[0]);
   const trace = {
     x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", type: "scatter",
     customdata: points.map((p) => p.row.method), cliponaxis: false,
-    text: points.map((p) => "  " + p.row.method), textposition: "middle right", textfont: { size: 11, color: tinted(colour("ink")) },
+    text: points.map((p) => (turned(p) ? p.row.method + "  " : "  " + p.row.method)),
+    textposition: points.map((p) => (turned(p) ? "middle left" : "middle right")), textfont: { size: 11, color: tinted(colour("ink")) },
     error_y: { type: "data", array: points.map((p) => p.row.spread), thickness: 1, width: 0, color: colour("faint") },
     marker: {
       size: 11, symbol: points.map((p) => p.row.floor ? "diamond-open" : "circle"), color: fill,

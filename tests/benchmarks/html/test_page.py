@@ -80,6 +80,20 @@ def test_the_line_of_the_cost_plot_joins_what_nothing_beats(page: Any) -> None: 
         assert {(p["x"], p["y"]) for p in kept} == {(p["x"], p["y"]) for p in expected}
 
 
+def test_the_cost_plot_cuts_no_name(page: Any) -> None:  # noqa: ANN401
+    named = (
+        "(ending) => { for (const row of state.table.rows) row.method = row.method.slice(0, 4) + ending; drawCost() }"
+    )
+    page.evaluate(named, "_without_reconstruction (stand-in LLM)")
+    texts = page.locator("#cost .textpoint text")
+    box = page.locator("#cost .plot svg.main-svg").first.bounding_box()
+    places = [text.bounding_box() for text in texts.all()]
+    page.reload()
+    assert len(places) == 2
+    for place in places:
+        assert box["x"] <= place["x"] <= place["x"] + place["width"] <= box["x"] + box["width"]
+
+
 def test_slices_become_columns(page: Any) -> None:  # noqa: ANN401
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("cold items").check()
