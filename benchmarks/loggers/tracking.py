@@ -42,7 +42,18 @@ class RunLogger(WandbLogger):
         """The W&B run, which starts once the folder is prepared: one that is not resumed has no checkpoint then."""
         if self._experiment is None and (self.folder / LAST).is_file():
             self._wandb_init["id"] = _latest(self.folder)
-        return super().experiment
+        with _without_arguments():
+            return super().experiment
+
+
+@contextmanager
+def _without_arguments() -> Iterator[None]:
+    """Hides the command line from W&B, which would keep it with any password in it; the configuration has none."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def _latest(folder: Path) -> str | None:

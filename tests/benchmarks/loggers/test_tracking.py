@@ -25,7 +25,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(scope="module")
 def tracked(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was logged to W&B, offline, while a key was set."""
+    """The folder of a run that was logged to W&B, offline, while a key was set and stood on the command line."""
     runs = tmp_path_factory.mktemp("tracked")
     arguments = options(root, runs, "--trainer.max_epochs=2", "--model.width=8", "--wandb", "--suite=toys")
     arguments += ["--trainer.log_every_n_steps=1", "--data.batch_size=16"]
@@ -34,6 +34,7 @@ def tracked(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_API_KEY", KEY)
+        patch.setattr("sys.argv", ["recbench", "run", f"--trainer.logger.tracking_uri=https://me:{KEY}@host"])
         patch.setenv("WANDB_X_STATS_SAMPLING_INTERVAL", "0.1")
         assert main(["run", "--config", "synthetic/sasrec", *arguments]) == 0
         wandb.teardown()  # its service writes the rest of the file
