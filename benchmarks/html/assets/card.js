@@ -2,7 +2,7 @@
 function openCard(row, id) {
   const run = id && row.runs.includes(id) ? id : row.runs[0];
   const dialog = document.getElementById("card");
-  dialog.replaceChildren(h("div", {}, cardTop(row, run), cardBody(row, data.runs[run], run)));
+  refill(dialog, '[aria-pressed="true"]', h("div", {}, cardTop(row, run), cardBody(row, data.runs[run], run)));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   locate(run);

@@ -18,7 +18,7 @@ function layout(changes) {
 /** The frame of a plot: its title, a line of explanation, and an optional selector. */
 function frame(id, title, about, choice) {
   const box = document.getElementById(id);
-  box.replaceChildren(h("figcaption", {}, h("b", {}, title), h("span", {}, about), choice), h("div", { class: "plot", role: "img", "aria-label": `${title}: ${about}` }));
+  refill(box, "select", h("figcaption", {}, h("b", {}, title), h("span", {}, about), choice), h("div", { class: "plot", role: "img", "aria-label": `${title}: ${about}` }));
   return box.lastChild;
 }
 

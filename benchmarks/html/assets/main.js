@@ -14,7 +14,7 @@ function leakage(table) {
 }
 
 function drawTabs() {
-  document.getElementById("tables").replaceChildren(...data.tables.map((table) =>
+  refill(document.getElementById("tables"), '[aria-current="true"]', ...data.tables.map((table) =>
     h("button", { type: "button", "aria-current": String(table === state.table), title: `protocol id ${table.id}`, onclick: () => { show(table); locate(); } }, h("b", {}, table.dataset), " ", h("span", {}, named(table)))));
 }
 

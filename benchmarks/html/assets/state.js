@@ -38,6 +38,13 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Replaces what a box holds; the focus, if it is within, goes to the counterpart of what had it. */
+function refill(box, counterpart, ...content) {
+  const held = box.contains(document.activeElement);
+  box.replaceChildren(...content);
+  if (held) box.querySelector(counterpart)?.focus();
+}
+
 function duration(seconds) {
   if (seconds < 60) return seconds.toFixed(seconds < 10 ? 1 : 0) + " s";
   if (seconds < 3600) return (seconds / 60).toFixed(1) + " min";

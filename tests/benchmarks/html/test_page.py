@@ -170,6 +170,21 @@ def test_keyboard_alone_sorts_opens_and_closes(page: Any) -> None:  # noqa: ANN4
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_the_keyboard_stays_where_it_is(page: Any) -> None:  # noqa: ANN401
+    held = "document.activeElement.innerText"
+    page.get_by_label("Cost", exact=True).focus()
+    page.evaluate("document.activeElement.value = 'memory'; document.activeElement.dispatchEvent(new Event('change'))")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Cost"
+    page.get_by_role("button", name="weak", exact=True).click()
+    page.get_by_role("button", name="seed 3").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(held) == "seed 3"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="zoë full").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(held) == "zoë full"
+
+
 def test_light_and_dark_follow_the_system_and_the_button(page: Any) -> None:  # noqa: ANN401
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)

@@ -32,7 +32,7 @@ def records(folder: Path) -> Iterator[Any]:
 
 
 class Offline:
-    """What an offline run holds: card, configuration, history, summary, artifacts, exit code, names of system figures."""
+    """What an offline run holds: card, configuration, history, summary, artifacts, exit code, names of system data."""
 
     def __init__(self, folder: Path) -> None:
         self.history: list[dict[str, Any]] = []
