@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -75,7 +76,8 @@ def compare(
     """
     k = len(rows)
     inside = np.array(family, dtype=bool)
-    means = np.array([np.mean(row.seeds) for row in rows])
+    # Exact, since a rounded mean of equal figures depends on their number, and equal floors would be separated.
+    means = np.array([mean(row.seeds) for row in rows])
     first, second = np.triu_indices(k, 1)
     difference = means[first] - means[second]
     deviations = resampled_deviations(by_user(user, np.stack([row.gains for row in rows], axis=1)), resamples)

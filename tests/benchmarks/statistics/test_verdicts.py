@@ -45,6 +45,15 @@ def test_a_floor_is_compared_as_a_constant() -> None:
     assert freedom[0] == pytest.approx(2)
 
 
+def test_floors_of_equal_ranks_are_not_separated_by_how_often_they_ran() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        gains = generator.random(50)
+        figure = float(gains.mean())
+        once, often = Evidence((figure,), gains, fixed=True), Evidence((figure,) * 3, gains, fixed=True)
+        assert not compare([once, often], np.arange(50), BOTH, resamples=10).separated.any()
+
+
 def test_a_planted_gain_separates_and_twins_do_not() -> None:
     rows = [evidence(0.16, draw=1), evidence(0.12, draw=2), evidence(0.12, draw=3)]
     verdicts = compare(rows, USERS, (True,) * 3, resamples=1000)
