@@ -197,8 +197,8 @@ class Recommender(L.LightningModule, ABC):
             lr=self.lr,
             weight_decay=self.weight_decay,
             betas=self.betas,
-            # Where gradients are scaled, it would undo that only after they are clipped.
-            fused=self._trainer is None or not (self.trainer.gradient_clip_val and self.trainer.scaler),
+            # Lightning clips no gradients for an optimiser that can undo a scaling itself.
+            fused=self._trainer is None or not (self.trainer.gradient_clip_val and "mixed" in self.trainer.precision),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -220,7 +220,7 @@ def test_bad_scores_end_in_one_clear_message(value: float, protocol: str) -> Non
         model.rank(batch)
 
 
-def _trainer() -> L.Trainer:
+def _trainer(**options: Any) -> L.Trainer:  # noqa: ANN401 (Lightning's)
     return L.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -228,6 +228,7 @@ def _trainer() -> L.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
 
 
@@ -313,9 +314,17 @@ def test_training_scores_of_few_and_many_negatives_are_the_same_function(count: 
     torch.testing.assert_close(gradient, torch.autograd.grad(scores.square().sum(), table)[0])
 
 
-def test_adam_is_not_fused_where_it_would_undo_the_scaling_after_clipping() -> None:
+def test_adam_is_not_fused_where_lightning_would_not_clip_for_it() -> None:
     model = Unbiased(3)
-    for clip, scaler, fused in ((None, None, True), (1.0, None, True), (None, 1, True), (1.0, 1, False)):
-        model._trainer = SimpleNamespace(gradient_clip_val=clip, scaler=scaler)  # type: ignore[assignment]
+    cases = ((None, "32-true", True), (1.0, "bf16-true", True), (None, "16-mixed", True), (1.0, "16-mixed", False))
+    for clip, precision, fused in cases:
+        model._trainer = SimpleNamespace(gradient_clip_val=clip, precision=precision)  # type: ignore[assignment]
         assert isinstance(optimizer := model.configure_optimizers(), torch.optim.Adam)
         assert optimizer.defaults["fused"] is fused
+
+
+def test_gradients_are_clipped_in_mixed_precision() -> None:
+    model, trainer = _model(), _trainer(precision="bf16-mixed", gradient_clip_val=1e-3, max_steps=1)
+    trainer.fit(model, toy.loader(next(toy.sequence_batches())))
+    norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+    assert torch.stack(norms).norm() < 1.01e-3
