@@ -175,7 +175,10 @@ class Caser(SequentialRecommender):
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """The objective over the targets of all windows, each against the negatives of its window."""
         history, targets = batch["history"], batch["targets"]
-        if targets.shape == history.shape and targets.size(1) > 1 and torch.equal(history[:, 1:], targets[:, :-1]):
+        # A few windows of users who return to items may look like whole sequences, but have one draw of negatives.
+        drawn = batch["negatives"].size(1) if "negatives" in batch else targets.size(1)
+        alike = targets.shape == history.shape and torch.equal(history[:, 1:], targets[:, :-1])
+        if alike and targets.size(1) > 1 and drawn > 1:
             raise UserError(
                 "Caser was given whole sequences, whose histories contain their targets",
                 "Set data.instances to window (or to prefix, with model.variant prefix).",

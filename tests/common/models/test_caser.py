@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -144,3 +144,11 @@ def test_whole_sequences_are_refused() -> None:
     batch["targets"][:, :-1] = batch["history"][:, 1:]
     with pytest.raises(UserError, match=r"data\.instances"):
         _small().loss(batch)
+
+
+def test_a_window_of_a_user_who_returns_to_an_item_is_no_whole_sequence() -> None:
+    batch = next(toy.window_batches(width=2, num_targets=2))
+    only = {name: value[:1] if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    only |= {"history": torch.tensor([[1, 2]]), "targets": torch.tensor([[2, 3]])}
+    model = _small(max_history=2)
+    assert torch.isfinite(model.loss(cast(SequenceBatch, only))["loss"])
