@@ -41,7 +41,9 @@ IGNORED = -100
 
 def dtype_of(precision: Precision, config: PretrainedConfig) -> torch.dtype:
     """Type of the weights of a frozen model; ``auto`` takes fp32 where they are stored so, else bf16."""
-    whole = precision == "fp32" or (precision == "auto" and config.dtype == torch.float32)
+    # Old configurations, such as GPT-2's, do not tell the type: weights were fp32 then.
+    stored = config.dtype or config.get_text_config().dtype or torch.float32
+    whole = precision == "fp32" or (precision == "auto" and stored == torch.float32)
     return torch.float32 if whole else torch.bfloat16
 
 

@@ -140,6 +140,14 @@ def test_weights_keep_their_precision_unless_told(folders: dict[str, str]) -> No
     assert bool(loss.isfinite())
 
 
+def test_a_configuration_that_tells_no_type_is_of_whole_weights(folders: dict[str, str], empty_folder: Path) -> None:
+    shutil.copytree(folders["llama"], empty_folder, dirs_exist_ok=True)
+    config = json.loads((empty_folder / "config.json").read_text())
+    assert config.pop("dtype") == "float32"
+    (empty_folder / "config.json").write_text(json.dumps(config))
+    assert FrozenLLM(str(empty_folder)).embedding.weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_incomplete_folder_names_the_missing_file(folders: dict[str, str], empty_folder: Path, file: str) -> None:
     shutil.copytree(folders["opt"], empty_folder, dirs_exist_ok=True)
