@@ -207,7 +207,7 @@ def greedy(
     repetition_penalty: float = 1.0,
     penalised: Sequence[int] = (),
 ) -> list[list[int]]:
-    """The likeliest next token, again and again, until the end token, which is not returned.
+    """The likeliest next token, again and again, until a token that ends answers, which is not returned.
 
     Args:
         llm: The language model.
@@ -227,7 +227,7 @@ def greedy(
         scores = torch.where(logits > 0, logits / penalty, logits * penalty)
         tokens = scores.argmax(1)
         for row, token in enumerate(tokens.tolist()):
-            ended[row] = ended[row] or token == llm.end_id or len(written[row]) == limits[row]
+            ended[row] = ended[row] or token in llm.end_ids or len(written[row]) == limits[row]
             if not ended[row]:
                 written[row].append(token)
         if llm.all_done(

@@ -103,6 +103,7 @@ class FrozenLLM(SlottedModel):
         super().__init__(name, model, tokenizer, movable=not placed, follows_training=gradient_checkpointing)
         self.weights: Weights = weights
         self.end_id = end_token(tokenizer, name)
+        self.end_ids = {self.end_id, *further_ends(model, tokenizer)}
         self.sharded = False
 
     def shard(self, device: torch.device) -> None:
@@ -331,3 +332,12 @@ def end_token(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
             "Set `eos_token` in its tokenizer_config.json, or choose another language model.",
         )
     return int(tokenizer.eos_token_id)
+
+
+def further_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Special tokens that end an answer, too: chat models name one for the end of a turn beside that of a text."""
+    given = getattr(model.generation_config, "eos_token_id", None)
+    ends = {given} if isinstance(given, int) else set(given or ())
+    known = tokenizer.added_tokens_decoder
+    # A configuration that was left at its defaults may name any word.
+    return {token for token in ends if token in known and known[token].special}

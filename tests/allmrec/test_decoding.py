@@ -1,11 +1,13 @@
 """Shared-prefix likelihood and greedy answers."""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import OPTForCausalLM
+from transformers import AutoTokenizer, GenerationConfig, OPTForCausalLM
 
 from allmrec.composer import Composer, Prompts
 from allmrec.decoding import (
@@ -126,6 +128,22 @@ def test_greedy_writes_what_transformers_writes(llm: FrozenLLM, penalty: float) 
         )
         assert ours[row] == [token for token in theirs[0].tolist() if token != llm.end_id][: len(ours[row])]
         assert len(ours[row]) == 6 or theirs[0, len(ours[row])] == llm.end_id
+
+
+def test_greedy_ends_at_special_tokens_by_which_the_model_ends_too(folders: dict[str, str], tmp_path: Path) -> None:
+    def written() -> list[int]:
+        llm = FrozenLLM(str(folder), precision="fp32")
+        return greedy(llm, read_prefix(llm, llm.prompt_ids(["One of these items"]), None), [6])[0]
+
+    folder = Path(shutil.copytree(folders["opt"], tmp_path / "chat"))
+    whole = written()
+    turn, tokenizer = whole[-1], AutoTokenizer.from_pretrained(folder)
+    GenerationConfig(eos_token_id=[int(tokenizer.eos_token_id), turn]).save_pretrained(folder)
+    # A word is no end, whatever a configuration says.
+    assert written() == whole
+    tokenizer.add_special_tokens({"additional_special_tokens": [tokenizer.convert_ids_to_tokens(turn)]})
+    tokenizer.save_pretrained(folder)
+    assert written() == whole[: whole.index(turn)]
 
 
 def held_to(llm: FrozenLLM, candidates: Sequence[Sequence[int]], prompt: list[int], soft: Tensor) -> list[int]:
