@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 
 from allmrec.frozen import Frozen, digest_of
@@ -140,14 +141,15 @@ def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.M
     Raises:
         UserError: If the model has another structure, or not more than ``top`` layers.
     """
-    upper = deepcopy(model)
-    stacks = [getattr(part, place, None) for part in (model, upper) for place in ("encoder", "transformer")]
+    inseparable = UserError(
+        f"the layers of {name!r} ({type(model).__name__}) cannot be split into frozen and trained ones",
+        "Give trained_layers 0 or null, or a BERT, DistilBERT, RoBERTa or MPNet model.",
+    )
+    lower, upper = deepcopy(model), deepcopy(model)
+    stacks = [getattr(part, place, None) for part in (lower, upper) for place in ("encoder", "transformer")]
     found = [stack for stack in stacks if isinstance(getattr(stack, "layer", None), nn.ModuleList)]
     if len(found) != 2 or not hasattr(model, "embeddings"):
-        raise UserError(
-            f"the layers of {name!r} ({type(model).__name__}) cannot be split into frozen and trained ones",
-            "Give trained_layers 0 or null, or a BERT, DistilBERT, RoBERTa or MPNet model.",
-        )
+        raise inseparable
     count = len(cast(Any, found[0]).layer)
     if top >= count:
         raise UserError(
@@ -157,4 +159,25 @@ def split_layers(model: nn.Module, top: int, name: str) -> tuple[nn.Module, nn.M
     below, above = cast(Any, found[0]), cast(Any, found[1])
     below.layer, above.layer = below.layer[: count - top], above.layer[count - top :]
     upper.embeddings = GivenStates()
-    return model, upper
+    try:
+        same = reads_alike(model, lower, upper)
+    except Exception as error:
+        if is_oom_error(error):
+            raise
+        raise inseparable from error
+    if not same:
+        raise inseparable
+    return lower, upper
+
+
+@torch.no_grad()
+def reads_alike(model: nn.Module, lower: nn.Module, upper: nn.Module) -> bool:
+    """Whether two parts of an encoder say of a short text what all of it says.
+
+    Some do more between embeddings and layers, or behind all layers, which either part would do once.
+    """
+    tokens = torch.arange(8)[None]
+    whole = model.eval()(input_ids=tokens).last_hidden_state
+    states = lower.eval()(input_ids=tokens).last_hidden_state
+    parts = upper.eval()(inputs_embeds=states).last_hidden_state
+    return torch.allclose(parts, whole, rtol=1e-3, atol=1e-3)

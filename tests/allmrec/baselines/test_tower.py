@@ -6,8 +6,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from transformers import AutoModel, ElectraConfig, PreTrainedConfig, RobertaPreLayerNormConfig
 
-from allmrec.baselines.tower import GivenStates, LayeredTower
+from allmrec.baselines.tower import GivenStates, LayeredTower, split_layers
 from common.errors import UserError
 from tests.allmrec.baselines.sentence_model import with_map
 from tests.allmrec.world import catalogue
@@ -86,14 +87,21 @@ def test_too_many_trained_layers_are_refused(sbert: str) -> None:
         LayeredTower(sbert, -1)
 
 
-def test_a_model_without_such_layers_is_refused(sbert: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from allmrec.baselines import tower
-
+def test_a_model_without_such_layers_is_refused() -> None:
     with pytest.raises(UserError, match="cannot be split"):
-        tower.split_layers(torch.nn.Linear(2, 2), 1, "linear")
+        split_layers(torch.nn.Linear(2, 2), 1, "linear")
 
 
 def test_given_states_pass_by_name_and_by_place() -> None:
     states: Tensor = torch.ones(1, 2, 3)
     assert GivenStates()(inputs_embeds=states) is states
     assert GivenStates()(None, states, None) is states
+
+
+@pytest.mark.parametrize("kind", [RobertaPreLayerNormConfig, ElectraConfig])
+def test_a_model_that_does_more_than_its_layers_is_refused(kind: type[PreTrainedConfig]) -> None:
+    small = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2, "embedding_size": 8, "pad_token_id": 1}
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match="cannot be split"):
+        split_layers(AutoModel.from_config(kind(initializer_range=0.3, **small)), 1, "more")
