@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from allmrec.frozen import Frozen
+from allmrec.slotted import first_position, position_table
 from allmrec.tokens import in_batches
 from common.errors import UserError, at_least
 from common.text.cache import kept_vectors
 from common.text.encoders import MINILM, load_sentence_model, minilm
 from common.text.revisions import same_model, sentence_revision
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 PAPERS = "nq-distilbert-base-v1"
 """The sentence model of the authors of A-LLMRec."""
@@ -49,7 +54,7 @@ class TextTower(nn.Module):
         gradient_checkpointing: Whether layers are computed again in the backward pass rather than kept.
 
     Raises:
-        UserError: If the model cannot be loaded, or ``max_tokens`` leaves no room for a word.
+        UserError: If the model cannot be loaded or reads no tokens, or ``max_tokens`` leaves no room for a word.
     """
 
     ids: list[list[int]]
@@ -68,6 +73,11 @@ class TextTower(nn.Module):
 
         super().__init__()
         model = load_sentence_model(minilm() if name == "minilm" else name, "cpu")
+        if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+            raise UserError(
+                f"sentence model {name!r} begins with {type(model[0]).__name__}, which is no transformer",
+                "Choose a sentence model with a transformer, such as minilm.",
+            )
         self.unit = unit
         while not unit and isinstance(model[-1], Normalize):
             del model[-1]
@@ -82,7 +92,7 @@ class TextTower(nn.Module):
         self.tokenizer = model.tokenizer
         special = self.tokenizer.num_special_tokens_to_add()
         at_least(special + 1, reason=f"{special} of them stand around any text", max_tokens=max_tokens)
-        limit = int(model.max_seq_length or 512)
+        limit = longest_text(model)
         self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
         self.width = int(model.get_embedding_dimension() or 0)
         self.table: Tensor | None = None
@@ -174,6 +184,12 @@ class TextTower(nn.Module):
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+def longest_text(model: SentenceTransformer) -> int:
+    """Tokens that a sentence model reads; some of RoBERTa's kind say more than they have positions for."""
+    limit, table = int(model.max_seq_length or 512), position_table(model)
+    return limit if table is None else min(limit, table.num_embeddings - first_position(model))
 
 
 def drop_pooler(model: nn.Module) -> None:

@@ -23,6 +23,9 @@ from common.text.revisions import revision, same_model
 
 LLM = "llm"
 """Key of a checkpoint that holds the identity of the frozen model."""
+TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"}
+TOKENIZERS |= {"vocab.txt", "sentencepiece.bpe.model", "spm.model"}
+"""Files of which a tokenizer needs one; the last three are of BERT, XLM-RoBERTa and DeBERTa."""
 
 
 class SlottedModel(Frozen[PreTrainedModel]):
@@ -153,10 +156,15 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+def position_table(model: nn.Module) -> nn.Embedding | None:
+    """An encoder's table of learnt positions, if it has one."""
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+
+
 def first_position(model: nn.Module) -> int:
     """Number of a text's first place: models of RoBERTa's kind count from behind their padding."""
-    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
-    table = next((table for table in tables if isinstance(table, nn.Embedding)), None)
+    table = position_table(model)
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
 
@@ -212,7 +220,7 @@ def check_folder(name: str) -> None:
         return
     files = {path.name for path in folder.iterdir()}
     missing = {"config.json"} - files
-    if not files & {"tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"}:
+    if not files & TOKENIZERS:
         missing.add("tokenizer.json")
     if not any(file.endswith((".safetensors", ".bin")) for file in files):
         missing.add("model.safetensors")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from allmrec.collaborative import CollaborativeFilter
 from allmrec.sentences import TextTower, text_marks
@@ -250,6 +250,26 @@ def test_texts_of_special_tokens_alone_are_refused(sbert: str, most: int) -> Non
     tower = TextTower(sbert, max_tokens=2)
     tower.attach(catalogue()["texts"])
     assert max(map(len, tower.ids)) == 2
+
+
+def test_no_text_has_more_tokens_than_the_sentence_model_has_places(sbert: str, tmp_path: Path) -> None:
+    tokenizer = SentenceTransformer(sbert, device="cpu").tokenizer
+    sizes: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"max_position_embeddings": 10, "intermediate_size": 16, "pad_token_id": 1}
+    RobertaModel(RobertaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(tmp_path)
+    tower = TextTower(str(tmp_path))
+    tower.attach(["", "red " * 20])
+    assert [len(row) for row in tower.ids] == [1, 8]
+    assert tower.all(torch.device("cpu")).isfinite().all()
+
+
+def test_a_sentence_model_without_a_transformer_is_refused(sbert: str, tmp_path: Path) -> None:
+    words = SentenceTransformer(sbert, device="cpu").tokenizer.backend_tokenizer
+    SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=4)], device="cpu").save(str(tmp_path))
+    with pytest.raises(UserError, match="begins with StaticEmbedding"):
+        TextTower(str(tmp_path))
 
 
 @pytest.mark.parametrize("option", [{"latent": 0}, {"weight_item": -0.5}, {"weight_text": -0.1}])
