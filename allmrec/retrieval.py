@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
@@ -30,6 +31,9 @@ from common.nn.softmax import softmax_loss
 from common.text.encoders import minilm
 from common.types import Catalogue, SequenceBatch
 
+ROUNDING, COARSE_ROUNDING = 0.01, 0.1
+"""Share of a state by which padding may change it, with weights in fp32 and in coarser numbers."""
+
 
 class FrozenReader(SlottedModel):
     """Any Transformers model, encoder or decoder, that turns a text with slots into one state.
@@ -40,7 +44,7 @@ class FrozenReader(SlottedModel):
         precision: Type of weights and activations.
 
     Raises:
-        UserError: If the model cannot be loaded, or is an encoder with a decoder.
+        UserError: If the model cannot be loaded, is an encoder with a decoder, or reads texts otherwise beside others.
     """
 
     def __init__(self, name: str, pooling: Literal["mean", "last"] = "mean", precision: Precision = "fp32") -> None:
@@ -56,10 +60,8 @@ class FrozenReader(SlottedModel):
             refuse_missing(place, model, report)
         super().__init__(place, model, tokenizer)
         self.given_name, self.pooling = name, pooling
-        with torch.no_grad():
-            probe = model(inputs_embeds=torch.zeros(1, 1, self.width, dtype=dtype))
         # Not always the hidden size: some models project their states back to the width of token vectors.
-        self.state_width = int(probe.last_hidden_state.size(-1))
+        self.state_width = require_padding(self).size(-1)
 
     @property
     def title(self) -> str:
@@ -77,6 +79,32 @@ class FrozenReader(SlottedModel):
         if self.pooling == "last":
             return states[:, -1]
         return (states * tokens.real[..., None]).sum(1) / tokens.real.sum(1, keepdim=True)
+
+
+@torch.no_grad()
+def require_padding(reader: FrozenReader) -> Float[Tensor, "1 w"]:
+    """Checks that a model reads a text as it does by itself where padding stands before it.
+
+    Returns:
+        The state of a text.
+
+    Raises:
+        UserError: If it does not, or takes neither the vectors nor the positions that this wants.
+    """
+    cure = "Choose another with --model.reader, such as minilm, BERT, MPNet or OPT."
+    kind = f"model {reader.name!r} ({reader.module.config.model_type})"
+    try:
+        text, soft = reader.prompt_ids(["one two three four five"])[0][: reader.context], torch.zeros(0, reader.width)
+        rows = [text, text[:2]]
+        beside, alone = reader.read(Tokens.of(rows), soft)[1:], reader.read(Tokens.of(rows[1:]), soft)
+    except Exception as error:
+        if is_oom_error(error):
+            raise
+        raise UserError(f"{kind} cannot be a reader: {type(error).__name__} while it was tried", cure) from error
+    rounding = ROUNDING if reader.module.dtype == torch.float32 else COARSE_ROUNDING
+    if not float((beside - alone).norm()) <= rounding * float(alone.norm()):
+        raise UserError(f"{kind} cannot be a reader: what it makes of a text depends on longer ones beside it", cure)
+    return alone
 
 
 def refuse_pair(name: str, config: PretrainedConfig) -> None:

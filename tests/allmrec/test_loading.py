@@ -16,6 +16,8 @@ from transformers import (
     BertLMHeadModel,
     BertModel,
     BloomConfig,
+    ConvBertConfig,
+    ConvBertModel,
     GPTNeoConfig,
     MambaConfig,
     MambaForCausalLM,
@@ -28,6 +30,8 @@ from transformers import (
     RobertaModel,
     T5Config,
     T5Model,
+    ViTConfig,
+    ViTModel,
     XLNetConfig,
     XLNetModel,
 )
@@ -159,6 +163,41 @@ def test_a_model_that_sees_pictures_too_has_the_context_of_its_text_model(
 ) -> None:
     folder = open_its_eyes(copy, sliding_window=window, max_position_embeddings=90)
     assert FrozenLLM(folder).context == context
+
+
+def test_a_type_told_of_the_text_model_alone_is_that_of_the_weights(copy: Path) -> None:
+    open_its_eyes(copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["dtype"] = "bfloat16"
+    (copy / "config.json").write_text(json.dumps({name: value for name, value in config.items() if name != "dtype"}))
+    assert FrozenLLM(str(copy)).embedding.weight.dtype == torch.bfloat16
+
+
+def test_a_folder_may_keep_berts_words_in_a_text_file(empty_folder: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "red", "sea"]
+    (empty_folder / "vocab.txt").write_text("\n".join(words))
+    (empty_folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    BertModel(BertConfig(vocab_size=len(words), num_attention_heads=2, **small)).save_pretrained(empty_folder)
+    reader = FrozenReader(str(empty_folder))
+    assert reader.tokenizer.convert_ids_to_tokens(reader.prompt_ids(["red sea"])[0]) == ["[CLS]", "red", "sea", "[SEP]"]
+
+
+@pytest.mark.parametrize(("kind", "why"), [("convbert", "depends on longer ones"), ("vit", "Error while it was tried")])
+def test_a_reader_that_padding_disturbs_or_that_reads_no_text_is_refused(copy: Path, kind: str, why: str) -> None:
+    vocabulary = AutoConfig.from_pretrained(copy).vocab_size
+    torch.manual_seed(0)
+    model: PreTrainedModel
+    if kind == "convbert":
+        small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+        small |= {"embedding_size": 16, "num_attention_heads": 2, "initializer_range": 0.3}
+        model = ConvBertModel(ConvBertConfig(vocab_size=vocabulary, **small))
+    else:
+        small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = ViTModel(ViTConfig(image_size=28, patch_size=14, **small), add_pooling_layer=False)
+    model.save_pretrained(copy)
+    with pytest.raises(UserError, match=rf"\({kind}\) cannot be a reader: .*{why}"):
+        FrozenReader(str(copy))
 
 
 def test_a_reader_has_the_whole_context_whatever_its_window(copy: Path) -> None:
