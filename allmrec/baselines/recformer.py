@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from allmrec.baselines.recformer_cuts import contrastive_loss, cut
 from allmrec.baselines.recformer_encoder import RecFormerEncoder, WordHead, load, small_config
 from allmrec.baselines.recformer_text import (
+    NAMES,
     Layout,
     Pieces,
     Text,
@@ -22,6 +23,7 @@ from allmrec.baselines.recformer_text import (
     lay_out,
     masked,
     pieces,
+    special_names,
     train_tokenizer,
     wrapped,
 )
@@ -323,7 +325,8 @@ class RecFormer(SequentialRecommender):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the tokenizer of the weights; the matrix is among them."""
-        self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]))
+        names = NAMES if self.tokenizer is None else special_names(self.tokenizer)
+        self.tokenizer = wrapped(Tokenizer.from_str(checkpoint["tokenizer"]), names)
         self.learnable, self.settled = bool(checkpoint["learnable"]), bool(checkpoint["settled"])
         self.fresh = self.directions = None
         if self.known is not None:

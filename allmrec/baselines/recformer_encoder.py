@@ -170,6 +170,8 @@ def load(name: str, max_items: int, window: int, max_tokens: int) -> tuple[RecFo
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise unavailable(name, error) from error
+    # BERT's begins a text with the token that classifies it.
+    tokenizer.bos_token = tokenizer.bos_token or tokenizer.cls_token
     return RecFormerEncoder(config, max_items, model), cast(PreTrainedTokenizerFast, tokenizer)
 
 

@@ -23,6 +23,8 @@ FRONT, KEY, VALUE, PADDED = range(4)
 MOST_ATTRIBUTES = 3
 """Attributes of an item that are read, the first ones."""
 BEGIN, PADDING, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
+NAMES = {"bos_token": BEGIN, "pad_token": PADDING, "eos_token": END, "unk_token": UNKNOWN, "mask_token": MASK}
+"""RoBERTa's special tokens."""
 
 
 class Pieces(NamedTuple):
@@ -207,9 +209,10 @@ def masked(
 
 
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> Bool[Tensor, "v"]:
-    """Which tokens of a byte-level vocabulary start a word: those that include the space before it."""
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return torch.tensor([str(token).startswith(("Ġ", "▁")) for token in tokens])
+    """Which tokens start a word: those that include the space before it, or in BERT's vocabulary bear no ``##``."""
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    spaced = torch.tensor([token.startswith(("Ġ", "▁")) for token in tokens])
+    return spaced if spaced.any() else torch.tensor([not token.startswith("##") for token in tokens])
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
@@ -226,7 +229,11 @@ def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     return wrapped(tokenizer)
 
 
-def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def wrapped(tokenizer: Tokenizer, names: Mapping[str, str] = NAMES) -> PreTrainedTokenizerFast:
     """A tokenizer with named special tokens."""
-    names = {"bos_token": BEGIN, "pad_token": PADDING, "eos_token": END, "unk_token": UNKNOWN, "mask_token": MASK}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def special_names(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
+    """Special tokens of a tokenizer by their names."""
+    return {name: str(token) for name in NAMES if (token := getattr(tokenizer, name))}

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertModel, LongformerModel
+from transformers import BertConfig, BertModel, LongformerConfig, LongformerModel
 
 from allmrec.baselines.recformer import RecFormer
 from allmrec.baselines.recformer_encoder import load, small_config
@@ -369,3 +369,23 @@ def test_texts_beyond_the_limit_lose_their_oldest_items() -> None:
     text = model.text(long["history"])
     assert text.real.sum() <= 9
     assert int(text.places[text.real].max()) < 6
+
+
+def test_a_longformer_with_berts_tokenizer_begins_texts_as_bert_does(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(33, 127)), "##0", "##1", "title", "item"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "attention_window": 4, "max_position_embeddings": 40}
+    config = LongformerConfig(vocab_size=len(words), pad_token_id=0, **sizes)
+    LongformerModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    model = build(initial=str(tmp_path), max_tokens=32)
+    model.refresh()
+    text = model.text(torch.tensor([[1, 2]]))
+    assert words[text.ids[0, 0]] == "[CLS]"
+    content: dict[str, Any] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(content)
+    again = build(initial=str(tmp_path), max_tokens=32)
+    again.restore(content)
+    assert torch.equal(again.text(torch.tensor([[1, 2]])).ids, text.ids)
+    assert torch.equal(again.item_vectors(), model.item_vectors())
