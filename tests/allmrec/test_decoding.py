@@ -141,7 +141,7 @@ def test_greedy_ends_at_special_tokens_by_which_the_model_ends_too(folders: dict
     GenerationConfig(eos_token_id=[int(tokenizer.eos_token_id), turn]).save_pretrained(folder)
     # A word is no end, whatever a configuration says.
     assert written() == whole
-    tokenizer.add_special_tokens({"additional_special_tokens": [tokenizer.convert_ids_to_tokens(turn)]})
+    tokenizer.add_special_tokens({"additional_special_tokens": [str(tokenizer.convert_ids_to_tokens(turn))]})
     tokenizer.save_pretrained(folder)
     assert written() == whole[: whole.index(turn)]
 
